@@ -1,0 +1,114 @@
+"""Exact parameters and multiply-accumulates of a plan, from widths alone, for many candidates at once.
+
+Every tensor dimension keeps a number of channels that is linear in the group widths; a tensor's parameters and a
+layer's MACs are products of at most two such numbers. So cost is two small matrix products: nothing is built.
+
+Symbols: n candidates, G groups, S dimensions ("slots"), T terms.
+    counts (n, S) = widths (n, G) @ per_width (G, S);   cost (n,) = sum over terms of factor * counts[i] * counts[j]
+
+MACs count convolutions, transposed convolutions, linear layers and the matrix products of attention for one input,
+as `torch.utils.flop_counter` does (its FLOPs are twice these); normalisation and activations are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from pruning.groups import GroupTable, Ints, Slot
+
+Floats = npt.NDArray[np.float64]
+BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and multiply-accumulates (one input) of a model."""
+
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """A term: `factor` times the channel counts of at most two slots."""
+
+    factor: int
+    slots: tuple[Slot, ...] = ()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """factor (T,), and the two counts that each term multiplies (index 0 is the constant 1)."""
+
+    factor: Floats
+    left: Ints
+    right: Ints
+
+    def total(self, counts: Floats) -> Floats:
+        """(n, S + 1) counts -> (n,) totals."""
+        products: Floats = counts[:, self.left] * counts[:, self.right]
+        return products @ self.factor
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Parameters and MACs as functions of the group widths. Exact: all numbers stay below 2**53."""
+
+    per_width: Floats
+    params: Terms
+    macs: Terms
+
+    @classmethod
+    def build(cls, products: Sequence[Product], table: GroupTable, model: nn.Module) -> CostModel:
+        """`products` are the MACs of one inference; the parameters are read off the model's shapes."""
+        column = {slot: number + 1 for number, slot in enumerate(table.slots)}
+        group_of_unit = np.repeat(np.arange(len(table.names)), np.diff(table.starts))
+        per_width = np.zeros((len(table.names), len(table.slots)))
+        for number, units in enumerate(table.slots.values()):
+            touched, times = np.unique(group_of_unit[units], return_counts=True)
+            per_width[touched, number] = times / np.diff(table.starts)[touched]
+        params = [_parameter(column, name, tuple(value.shape)) for name, value in model.named_parameters()]
+        return cls(per_width, _terms(params, column), _terms(products, column))
+
+    def of_widths(self, widths: Ints) -> Cost:
+        """Cost of one vector of group widths (G,)."""
+        params, macs = self.of_many(np.asarray(widths)[None])
+        return Cost(int(params[0]), int(macs[0]))
+
+    def of_many(self, widths: npt.ArrayLike) -> tuple[Ints, Ints]:
+        """Group widths (n, G) -> parameters (n,), MACs (n,)."""
+        all_widths = np.asarray(widths, dtype=np.float64)
+        parts = [self._batch(all_widths[i : i + BATCH]) for i in range(0, len(all_widths), BATCH)]
+        params, macs = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        return params.astype(np.int64), macs.astype(np.int64)
+
+    def _batch(self, widths: Floats) -> tuple[Floats, Floats]:
+        counts = np.concatenate([np.ones((len(widths), 1)), widths @ self.per_width], axis=1)
+        return self.params.total(counts), self.macs.total(counts)
+
+    def share_touching(self, groups: npt.NDArray[np.bool_], widths: Ints) -> float:
+        """Share of all MACs at `widths` (G,) in terms of which a count depends on a group of the mask (G,)."""
+        touched = np.concatenate([[False], self.per_width[groups].any(axis=0)])
+        inside = touched[self.macs.left] | touched[self.macs.right]
+        counts = np.concatenate([[1.0], widths @ self.per_width])
+        worth = self.macs.factor * counts[self.macs.left] * counts[self.macs.right]
+        return float(worth[inside].sum() / worth.sum())
+
+
+def _parameter(column: Mapping[Slot, int], name: str, shape: tuple[int, ...]) -> Product:
+    """A tensor's size: the product of its dimensions, of which at most two are channels."""
+    slots = tuple((name, dim) for dim in range(len(shape)) if (name, dim) in column)
+    fixed = [length for dim, length in enumerate(shape) if (name, dim) not in column]
+    return Product(prod(fixed), slots)
+
+
+def _terms(products: Sequence[Product], column: Mapping[Slot, int]) -> Terms:
+    pairs = [([column[slot] for slot in p.slots] + [0, 0])[:2] for p in products]
+    sides = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return Terms(np.array([p.factor for p in products], dtype=np.float64), sides[:, 0], sides[:, 1])

@@ -1,0 +1,116 @@
+"""Scores per channel: which channels go first. A higher score is kept longer.
+
+A unit (groups.py) touches slices of several layers; its score joins the slices of the layers that *produce* it, as
+the group criterion of DepGraph does (Fang et al., arXiv 2301.12900, section 3.3). Data-free criteria:
+
+l1, l2    norm of the filter (Li et al., ICLR 2017, arXiv 1608.08710), over all filters of the unit
+bn_gamma  absolute scale of the batch norm (Liu et al., network slimming, ICCV 2017, arXiv 1708.06519)
+fpgm      distance to the geometric median of its layer's filters (He et al., CVPR 2019, arXiv 1811.00250)
+lamp      squared norm over the sum of squared norms not smaller (Lee et al., ICLR 2021, arXiv 2010.07611)
+random    seeded uniform numbers, the baseline
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from pruning.errors import PlanError
+from pruning.groups import GroupTable, Ints
+
+Floats = npt.NDArray[np.float64]
+LayerScore = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of every group's units, in the order of the units: `scores['model.0'].shape == (16,)`."""
+
+    criterion: str
+    by_group: Mapping[str, Floats]
+
+    def __getitem__(self, group: str) -> Floats:
+        return self.by_group[group]
+
+
+def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
+    """Scores by a data-free criterion. Raises PlanError for a name that is none."""
+    if criterion not in CRITERIA:
+        near = difflib.get_close_matches(criterion, CRITERIA, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise PlanError(f"importance: {criterion!r} is not one of {', '.join(CRITERIA)}{hint}")
+    per_unit = CRITERIA[criterion](table, dict(model.named_parameters()))
+    bounds = table.starts
+    return Scores(
+        criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)}
+    )
+
+
+def _produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Ints, Tensor]]:
+    """(unit of each filter, filters as rows) of every convolution and linear layer."""
+    for (name, dim), units in table.slots.items():
+        weight = parameters.get(name)
+        if weight is None or weight.dim() < 2:
+            continue
+        transposed = (
+            (name, 0) in table.slots and (name, 1) in table.slots and _is_transposed(table, parameters, name)
+        )
+        if dim == (1 if transposed else 0):
+            yield units, weight.detach().float().transpose(0, dim).flatten(1)
+
+
+def _is_transposed(table: GroupTable, parameters: Mapping[str, Tensor], name: str) -> bool:
+    """A transposed convolution's output is dimension 1: its bias has the units of that dimension."""
+    bias = table.slots.get((name.removesuffix("weight") + "bias", 0))
+    return (
+        bias is not None
+        and np.array_equal(bias, table.slots[name, 1])
+        and not np.array_equal(bias, table.slots[name, 0])
+    )
+
+
+def _accumulate(table: GroupTable, parameters: Mapping[str, Tensor], layer_score: LayerScore) -> Floats:
+    """Sum of a per-filter score over all filters of each unit."""
+    total = np.zeros(int(table.starts[-1]))
+    for units, filters in _produced(table, parameters):
+        np.add.at(total, units, layer_score(filters).double().cpu().numpy())
+    return total
+
+
+def _lamp(filters: Tensor) -> Tensor:
+    squared = filters.square().sum(1)
+    order = torch.argsort(squared)
+    ascending = squared[order]
+    remaining = ascending.flip(0).cumsum(0).flip(0)
+    result = torch.empty_like(squared)
+    result[order] = ascending / remaining.clamp_min(1e-12)
+    return result
+
+
+def _bn_gamma(table: GroupTable, parameters: Mapping[str, Tensor]) -> Floats:
+    total = np.zeros(int(table.starts[-1]))
+    for (name, dim), units in table.slots.items():
+        scale = parameters.get(name)
+        if dim == 0 and scale is not None and scale.dim() == 1 and name.endswith("weight"):
+            np.add.at(total, units, scale.detach().abs().double().cpu().numpy())
+    return total
+
+
+def _random(table: GroupTable, parameters: Mapping[str, Tensor]) -> Floats:
+    return np.random.default_rng(0).random(int(table.starts[-1]))
+
+
+CRITERIA: dict[str, Callable[[GroupTable, Mapping[str, Tensor]], Floats]] = {
+    "l1": lambda table, parameters: _accumulate(table, parameters, lambda f: f.abs().sum(1)),
+    "l2": lambda table, parameters: np.sqrt(_accumulate(table, parameters, lambda f: f.square().sum(1))),
+    "bn_gamma": _bn_gamma,
+    "fpgm": lambda table, parameters: _accumulate(table, parameters, lambda f: torch.cdist(f, f).sum(1)),
+    "lamp": lambda table, parameters: _accumulate(table, parameters, _lamp),
+    "random": _random,
+}

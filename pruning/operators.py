@@ -1,0 +1,533 @@
+"""One small rule per ATen operator: labels of the inputs in, labels of the output out.
+
+A rule has the signature `rule(tracer, node, *labels, **keywords)`; arguments that are not tensors come as they are.
+It couples, binds and freezes through the tracer (graph.Tracer). An operator without a rule freezes every channel that
+it touches and is reported by name, so a new operator costs pruning freedom, never correctness. The table grows by
+adding a decorated function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from pruning import labels as lab
+from pruning.blocks import split_mode
+from pruning.groups import Partition
+
+if TYPE_CHECKING:
+    from pruning.graph import Tracer
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+class Unsupported(Exception):
+    """Raised by a rule that meets a case it has no answer for: the channels are frozen, with this reason."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for ATen overloads, named without the leading 'aten.'."""
+
+    def register(function: Rule) -> Rule:
+        RULES.update({f"aten.{name}": function for name in names})
+        return function
+
+    return register
+
+
+def unsupported(tracer: Tracer, node: fx.Node, *args: Any, reason: str = "", **kwargs: Any) -> Any:
+    """Freeze whatever comes in; what goes out is unlabelled."""
+    touched = [item for item in _tensors((args, kwargs)) if lab.atoms_in(item).numel()]
+    if touched:
+        name = str(node.target).removeprefix("aten.")
+        tracer.unsupported.add(f"{name} ({reason})" if reason else name)
+        for item in touched:
+            tracer.freeze(item, f"operator {name} has no rule" if not reason else f"{name}: {reason}")
+    return outputs_unlabelled(node)
+
+
+def outputs_unlabelled(node: fx.Node) -> Any:
+    """Zero labels in the shape of the node's value (tensors, tuples of tensors, or None)."""
+    value = node.meta.get("val")
+    if isinstance(value, Tensor):
+        return lab.unlabelled(value.shape)
+    if isinstance(value, (tuple, list)):
+        return tuple(lab.unlabelled(v.shape) if isinstance(v, Tensor) else None for v in value)
+    return None
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [found for item in value for found in _tensors(item)]
+    return []
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["val"].shape)
+
+
+def _name(tracer: Tracer, node: fx.Node, position: int) -> str | None:
+    """State-dict name of the parameter given as argument `position`, None when there is none."""
+    argument = node.args[position] if position < len(node.args) else None
+    return tracer.parameters.get(argument.name) if isinstance(argument, fx.Node) else None
+
+
+def _vector(labels: Tensor, dim: int) -> Tensor:
+    vector = lab.flatten_constant(labels, dim)
+    if vector is None:
+        raise Unsupported("channels lie along more than one dimension")
+    return vector
+
+
+# --------------------------------------------------------------------------- layers
+
+
+@rule("conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding")
+def convolution(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any) -> Tensor:
+    """Weight (out, in / groups, k...): new output channels, or the input's own for a depthwise convolution."""
+    return _convolve(tracer, node, x, weight, groups=int(rest[4]) if len(rest) > 4 else 1, transposed=False)
+
+
+@rule("conv_transpose2d.input")
+def transposed_convolution(
+    tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any
+) -> Tensor:
+    """Weight (in, out / groups, k...)."""
+    return _convolve(tracer, node, x, weight, groups=int(rest[4]) if len(rest) > 4 else 1, transposed=True)
+
+
+def _convolve(
+    tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: int, transposed: bool
+) -> Tensor:
+    name, bias = _name(tracer, node, 1), _name(tracer, node, 2)
+    shape = _shape(node)
+    if name is None:
+        raise Unsupported("its weight is not a parameter")
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    source = lab.flatten_constant(x, 1)
+    if source is None:  # channels also lie along places (the distribution that a box head decodes)
+        tracer.freeze(x, "convolution over channels laid out as places")
+        source = tracer.fresh(x.shape[1])
+        tracer.freeze(source, "convolution over channels laid out as places")
+    if groups == 1:
+        tracer.bind(name, in_dim, source)
+        out = tracer.fresh(weight.shape[out_dim])
+    elif groups == source.numel() and not transposed:
+        out = source.repeat_interleave(weight.shape[0] // groups)
+    else:
+        out = _grouped(tracer, name, source, weight, groups, transposed)
+    tracer.bind(name, out_dim, out)
+    if bias is not None:
+        tracer.bind(bias, 0, out)
+    _produced(tracer, (name, out_dim), shape[-1])
+    _count(tracer, name, groups, x, shape, weight, transposed)
+    return lab.spread(out, 1, shape)
+
+
+def _grouped(
+    tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: int, transposed: bool
+) -> Tensor:
+    """1 < groups < channels: the slices of a group are frozen (their counts would have to agree across groups)."""
+    if transposed:
+        raise Unsupported("grouped transposed convolution")
+    tracer.freeze(source, "grouped convolution")
+    out = tracer.fresh(weight.shape[0])
+    tracer.freeze(out, "grouped convolution")
+    return out
+
+
+def _count(
+    tracer: Tracer, name: str, groups: int, x: Tensor, shape: Sequence[int], weight: Tensor, transposed: bool
+) -> None:
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    window = prod(weight.shape[2:])
+    # A transposed convolution multiplies at every position of its input, any other at every position of its output.
+    positions = shape[0] * window * prod((x.shape if transposed else shape)[2:])
+    if groups == 1:
+        tracer.count(positions, (name, out_dim), (name, in_dim))
+    else:
+        tracer.count(positions * weight.shape[1], (name, 0))
+
+
+def _produced(tracer: Tracer, output: tuple[str, int], extent: int) -> None:
+    """Remember the order of the layers, and the width in pixels of the feature map that each one makes."""
+    layer = output[0].rpartition(".")[0]
+    tracer.producers.setdefault(layer, (output, int(extent)))
+
+
+@rule("linear.default")
+def linear(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    """Weight (out, in), applied to the last dimension."""
+    name, bias = _name(tracer, node, 1), _name(tracer, node, 2)
+    if name is None:
+        raise Unsupported("its weight is not a parameter")
+    shape = _shape(node)
+    tracer.bind(name, 1, _vector(x, x.dim() - 1))
+    out = tracer.fresh(weight.shape[0])
+    tracer.bind(name, 0, out)
+    if bias is not None:
+        tracer.bind(bias, 0, out)
+    _produced(tracer, (name, 0), 1)
+    tracer.count(prod(shape[:-1]), (name, 0), (name, 1))
+    return lab.spread(out, len(shape) - 1, shape)
+
+
+@rule("batch_norm.default")
+def batch_norm(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any) -> Tensor:
+    """Scale, shift and both running statistics follow the channels of dimension 1."""
+    vector = _vector(x, 1)
+    for position in range(1, 5):
+        name = _name(tracer, node, position)
+        if name is not None:
+            tracer.bind(name, 0, vector)
+    return lab.spread(vector, 1, tuple(x.shape))
+
+
+@rule("layer_norm.default", "group_norm.default", "instance_norm.default")
+def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    """The statistics run over channels: removing one changes all, so they stay."""
+    tracer.freeze(x, "normalisation over channels")
+    return x
+
+
+# --------------------------------------------------------------------------- elementwise
+
+
+@rule(
+    *(
+        f"{name}.default"
+        for name in ("silu", "silu_", "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "gelu")
+    ),
+    *(f"{name}.default" for name in ("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "leaky_relu")),
+    *(
+        f"{name}.default"
+        for name in ("leaky_relu_", "elu", "mish", "relu6", "relu6_", "hardtanh", "hardtanh_")
+    ),
+    *(
+        f"{name}.default"
+        for name in ("softplus", "clamp", "clamp_", "clamp_min", "exp", "log", "sqrt", "rsqrt")
+    ),
+    *(
+        f"{name}.default"
+        for name in ("neg", "abs", "sin", "cos", "dropout", "dropout_", "contiguous", "clone")
+    ),
+    *(f"{name}.default" for name in ("detach", "detach_", "alias", "type_as", "lift_fresh_copy", "square")),
+    *("to.dtype", "to.device", "to.dtype_layout", "_to_copy.default", "pow.Tensor_Scalar", "float.default"),
+    *("feature_dropout.default", "add.Scalar", "mul.Scalar", "sub.Scalar", "div.Scalar", "add_.Scalar"),
+    *("mul_.Scalar", "rsub.Scalar", "nan_to_num.default"),
+)
+def same_channels(tracer: Tracer, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Each element depends on the element at its own place."""
+    return x
+
+
+@rule(
+    *(
+        f"{op}.Tensor"
+        for op in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "maximum", "minimum")
+    ),
+    *(f"{op}.default" for op in ("maximum", "minimum")),
+    "pow.Tensor_Tensor",
+)
+def meet(tracer: Tracer, node: fx.Node, a: Any, b: Any, *_: Any, **__: Any) -> Any:
+    """Two tensors elementwise, broadcast: channels that meet are coupled."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return a if isinstance(a, Tensor) else b
+    shape = _shape(node)
+    for labelled, other in ((a, b), (b, a)):
+        _fixed_operand(tracer, node, labelled, other)
+    small_a, small_b = lab.broadcast(lab.compress(a), lab.compress(b))
+    tracer.couple(small_a, small_b)
+    return _regrow(torch.where(small_a != 0, small_a, small_b), shape)
+
+
+def _fixed_operand(tracer: Tracer, node: fx.Node, labelled: Tensor, other: Tensor) -> None:
+    """A constant that differs from channel to channel cannot be shortened: the channels stay."""
+    if bool((lab.compress(other) != 0).any()) or not bool((lab.compress(labelled) != 0).any()):
+        return
+    offset = labelled.dim() - other.dim()
+    for dim in range(labelled.dim()):
+        if dim >= offset and other.shape[dim - offset] > 1 and lab.varies(labelled, dim):
+            tracer.freeze(labelled, f"{str(node.target).removeprefix('aten.')} with a fixed vector")
+            return
+
+
+def _regrow(small: Tensor, shape: Sequence[int]) -> Tensor:
+    return small.expand(tuple(shape))
+
+
+# --------------------------------------------------------------------------- places move, channels stay whole
+
+
+@rule(
+    *(f"{name}.default" for name in ("permute", "t", "expand", "squeeze", "expand_as", "repeat")),
+    *("transpose.int", "unsqueeze.default", "squeeze.dim", "squeeze.dims", "flip.default", "roll.default"),
+)
+def move(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Run the operator itself on the labels."""
+    return node.target(x, *args, **kwargs)  # type: ignore[operator]
+
+
+@rule(
+    "max_pool2d.default", "avg_pool2d.default", "adaptive_avg_pool2d.default", "adaptive_max_pool2d.default",
+    "upsample_nearest2d.vec", "upsample_bilinear2d.vec", "upsample_nearest2d.default", "pad.default",
+    "constant_pad_nd.default", "upsample_bicubic2d.vec", "max_pool2d_with_indices.default",
+)  # fmt: skip
+def resample(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> Any:
+    """Pooling, resizing, padding of the map: dimension 1 keeps its channels."""
+    shape = _shape(node)
+    if shape[1] != x.shape[1]:
+        raise Unsupported("the number of channels changes")
+    return lab.spread(_vector(x, 1), 1, shape)
+
+
+@rule("mean.dim", "sum.dim_IntList", "amax.default", "amin.default", "logsumexp.default")
+def reduce(tracer: Tracer, node: fx.Node, x: Tensor, dims: Any, keepdim: bool = False, **_: Any) -> Tensor:
+    """A reduction over places keeps channels; over channels it does not."""
+    dims = [dims] if isinstance(dims, int) else list(dims)
+    if any(lab.varies(x, dim) for dim in dims):
+        raise Unsupported("it reduces over channels")
+    for dim in sorted((d % x.dim() for d in dims), reverse=True):
+        x = x.narrow(dim, 0, 1) if keepdim else x.select(dim, 0)
+    return x
+
+
+@rule("max.dim", "min.dim", "topk.default", "sort.default")
+def select_values(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **__: Any) -> Any:
+    """Only seen on outputs: what is chosen depends on all of them."""
+    tracer.freeze(x, "output of the model")
+    return outputs_unlabelled(node)
+
+
+@rule(
+    "gather.default", "copy_.default", "index.Tensor", "bitwise_and.Tensor", "remainder.Scalar",
+    "floor_divide.default", "slice_scatter.default", "select_scatter.default", "index_put_.default",
+)  # fmt: skip
+def decoding(tracer: Tracer, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
+    """Operators of the decoding after the heads: everything that reaches them stays as it is."""
+    for item in _tensors((args, kwargs)):
+        tracer.freeze(item, f"operator {str(node.target).removeprefix('aten.')}")
+    return outputs_unlabelled(node)
+
+
+@rule("softmax.int", "_softmax.default", "log_softmax.int")
+def softmax(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
+    """Along places it leaves channels alone; along channels removing one changes the rest."""
+    if lab.varies(x, dim):
+        tracer.freeze(x, "softmax over channels")
+    return x
+
+
+# --------------------------------------------------------------------------- channels are cut and joined
+
+
+@rule("cat.default", "concat.default")
+def concatenate(tracer: Tracer, node: fx.Node, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Channels of several tensors side by side."""
+    tensors = [t for t in tensors if not (t.dim() == 1 and t.shape[0] == 0)]
+    return _join(tensors, dim % tensors[0].dim())
+
+
+@rule("stack.default")
+def stack(tracer: Tracer, node: fx.Node, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """A new dimension over several tensors."""
+    dim %= tensors[0].dim() + 1
+    return _join([t.unsqueeze(dim) for t in tensors], dim)
+
+
+def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """torch.cat on labels that keeps dimensions lean in which no tensor varies."""
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(t.shape[dim] for t in tensors)
+    lean = [
+        d for d in range(len(shape)) if d != dim and all(t.stride(d) == 0 or t.shape[d] == 1 for t in tensors)
+    ]
+    cut = list(tensors)
+    for d in lean:
+        cut = [t.narrow(d, 0, 1) for t in cut]
+    return _regrow(torch.cat(cut, dim), shape)
+
+
+@rule("chunk.default", "split.Tensor", "split_with_sizes.default", "unbind.int", "tensor_split.sections")
+def cut(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Pieces along a dimension. Pieces of channels of equal length must keep equal counts."""
+    pieces = tuple(node.target(x, *args, **kwargs))  # type: ignore[operator]
+    dim = _cut_dim(node, args, kwargs) % x.dim()
+    if not lab.varies(x, dim):
+        return pieces
+    if str(node.target) != "aten.chunk.default" and split_mode(tracer.owner(node)[1]) is None:
+        tracer.freeze(x, f"split of fixed sizes in {tracer.owner(node)[1] or 'the model'}")
+        return pieces
+    _tie_pieces(tracer, node, pieces)
+    return pieces
+
+
+def _cut_dim(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    position = 0 if "unbind" in str(node.target) else 1
+    if "dim" in kwargs:
+        return int(kwargs["dim"])
+    return int(args[position]) if len(args) > position else 0
+
+
+def _tie_pieces(tracer: Tracer, node: fx.Node, pieces: Sequence[Tensor]) -> None:
+    by_length: dict[tuple[int, ...], list[Tensor]] = {}
+    for piece in pieces:
+        by_length.setdefault(tuple(piece.shape), []).append(lab.atoms_in(piece))
+    for same in by_length.values():
+        tracer.partitions.append(Partition(tuple(same), f"{tracer.owner(node)[0]} ({node.name})"))
+
+
+@rule("slice.Tensor")
+def take_range(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """A range of places is harmless; a range of channels has fixed ends, so the channels stay."""
+    dim = int(args[0]) if args else 0
+    part: Tensor = node.target(x, *args, **kwargs)  # type: ignore[operator]
+    if part.shape[dim] != x.shape[dim] and lab.varies(x, dim):
+        tracer.freeze(x, "slice of channels with fixed ends")
+    return part
+
+
+@rule("select.int")
+def take_one(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, index: int) -> Tensor:
+    """One index of a dimension."""
+    if lab.varies(x, dim):
+        tracer.freeze(x, "a channel chosen by number")
+    return x.select(dim, index)
+
+
+# --------------------------------------------------------------------------- channels change shape
+
+
+@rule("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int")
+def reshape(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **_: Any) -> Tensor:
+    """Merging dimensions is free. Splitting a dimension of channels (attention heads) needs a block that says how."""
+    shape = _shape(node)
+    for start, dims in _split_dims(tuple(x.shape), shape):
+        if lab.varies(x, start):
+            _split_channels(tracer, node, x.reshape(shape), dims)
+    return x.reshape(shape)
+
+
+def _split_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+    """Dimensions of `before` that become several dimensions (> 1) of `after`: [(dim, dims of after)]."""
+    found = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        left, right, i0, j0 = before[i], after[j], i, j
+        while left != right:
+            if left < right:
+                i += 1
+                left *= before[i]
+            else:
+                j += 1
+                right *= after[j]
+        i, j = i + 1, j + 1
+        wide = tuple(d for d in range(j0, j) if after[d] > 1)
+        if len(wide) > 1:
+            found += [(d, wide) for d in range(i0, i) if before[d] > 1]
+    return found
+
+
+def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[int, ...]) -> None:
+    path, cls = tracer.owner(node)
+    mode = split_mode(cls)
+    heads, inner = dims[0], dims[-1]
+    if mode is None or len(dims) != 2:
+        tracer.freeze(shaped, f"channels reshaped in {cls or 'the model'}")
+        return
+    pieces = shaped.unbind(heads)
+    if mode == "heads":  # a head goes whole
+        for piece in pieces:
+            atoms = lab.atoms_in(piece)
+            tracer.couple(atoms[:1].expand_as(atoms), atoms)
+        return
+    assert inner != heads
+    tracer.partitions.append(
+        Partition(tuple(lab.atoms_in(p) for p in pieces), f"{path} ({node.name})", separate=True)
+    )
+
+
+@rule("matmul.default", "bmm.default", "mm.default")
+def matmul(tracer: Tracer, node: fx.Node, a: Tensor, b: Tensor) -> Tensor:
+    """(..., n, k) @ (..., k, m): channels along k are contracted and couple; those along n and m go through."""
+    shape = _shape(node)
+    n, k = a.shape[-2:]
+    along_a = a.select(-2, 0) if not lab.varies(a, -2) else None  # (..., k)
+    along_b = b.select(-1, 0) if not lab.varies(b, -1) else None
+    contract_a, contract_b = lab.varies(a, -1), lab.varies(b, -2)
+    if (contract_a and along_a is None) or (contract_b and along_b is None):
+        raise Unsupported("channels along rows and columns at once")
+    if contract_a != contract_b:
+        raise Unsupported("channels contracted with a fixed vector")
+    if contract_a and along_a is not None and along_b is not None:
+        tracer.couple(along_a, along_b)
+        tracer.count(n * shape[-1], _contracted(tracer, node, along_a))
+        return lab.unlabelled(shape)
+    rows, columns = a.select(-1, 0).unsqueeze(-1), b.select(-2, 0).unsqueeze(-2)
+    _matmul_cost(tracer, node, rows, columns, k, shape)
+    return meet(tracer, node, rows.expand(shape), columns.expand(shape))  # type: ignore[no-any-return]
+
+
+def _matmul_cost(
+    tracer: Tracer, node: fx.Node, rows: Tensor, columns: Tensor, k: int, shape: tuple[int, ...]
+) -> None:
+    if bool((rows != 0).any()):
+        tracer.count(k * shape[-1], _contracted(tracer, node, rows))
+    elif bool((columns != 0).any()):
+        tracer.count(k * shape[-2], _contracted(tracer, node, columns))
+    else:
+        tracer.count(k * prod(shape))
+
+
+def _contracted(tracer: Tracer, node: fx.Node, labels: Tensor) -> tuple[str, int]:
+    """A slot of its own for the channels that a matrix product runs over."""
+    slot = (f"product:{node.name}", 0)
+    if tracer.counting:
+        tracer.bind(*slot, labels.reshape(-1))
+    return slot
+
+
+# --------------------------------------------------------------------------- no channels at all
+
+
+@rule(
+    "arange.default", "arange.start", "arange.start_step", "new_full.default", "new_zeros.default", "full.default",
+    "zeros.default", "ones.default", "zeros_like.default", "ones_like.default", "item.default", "sym_size.int",
+    "_assert_tensor_metadata.default", "full_like.default", "new_ones.default", "empty.memory_format",
+)  # fmt: skip
+def constant(tracer: Tracer, node: fx.Node, *_: Any, **__: Any) -> Any:
+    """Values made from sizes, not from features."""
+    return outputs_unlabelled(node)
+
+
+@rule(
+    "meshgrid.indexing",
+    "meshgrid.default",
+    "gt.Scalar",
+    "lt.Scalar",
+    "ge.Scalar",
+    "where.self",
+    "logical_not.default",
+)
+def grid(tracer: Tracer, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
+    """Coordinates and conditions; channels never meet them in a known model, so they freeze if they do."""
+    for item in _tensors((args, kwargs)):
+        tracer.freeze(item, f"operator {str(node.target).removeprefix('aten.')}")
+    return outputs_unlabelled(node)
+
+
+def get_item(tracer: Tracer, node: fx.Node, values: Sequence[Any], index: int) -> Any:
+    """One of several outputs."""
+    return values[index]
+
+
+RULES["<built-in function getitem>"] = get_item

@@ -1,0 +1,224 @@
+"""Ratios -> Plan: pure and monotone. A plan is plain data: the kept channel indices of every group.
+
+    width = n - floor to the multiple:  w = min(n, max(minimum, ceil(ceil((1 - r) n) / step) step))
+
+for a tie of n removable widths; both roundings go up and grow with (1 - r), so a larger ratio never keeps more.
+Within a group the channels with the highest scores stay (ties of the score: the lower index), so the channels kept at
+a larger ratio are a subset of those kept at a smaller one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil, gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from pruning.cost import Cost
+from pruning.errors import PlanError
+from pruning.groups import GroupTable, Ints
+
+if TYPE_CHECKING:
+    from pruning.graph import ChannelGraph
+    from pruning.importance import Scores
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The kept channels of every group: ((group, (index, ...)), ...). Hashable, JSON both ways.
+
+    `graph` is the trace that the plan was made on. A plan read from JSON has none: it traces the model it is given.
+    """
+
+    kept: tuple[tuple[str, tuple[int, ...]], ...]
+    fingerprint: str
+    example_shape: tuple[int, ...]
+    graph: ChannelGraph | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels kept per group: what was realised."""
+        return {name: len(indices) for name, indices in self.kept}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the kept channels: equal digests, equal models."""
+        return hashlib.sha256(json.dumps([self.fingerprint, self.kept]).encode()).hexdigest()
+
+    def bind(self, model: nn.Module) -> Plan:
+        """The same plan with its graph, traced on `model` where it has none. Raises PlanError for another model."""
+        from pruning.graph import fingerprint, trace
+
+        found = fingerprint(model)
+        if found != self.fingerprint:
+            raise PlanError(
+                f"this plan was made for another model: its tensors have fingerprint {self.fingerprint}, "
+                f"the model's {found}. Give the unpruned base that the plan was made on."
+            )
+        if self.graph is not None:
+            return self
+        parameter = next(model.parameters())
+        example = torch.zeros(self.example_shape, dtype=parameter.dtype, device=parameter.device)
+        return Plan(self.kept, self.fingerprint, self.example_shape, trace(model, example))
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
+        from pruning.surgery import apply
+
+        return apply(self.bind(model), model)
+
+    def mask(self, model: nn.Module) -> nn.Module:
+        """A copy of full size whose removed channels are zero: computes what `apply` computes."""
+        from pruning.surgery import mask
+
+        return mask(self.bind(model), model)
+
+    def cost(self) -> Cost:
+        """Exact parameters and MACs, without building the model. Raises PlanError when the plan has no graph."""
+        if self.graph is None:
+            raise PlanError("this plan was read from JSON: bind it first, plan.bind(model).cost()")
+        return self.graph.costs.of_widths(np.array(list(self.widths.values())))
+
+    def unit_mask(self, table: GroupTable) -> npt.NDArray[np.bool_]:
+        """(units,) True where a unit is kept."""
+        keep = np.zeros(int(table.starts[-1]), dtype=bool)
+        for start, (_, indices) in zip(table.starts[:-1], self.kept, strict=True):
+            keep[start + np.array(indices, dtype=np.int64)] = True
+        return keep
+
+    def to_json(self) -> str:
+        """One line of JSON; kept channels as [first, last] runs."""
+        document = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "example_shape": list(self.example_shape),
+            "kept": {name: _runs(indices) for name, indices in self.kept},
+        }
+        return json.dumps(document)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Inverse of `to_json`. Raises PlanError for anything that is not a plan."""
+        try:
+            document: dict[str, Any] = json.loads(text)
+            kept = tuple((str(name), _indices(runs)) for name, runs in document["kept"].items())
+            return cls(kept, str(document["fingerprint"]), tuple(map(int, document["example_shape"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"not a plan: {type(error).__name__}: {error}") from error
+
+
+def _runs(indices: tuple[int, ...]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return runs
+
+
+def _indices(runs: list[list[int]]) -> tuple[int, ...]:
+    return tuple(index for first, last in runs for index in range(int(first), int(last) + 1))
+
+
+def make_plan(
+    graph: ChannelGraph,
+    ratios: float | Mapping[str, float],
+    scores: Scores,
+    *,
+    round_to: int,
+    min_width: int,
+) -> Plan:
+    """Requested ratios -> realised widths -> the best channels of each group. Raises PlanError."""
+    if round_to < 1 or min_width < 1:
+        raise PlanError(f"round_to and min_width must be at least 1, found {round_to} and {min_width}")
+    per_tie = ratios_of_ties(graph, ratios)
+    widths = realised_widths(graph, per_tie, round_to, min_width)
+    kept = tuple(
+        (group.name, _best(scores[group.name], int(width)))
+        for group, width in zip(graph.groups, widths, strict=True)
+    )
+    return Plan(kept, graph.fingerprint, graph.example_shape, graph)
+
+
+def _best(scores: npt.NDArray[np.float64], width: int) -> tuple[int, ...]:
+    order = np.argsort(-scores, kind="stable")[:width]
+    return tuple(np.sort(order).tolist())
+
+
+def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> dict[int, float]:
+    """Tie number -> requested ratio. Two different ratios for one tie are an error, never a silent winner."""
+    if not isinstance(ratios, Mapping):
+        check_ratio("ratio", ratios)
+        return {int(graph.table.ties[g]): float(ratios) for g in range(len(graph.groups))}
+    chosen: dict[int, tuple[str, float]] = {}
+    for name, ratio in ratios.items():
+        check_ratio(name, ratio)
+        for g in members(graph, name):
+            tie = int(graph.table.ties[g])
+            other, earlier = chosen.setdefault(tie, (name, float(ratio)))
+            if earlier != float(ratio):
+                raise PlanError(
+                    f"{name}: {ratio} but {other}: {earlier}; these channels are tied (they keep equal shares), "
+                    f"so give one ratio for both"
+                )
+    return {tie: ratio for tie, (_, ratio) in chosen.items()}
+
+
+def check_ratio(name: str, ratio: float) -> None:
+    """Raises PlanError unless 0 <= ratio < 1."""
+    if not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+        raise PlanError(f"{name}: the ratio must be at least 0 and below 1, found {ratio!r}")
+
+
+def members(graph: ChannelGraph, name: str) -> list[int]:
+    """Groups that a name means: a group, a layer, or everything below a prefix. Raises PlanError with the near miss."""
+    exact = [g for g, group in enumerate(graph.groups) if group.name == name]
+    below = [g for g, group in enumerate(graph.groups) if group.name.startswith((f"{name}.", f"{name}["))]
+    found = exact or below
+    if not found:
+        near = difflib.get_close_matches(name, [group.name for group in graph.groups], n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise PlanError(f"{name!r} is not a group of this model{hint}")
+    free = [g for g in found if graph.groups[g].frozen is None]
+    if not free:
+        raise PlanError(f"{name!r} cannot be pruned: {graph.groups[found[0]].frozen}")
+    return free
+
+
+def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to: int, min_width: int) -> Ints:
+    """(G,) channels kept per group after rounding, ties and minimums."""
+    full, steps = graph.table.full_widths(), graph.table.steps
+    widths = full.copy()
+    for tie, ratio in per_tie.items():
+        inside = np.flatnonzero(graph.table.ties == tie)
+        if graph.groups[inside[0]].frozen is not None:
+            continue
+        n = int(full[inside[0]] // steps[inside[0]])
+        step = _step(graph.table, inside, round_to)
+        smallest = min(n, ceil(min_width / int(steps[inside].max())))
+        widths[inside] = steps[inside] * realised_width(n, ratio, step, smallest)
+    return widths
+
+
+def _step(table: GroupTable, inside: Ints, round_to: int) -> int:
+    """The step of a tie's width that makes the widest of its members a multiple of `round_to` channels."""
+    channels = int((table.steps[inside] * table.channels[inside]).max())
+    return round_to // gcd(round_to, channels)
+
+
+def realised_width(n: int, ratio: float, step: int, minimum: int) -> int:
+    """w of the module's docstring; `n` widths, requested `ratio`."""
+    wanted = ceil((1 - ratio) * n - 1e-9)
+    return min(n, max(minimum, ceil(wanted / step) * step))
