@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 from pruning import labels as lab
 from pruning.cost import Cost, CostModel, Product
 from pruning.errors import TraceError
-from pruning.groups import Group, GroupTable, Partition, Slot, build_groups
+from pruning.groups import OUTPUT, Group, GroupTable, Partition, Slot, build_groups
 from pruning.importance import Scores, score
 from pruning.operators import RULES, Unsupported, unsupported
 from pruning.plan import Plan, make_plan
@@ -222,9 +222,7 @@ def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
 
 
 def _unseen(tracer: Tracer, model: nn.Module) -> list[str]:
-    return [
-        name for name, _ in model.named_parameters() if not any((name, dim) in tracer.slots for dim in (0, 1))
-    ]
+    return [name for name, _ in model.named_parameters() if not any((name, dim) in tracer.slots for dim in (0, 1))]
 
 
 def _walk_training(tracer: Tracer, model: nn.Module, example: Tensor) -> None:
@@ -257,7 +255,7 @@ def _walk(tracer: Tracer, program: torch.export.ExportedProgram) -> None:
         elif node.op == "output":
             for leaf in node.all_input_nodes:
                 if isinstance(values.get(leaf), Tensor):
-                    tracer.freeze(values[leaf], "output of the model")
+                    tracer.freeze(values[leaf], OUTPUT)
 
 
 def _placeholder(tracer: Tracer, node: fx.Node, names: Mapping[str, str], inputs: set[str]) -> Any:

@@ -31,6 +31,8 @@ Slot = tuple[str, int]
 
 Ints = npt.NDArray[np.int64]
 
+OUTPUT = "output of the model"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -90,7 +92,7 @@ class _Units:
         self.of_atom = _components(tracer)
         self.slots = {slot: self.of_atom[vector.numpy()] for slot, vector in tracer.slots.items()}
         self.frozen: dict[int, str] = {}
-        for reason, atoms in tracer.frozen:
+        for reason, atoms in sorted(tracer.frozen, key=lambda item: item[0] != OUTPUT):
             for unit in np.unique(self.of_atom[atoms.numpy()]):
                 self.frozen.setdefault(int(unit), reason)
         self.touches: dict[int, list[tuple[int, int]]] = defaultdict(list)

@@ -47,9 +47,7 @@ def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
         raise PlanError(f"importance: {criterion!r} is not one of {', '.join(CRITERIA)}{hint}")
     per_unit = CRITERIA[criterion](table, dict(model.named_parameters()))
     bounds = table.starts
-    return Scores(
-        criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)}
-    )
+    return Scores(criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)})
 
 
 def _produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Ints, Tensor]]:
@@ -58,9 +56,7 @@ def _produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[t
         weight = parameters.get(name)
         if weight is None or weight.dim() < 2:
             continue
-        transposed = (
-            (name, 0) in table.slots and (name, 1) in table.slots and _is_transposed(table, parameters, name)
-        )
+        transposed = (name, 0) in table.slots and (name, 1) in table.slots and _is_transposed(table, parameters, name)
         if dim == (1 if transposed else 0):
             yield units, weight.detach().float().transpose(0, dim).flatten(1)
 

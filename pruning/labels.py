@@ -35,8 +35,7 @@ def broadcast(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 def compress(labels: Tensor) -> Tensor:
     """The same labels with every stride-0 dimension cut to length 1 (a view)."""
     index = tuple(
-        slice(0, 1) if stride == 0 else slice(None)
-        for stride, _ in zip(labels.stride(), labels.shape, strict=True)
+        slice(0, 1) if stride == 0 else slice(None) for stride, _ in zip(labels.stride(), labels.shape, strict=True)
     )
     return labels[index] if index else labels
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from pruning import labels as lab
 from pruning.blocks import split_mode
-from pruning.groups import Partition
+from pruning.groups import OUTPUT, Partition
 
 if TYPE_CHECKING:
     from pruning.graph import Tracer
@@ -98,16 +98,12 @@ def convolution(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest:
 
 
 @rule("conv_transpose2d.input")
-def transposed_convolution(
-    tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any
-) -> Tensor:
+def transposed_convolution(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any) -> Tensor:
     """Weight (in, out / groups, k...)."""
     return _convolve(tracer, node, x, weight, groups=int(rest[4]) if len(rest) > 4 else 1, transposed=True)
 
 
-def _convolve(
-    tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: int, transposed: bool
-) -> Tensor:
+def _convolve(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: int, transposed: bool) -> Tensor:
     name, bias = _name(tracer, node, 1), _name(tracer, node, 2)
     shape = _shape(node)
     if name is None:
@@ -133,9 +129,7 @@ def _convolve(
     return lab.spread(out, 1, shape)
 
 
-def _grouped(
-    tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: int, transposed: bool
-) -> Tensor:
+def _grouped(tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: int, transposed: bool) -> Tensor:
     """1 < groups < channels: the slices of a group are frozen (their counts would have to agree across groups)."""
     if transposed:
         raise Unsupported("grouped transposed convolution")
@@ -203,23 +197,11 @@ def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__
 
 
 @rule(
-    *(
-        f"{name}.default"
-        for name in ("silu", "silu_", "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "gelu")
-    ),
+    *(f"{name}.default" for name in ("silu", "silu_", "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "gelu")),
     *(f"{name}.default" for name in ("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "leaky_relu")),
-    *(
-        f"{name}.default"
-        for name in ("leaky_relu_", "elu", "mish", "relu6", "relu6_", "hardtanh", "hardtanh_")
-    ),
-    *(
-        f"{name}.default"
-        for name in ("softplus", "clamp", "clamp_", "clamp_min", "exp", "log", "sqrt", "rsqrt")
-    ),
-    *(
-        f"{name}.default"
-        for name in ("neg", "abs", "sin", "cos", "dropout", "dropout_", "contiguous", "clone")
-    ),
+    *(f"{name}.default" for name in ("leaky_relu_", "elu", "mish", "relu6", "relu6_", "hardtanh", "hardtanh_")),
+    *(f"{name}.default" for name in ("softplus", "clamp", "clamp_", "clamp_min", "exp", "log", "sqrt", "rsqrt")),
+    *(f"{name}.default" for name in ("neg", "abs", "sin", "cos", "dropout", "dropout_", "contiguous", "clone")),
     *(f"{name}.default" for name in ("detach", "detach_", "alias", "type_as", "lift_fresh_copy", "square")),
     *("to.dtype", "to.device", "to.dtype_layout", "_to_copy.default", "pow.Tensor_Scalar", "float.default"),
     *("feature_dropout.default", "add.Scalar", "mul.Scalar", "sub.Scalar", "div.Scalar", "add_.Scalar"),
@@ -231,10 +213,7 @@ def same_channels(tracer: Tracer, node: fx.Node, x: Any, *_: Any, **__: Any) -> 
 
 
 @rule(
-    *(
-        f"{op}.Tensor"
-        for op in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "maximum", "minimum")
-    ),
+    *(f"{op}.Tensor" for op in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_", "maximum", "minimum")),
     *(f"{op}.default" for op in ("maximum", "minimum")),
     "pow.Tensor_Tensor",
 )
@@ -304,7 +283,7 @@ def reduce(tracer: Tracer, node: fx.Node, x: Tensor, dims: Any, keepdim: bool = 
 @rule("max.dim", "min.dim", "topk.default", "sort.default")
 def select_values(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **__: Any) -> Any:
     """Only seen on outputs: what is chosen depends on all of them."""
-    tracer.freeze(x, "output of the model")
+    tracer.freeze(x, OUTPUT)
     return outputs_unlabelled(node)
 
 
@@ -348,9 +327,7 @@ def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
     """torch.cat on labels that keeps dimensions lean in which no tensor varies."""
     shape = list(tensors[0].shape)
     shape[dim] = sum(t.shape[dim] for t in tensors)
-    lean = [
-        d for d in range(len(shape)) if d != dim and all(t.stride(d) == 0 or t.shape[d] == 1 for t in tensors)
-    ]
+    lean = [d for d in range(len(shape)) if d != dim and all(t.stride(d) == 0 or t.shape[d] == 1 for t in tensors)]
     cut = list(tensors)
     for d in lean:
         cut = [t.narrow(d, 0, 1) for t in cut]
@@ -451,9 +428,7 @@ def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[i
             tracer.couple(atoms[:1].expand_as(atoms), atoms)
         return
     assert inner != heads
-    tracer.partitions.append(
-        Partition(tuple(lab.atoms_in(p) for p in pieces), f"{path} ({node.name})", separate=True)
-    )
+    tracer.partitions.append(Partition(tuple(lab.atoms_in(p) for p in pieces), f"{path} ({node.name})", separate=True))
 
 
 @rule("matmul.default", "bmm.default", "mm.default")
@@ -474,12 +449,11 @@ def matmul(tracer: Tracer, node: fx.Node, a: Tensor, b: Tensor) -> Tensor:
         return lab.unlabelled(shape)
     rows, columns = a.select(-1, 0).unsqueeze(-1), b.select(-2, 0).unsqueeze(-2)
     _matmul_cost(tracer, node, rows, columns, k, shape)
-    return meet(tracer, node, rows.expand(shape), columns.expand(shape))  # type: ignore[no-any-return]
+    tracer.couple(rows, columns)
+    return _regrow(torch.where(rows != 0, rows, columns), shape)
 
 
-def _matmul_cost(
-    tracer: Tracer, node: fx.Node, rows: Tensor, columns: Tensor, k: int, shape: tuple[int, ...]
-) -> None:
+def _matmul_cost(tracer: Tracer, node: fx.Node, rows: Tensor, columns: Tensor, k: int, shape: tuple[int, ...]) -> None:
     if bool((rows != 0).any()):
         tracer.count(k * shape[-1], _contracted(tracer, node, rows))
     elif bool((columns != 0).any()):

@@ -146,8 +146,7 @@ def make_plan(
     per_tie = ratios_of_ties(graph, ratios)
     widths = realised_widths(graph, per_tie, round_to, min_width)
     kept = tuple(
-        (group.name, _best(scores[group.name], int(width)))
-        for group, width in zip(graph.groups, widths, strict=True)
+        (group.name, _best(scores[group.name], int(width))) for group, width in zip(graph.groups, widths, strict=True)
     )
     return Plan(kept, graph.fingerprint, graph.example_shape, graph)
 

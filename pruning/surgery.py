@@ -88,9 +88,7 @@ class _Cloner:
         prefix = f"{path}." if path else ""
         state["_parameters"] = {k: self._tensor(v, prefix + k) for k, v in source._parameters.items()}
         state["_buffers"] = {k: self._tensor(v, prefix + k) for k, v in source._buffers.items()}
-        state["_modules"] = {
-            k: None if v is None else self.module(v, prefix + k) for k, v in source._modules.items()
-        }
+        state["_modules"] = {k: None if v is None else self.module(v, prefix + k) for k, v in source._modules.items()}
         return clone
 
     def _tensor(self, source: Tensor | None, name: str) -> Tensor | None:

@@ -1,0 +1,141 @@
+"""The only place that loads or saves weights.
+
+Checkpoints are pickles, so a foreign one is read with Ultralytics' restricted loader, which rebuilds only known
+classes. `torch.load` does not check the archive's checksums, so that is done first. Files are written beside their
+place, synced and renamed: a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import pickle
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+
+from pruning.errors import CheckpointError
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """An Ultralytics checkpoint's network (the averaged one where there are two): float32, evaluation mode, on the CPU.
+
+    Raises CheckpointError for a file that is missing, damaged, not such a checkpoint, or refused as unsafe.
+    """
+    path = Path(path)
+    check_archive(path)
+    try:
+        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+    except (TypeError, RuntimeError, pickle.UnpicklingError, ModuleNotFoundError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
+            f"Expected a .pt file written by `yolo train`."
+        ) from error
+    model: Any = _network(path, checkpoint)
+    model.args = dict(checkpoint.get("train_args") or {})
+    model.pt_path = path.name
+    model.task = getattr(model, "task", None) or guess_model_task(model)
+    return model  # type: ignore[no-any-return]
+
+
+def _network(path: Path, checkpoint: Any) -> Any:
+    found = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, Mapping) else None
+    student = getattr(found, "student_model", found)  # a checkpoint of distillation wraps the network
+    if not isinstance(student, nn.Module) or not hasattr(student, "yaml"):
+        raise CheckpointError(f"{path}: holds no Ultralytics model. Expected a .pt file written by `yolo train`.")
+    if not all(bool(torch.isfinite(p).all()) for p in student.parameters()):
+        raise CheckpointError(f"{path}: holds NaN or infinite weights. Train the model again, or give another file.")
+    return student.float().eval()
+
+
+def check_archive(path: Path) -> None:
+    """Raises CheckpointError unless `path` is a whole zip archive, as torch.save writes it."""
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such file. Expected the best.pt of a training, e.g. runs/detect/train/weights/"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+        raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
+    if broken is not None:
+        raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
+    """Write `model` in half precision so that plain `YOLO(path)` opens it. `metadata` is stored beside the model."""
+    stored: Any = copy.deepcopy(model).half().eval()
+    for parameter in stored.parameters():
+        parameter.requires_grad_(False)
+    arguments = _plain(getattr(model, "args", None))
+    stored.args = arguments
+    stored.criterion = None
+    document = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": ultralytics_version,
+        "license": "AGPL-3.0 License (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+        "epoch": -1,
+        "best_fitness": None,
+        "model": stored,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": arguments,
+        **metadata,
+    }
+    write_atomically(Path(path), document)
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    """Training arguments as plain values, without the folders of the machine that trained."""
+    values = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
+    here = ("model", "data", "project", "name", "save_dir", "distill_model", "resume")
+    return {
+        k: v for k, v in values.items() if k not in here and isinstance(v, (str, int, float, bool, list, type(None)))
+    }
+
+
+def write_atomically(path: Path, document: Any) -> None:
+    """torch.save to a temporary file in the same folder, synced, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises CheckpointError when there is no such file."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

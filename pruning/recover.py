@@ -1,0 +1,300 @@
+"""Recovery: the short fine-tune after pruning, by Ultralytics' own trainers, which keep the pruned module.
+
+Two traps, and what is done about them:
+
+* `BaseTrainer.setup_model` rebuilds the network from its YAML, so a pruned model grows back. The trainers made here
+  return the module that they are given, for a new training and for a resumed one, and count its parameters before and
+  after.
+* Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a low rate that
+  falls linearly to zero *within* the run, step by step (the best schedule for a fixed budget: Li, Yumer and Ramanan,
+  ICLR 2020, arXiv 1905.04753), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with which
+  the base was trained. docs/recovery.md has the experiments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.nn.distill_model import DistillationModel
+
+from pruning.checkpoint import count_parameters
+from pruning.errors import DivergedError, GrewBackError, RecoveryError
+
+if TYPE_CHECKING:
+
+    class _Trainer:
+        """What the mixins below rely on in ultralytics.engine.trainer.BaseTrainer."""
+
+        data: Mapping[str, Any]
+        model: Any
+        ema: Any
+        loss: Tensor
+        optimizer: Any
+        train_loader: Any
+        accumulate: int
+        epochs: int
+
+        def _setup_train(self) -> None: ...
+        def final_eval(self) -> None: ...
+        def optimizer_step(self) -> None: ...
+
+else:
+    _Trainer = object
+
+RECIPE: Mapping[str, Any] = {
+    "optimizer": "AdamW",
+    "lr0": 1e-3,
+    "weight_decay": 5e-4,
+    "warmup_epochs": 0,
+    "warmup_bias_lr": 0.0,
+    "mosaic": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "copy_paste": 0.0,
+    "close_mosaic": 0,
+}
+"""What differs from Ultralytics' defaults in a short fine-tune."""
+
+INHERITED = (
+    *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "bgr"),
+    *("erasing", "auto_augment", "box", "cls", "dfl", "pose", "kobj", "single_cls", "overlap_mask", "mask_ratio"),
+)
+"""Augmentations and loss weights that the base was trained with, read from its checkpoint."""
+
+DISTILLABLE = ("detect", "segment", "pose", "obb")
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How to fine-tune: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key."""
+
+    epochs: float = 1
+    fraction: float = 1.0
+    distill: bool = True
+    imgsz: int = 640
+    batch: int = 16
+    device: str = "cpu"
+    seed: int = 0
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+
+class KeepsArchitecture(_Trainer):
+    """Mixin for an Ultralytics trainer: trains the given module as it is, instead of one rebuilt from its YAML.
+
+    Use through `YOLO(path).train(trainer=trainer_for("detect"))`. Raises GrewBackError if the count changes.
+    """
+
+    expected_parameters: int = 0
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """The module that was loaded, ready to train."""
+        if not isinstance(weights, nn.Module):
+            raise RecoveryError("a pruned model is trained from its checkpoint: YOLO('pruned.pt').train(trainer=...)")
+        self._check_classes(weights)
+        model: Any = weights.float()
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        self.expected_parameters = count_parameters(model)
+        return model  # type: ignore[no-any-return]
+
+    def _check_classes(self, model: nn.Module) -> None:
+        names = getattr(model, "names", None)
+        classes = self.data.get("nc")
+        if names is not None and classes is not None and len(names) != int(classes):
+            raise RecoveryError(
+                f"the model has {len(names)} classes, the data set {classes}: give the data it was trained on"
+            )
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        check_parameters(student_of(self.model), self.expected_parameters)
+
+    def final_eval(self) -> None:
+        """Ultralytics' own, after the averaged model was counted."""
+        if self.ema is not None:
+            check_parameters(student_of(self.ema.ema), self.expected_parameters)
+        super().final_eval()
+
+
+class ShortRun(_Trainer):
+    """Mixin for one to ten epochs whose only result is the module in memory: nothing is validated or written.
+
+    The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it.
+    """
+
+    steps_taken: int = 0
+    on_progress: Callable[[float], None] | None = None
+
+    def validate(self) -> tuple[dict[str, float], float]:
+        """The caller measures accuracy; here it would only cost time."""
+        return {}, 0.0
+
+    def save_model(self) -> bool:
+        """Nothing is written."""
+        return False
+
+    def save_metrics(self, metrics: Any) -> None:
+        """Nothing is written."""
+
+    def final_eval(self) -> None:
+        """No file to validate."""
+
+    def optimizer_step(self) -> None:
+        """One step at the rate of its place in the run."""
+        if not bool(torch.isfinite(self.loss).all()):
+            raise DivergedError(f"the loss became {float(self.loss)} at step {self.steps_taken}: lower recover.lr0")
+        total = max(1, -(-len(self.train_loader) // self.accumulate) * self.epochs)
+        left = 1.0 - min(self.steps_taken, total - 1) / total
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * left
+        super().optimizer_step()
+        self.steps_taken += 1
+        if self.on_progress is not None:
+            self.on_progress(min(1.0, self.steps_taken / total))
+
+
+class PrunedDetectionTrainer(KeepsArchitecture, DetectionTrainer):  # type: ignore[misc]
+    """Detection, architecture kept."""
+
+
+class PrunedSegmentationTrainer(KeepsArchitecture, SegmentationTrainer):  # type: ignore[misc]
+    """Instance segmentation, architecture kept."""
+
+
+class PrunedPoseTrainer(KeepsArchitecture, PoseTrainer):  # type: ignore[misc]
+    """Pose, architecture kept."""
+
+
+class PrunedOBBTrainer(KeepsArchitecture, OBBTrainer):  # type: ignore[misc]
+    """Oriented boxes, architecture kept."""
+
+
+class PrunedClassificationTrainer(KeepsArchitecture, ClassificationTrainer):  # type: ignore[misc]
+    """Classification, architecture kept."""
+
+
+TRAINERS: Mapping[str, type[Any]] = {
+    "detect": PrunedDetectionTrainer,
+    "segment": PrunedSegmentationTrainer,
+    "pose": PrunedPoseTrainer,
+    "obb": PrunedOBBTrainer,
+    "classify": PrunedClassificationTrainer,
+}
+
+
+def trainer_for(task: str) -> type[Any]:
+    """The trainer class that keeps a pruned module, for `YOLO.train(trainer=...)`. Raises RecoveryError."""
+    if task not in TRAINERS:
+        raise RecoveryError(f"task {task!r}: fine-tuning is known for {', '.join(TRAINERS)}")
+    return TRAINERS[task]
+
+
+def student_of(model: nn.Module) -> nn.Module:
+    """The trained network itself: without the wrapper of distillation."""
+    return model.student_model if isinstance(model, DistillationModel) else model
+
+
+def check_parameters(model: nn.Module, expected: int) -> None:
+    """Raises GrewBackError unless `model` has `expected` parameters."""
+    found = count_parameters(model)
+    if found != expected:
+        raise GrewBackError(f"the model had {expected:,} parameters before training and {found:,} after: it grew back")
+
+
+def recover(
+    model: nn.Module,
+    data: str | Path,
+    recovery: Recovery,
+    *,
+    teacher: Path | None = None,
+    work_dir: Path,
+    on_progress: Callable[[float], None] | None = None,
+) -> nn.Module:
+    """Fine-tune `model` (trained in place) and return the network, in evaluation mode on the CPU.
+
+    `teacher`: the unpruned checkpoint to distil from (where the task allows it and `recovery.distill`).
+    `work_dir` receives Ultralytics' own files. Raises GrewBackError, DivergedError, RecoveryError.
+    """
+    task = str(getattr(model, "task", "detect"))
+    parameters = count_parameters(model)
+    short = type("ShortTrainer", (ShortRun, trainer_for(task)), {})
+    settings = settings_for(model, data, recovery, teacher, work_dir)
+    with quiet():
+        trainer = short(overrides=settings)
+        trainer.on_progress = on_progress
+        trainer.model = trainer.get_model(weights=model)
+        trainer.train()
+    if trainer.batch_size != recovery.batch:
+        raise RecoveryError(
+            f"out of memory: Ultralytics halved the batch from {recovery.batch} to {trainer.batch_size}, so this run "
+            f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
+        )
+    result = student_of(trainer.ema.ema).float().cpu().eval()
+    check_parameters(result, parameters)
+    if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
+        raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
+    return result
+
+
+def settings_for(
+    model: nn.Module, data: str | Path, recovery: Recovery, teacher: Path | None, work_dir: Path
+) -> dict[str, Any]:
+    """The keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
+    task = str(getattr(model, "task", "detect"))
+    arguments = getattr(model, "args", None)
+    trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
+    inherited = {key: trained[key] for key in INHERITED if trained.get(key) is not None}
+    settings = {
+        **inherited,
+        **RECIPE,
+        "nbs": recovery.batch,
+        "task": task,
+        "mode": "train",
+        "model": "pruned.pt",  # never read: the module is handed over
+        "data": str(data),
+        "epochs": recovery.epochs,
+        "fraction": recovery.fraction,
+        "imgsz": recovery.imgsz,
+        "batch": recovery.batch,
+        "device": recovery.device,
+        "seed": recovery.seed,
+        "project": str(work_dir),
+        "name": "recover",
+        "exist_ok": True,
+        "plots": False,
+        "val": False,
+        "save": False,
+        "verbose": False,
+        "workers": 0,
+        "amp": recovery.device not in ("cpu", "mps"),
+        **recovery.train,
+    }
+    if recovery.distill and teacher is not None and task in DISTILLABLE:
+        settings["distill_model"] = str(teacher)
+    return settings
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ultralytics' progress bars and notes off the terminal; warnings stay in its log."""
+    logger = logging.getLogger("ultralytics")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

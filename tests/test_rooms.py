@@ -1,0 +1,50 @@
+"""Imports point downwards only: search -> pruning, objectives; those two do not know each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {"pruning": {"search", "objectives"}, "objectives": {"search", "pruning"}, "search": set[str]()}
+DOORS = {"optuna": {"search/propose/optuna_sampler.py"}, "ray": {"search/engines/ray_tune.py"}}
+"""Libraries that only one file may import."""
+
+
+def imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def faults(path: str, source: str) -> list[str]:
+    room = path.partition("/")[0]
+    found = set(imports(source))
+    wrong = found & FORBIDDEN[room]
+    return sorted(wrong | {library for library, doors in DOORS.items() if library in found and path not in doors})
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_downwards(room: str) -> None:
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    found = {str(f.relative_to(ROOT)): faults(str(f.relative_to(ROOT)), f.read_text()) for f in files}
+    assert not {path: wrong for path, wrong in found.items() if wrong}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("pruning/plan.py", "from search.loop import run"),
+        ("objectives/latency.py", "import pruning"),
+        ("search/loop.py", "import optuna"),
+        ("search/cli.py", "def f():\n    import ray.tune"),
+    ],
+)
+def test_the_guard_can_fail(path: str, source: str) -> None:
+    assert faults(path, source)
