@@ -26,7 +26,7 @@ from pruning.errors import TraceError
 from pruning.groups import OUTPUT, Group, GroupTable, Partition, Slot, build_groups
 from pruning.importance import Scores, score
 from pruning.operators import RULES, Unsupported, unsupported
-from pruning.plan import Plan, make_plan
+from pruning.plan import Plan, Ranking, make_plan
 
 
 @dataclass
@@ -147,14 +147,16 @@ class ChannelGraph:
         importance: str | Scores = "l2",
         round_to: int = 1,
         min_width: int = 1,
+        ranking: Ranking = "local",
     ) -> Plan:
         """Ratios per group (or one for all) -> the channels to keep.
 
         A name may be a group, a layer (all its groups) or a prefix ending in '.'. `importance` names a data-free
-        criterion, read from the traced model, or gives scores. Raises PlanError.
+        criterion, read from the traced model, or gives scores. `ranking="global"` lets the channels of all groups
+        compete for one ratio. Raises PlanError.
         """
         scores = importance if isinstance(importance, Scores) else self._own_scores(importance)
-        return make_plan(self, ratios, scores, round_to=round_to, min_width=min_width)
+        return make_plan(self, ratios, scores, round_to=round_to, min_width=min_width, ranking=ranking)
 
     def _own_scores(self, importance: str) -> Scores:
         if self.model is None:

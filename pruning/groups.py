@@ -65,12 +65,14 @@ class Partition:
 class GroupTable:
     """Which unit each index of each tensor dimension belongs to. Units are numbered group by group.
 
-    `slots[name, dim]` holds the unit of every index; `starts[g] : starts[g + 1]` are the units of group g;
-    `ties[g]` is the tie's number; `steps[g]` the channels of group g per width of its tie.
+    `slots[name, dim]` holds the unit of every index; `outputs` are the slots that layers produce;
+    `starts[g] : starts[g + 1]` are the units of group g; `ties[g]` is the tie's number; `steps[g]` the channels of
+    group g per width of its tie.
     """
 
     names: tuple[str, ...]
     slots: Mapping[Slot, Ints]
+    outputs: tuple[Slot, ...]
     starts: Ints
     ties: Ints
     steps: Ints
@@ -261,6 +263,7 @@ def _table(
     table = GroupTable(
         names=tuple(names),
         slots={slot: renumber[vector] for slot, vector in units.slots.items()},
+        outputs=tuple(slot for slot, _ in tracer.producers.values()),
         starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         ties=np.array(ties, dtype=np.int64),
         steps=np.array([s // tie_size[t] for s, t in zip(sizes, ties, strict=True)], dtype=np.int64),

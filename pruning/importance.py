@@ -45,36 +45,27 @@ def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
         near = difflib.get_close_matches(criterion, CRITERIA, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise PlanError(f"importance: {criterion!r} is not one of {', '.join(CRITERIA)}{hint}")
-    per_unit = CRITERIA[criterion](table, dict(model.named_parameters()))
+    return as_scores(table, criterion, CRITERIA[criterion](table, dict(model.named_parameters())))
+
+
+def as_scores(table: GroupTable, criterion: str, per_unit: Floats) -> Scores:
+    """One number per unit -> Scores."""
     bounds = table.starts
     return Scores(criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)})
 
 
-def _produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Ints, Tensor]]:
+def produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Ints, Tensor]]:
     """(unit of each filter, filters as rows) of every convolution and linear layer."""
-    for (name, dim), units in table.slots.items():
+    for name, dim in table.outputs:
         weight = parameters.get(name)
-        if weight is None or weight.dim() < 2:
-            continue
-        transposed = (name, 0) in table.slots and (name, 1) in table.slots and _is_transposed(table, parameters, name)
-        if dim == (1 if transposed else 0):
-            yield units, weight.detach().float().transpose(0, dim).flatten(1)
-
-
-def _is_transposed(table: GroupTable, parameters: Mapping[str, Tensor], name: str) -> bool:
-    """A transposed convolution's output is dimension 1: its bias has the units of that dimension."""
-    bias = table.slots.get((name.removesuffix("weight") + "bias", 0))
-    return (
-        bias is not None
-        and np.array_equal(bias, table.slots[name, 1])
-        and not np.array_equal(bias, table.slots[name, 0])
-    )
+        if weight is not None:
+            yield table.slots[name, dim], weight.detach().float().transpose(0, dim).flatten(1)
 
 
 def _accumulate(table: GroupTable, parameters: Mapping[str, Tensor], layer_score: LayerScore) -> Floats:
     """Sum of a per-filter score over all filters of each unit."""
     total = np.zeros(int(table.starts[-1]))
-    for units, filters in _produced(table, parameters):
+    for units, filters in produced(table, parameters):
         np.add.at(total, units, layer_score(filters).double().cpu().numpy())
     return total
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from pruning.importance import Scores
 
 FORMAT = 1
+MAX_GLOBAL_SHARE = 0.9
+
+Ranking = Literal["local", "global"]
+"""local: each group loses its own ratio; global: all channels compete, one ratio for the model."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,17 @@ def make_plan(
     *,
     round_to: int,
     min_width: int,
+    ranking: Ranking = "local",
 ) -> Plan:
     """Requested ratios -> realised widths -> the best channels of each group. Raises PlanError."""
     if round_to < 1 or min_width < 1:
         raise PlanError(f"round_to and min_width must be at least 1, found {round_to} and {min_width}")
-    per_tie = ratios_of_ties(graph, ratios)
+    if ranking == "global":
+        if isinstance(ratios, Mapping):
+            raise PlanError("a global ranking takes one ratio for the whole model, not one for each group")
+        per_tie = globally_ranked_ratios(graph, ratios, scores)
+    else:
+        per_tie = ratios_of_ties(graph, ratios)
     widths = realised_widths(graph, per_tie, round_to, min_width)
     kept = tuple(
         (group.name, _best(scores[group.name], int(width))) for group, width in zip(graph.groups, widths, strict=True)
@@ -173,6 +183,43 @@ def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> 
                     f"so give one ratio for both"
                 )
     return {tie: ratio for tie, (_, ratio) in chosen.items()}
+
+
+def globally_ranked_ratios(graph: ChannelGraph, ratio: float, scores: Scores) -> dict[int, float]:
+    """Tie number -> ratio, when the channels of all groups compete and the worst `ratio` of all channels goes.
+
+    Scores of a group are divided by their mean first, since layers differ in scale (DepGraph, arXiv 2301.12900,
+    section 3.3). Taking one width from a tie takes the worst channel of each member, so it is priced at their mean.
+    No tie loses more than MAX_GLOBAL_SHARE of its widths: a criterion must not cut the network in two.
+    """
+    check_ratio("ratio", ratio)
+    full, steps = graph.table.full_widths(), graph.table.steps
+    prices, owners, weights = [], [], []
+    for tie in np.unique(graph.table.ties):
+        inside = np.flatnonzero(graph.table.ties == tie)
+        if graph.groups[inside[0]].frozen is None:
+            price = np.mean([_worst_first(scores[graph.groups[g].name], int(steps[g])) for g in inside], axis=0)
+            losable = int(len(price) * MAX_GLOBAL_SHARE)
+            prices.append(price[:losable])
+            owners.append(np.full(losable, tie))
+            weights.append(np.full(losable, steps[inside].sum()))
+    owner, weight = np.concatenate(owners), np.concatenate(weights)
+    order = np.argsort(np.concatenate(prices), kind="stable")
+    total = sum(int(full[g]) for g, group in enumerate(graph.groups) if group.frozen is None)
+    gone = owner[order][np.cumsum(weight[order]) <= ratio * total + 1e-9]
+    lost = dict(zip(*np.unique(gone, return_counts=True), strict=True))
+    return {int(tie): int(lost.get(tie, 0)) / _tie_size(graph, tie) for tie in np.unique(owner)}
+
+
+def _worst_first(group_scores: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
+    """Relative score of removing `step` more channels, again and again: ascending, one entry per width of the tie."""
+    ascending = np.sort(group_scores) / max(float(group_scores.mean()), 1e-12)
+    return np.asarray(ascending.reshape(-1, step).mean(axis=1), dtype=np.float64)
+
+
+def _tie_size(graph: ChannelGraph, tie: int) -> int:
+    first = int(np.flatnonzero(graph.table.ties == tie)[0])
+    return int(graph.table.full_widths()[first] // graph.table.steps[first])
 
 
 def check_ratio(name: str, ratio: float) -> None:

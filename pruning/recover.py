@@ -8,7 +8,8 @@ Two traps, and what is done about them:
 * Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a low rate that
   falls linearly to zero *within* the run, step by step (the best schedule for a fixed budget: Li, Yumer and Ramanan,
   ICLR 2020, arXiv 1905.04753), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with which
-  the base was trained. docs/recovery.md has the experiments.
+  the base was trained. The batch norms' running averages lag behind in a run of a few dozen steps, so they are measured
+  again at the end. docs/recovery.md has the experiments.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
+from pruning.calibration import calibration_batches, recalibrate
 from pruning.checkpoint import count_parameters
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 
@@ -230,7 +232,8 @@ def recover(
     """
     task = str(getattr(model, "task", "detect"))
     parameters = count_parameters(model)
-    short = type("ShortTrainer", (ShortRun, trainer_for(task)), {})
+    # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
+    short = type("ShortRun", (ShortRun, trainer_for(task)), {})
     settings = settings_for(model, data, recovery, teacher, work_dir)
     with quiet():
         trainer = short(overrides=settings)
@@ -243,6 +246,7 @@ def recover(
             f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
         )
     result = student_of(trainer.ema.ema).float().cpu().eval()
+    recalibrate(result, calibration_batches(data, recovery.imgsz, task=task, seed=recovery.seed))
     check_parameters(result, parameters)
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")

@@ -1,0 +1,161 @@
+"""Names, units and directions of the figures, and a figure with its error."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from objectives.errors import ObjectiveError
+
+Direction = Literal["max", "min"]
+Z95 = 1.959963984540054
+"""Half-width of the central 95 % of a normal distribution, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and its 95 % interval, `low <= value <= high`, in the unit of its objective.
+
+    An exact figure (a parameter count) has `low == value == high`. NaN and infinity are refused with
+    `ValueError`: they would pass every comparison of a front unseen.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, _finite(name, getattr(self, name)))
+        if not self.low <= self.value <= self.high:
+            raise ValueError(
+                f"Estimate: the interval must hold the value: low <= value <= high, "
+                f"found low={self.low}, value={self.value}, high={self.high}."
+            )
+
+    @classmethod
+    def exact(cls, value: float) -> Estimate:
+        """A figure without error."""
+        return cls(value, value, value)
+
+    @classmethod
+    def normal(
+        cls, value: float, standard_error: float, *, within: tuple[float, float] | None = None
+    ) -> Estimate:
+        """A figure with a normal 95 % interval, cut off at the ends of its range (`within`)."""
+        floor, ceiling = within if within else (-math.inf, math.inf)
+        margin = Z95 * standard_error
+        return cls(value, min(value, max(floor, value - margin)), max(value, min(ceiling, value + margin)))
+
+    @property
+    def is_exact(self) -> bool:
+        return self.low == self.high
+
+    @property
+    def standard_error(self) -> float:
+        """The wider side of the interval over 1.96: the cut-off at a range's end does not count as
+        precision."""
+        return max(self.high - self.value, self.value - self.low) / Z95
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Whether the two intervals share a point."""
+        return self.low <= other.high and other.low <= self.high
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same figure in another unit; `factor` above 0."""
+        if not factor > 0:
+            raise ValueError(f"Estimate.scaled: the factor must be above 0, found {factor}.")
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain data, as in `snapshot.json`."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def _finite(name: str, number: object) -> float:
+    try:
+        figure = float(number)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"Estimate: {name} must be a number, found {number!r}.") from None
+    if not math.isfinite(figure):
+        raise ValueError(
+            f"Estimate: {name} must be finite, found {figure}. A measurement that came out like this has "
+            f"failed: "
+            f"record it as failed instead of as a figure."
+        )
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One measured quantity: its key in every table, its unit, and which way is better."""
+
+    name: str
+    unit: str
+    direction: Direction
+    title: str
+
+    @property
+    def is_fraction(self) -> bool:
+        return self.unit == "fraction"
+
+    def text(self, value: float) -> str:
+        """The figure as a reader wants it: `0.412`, `5.13 ms`."""
+        if self.is_fraction:
+            return f"{value:.3f}"
+        return f"{value:.3g} {self.unit}" if abs(value) < 1000 else f"{value:.0f} {self.unit}"
+
+
+def _table(*objectives: Objective) -> Mapping[str, Objective]:
+    return MappingProxyType({objective.name: objective for objective in objectives})
+
+
+OBJECTIVES: Mapping[str, Objective] = _table(
+    Objective("map50_95", "fraction", "max", "mAP50-95"),
+    Objective("map50", "fraction", "max", "mAP50"),
+    Objective("precision", "fraction", "max", "Precision"),
+    Objective("recall", "fraction", "max", "Recall"),
+    Objective("latency_ms", "ms", "min", "Latency"),
+    Objective("params_m", "M", "min", "Parameters"),
+    Objective("macs_g", "G", "min", "MACs"),
+    Objective("size_mb", "MB", "min", "Size"),
+)
+"""Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
+bytes."""
+
+
+def objective_named(name: str) -> Objective:
+    """The objective of that name. Raises `ObjectiveError` with the near miss."""
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    near = difflib.get_close_matches(name, OBJECTIVES, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise ObjectiveError(f"Unknown objective {name!r}. {hint}Expected one of: {', '.join(OBJECTIVES)}.")
+
+
+def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
+    """Objectives in the order of `names`. Raises `ObjectiveError` on an unknown or repeated name, or on
+    none."""
+    found = tuple(objective_named(name) for name in names)
+    if not found:
+        raise ObjectiveError(f"No objective was named. Expected at least one of: {', '.join(OBJECTIVES)}.")
+    repeated = sorted({o.name for o in found if found.count(o) > 1})
+    if repeated:
+        raise ObjectiveError(f"Objective named more than once: {', '.join(repeated)}. Name each once.")
+    return found
+
+
+def figure(row: Mapping[str, Estimate], name: str, where: str) -> Estimate:
+    """`row[name]`, or an `ObjectiveError` that says which row lacks it and what it has."""
+    estimate = row.get(name)
+    if isinstance(estimate, Estimate):
+        return estimate
+    if estimate is None:
+        raise ObjectiveError(f"{where} has no figure for {name}; it has: {', '.join(row) or 'none'}.")
+    raise ObjectiveError(
+        f"{where}: {name} must be an Estimate, found {type(estimate).__name__}: {estimate!r}."
+    )

@@ -1,0 +1,117 @@
+"""Fronts and hypervolume, given the measuring error.
+
+n rows, m objectives. This module is the one boundary where signs are flipped: `costs` turns figures into
+numbers of which less is better, and whatever is ranked anywhere is ranked by them.
+
+**Dominance.** Row a dominates row b when
+
+1. in *every* objective neither a's figure nor the bad end of a's 95 % interval is worse than b's, and
+2. in *at least one* objective a is better beyond both errors: the intervals do not overlap.
+
+So a difference inside overlapping intervals is a tie, and a tie evicts nobody. Condition 1 compares numbers
+instead of asking "not clearly worse", because the latter is not transitive: with three objectives it runs in
+circles (every row dominated, an empty front), and with two a chain of small steps, each inside the error,
+lets the fastest and worst row evict all others. As defined here the relation is a strict partial order:
+
+- transitive: a over b over c gives bad(a) <= bad(b) < good(c) in the objective where b beats c, hence 2. for
+  a over c;
+- irreflexive: an interval overlaps itself.
+
+Hence a front of at least one row is never empty, adding a dominated row changes nothing, every row that is
+undominated by its bare figures is on the front, and exact figures give the usual Pareto front. Equal rows do
+not dominate each other: all of them stay.
+
+The price is a front that may be wider than the bare figures would have it, by rows that the measurement
+cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+
+from objectives.errors import ObjectiveError
+from objectives.objective import Estimate, Objective, figure
+
+Floats = npt.NDArray[np.float64]
+Row = Mapping[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Figures with one sign: less is better. Each array has the shape (n, m)."""
+
+    value: Floats
+    good: Floats
+    """The end of the interval on the better side."""
+    bad: Floats
+    """The end of the interval on the worse side."""
+
+
+def costs(rows: Sequence[Row], objectives: Sequence[Objective]) -> Costs:
+    """The rows' figures as costs. Raises `ObjectiveError` for a missing figure or no objective."""
+    if not objectives:
+        raise ObjectiveError("No objective was given: a front needs at least one.")
+    cells = [[_cost(row, o, f"row {i}") for o in objectives] for i, row in enumerate(rows)]
+    table = np.array(cells, dtype=np.float64).reshape(len(rows), len(objectives), 3)
+    return Costs(table[..., 0], table[..., 1], table[..., 2])
+
+
+def _cost(row: Row, objective: Objective, where: str) -> tuple[float, float, float]:
+    estimate = figure(row, objective.name, where)
+    if objective.direction == "min":
+        return estimate.value, estimate.low, estimate.high
+    return -estimate.value, -estimate.high, -estimate.low
+
+
+def dominates(a: Row, b: Row, objectives: Sequence[Objective]) -> bool:
+    """Whether row a dominates row b; the definition is at the head of this module."""
+    both = costs([a, b], objectives)
+    return bool(_dominated_by(both, 1)[0])
+
+
+def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Indices, ascending, of the rows that no other row dominates. Of no rows: an empty tuple."""
+    table = costs(rows, objectives)
+    return tuple(i for i in range(len(rows)) if not _dominated_by(table, i).any())
+
+
+def _dominated_by(table: Costs, i: int) -> npt.NDArray[np.bool_]:
+    """Shape (n,): which rows dominate row i."""
+    not_worse = (table.value <= table.value[i]) & (table.bad <= table.bad[i])
+    better = table.bad < table.good[i]
+    dominators: npt.NDArray[np.bool_] = not_worse.all(axis=1) & better.any(axis=1)
+    return dominators
+
+
+def hypervolume(
+    rows: Sequence[Row], objectives: Sequence[Objective], reference: Mapping[str, float]
+) -> float:
+    """The volume between the rows' bare figures and the reference, in the product of the objectives' units.
+
+    `reference` names one worst acceptable figure per objective; a row that is not better than it in every
+    objective adds nothing. Intervals play no part here: the figure tracks progress of a search and must not
+    jump when a re-measurement only narrows an interval.
+
+    Raises `ObjectiveError` if the reference lacks an objective or is not finite.
+    Source: Zitzler and Thiele 1998 (S-metric); computed by moocore (Fonseca, Paquete, Lopez-Ibanez 2006).
+    """
+    corner = costs([_reference_row(objectives, reference)], objectives).value[0]
+    points = costs(rows, objectives).value
+    return float(moocore.hypervolume(points, ref=corner)) if len(points) else 0.0
+
+
+def _reference_row(objectives: Sequence[Objective], reference: Mapping[str, float]) -> Row:
+    missing = [o.name for o in objectives if o.name not in reference]
+    if missing:
+        raise ObjectiveError(
+            f"The hypervolume reference has no figure for {', '.join(missing)}: name one for each."
+        )
+    try:
+        return {o.name: Estimate.exact(reference[o.name]) for o in objectives}
+    except ValueError as fault:
+        raise ObjectiveError(f"The hypervolume reference must be finite numbers. {fault}") from fault

@@ -1,0 +1,70 @@
+"""The one door to Ultralytics of this room: quiet, and leaving the process as it was.
+
+Ultralytics logs through one logger, shows progress bars, warns, and `select_device` resets the process'
+number of torch threads (8.4: `torch.set_num_threads(NUM_THREADS)`), which would change every latency measured
+afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, Ultralytics logs nothing below CRITICAL, shows no bar, warns of nothing; afterwards all is as
+    before."""
+    from ultralytics.utils import LOGGER
+
+    level, threads, visible = LOGGER.level, torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    LOGGER.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if visible is None:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def is_ultralytics(model: nn.Module) -> bool:
+    """Whether the module is one of Ultralytics' task models, pruned or not."""
+    return isinstance(model, _tasks().BaseModel)
+
+
+def load_module(path: Path) -> nn.Module:
+    """The float32 module of an Ultralytics checkpoint, by Ultralytics' own loader. Its errors pass
+    through."""
+    with quiet():
+        module: nn.Module = _tasks().load_checkpoint(str(path), device=torch.device("cpu"))[0]
+    return module
+
+
+def twin_of(model: nn.Module) -> Any:
+    """A copy that may be fused and altered; `Any`, since Ultralytics hangs its attributes on modules."""
+    twin: Any = deepcopy(model)
+    if is_ultralytics(model) and not getattr(twin, "task", None):
+        with quiet():
+            twin.task = _tasks().guess_model_task(twin)
+    return twin
+
+
+def _tasks() -> Any:
+    """`Any`: whether a type checker follows Ultralytics' untyped functions depends on its settings."""
+    return importlib.import_module("ultralytics.nn.tasks")

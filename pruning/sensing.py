@@ -1,0 +1,102 @@
+"""Scores measured on data: what the loss or the activations say about each channel.
+
+A channel's *gate* is a factor on its filter, 1 in the trained model. The derivative of the loss by the gate is the sum
+of gradient times weight over the filter; coupled filters share one gate, so theirs add up before anything is squared.
+
+taylor      mean over batches of |dL/dgate|: first-order change of the loss when the channel goes
+            (Molchanov et al., CVPR 2019, arXiv 1906.10771)
+fisher      mean over batches of (dL/dgate)^2 (group Fisher pruning, Liu et al., ICML 2021, arXiv 2108.00708)
+activation  mean absolute value of the channel after normalisation (after Hu et al., arXiv 1607.03250)
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pruning.errors import PlanError
+from pruning.groups import GroupTable
+from pruning.importance import Floats, Scores, as_scores, produced
+
+DATA_CRITERIA = ("taylor", "fisher", "activation")
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """Training loss of an Ultralytics model on one of its own batches (a scalar)."""
+    return model(batch)[0].sum()  # type: ignore[no-any-return]
+
+
+def score_on_batches(
+    table: GroupTable,
+    model: nn.Module,
+    criterion: str,
+    batches: Iterable[Any],
+    loss: Loss = ultralytics_loss,
+) -> Scores:
+    """Scores of every removable channel on `batches` (what `loss` takes). `model` is not changed. Raises PlanError."""
+    if criterion not in DATA_CRITERIA:
+        raise PlanError(f"importance: {criterion!r} is not measured on data; those are {', '.join(DATA_CRITERIA)}")
+    working = copy.deepcopy(model).train()
+    for module in working.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()  # the statistics of the trained model stay
+    measure = _activations if criterion == "activation" else _gates
+    rows = measure(table, working, batches, loss)
+    if not rows:
+        raise PlanError(f"importance: {criterion} was given no batches")
+    stacked = np.stack(rows)
+    reduced = np.square(stacked).mean(0) if criterion == "fisher" else np.abs(stacked).mean(0)
+    return as_scores(table, criterion, reduced)
+
+
+def _gates(table: GroupTable, model: nn.Module, batches: Iterable[Any], loss: Loss) -> list[Floats]:
+    """dL/dgate of every unit, one row for each batch."""
+    rows = []
+    parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        parameter.requires_grad_(parameter.is_floating_point())
+    for batch in batches:
+        model.zero_grad(set_to_none=True)
+        loss(model, batch).backward()
+        products = {name: p.detach() * p.grad for name, p in parameters.items() if p.grad is not None}
+        row = np.zeros(int(table.starts[-1]))
+        for units, filters in produced(table, products):
+            np.add.at(row, units, filters.sum(1).double().cpu().numpy())
+        rows.append(row)
+    return rows
+
+
+def _activations(table: GroupTable, model: nn.Module, batches: Iterable[Any], loss: Loss) -> list[Floats]:
+    """Mean |activation| of every unit, one row for each batch, from the outputs of normalisation layers."""
+    row = np.zeros(int(table.starts[-1]))
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def record(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            mean = output.detach().abs().mean(dim=[d for d in range(output.dim()) if d != 1])
+            np.add.at(row, table.slots[f"{name}.weight", 0], mean.double().cpu().numpy())
+
+        return record
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (f"{name}.weight", 0) in table.slots
+    ]
+    rows = []
+    try:
+        for batch in batches:
+            row[:] = 0
+            with torch.no_grad():
+                loss(model, batch)
+            rows.append(row.copy())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return rows

@@ -1,0 +1,25 @@
+"""Size and digest of an artefact, which is a file or, for OpenVINO, a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes on disk, all files of a folder together."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file; of a folder, over its files' names and contents in order."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in _files(path):
+        found.update(f"{file.relative_to(path).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()

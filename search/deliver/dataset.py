@@ -1,0 +1,79 @@
+"""What an export has to know of a data set: its validation images and its classes. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.ultralytics_door import quiet
+from search.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Files of the validation split, and class names in order (empty: a folder of class folders)."""
+
+    images: tuple[Path, ...]
+    names: tuple[str, ...]
+
+
+def read_dataset(data: Path) -> Dataset:
+    """Read a data YAML, or a folder with a `val` folder.
+
+    Raises:
+        ConfigError: the data set is incomplete; its `download:` key is never followed.
+    """
+    if data.is_dir():
+        places = [place for name in ("val", "test") if (place := data / name).is_dir()][:1]
+        return Dataset(_images(places), ())
+    said = _checked(data)
+    val = said.get("val") or []
+    places = [Path(place) for place in ([val] if isinstance(val, (str, Path)) else val)]
+    return Dataset(_images(places), tuple(str(name) for name in said["names"].values()))
+
+
+def check_classes(model: Any, dataset: Dataset, data: Path) -> None:
+    """Refuse a data set with other classes than the model's: its figures would be wrong without a word.
+
+    Raises:
+        ConfigError: the class names differ.
+    """
+    known = tuple(str(name) for name in dict(model.names).values())
+    if dataset.names and dataset.names != known:
+        raise ConfigError(
+            f"{data} has other classes than the model: {_short(dataset.names)}",
+            where="data: names",
+            expected=_short(known),
+        )
+
+
+def _short(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _checked(data: Path) -> dict[str, Any]:
+    from ultralytics.data.utils import check_det_dataset
+
+    try:
+        with quiet():
+            found: dict[str, Any] = check_det_dataset(str(data), autodownload=False)
+    except Exception as error:  # Ultralytics raises what it likes
+        raise ConfigError(f"{data} is not a data set that can be used: {error}", where="data") from error
+    return found
+
+
+def _images(places: list[Path]) -> tuple[Path, ...]:
+    from ultralytics.data.utils import IMG_FORMATS
+
+    files = (file for place in places for file in _listed(place))
+    return tuple(file for file in files if file.suffix[1:].lower() in IMG_FORMATS)
+
+
+def _listed(place: Path) -> Iterator[Path]:
+    if place.is_dir():
+        yield from sorted(file for file in place.rglob("*") if file.is_file())
+    elif place.suffix == ".txt":
+        lines = place.read_text(encoding="utf-8").split("\n")
+        yield from (place.parent / line.strip() for line in lines if line.strip())

@@ -1,0 +1,154 @@
+"""The model card: what a delivered model is, where it came from, and what it was measured to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.atomic import write_atomic
+from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.present import snapshot as reading
+
+_LICENCE = (
+    "The model's code and weights derive from Ultralytics YOLO, which is licensed under AGPL-3.0 "
+    "(or an Ultralytics Enterprise licence). Whoever passes this model on, or offers it over a network, is bound by "
+    "that licence; the data set may bring terms of its own."
+)
+
+
+def write_model_card(
+    path: Path,
+    snapshot: Mapping[str, Any],
+    number: int,
+    *,
+    lineage: Mapping[str, str],
+    commands: Sequence[str],
+    export: ExportReport | None = None,
+) -> Path:
+    """Write the card of trial `number` to `path` and return it.
+
+    Args:
+        snapshot: the run's record.
+        lineage: digests by what they are of ("base model", "data", "plan", ...).
+        commands: the command lines that made it, in order.
+        export: the verified artefacts, if there are any.
+
+    Raises:
+        UnknownTrial: no trial has this number.
+    """
+    write_atomic(path, render_card(snapshot, number, lineage=lineage, commands=commands, export=export))
+    return path
+
+
+def render_card(
+    snapshot: Mapping[str, Any],
+    number: int,
+    *,
+    lineage: Mapping[str, str],
+    commands: Sequence[str],
+    export: ExportReport | None = None,
+) -> str:
+    """The card as Markdown; every name in it is escaped."""
+    row = reading.trial(snapshot, number)
+    parts = [
+        f"# {_plain(snapshot['name'])}, trial {number}",
+        _summary(snapshot, row),
+        "## Figures\n\n" + _figures(snapshot, row, export),
+        *(["## Exported artefacts\n\n" + _artefacts(export)] if export else []),
+        "## Lineage\n\n" + _table(("what", "sha256"), lineage.items()),
+        "## Made by\n\n" + _code(commands),
+        "## Versions\n\n" + _table(("what", "version"), _versions(snapshot, export)),
+        "## Licence\n\n" + _LICENCE,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    free = [group for group in snapshot.get("groups", ()) if not group.get("frozen")]
+    before = sum(group["size"] for group in free)
+    after = sum((row.get("widths") or {}).get(group["name"], group["size"]) for group in free)
+    kept = f" {after} of {before} channels in {len(free)} groups were kept." if before else ""
+    names = reading.picked_for(snapshot, row["number"])
+    reasons = [str(snapshot["picks"][name].get("sentence") or "") for name in names]
+    chosen = f" Picked for {', '.join(_plain(name) for name in names)}: {_plain(' '.join(reasons))}" if names else ""
+    what = "A structurally pruned Ultralytics model made of stock modules; it opens with plain `YOLO(path)`."
+    return what + kept + chosen
+
+
+def _figures(snapshot: Mapping[str, Any], row: Mapping[str, Any], export: ExportReport | None) -> str:
+    checks = export.artefacts if export else ()
+    heads = ["figure", "base", f"trial {row['number']}", "difference", *(_artefact_name(check) for check in checks)]
+    return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
+
+
+def _figure_row(
+    snapshot: Mapping[str, Any], row: Mapping[str, Any], figure: reading.Figure, checks: Iterable[ArtefactCheck]
+) -> Iterator[str]:
+    base, here = reading.value(reading.base(snapshot), figure.name), reading.value(row, figure.name)
+    spread = reading.interval(row, figure.name)
+    interval = f" ({' to '.join(reading.printed(figure, end) for end in spread)})" if spread else ""
+    yield figure.heading
+    yield reading.printed(figure, base)
+    yield reading.printed(figure, here) + interval
+    yield reading.difference(figure, here, base)
+    for check in checks:
+        yield reading.printed(figure, _exported(check, figure.name))
+
+
+def _exported(check: ArtefactCheck, name: str) -> float | None:
+    if name == "size_mb":
+        return check.size_bytes / 1e6
+    if name == "latency_ms":
+        return float(check.latency["p50_ms"]) if check.latency else None
+    return check.accuracy.get(name)
+
+
+def _artefact_name(check: ArtefactCheck) -> str:
+    return f"{check.format} {check.precision}"
+
+
+def _artefacts(export: ExportReport) -> str:
+    heads = ("file", "precision", "size MB", "largest output difference", f"{export.metric} lost", "checks", "sha256")
+    note = (
+        f"Artefacts are validated on square {export.imgsz} px images, as is the checkpoint that they are held against "
+        f"({export.metric} {export.accuracy[export.metric]:.4f}); a validation with padded rectangles differs a little."
+    )
+    return _table(heads, (_artefact_row(check) for check in export.artefacts)) + f"\n\n{note}"
+
+
+def _artefact_row(check: ArtefactCheck) -> Sequence[str]:
+    parity = f"{check.parity.max_abs:.2g} ({check.parity.relative:.1g} of range, {check.parity.images} images)"
+    verdict = "passed" if check.passed else f"not delivered: {'; '.join(check.faults)}"
+    size = f"{check.size_bytes / 1e6:.2f}"
+    return (check.path, check.precision, size, parity, f"{check.drop:+.4f}", verdict, check.digest[:16])
+
+
+def _versions(snapshot: Mapping[str, Any], export: ExportReport | None) -> Iterator[tuple[str, str]]:
+    yield "ParetoPrune", str(snapshot.get("version", "unknown"))
+    found = {**(snapshot.get("environment") or {}), **(export.versions if export else {})}
+    yield from ((name, str(said)) for name, said in found.items() if isinstance(said, (str, int, float)))
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [_line(heads), _line(["---"] * len(heads)), *(_line([_plain(cell) for cell in row]) for row in rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _code(lines: Sequence[str]) -> str:
+    """A block of commands; the fence is longer than any row of backticks inside."""
+    text = "\n".join(lines)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{text}\n{fence}"
+
+
+def _plain(text: object) -> str:
+    """One line of text that Markdown and HTML leave alone."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#!])", r"\\\1", line)

@@ -1,0 +1,56 @@
+"""The folder of a pick: picks/<budget>/{pick.json, model.pt}."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.atomic import write_atomic, write_json
+from search.errors import ConfigError, RunCorrupt
+
+
+def write_pick(
+    run: Path, budget: str, trial: Mapping[str, Any], weights: Path, *, bounds: Mapping[str, float], sentence: str
+) -> Path:
+    """Write the pick of a budget (the trial's record and its weights) and return its folder.
+
+    Args:
+        run: the run's folder.
+        trial: the trial's row of a snapshot.
+        weights: its checkpoint.
+        bounds: the budget, a limit by figure.
+        sentence: why this trial.
+
+    Raises:
+        ConfigError: a budget whose name cannot be a folder.
+        RunCorrupt: the weights are gone.
+    """
+    folder = pick_folder(run, budget)
+    if not weights.is_file():
+        raise RunCorrupt(
+            f"the weights of trial {trial['number']} are gone",
+            where=str(weights),
+            next_command="set keep.weights: all, or run the trial again with paretoprune finetune",
+        )
+    # The weights first: a pick.json beside them means that both are there.
+    write_atomic(folder / "model.pt", weights.read_bytes())
+    content = {"format": 1, "budget": budget, "bounds": dict(bounds), "sentence": sentence, "trial": dict(trial)}
+    write_json(folder / "pick.json", content)
+    return folder
+
+
+def pick_folder(run: Path, budget: str) -> Path:
+    """Where the pick of a budget lies.
+
+    Raises:
+        ConfigError: a name that is not a plain folder name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", budget):
+        raise ConfigError(
+            f"the budget's name {budget!r} cannot be a folder",
+            where="budgets",
+            expected="letters, digits, dot, dash and underscore, at most 64",
+        )
+    return run / "picks" / budget

@@ -1,0 +1,175 @@
+"""Reading a snapshot: the plain record that the status, the tables and the report draw.
+
+A snapshot is the content of `snapshot.json`. Nothing here measures or decides anything; a figure that is missing
+(a trial still running, a runtime that was not asked for) is `None`, never a guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from search.errors import ConfigError, RunCorrupt
+
+Row = Mapping[str, Any]
+
+FORMAT = 1
+
+
+class SnapshotError(RunCorrupt):
+    """A snapshot that this version cannot draw."""
+
+
+class UnknownTrial(ConfigError):
+    """A trial number that the snapshot does not hold; the message names the known range."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a measured figure is called: `unit` is empty for a fraction, `digits` are those worth printing."""
+
+    name: str
+    title: str
+    unit: str
+    direction: str
+    digits: int = 3
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit, for a column."""
+        return f"{self.title} {self.unit}".strip()
+
+
+_KNOWN = {
+    figure.name: figure
+    for figure in (
+        Figure("map50_95", "mAP50-95", "", "max"),
+        Figure("map50", "mAP50", "", "max"),
+        Figure("precision", "precision", "", "max"),
+        Figure("recall", "recall", "", "max"),
+        Figure("latency_ms", "latency", "ms", "min"),
+        Figure("params_m", "params", "M", "min"),
+        Figure("macs_g", "MACs", "G", "min"),
+        Figure("size_mb", "size", "MB", "min"),
+    )
+}
+_COSTS = ("latency_ms", "params_m", "macs_g", "size_mb")
+
+
+def check_format(snapshot: Row) -> None:
+    """Refuse a snapshot of another format.
+
+    Raises:
+        SnapshotError: `format` is not the one that this version writes.
+    """
+    if (found := snapshot.get("format")) != FORMAT:
+        raise SnapshotError(
+            f"this snapshot has format {found!r}", where="snapshot.json: format", expected=f"format {FORMAT}"
+        )
+
+
+def describe(snapshot: Row, name: str) -> Figure:
+    """The figure as it is commonly called (short enough for a terminal), else as the study's objectives name it."""
+    figure = _KNOWN.get(name) or _as_objective(snapshot, name)
+    if figure.direction == "max":
+        return figure
+    return replace(figure, digits=_digits(value(base(snapshot), name)))
+
+
+def _as_objective(snapshot: Row, name: str) -> Figure:
+    said: Row = next((item for item in snapshot.get("objectives", ()) if item.get("name") == name), {})
+    unit = str(said.get("unit") or "")
+    title, direction = str(said.get("title") or name), str(said.get("direction") or "min")
+    return Figure(name, title, "" if unit == "fraction" else unit, direction)
+
+
+def _digits(reference: float | None) -> int:
+    """Costs get the digits that show the base to three places, so that a column has one number of digits."""
+    if reference is None or reference <= 0:
+        return 2
+    return max(1, min(6, 2 - math.floor(math.log10(reference))))
+
+
+def figures(snapshot: Row) -> tuple[Figure, ...]:
+    """The figures a study is about: its objectives, then the costs that were recorded besides."""
+    names = [str(item["name"]) for item in snapshot.get("objectives", ())]
+    rows = [base(snapshot), *snapshot.get("trials", ())]
+    seen = [name for name in _COSTS if any(value(row, name) is not None for row in rows)]
+    return tuple(describe(snapshot, name) for name in dict.fromkeys([*names, *seen]))
+
+
+def base(snapshot: Row) -> Row:
+    """The base's row; empty as long as it has not been measured."""
+    found: Row = snapshot.get("base") or {}
+    return found
+
+
+def value(row: Row, name: str) -> float | None:
+    """A figure's value, or None when it is missing or not finite."""
+    found = (row.get("figures") or {}).get(name)
+    number = None if found is None else found.get("value")
+    return float(number) if number is not None and math.isfinite(number) else None
+
+
+def interval(row: Row, name: str) -> tuple[float, float] | None:
+    """The 95 % interval of a figure, or None when it is exact or missing."""
+    found = (row.get("figures") or {}).get(name) or {}
+    low, high = found.get("low"), found.get("high")
+    return (float(low), float(high)) if low is not None and high is not None and high > low else None
+
+
+def trial(snapshot: Row, number: int) -> Row:
+    """The row of one trial.
+
+    Raises:
+        UnknownTrial: no trial has this number.
+    """
+    rows: Sequence[Row] = snapshot.get("trials", ())
+    for row in rows:
+        if row["number"] == number:
+            return row
+    known = f"a number from 0 to {max(row['number'] for row in rows)}" if rows else "no trial has been recorded yet"
+    raise UnknownTrial(f"there is no trial {number}", expected=known)
+
+
+def front(snapshot: Row) -> list[Row]:
+    """The rows on the front, along the first cost (cheapest first)."""
+    rows = [row for row in snapshot.get("trials", ()) if row.get("on_front")]
+    cost = next((figure.name for figure in figures(snapshot) if figure.direction == "min"), "")
+    return sorted(rows, key=lambda row: (found if (found := value(row, cost)) is not None else math.inf, row["number"]))
+
+
+def picked_for(snapshot: Row, number: int) -> list[str]:
+    """The names of the budgets for which this trial is the pick."""
+    return [str(name) for name, pick in (snapshot.get("picks") or {}).items() if pick.get("trial") == number]
+
+
+def printed(figure: Figure, number: float | None) -> str:
+    """A value with the digits worth reading."""
+    return "-" if number is None else f"{number:.{figure.digits}f}"
+
+
+def difference(figure: Figure, number: float | None, reference: float | None) -> str:
+    """The difference to the base: points for accuracy, "1.90x faster" as `1.90x` for time, per cent for the rest."""
+    if number is None or reference is None:
+        return ""
+    if figure.direction == "max":
+        return f"{(number - reference) * 100:+.1f} pt"
+    if number <= 0 or reference <= 0:
+        return ""
+    if figure.name.startswith("latency"):
+        return f"{reference / number:.2f}x"
+    return f"{(number / reference - 1) * 100:+.0f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

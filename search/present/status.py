@@ -1,0 +1,73 @@
+"""How a search stands, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.present import snapshot as reading
+from search.present.snapshot import Row
+from search.present.tables import front_table
+
+_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
+
+
+def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
+    """State, progress, time left, hypervolume, the pick of every budget and the front; sane in 80 columns.
+
+    Raises:
+        SnapshotError: a snapshot of another format.
+    """
+    reading.check_format(snapshot)
+    parts: list[RenderableType] = [_title(snapshot), _progress(snapshot)]
+    if snapshot.get("verdict"):
+        parts += [Text(), Text(str(snapshot["verdict"]))]
+    if snapshot.get("picks") or snapshot.get("budgets"):
+        parts += [Text(), _budgets(snapshot)]
+    return Group(*parts, Text(), front_table(snapshot))
+
+
+def _title(snapshot: Row) -> Text:
+    state = str(snapshot["state"])
+    return Text(str(snapshot["name"]), style="bold").append(f"  {state}", style=_STYLES.get(state, ""))
+
+
+def _progress(snapshot: Row) -> Table:
+    progress = snapshot.get("progress") or {}
+    volumes = snapshot.get("hypervolume") or ()
+    counts = [f"{progress.get('done', 0)} of {progress.get('total', '?')} done", f"{progress.get('failed', 0)} failed"]
+    if progress.get("running"):
+        counts.append(f"{progress['running']} running")
+    eta = progress.get("eta_s") if snapshot["state"] == "running" else None
+    left = f", about {reading.duration(eta)} left" if eta is not None else ""
+    rows = {
+        "trials": ", ".join(counts),
+        "time": reading.duration(progress.get("seconds")) + left,
+        "front": f"{len(snapshot.get('front') or ())} trials",
+        "hypervolume": f"{volumes[-1]['value']:.4g}" if volumes and volumes[-1]["value"] is not None else "-",
+    }
+    return _pairs(rows)
+
+
+def _budgets(snapshot: Row) -> Table:
+    budgets, picks = snapshot.get("budgets") or {}, snapshot.get("picks") or {}
+    rows = {}
+    for name in dict.fromkeys([*budgets, *picks]):
+        bounds = ", ".join(f"{key} <= {limit}" for key, limit in (budgets.get(name) or {}).items())
+        pick = picks.get(name) or {}
+        found = f"trial {pick['trial']}" if pick.get("trial") is not None else "nothing fits yet"
+        sentence = f"  {pick['sentence']}" if pick.get("sentence") else ""
+        rows[str(name)] = f"{f'({bounds}) ' if bounds else ''}{found}{sentence}"
+    return _pairs(rows)
+
+
+def _pairs(rows: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, max_width=24, overflow="ellipsis")
+    for name, text in rows.items():
+        table.add_row(Text(name, style="dim"), Text(text))
+    return table

@@ -1,0 +1,171 @@
+"""Tables of a run for a terminal: the front, all trials, one trial in full.
+
+Every table starts with the base; a cell shows the value and, dimmed, its difference to the base. Text that a user
+or a data set chose is put in as `Text`, so that rich never reads it as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.present import snapshot as reading
+from search.present.snapshot import Figure, Row
+
+_MOST_COLUMNS = 4  # figures that fit beside number, notes and their differences in 80 columns
+
+
+def front_table(snapshot: Mapping[str, Any]) -> Table:
+    """The trials on the front, cheapest first, with the picks named."""
+    table = _table(snapshot, "pick")
+    for row in reading.front(snapshot):
+        names = ", ".join(reading.picked_for(snapshot, row["number"]))
+        table.add_row(Text(str(row["number"])), *_cells(snapshot, row), Text(names, style="magenta"))
+    return _keep_numbers(table)
+
+
+def trials_table(snapshot: Mapping[str, Any]) -> Table:
+    """Every trial in order, with what became of it."""
+    table = _table(snapshot, "state")
+    for row in snapshot.get("trials", ()):
+        style = "" if row.get("feasible") else "dim"
+        table.add_row(Text(str(row["number"])), *_cells(snapshot, row), _state(row), style=style)
+    return _keep_numbers(table)
+
+
+def trial_details(snapshot: Mapping[str, Any], number: int) -> RenderableType:
+    """One trial in full: figures with their intervals, where it came from, what each group kept.
+
+    Raises:
+        UnknownTrial: no trial has this number.
+    """
+    row = reading.trial(snapshot, number)
+    parts: list[RenderableType] = [_title(snapshot, row), _facts(row)]
+    if row.get("figures"):
+        parts.append(_figure_table(snapshot, row))
+    if row.get("widths"):
+        parts.append(_width_table(snapshot, row))
+    if row.get("error"):
+        parts.append(Text(str(row["error"]), style="red"))
+    return Group(*parts)
+
+
+def _table(snapshot: Row, last: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("trial", no_wrap=True)
+    for figure in _columns(snapshot):
+        table.add_column(Text(figure.heading), justify="right", no_wrap=True)
+    table.add_column(last, overflow="ellipsis", no_wrap=True)
+    table.add_row(Text("base"), *_cells(snapshot, reading.base(snapshot), is_base=True), Text(""), style="bold")
+    return table
+
+
+def _keep_numbers(table: Table) -> Table:
+    """In a narrow terminal the last column, which is words, gives way; a cut number would mislead."""
+    for column in table.columns[:-1]:
+        column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return table
+
+
+def _columns(snapshot: Row) -> tuple[Figure, ...]:
+    return reading.figures(snapshot)[:_MOST_COLUMNS]
+
+
+def _cells(snapshot: Row, row: Row, *, is_base: bool = False) -> Iterable[Text]:
+    for figure in _columns(snapshot):
+        number = reading.value(row, figure.name)
+        cell = Text(reading.printed(figure, number))
+        if not is_base:
+            cell.append_text(_difference(snapshot, figure, number))
+        yield cell
+
+
+def _difference(snapshot: Row, figure: Figure, number: float | None) -> Text:
+    reference = reading.value(reading.base(snapshot), figure.name)
+    text = reading.difference(figure, number, reference)
+    return Text(f" {text}" if text else "", style="dim")
+
+
+def _state(row: Row) -> Text:
+    if row.get("on_front"):
+        return Text("front", style="green")
+    if row["state"] == "complete":
+        return Text("complete" if row.get("feasible") else "breaks a constraint")
+    cause = str(row.get("error") or "").strip().split("\n")[0]
+    return Text(f"{row['state']}{': ' if cause else ''}{cause}", style="red" if row["state"] == "failed" else "")
+
+
+def _title(snapshot: Row, row: Row) -> Text:
+    text = Text(f"trial {row['number']}", style="bold")
+    notes = ["on the front"] if row.get("on_front") else []
+    notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["number"])]
+    if row.get("same_as") is not None:
+        notes.append(f"same widths as trial {row['same_as']}, measured once")
+    return text.append(f"  {'; '.join(notes)}", style="not bold") if notes else text
+
+
+def _facts(row: Row) -> Table:
+    candidate, seconds = row.get("candidate") or {}, row.get("seconds") or {}
+    spent = ", ".join(f"{phase} {reading.duration(spent)}" for phase, spent in seconds.items())
+    facts = {
+        "state": row["state"] if row.get("feasible") or row["state"] != "complete" else "breaks a constraint",
+        "source": row.get("source"),
+        "input": f"{candidate['imgsz']} px, {candidate.get('precision', 'fp32')}" if candidate.get("imgsz") else None,
+        "time": spent,
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        if fact:
+            table.add_row(Text(name, style="dim"), Text(str(fact)))
+    return table
+
+
+def _figure_table(snapshot: Row, row: Row) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("figure")
+    for heading in ("value", "95 % interval", "base", "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    extra = [name for name in row["figures"] if name not in {figure.name for figure in reading.figures(snapshot)}]
+    for figure in (*reading.figures(snapshot), *(reading.describe(snapshot, name) for name in extra)):
+        table.add_row(*(Text(cell) for cell in _figure_cells(snapshot, row, figure)))
+    return table
+
+
+def _figure_cells(snapshot: Row, row: Row, figure: Figure) -> tuple[str, ...]:
+    number, spread = reading.value(row, figure.name), reading.interval(row, figure.name)
+    reference = reading.value(reading.base(snapshot), figure.name)
+    interval = " to ".join(reading.printed(figure, end) for end in spread) if spread else "exact"
+    difference = reading.difference(figure, number, reference)
+    faster = " faster" if difference.endswith("x") else ""
+    shown = interval if number is not None else ""
+    return (
+        figure.heading,
+        reading.printed(figure, number),
+        shown,
+        reading.printed(figure, reference),
+        difference + faster,
+    )
+
+
+def _width_table(snapshot: Row, row: Row) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("group", overflow="ellipsis", no_wrap=True)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("kept", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for group in snapshot.get("groups", ()):
+        if not group.get("frozen"):
+            kept = row["widths"].get(group["name"], group["size"])
+            bar = _bar(kept / group["size"])
+            table.add_row(Text(group["name"]), Text(str(group["stage"])), f"{kept} of {group['size']}", bar)
+    return table
+
+
+def _bar(share: float, length: int = 20) -> Text:
+    full = round(share * length)
+    return Text("█" * full, style="cyan").append("·" * (length - full), style="dim")

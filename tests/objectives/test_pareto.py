@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import moocore
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from objectives import Estimate, ObjectiveError, objectives_named
+from objectives.pareto import Row, costs, dominates, front, hypervolume
+
+TWO = objectives_named(["map50_95", "latency_ms"])
+THREE = objectives_named(["map50_95", "latency_ms", "params_m"])
+
+
+def exact(*figures: float) -> Row:
+    return {o.name: Estimate.exact(x) for o, x in zip(THREE, figures, strict=False)}
+
+
+def about(figures: tuple[float, ...], widths: tuple[float, ...]) -> Row:
+    return {o.name: Estimate(x, x - w, x + w) for o, x, w in zip(THREE, figures, widths, strict=False)}
+
+
+grid = st.integers(0, 6).map(float)
+exact_rows = st.lists(st.tuples(grid, grid, grid).map(lambda t: exact(*t)), min_size=1, max_size=14)
+estimates = st.tuples(grid, st.integers(0, 4), st.integers(0, 4)).map(
+    lambda t: Estimate(t[0], t[0] - t[1] / 2, t[0] + t[2] / 2)
+)
+noisy_row = st.fixed_dictionaries({o.name: estimates for o in THREE})
+noisy_rows = st.lists(noisy_row, min_size=1, max_size=12)
+
+
+@given(exact_rows)
+def test_exact_figures_give_the_usual_front(rows: list[Row]) -> None:
+    table = np.array([[r[o.name].value for o in THREE] for r in rows])
+    kept = moocore.is_nondominated(table, maximise=[True, False, False], keep_weakly=True)
+    assert front(rows, THREE) == tuple(np.flatnonzero(kept))
+
+
+@given(noisy_rows)
+def test_front_is_never_empty_and_holds_the_front_of_the_bare_figures(rows: list[Row]) -> None:
+    kept = moocore.is_nondominated(costs(rows, THREE).value, keep_weakly=True)
+    assert set(np.flatnonzero(kept)) <= set(front(rows, THREE))
+
+
+@given(noisy_rows, st.randoms())
+def test_order_of_rows_does_not_matter(rows: list[Row], random: object) -> None:
+    order = list(range(len(rows)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shuffled = front([rows[i] for i in order], THREE)
+    assert {order[i] for i in shuffled} == set(front(rows, THREE))
+
+
+@given(noisy_rows, noisy_row)
+def test_adding_a_dominated_row_changes_nothing(rows: list[Row], extra: Row) -> None:
+    if any(dominates(row, extra, THREE) for row in rows):
+        assert front([*rows, extra], THREE) == front(rows, THREE)
+
+
+@given(noisy_row, noisy_row, noisy_row)
+def test_dominance_is_a_strict_partial_order(a: Row, b: Row, c: Row) -> None:
+    assert not dominates(a, a, THREE)
+    assert not (dominates(a, b, THREE) and dominates(b, a, THREE))
+    if dominates(a, b, THREE) and dominates(b, c, THREE):
+        assert dominates(a, c, THREE)
+
+
+@given(noisy_rows)
+def test_every_row_off_the_front_is_dominated_by_one_on_it(rows: list[Row]) -> None:
+    kept = front(rows, THREE)
+    for i in set(range(len(rows))) - set(kept):
+        assert any(dominates(rows[j], rows[i], THREE) for j in kept)
+
+
+def test_a_difference_inside_the_intervals_evicts_nobody() -> None:
+    a, b = about((0.50, 5.0), (0.02, 0.1)), about((0.49, 5.05), (0.02, 0.1))
+    assert front([a, b], TWO) == (0, 1)
+
+
+def test_a_clear_difference_in_one_objective_and_a_tie_in_the_other_evicts() -> None:
+    a, b = about((0.50, 5.0), (0.02, 0.1)), about((0.49, 6.0), (0.02, 0.1))
+    assert front([a, b], TWO) == (0,)
+
+
+def test_a_chain_of_small_steps_does_not_evict_the_most_accurate() -> None:
+    chain = [about((0.50 - 0.02 * k, 9.0 - k), (0.025, 0.01)) for k in range(8)]
+    assert front(chain, TWO) == tuple(range(8))
+
+
+def test_a_circle_of_clear_wins_leaves_all() -> None:
+    """a beats b in accuracy, b beats c in latency, c beats a in size, and all else overlaps."""
+    circle = [
+        about((5.0, 3.0, 5.0), (0.1, 3.0, 0.1)),
+        about((1.0, 1.0, 3.0), (0.1, 0.1, 3.0)),
+        about((3.0, 5.0, 1.0), (3.0, 0.1, 0.1)),
+    ]
+    assert all(not_clearly_worse_and_once_better(circle[i], circle[(i + 1) % 3]) for i in range(3))
+    assert front(circle, THREE) == (0, 1, 2)
+
+
+def not_clearly_worse_and_once_better(a: Row, b: Row) -> bool:
+    """The relation that this room does not use: it would leave nothing of a circle."""
+    table = costs([a, b], THREE)
+    return bool((table.good[0] <= table.bad[1]).all() and (table.bad[0] < table.good[1]).any())
+
+
+def test_equal_rows_all_stay() -> None:
+    assert front([exact(0.5, 5, 1)] * 3, THREE) == (0, 1, 2)
+
+
+def test_no_rows() -> None:
+    assert front([], TWO) == ()
+    assert hypervolume([], TWO, {"map50_95": 0, "latency_ms": 10}) == 0
+
+
+def test_hypervolume_of_known_rectangles() -> None:
+    rows = [exact(0.4, 4), exact(0.6, 8)]
+    assert hypervolume(rows, TWO, {"map50_95": 0.2, "latency_ms": 10}) == pytest.approx(0.2 * 6 + 0.2 * 2)
+
+
+def test_rows_beyond_the_reference_add_nothing() -> None:
+    reference = {"map50_95": 0.5, "latency_ms": 5}
+    assert hypervolume([exact(0.4, 1), exact(0.9, 6)], TWO, reference) == 0
+
+
+@given(exact_rows)
+def test_hypervolume_is_that_of_the_front(rows: list[Row]) -> None:
+    reference = {"map50_95": -1.0, "latency_ms": 7.0, "params_m": 7.0}
+    on_front = [rows[i] for i in front(rows, THREE)]
+    assert hypervolume(rows, THREE, reference) == pytest.approx(hypervolume(on_front, THREE, reference))
+
+
+@pytest.mark.parametrize("reference", [{"map50_95": 0.0}, {"map50_95": 0.0, "latency_ms": float("nan")}])
+def test_reference_is_complete_and_finite(reference: dict[str, float]) -> None:
+    with pytest.raises(ObjectiveError, match="reference"):
+        hypervolume([exact(0.4, 4)], TWO, reference)
+
+
+def test_missing_figure_and_missing_objectives_are_named() -> None:
+    with pytest.raises(ObjectiveError, match="row 1 has no figure for latency_ms"):
+        front([exact(0.4, 4), exact(0.4)], TWO)
+    with pytest.raises(ObjectiveError, match="at least one"):
+        front([exact(0.4, 4)], [])

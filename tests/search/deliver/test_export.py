@@ -1,0 +1,198 @@
+"""Export and verification on a real network: what passes is delivered, what does not says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from objectives.errors import BackendMissing
+from search.deliver import formats
+from search.deliver.artefact import digest, size_bytes
+from search.deliver.dataset import read_dataset
+from search.deliver.errors import CheckFailed, ExportFailed
+from search.deliver.export import export_model
+from search.deliver.formats import Format, checked_formats
+from search.deliver.parity import LIMIT, artefact_outputs, compare_outputs, load_images
+from search.errors import ConfigError
+
+SIZE = 64
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_verified_artefacts(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    report = export_model(
+        checkpoint, tmp_path, ["onnx", "torchscript"], data=dataset, imgsz=SIZE, max_drop=0.02,
+        latency={"threads": 1, "cap_s": 0.4, "runtime": "onnxruntime"},
+    )  # fmt: skip
+    assert names(tmp_path) == ["export.json", "model.onnx", "model.torchscript"]
+    assert report.passed and report.metric == "map50_95"
+    assert report.accuracy["map50_95"] > 0.3, "the fixture's model must be good enough to lose something"
+    for check in report.artefacts:
+        file = tmp_path / check.path
+        assert check.size_bytes == file.stat().st_size
+        assert check.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (check.parity.inputs, check.parity.images) == ("val", 4)
+        assert check.parity.relative < 1e-3 < LIMIT
+        assert abs(check.drop) < 0.02
+        assert check.latency is not None and 0 < check.latency["p50_ms"] < 1000
+    assert json.loads((tmp_path / "export.json").read_text()) == json.loads(json.dumps(report.to_json()))
+    assert names(checkpoint.parent) == ["model.pt"], "nothing may be left beside the checkpoint"
+
+
+def test_a_lossy_export_fails_loudly_and_is_not_delivered(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"onnx int8: map50_95 fell by 0\.\d+ .* expected at most 0.01"):
+        export_model(checkpoint, tmp_path, ["onnx"], data=dataset, imgsz=SIZE, quantize=8, max_drop=0.01)
+    assert names(tmp_path) == ["export.json"]
+    written = json.loads((tmp_path / "export.json").read_text())
+    assert not written["passed"]
+    assert written["artefacts"][0]["drop"] > 0.01
+
+
+def test_half_precision_is_named_and_smaller(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    report = export_model(checkpoint, tmp_path, ["onnx"], data=dataset, imgsz=SIZE, quantize=16)
+    (check,) = report.artefacts
+    assert (check.path, check.precision) == ("model_fp16.onnx", "fp16")
+    assert check.size_bytes < 7e6
+    assert check.parity.relative > 1e-4, "parity must see that half precision is not float32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "quantize", "text"),
+    [
+        (["onx"], None, r"unknown export format 'onx'\n.*\n.*\n  did you mean: onnx"),
+        ([], None, "no format was named"),
+        (["onnx"], 4, "unknown precision 4"),
+        (["torchscript"], 8, "torchscript is not exported as int8"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_any_work(
+    asked: list[str], quantize: int | None, text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        export_model(tmp_path / "absent.pt", tmp_path, asked, data=tmp_path, imgsz=SIZE, quantize=quantize)
+
+
+def test_a_missing_backend_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    absent = Format("future", ("package_of_2099",), (), ".x", "torch", False)
+    monkeypatch.setitem(formats.FORMATS, "future", absent)
+    with pytest.raises(BackendMissing, match="pip install package_of_2099"):
+        export_model(tmp_path / "absent.pt", tmp_path / "out", ["onnx", "future"], data=tmp_path, imgsz=SIZE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_formats_are_taken_once() -> None:
+    assert [form.name for form in checked_formats(["onnx", "torchscript", "onnx"], 32)] == ["onnx", "torchscript"]
+
+
+def test_no_model(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no model at"):
+        export_model(tmp_path / "absent.pt", tmp_path, ["onnx"], data=dataset, imgsz=SIZE)
+
+
+def test_incomplete_data_are_refused_and_never_downloaded(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.yaml"
+    trap = tmp_path / "ran"
+    lines = [f"path: {tmp_path}", "train: gone", "val: gone", "names: {0: blue, 1: red}"]
+    data.write_text("\n".join([*lines, f"download: open({str(trap)!r}, 'w')"]))
+    with pytest.raises(ConfigError, match="not a data set that can be used"):
+        export_model(checkpoint, tmp_path / "out", ["onnx"], data=data, imgsz=SIZE)
+    assert not trap.exists()
+
+
+def test_a_failed_export_leaves_the_folder_as_it_was(
+    checkpoint: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.onnx").write_text("older")
+    broken = Format("onnx", (), (), ".onnx", "onnxruntime", True, (("opset", 1),))
+    monkeypatch.setitem(formats.FORMATS, "onnx", broken)
+    with pytest.raises(ExportFailed, match="onnx: the export stopped"):
+        export_model(checkpoint, tmp_path, ["onnx"], data=dataset, imgsz=SIZE)
+    assert names(tmp_path) == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_text() == "older"
+
+
+def test_an_artefact_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ExportFailed, match=r"model\.onnx was written but cannot be run"):
+        artefact_outputs(tmp_path / "model.onnx", "onnx", [np.zeros((1, 3, 8, 8), np.float32)])
+
+
+def test_a_wrong_score_is_not_lost_in_the_range_of_boxes() -> None:
+    want = np.ones((1, 5, 10), np.float32)
+    want[:, :4] *= 600
+    want[:, 4] *= 0.9
+    got = want.copy()
+    got[:, 4] = 0.1
+    parity = compare_outputs([[want]], [[got]], "val")
+    assert parity.max_abs == pytest.approx(0.8)
+    assert parity.relative == pytest.approx(0.8 / 0.9)
+
+
+def test_outputs_are_matched_by_shape() -> None:
+    left, right = np.zeros((1, 2, 3), np.float32), np.ones((1, 4), np.float32)
+    assert compare_outputs([[left, right]], [[right, left]], "val").max_abs == 0
+    with pytest.raises(ExportFailed, match=r"output of shape \(1, 9\)"):
+        compare_outputs([[left]], [[np.zeros((1, 9), np.float32)]], "val")
+    with pytest.raises(ExportFailed, match="NaN or infinity"):
+        compare_outputs([[left]], [[left + np.float32("nan")]], "val")
+
+
+def test_a_folder_that_was_there_is_replaced(tmp_path: Path) -> None:
+    from search.deliver.export import _deliver
+
+    for name, text in (("out/model_openvino_model", "old"), ("new/model_openvino_model", "new")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.xml").write_text(text)
+    _deliver(tmp_path / "new/model_openvino_model", tmp_path / "out/model_openvino_model")
+    assert (tmp_path / "out/model_openvino_model/model.xml").read_text() == "new"
+    assert names(tmp_path / "out") == ["model_openvino_model"]
+
+
+def test_other_classes_are_refused(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.yaml"
+    data.write_text(dataset.read_text().replace("1: red", "1: rose"))
+    with pytest.raises(ConfigError, match=r"other classes than the model: 2 \(blue, rose\)"):
+        export_model(checkpoint, tmp_path / "out", ["onnx"], data=data, imgsz=SIZE)
+
+
+def test_val_images_of_a_folder_and_of_a_list(dataset: Path, tmp_path: Path) -> None:
+    images = dataset.parent / "images"
+    assert len(read_dataset(images).images) == 6
+    listed = tmp_path / "val.txt"
+    listed.write_text("\n".join(str(file) for file in sorted((images / "val").iterdir())[:2]))
+    (tmp_path / "data.yaml").write_text(f"train: {listed}\nval: {listed}\nnames: [blue, red]\n")
+    found = read_dataset(tmp_path / "data.yaml")
+    assert (len(found.images), found.names) == (2, ("blue", "red"))
+
+
+def test_images_that_cannot_be_read_give_random_inputs(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    found, inputs = load_images([tmp_path / "a.png"], SIZE, 2, 3)
+    assert inputs == "random" and [image.shape for image in found] == [(1, 3, SIZE, SIZE)] * 2
+
+
+def test_the_digest_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.xml").write_text("same")
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    (tmp_path / "b" / "model.xml").rename(tmp_path / "b" / "other.xml")
+    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+    assert size_bytes(tmp_path / "a") == 4
+
+
+def test_openvino_is_a_verified_folder(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra paretoprune[openvino] is not installed")
+    (tmp_path / "model_openvino_model").mkdir()
+    (tmp_path / "model_openvino_model" / "stale.bin").write_text("older")
+    report = export_model(checkpoint, tmp_path, ["openvino"], data=dataset, imgsz=SIZE)
+    (check,) = report.artefacts
+    assert check.parity.relative < 1e-3, "compared in float32 also where OpenVINO prefers bfloat16"
+    assert names(tmp_path / check.path) == ["metadata.yaml", "model.bin", "model.xml"]

@@ -1,0 +1,98 @@
+"""The pick's folder and the model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.deliver.export_report import ArtefactCheck, ExportReport, Parity
+from search.deliver.model_card import write_model_card
+from search.deliver.pick import pick_folder, write_pick
+from search.errors import ConfigError, RunCorrupt
+from search.present.snapshot import UnknownTrial
+from tests.search.present.snapshots import build
+
+LINEAGE = {"base model": "a" * 64, "data": "b" * 64, "plan": "c" * 64}
+COMMANDS = ["paretoprune search study.yaml", "paretoprune pick runs/prune/drone-5ms --max latency_ms=5"]
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> dict[str, Any]:
+    return build(60)
+
+
+@pytest.fixture
+def export() -> ExportReport:
+    figures = {"map50_95": 0.4302, "map50": 0.61}
+    check = ArtefactCheck(
+        "onnx", "int8", "model_int8.onnx", 3_200_000, "d" * 64, 4.2, Parity("val", 4, 1.5, 0.02), figures, 0.004,
+        {"p50_ms": 3.21}, (),
+    )  # fmt: skip
+    accuracy, versions = {"map50_95": 0.4342}, {"onnx": "1.23.2"}
+    return ExportReport(
+        "model.pt", "e" * 64, 6_100_000, "data.yaml", 640, "map50_95", accuracy, 0.01, versions, (check,)
+    )  # fmt: skip
+
+
+def test_a_pick_is_its_record_and_its_weights(snapshot: dict[str, Any], tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"weights")
+    row = snapshot["trials"][snapshot["picks"]["edge"]["trial"]]
+    folder = write_pick(tmp_path, "edge", row, weights, bounds={"latency_ms": 5}, sentence="It fits.")
+    assert folder == tmp_path / "picks" / "edge"
+    assert (folder / "model.pt").read_bytes() == b"weights"
+    content = json.loads((folder / "pick.json").read_text())
+    assert content["trial"]["number"] == row["number"]
+    assert (content["bounds"], content["sentence"]) == ({"latency_ms": 5}, "It fits.")
+
+
+@pytest.mark.parametrize("budget", ["../x", "", "a/b", ".hidden", "a" * 65, "x\n"])
+def test_a_budget_stays_inside_the_run(budget: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be a folder"):
+        pick_folder(tmp_path, budget)
+
+
+def test_weights_that_are_gone(tmp_path: Path) -> None:
+    with pytest.raises(RunCorrupt, match="weights of trial 3 are gone"):
+        write_pick(tmp_path, "edge", {"number": 3}, tmp_path / "absent.pt", bounds={}, sentence="")
+    assert not (tmp_path / "picks").exists()
+
+
+def test_the_card_tells_lineage_and_figures(snapshot: dict[str, Any], export: ExportReport, tmp_path: Path) -> None:
+    number = snapshot["picks"]["edge"]["trial"]
+    path = write_model_card(
+        tmp_path / "model_card.md", snapshot, number, lineage=LINEAGE, commands=COMMANDS, export=export
+    )
+    card = path.read_text(encoding="utf-8")
+    for piece in (
+        *LINEAGE.values(),
+        *COMMANDS,
+        "AGPL-3.0",
+        "ultralytics | 8.4.190",
+        "onnx | 1.23.2",
+        "model\\_int8.onnx",
+    ):
+        assert piece in card
+    row = next(line for line in card.splitlines() if line.startswith("| mAP50-95"))
+    trial = snapshot["trials"][number]["figures"]["map50_95"]["value"]
+    assert [cell.strip() for cell in row.split("|")[2:3]] == ["0.508"]
+    assert f"{trial:.3f}" in row and "0.430" in row
+    latency = next(line for line in card.splitlines() if line.startswith("| latency"))
+    assert latency.rstrip(" |").endswith("3.21")
+
+
+def test_names_cannot_break_the_card(snapshot: dict[str, Any], tmp_path: Path) -> None:
+    attacked = {**snapshot, "name": "x\n# y <script> | `z`"}
+    path = write_model_card(tmp_path / "card.md", attacked, 0, lineage={"a|b": "c"}, commands=["echo ```"])
+    card = path.read_text(encoding="utf-8")
+    assert "<script>" not in card
+    assert card.startswith("# x \\# y &lt;script&gt; \\| \\`z\\`, trial 0\n")
+    assert "a\\|b" in card and "````sh\necho ```\n````" in card
+
+
+def test_a_card_of_a_trial_that_is_not_there(snapshot: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UnknownTrial):
+        write_model_card(tmp_path / "card.md", snapshot, 999, lineage={}, commands=[])

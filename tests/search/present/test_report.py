@@ -1,0 +1,159 @@
+"""The report: one file, offline, small, and inert whatever names it is given."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.present.report import inert_json, page_file, render_page, slim, write_report
+from search.present.snapshot import SnapshotError
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+def own_part(page: str) -> str:
+    """The page without plotly's library, which is the one script that starts with its banner."""
+    found = re.sub(r"<script>/\*\*\s*\n\* plotly\.js.*?</script>", "", page, count=1, flags=re.S)
+    assert len(found) < len(page) - 4_000_000
+    return found
+
+
+def embedded(page: str) -> Any:
+    """The snapshot inside a page, read as a browser reads it."""
+    found = re.search(r'<script type="application/json" id="snapshot">(.*?)</script>', page, re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def hostile(build: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """A snapshot in which everything that a user or a data set names is an attack."""
+    snapshot = build(30)
+    renamed = {group["name"]: group["name"] + HOSTILE for group in snapshot["groups"]}
+    for group in snapshot["groups"]:
+        group["name"], group["stage"] = renamed[group["name"]], HOSTILE
+    for row in snapshot["trials"]:
+        row["widths"] = {renamed[name]: width for name, width in row["widths"].items()}
+        row["source"], row["error"] = HOSTILE, HOSTILE if row["error"] else None
+    snapshot["objectives"][0]["title"] = HOSTILE
+    return {
+        **snapshot,
+        "name": HOSTILE + "\u2028{{script}}",
+        "verdict": HOSTILE,
+        "environment": {"machine": HOSTILE},
+        "study": {HOSTILE: HOSTILE},
+        "budgets": {HOSTILE: {"latency_ms": 5}},
+        "picks": {HOSTILE: {"trial": snapshot["front"][0], "sentence": HOSTILE}},
+    }
+
+
+def test_it_names_no_address_and_loads_nothing(build: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    page = write_report(build(60), tmp_path / "report.html").read_text(encoding="utf-8")
+    own = own_part(page)
+    assert not re.findall(r"https?://|//cdn|@import|url\(", own)
+    assert not re.findall(r"<script[^>]*\ssrc|<link|<iframe|<img|<object|<embed", own)
+    assert "default-src 'none'" in own and "connect-src 'none'" in own
+    assert 'plotlyServerURL: ""' in own
+
+
+def test_the_address_test_can_fail(build: Callable[..., dict[str, Any]]) -> None:
+    snapshot = build(3, verdict="see https://example.org")
+    assert re.findall(r"https?://", own_part(render_page(snapshot)))
+
+
+def test_500_trials_are_at_most_6_mb(build: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    assert write_report(build(500), tmp_path / "report.html").stat().st_size <= 6_000_000
+
+
+def test_it_is_whole_or_absent(build: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    target = tmp_path / "runs" / "report.html"
+    write_report(build(3), target)
+    before = target.read_bytes()
+    with pytest.raises(SnapshotError, match="expected: format 1"):
+        write_report(build(3, format=2), target)
+    assert target.read_bytes() == before
+    assert [file.name for file in target.parent.iterdir()] == ["report.html"]
+
+
+def test_the_snapshot_survives_the_page(build: Callable[..., dict[str, Any]]) -> None:
+    snapshot = hostile(build)
+    read = embedded(render_page(snapshot))
+    assert read == slim(snapshot)
+    assert read["name"] == snapshot["name"]
+    assert len(read["trials"]) == 30
+
+
+def test_no_byte_of_a_name_is_markup(build: Callable[..., dict[str, Any]]) -> None:
+    safe, attacked = render_page(build(30)), render_page(hostile(build))
+    assert attacked.count("<") == safe.count("<")
+    assert HOSTILE not in attacked
+
+
+@pytest.mark.parametrize("text", ["<", ">", "&", "\u2028", "\u2029", "</ScRipt", "<!--", '"', "\\", "\x00é漢🙂"])
+def test_inert_json_round_trips_without_markup(text: str) -> None:
+    written = inert_json({text: text})
+    assert json.loads(written) == {text: text}
+    assert not set(written) & set("<>&\u2028\u2029")
+
+
+def test_slim_keeps_what_is_drawn_and_loses_what_is_not_a_number(build: Callable[..., dict[str, Any]]) -> None:
+    snapshot = build(40)
+    snapshot["trials"][0]["seconds"]["recover"] = math.nan
+    small = slim(snapshot)
+    assert small["trials"][0]["seconds"]["recover"] is None
+    assert all("ratios" not in row["candidate"] for row in small["trials"])
+    assert {row["number"] for row in small["trials"] if "widths" in row} == set(small["front"])
+    assert "ratios" in snapshot["trials"][0]["candidate"], "the caller's snapshot must not change"
+
+
+def test_own_scripts_never_turn_text_into_markup() -> None:
+    source = "".join(page_file(name) for name in ("plain.js", "figures.js", "report.js"))
+    assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", source)
+
+
+def test_a_live_page_may_read_its_own_server_only() -> None:
+    page = render_page(None, connect="'self'")
+    assert "connect-src 'self'" in page
+    assert '<script type="application/json" id="snapshot"></script>' in page
+
+
+def test_it_is_drawn(build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path) -> None:
+    report = write_report(build(60), tmp_path / "report.html")
+    page = dump_dom(report.as_uri())
+    assert "drone-5ms" in page
+    assert page.count('class="main-svg"') >= 8, "four figures of at least two layers each"
+    body = page[page.index("<tbody") :]
+    assert body.count("<tr") >= 61, "60 trials and the base"
+    assert page.count("<details") >= 3, "failures are listed by cause"
+
+
+def test_hostile_names_are_text_in_a_browser(
+    build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path
+) -> None:
+    report = write_report(hostile(build), tmp_path / "report.html")
+    page = dump_dom(report.as_uri())
+    drawn = page[: page.index('<script type="application/json"')]
+    assert "main-svg" in drawn
+    assert "<img" not in drawn
+    assert "&lt;img src=x onerror=alert(1)&gt;" in drawn
+
+
+def test_only_one_section(build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path) -> None:
+    report = write_report(build(20), tmp_path / "report.html")
+    page = dump_dom(report.as_uri() + "#only=front")
+    assert re.search(r'<body class="only"', page)
+    assert re.search(r'<section id="front" class="chosen"', page)
+
+
+def test_a_search_that_has_measured_nothing_is_drawn(
+    build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path
+) -> None:
+    snapshot = build(0, state="running", base=None, verdict="", groups=[])
+    page = dump_dom(write_report(snapshot, tmp_path / "report.html").as_uri())
+    assert page.count("No trial has been measured yet.") >= 2
+    assert "paretoprune resume runs/prune/drone-5ms" in page

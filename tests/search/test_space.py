@@ -1,0 +1,92 @@
+"""Candidates <-> vectors, and the space of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from search.errors import ConfigError
+from search.propose.opening import opening
+from search.space import Space
+from search.spec import SpaceSpec
+from search.testing import known_space
+from search.trial import Candidate
+
+
+@dataclass(frozen=True)
+class _Group:
+    name: str
+    layers: tuple[str, ...] = ()
+    tie: str | None = None
+
+
+@dataclass(frozen=True)
+class _Graph:
+    free: tuple[_Group, ...]
+
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        names = tuple(group.name for group in self.free)
+        return {"body": names[:3], "head": names[3:]}
+
+
+GRAPH = _Graph(
+    (
+        _Group("model.0", ("model.0.conv",)),
+        _Group("model.2.cv1[0:8]", ("model.2.cv1.conv",), tie="model.2.cv1[0:8]"),
+        _Group("model.2.cv1[8:16]", ("model.2.cv1.conv",), tie="model.2.cv1[0:8]"),
+        _Group("model.9", ("model.9.conv",)),
+    )
+)
+
+
+def _names(**spec: object) -> dict[str, tuple[str, ...]]:
+    space = Space.from_graph(GRAPH, SpaceSpec.model_validate(spec), (640,))
+    return {dimension.name: dimension.groups for dimension in space.dimensions}
+
+
+def test_auto_is_one_ratio_per_stage() -> None:
+    assert list(_names()) == ["body", "head"]
+
+
+def test_each_is_one_ratio_per_tie() -> None:
+    names = _names(groups="each")
+    assert list(names) == ["model.0", "model.2.cv1[0:8]", "model.9"]
+    assert names["model.2.cv1[0:8]"] == ("model.2.cv1[0:8]", "model.2.cv1[8:16]")
+
+
+def test_patterns_choose_groups_by_group_or_layer_name() -> None:
+    assert list(_names(groups=["model.9*", "*.cv1.conv"])) == ["model.2.cv1[0:8]", "model.9"]
+
+
+def test_ignored_groups_are_left_alone() -> None:
+    assert _names(ignore=["model.9"]) == {"body": ("model.0", "model.2.cv1[0:8]", "model.2.cv1[8:16]")}
+
+
+@pytest.mark.parametrize("spec", [{"ignore": ["model.8"]}, {"groups": ["modle.9"]}])
+def test_a_pattern_that_matches_nothing_is_a_fault_with_the_near_miss(spec: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no group matches.*did you mean: model\."):
+        _names(**spec)
+
+
+def test_everything_ignored_is_a_fault() -> None:
+    with pytest.raises(ConfigError, match="nothing is left"):
+        _names(ignore=["*"])
+
+
+def test_vectors_and_candidates_are_inverse() -> None:
+    space = known_space(sizes=(640, 320))
+    candidate = Candidate({"stem": 0.1, "neck": 0.2, "head": 0.3}, 320)
+    vector = space.vector(candidate)
+    assert vector == {"stem": 0.1, "neck": 0.2, "head": 0.3, "imgsz": 320}
+    assert space.candidate(vector) == candidate
+    assert "imgsz" not in known_space().vector(candidate)
+
+
+def test_the_opening_is_distinct_within_bounds_and_names_every_size() -> None:
+    space = known_space(0.2, 0.5, sizes=(640, 320))
+    candidates = opening(space)
+    assert len(candidates) == len({str(candidate) for candidate in candidates})
+    assert all(0.2 <= ratio <= 0.5 for candidate in candidates for ratio in candidate.ratios.values())
+    assert {candidate.imgsz for candidate in candidates} == {640, 320}
+    assert Candidate({"stem": 0.5, "neck": 0.2, "head": 0.2}) in candidates

@@ -1,0 +1,161 @@
+"""study.yaml: every fault at once, with its line; precedence; round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.errors import ConfigError
+from search.spec import dump_yaml, load_spec
+
+HEAD = "model: best.pt\ndata: data.yaml\n"
+
+
+def _faults(folder: Path, text: str, **overrides: object) -> str:
+    path = folder / "study.yaml"
+    path.write_text(HEAD + text)
+    with pytest.raises(ConfigError) as caught:
+        load_spec(path, overrides)
+    return str(caught.value)
+
+
+def test_the_study_of_the_design_is_accepted(workplace: Path) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(
+        """\
+model: best.pt
+data: data.yaml
+imgsz: 640
+device: 0
+name: drone-5ms
+search:   {engine: optuna, sampler: auto, trials: 150, hours: 9, workers: 1, seed: 0}
+space:    {ratio: [0.0, 0.8], round_to: 8, groups: auto, ignore: [], depth: true, imgsz: [640], precision: [fp32]}
+objectives: [map50_95, latency_ms, params_m]
+constraints: {latency_ms: "<=8"}
+budgets:  {edge: {latency_ms: 5}}
+recover:  {epochs: 3, fraction: 0.2, distill: true, lr0: 1e-4}
+latency:  {runtime: onnxruntime, device: cpu, threads: 1, batch: 1}
+keep:     {weights: front, max_gb: 20}
+"""
+    )
+    spec = load_spec(path)
+    assert (spec.device, spec.search.hours, spec.run_name) == ("0", 9.0, "drone-5ms")
+    assert spec.recover.train == {"lr0": 1e-4}
+    assert [str(bound) for bound in spec.bounds] == ["latency_ms<=8"]
+    assert [str(bound) for bound in spec.budget("edge")] == ["latency_ms<=5"]
+    assert "depth" in spec.notes()[0]
+
+
+def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> None:
+    text = _faults(
+        workplace,
+        "search: {trails: 5}\nspace:\n  ratio: [0.0, 1.0]\n  groups: some\nobjectives: [map50_95, latency]\n"
+        "constraints: {latency_ms: fast}\nkeep: {weights: always}\nimgzs: 320\n",
+    )
+    assert "8 faults" in text or "7 faults" in text
+    for row in (
+        "study.yaml line 3: search.trails: unknown key; did you mean trials?",
+        "study.yaml line 5: space.ratio: ratios are shares of channels to remove, 0 to below 1",
+        "study.yaml line 6: space.groups: expected auto, each, or a list",
+        "study.yaml line 7: objectives: Unknown objective 'latency'",
+        "study.yaml line 8: constraints: latency_ms: 'fast' is not a limit",
+        "study.yaml line 9: keep.weights:",
+        "study.yaml line 10: imgzs: unknown key; did you mean imgsz?",
+    ):
+        assert row in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("trials: 5\n", "did you mean search.trials?"),
+        ("space: {ratio: [0.5, 0.2]}\n", "lower bound must be below"),
+        ("space: {ratio: [-0.1, 0.2]}\n", "0 to below 1"),
+        ("space: {precision: [fp32, int8]}\n", "only [fp32] can be searched in this version"),
+        ("imgsz: 100\n", "not a multiple of 32"),
+        ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
+        ("budgets: {edge: {}}\n", "limits nothing"),
+        ("constraints: {latency_ms: '>=8'}\n", "less is better"),
+        ("name: a/b\n", "a name is a folder"),
+        ("search: {trials: 0}\n", "greater than or equal to 1, found 0"),
+        ("search: [1]\n", "line 3: search:"),
+    ],
+)
+def test_each_fault_says_what_was_expected(workplace: Path, text: str, expected: str) -> None:
+    assert expected in _faults(workplace, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("search: {trials: 1}\nsearch: {trials: 2}\n", "line 4: search"),
+        ("space: {ratio: [0, 0.5], ratio: [0, 0.6]}\n", "given twice"),
+        ("recover: &a {lr0: 1}\nlatency: *a\n", "anchors"),
+        ("search: {trials: 1\n", "is not YAML"),
+        ("constraints: {map50_95: >=0.4}\n", "quote values"),
+    ],
+)
+def test_yaml_that_readers_misread_is_refused(workplace: Path, text: str, expected: str) -> None:
+    assert expected in _faults(workplace, text)
+
+
+def test_size_limit_and_missing_file(workplace: Path) -> None:
+    path = workplace / "study.yaml"
+    path.write_text("#" * (300 * 1024))
+    with pytest.raises(ConfigError, match="larger than 256 KiB"):
+        load_spec(path)
+    with pytest.raises(ConfigError, match="paretoprune init"):
+        load_spec(workplace / "other.yaml")
+
+
+def test_python_objects_are_not_built(workplace: Path) -> None:
+    assert "is not YAML" in _faults(workplace, "name: !!python/object/apply:os.system ['true']\n")
+
+
+def test_missing_model_and_data_are_both_reported(workplace: Path) -> None:
+    (workplace / "study.yaml").write_text("model: nowhere.pt\ndata: nowhere.yaml\n")
+    with pytest.raises(ConfigError) as caught:
+        load_spec(workplace / "study.yaml")
+    assert "line 1: model: no such file" in str(caught.value)
+    assert "line 2: data: no such file" in str(caught.value)
+
+
+def test_the_command_line_goes_before_the_file(workplace: Path) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(HEAD + "search: {trials: 5, seed: 3}\n")
+    spec = load_spec(path, {"search.trials": 7, "recover.lr0": 0.01})
+    assert (spec.search.trials, spec.search.seed, spec.search.workers) == (7, 3, 1)
+    assert spec.recover.train == {"lr0": 0.01}
+
+
+def test_a_fault_of_the_command_line_says_so(workplace: Path) -> None:
+    text = _faults(workplace, "", **{"search.trails": 3})
+    assert "command line: search.trails: unknown key; did you mean trials?" in text
+
+
+def test_no_file_is_needed_when_model_and_data_are_given(workplace: Path) -> None:
+    spec = load_spec(None, {"model": "best.pt", "data": "data.yaml"})
+    assert spec.run_name == "best"
+    assert Path(spec.model).is_absolute()
+
+
+def test_paths_are_relative_to_where_they_are_written(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = workplace / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other.pt").write_bytes(b"other")
+    monkeypatch.chdir(elsewhere)
+    assert load_spec(workplace / "study.yaml").model == str(workplace / "best.pt")
+    spec = load_spec(workplace / "study.yaml", {"model": "other.pt"})
+    assert spec.model == str(elsewhere / "other.pt")
+
+
+def test_the_resolved_study_reads_back_equal(workplace: Path) -> None:
+    (workplace / "study.yaml").write_text(
+        HEAD + "constraints: {latency_ms: 8}\nrecover: {lr0: 1e-4, optimizer: SGD}\nspace: {imgsz: [320, 640]}\n"
+    )
+    spec = load_spec(workplace / "study.yaml")
+    (workplace / "args.yaml").write_text(dump_yaml(spec.resolved()))
+    assert load_spec(workplace / "args.yaml").resolved() == spec.resolved()
