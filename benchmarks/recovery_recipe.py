@@ -1,4 +1,4 @@
-r"""Which short fine-tune loses nothing on the unpruned base and repairs most of a pruned one? Prints one row per recipe.
+r"""Which short fine-tune loses nothing on the unpruned base and repairs most of a pruned one? One row per recipe.
 
     python benchmarks/recovery_recipe.py studies/digits/yolov8n-digits.pt \
         --data studies/digits/data/data.yaml --imgsz 128

@@ -80,9 +80,7 @@ def measure_accuracy(
     _check_data(data, split, facts)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
         validator = _validator(task, Path(folder))
-        done, stats = _validate(
-            validator, subject, _arguments(facts, data, imgsz, device, batch, split), Path(folder)
-        )
+        done, stats = _validate(validator, subject, _arguments(facts, data, imgsz, device, batch, split), Path(folder))
     _check_counts(done, data, split)
     return task.read(done, stats, resamples, seed)
 
@@ -103,9 +101,7 @@ def _subject(model: nn.Module | Path | str) -> tuple[nn.Module | str, _Facts]:
         return model, _module_facts(model, type(model).__name__)
     path = Path(model)
     if not path.is_file():
-        raise AccuracyError(
-            f"There is no model at {path}. Expected an Ultralytics module, a .pt or an .onnx file."
-        )
+        raise AccuracyError(f"There is no model at {path}. Expected an Ultralytics module, a .pt or an .onnx file.")
     if path.suffix == ".onnx":
         return str(path), _onnx_facts(path)
     if path.suffix != ".pt":
@@ -125,11 +121,7 @@ def _module_facts(model: nn.Module, where: str) -> _Facts:
         )
     twin = model if getattr(model, "task", None) else twin_of(model)
     arguments = getattr(model, "args", {})
-    single = (
-        arguments.get("single_cls")
-        if isinstance(arguments, Mapping)
-        else getattr(arguments, "single_cls", False)
-    )
+    single = arguments.get("single_cls") if isinstance(arguments, Mapping) else getattr(arguments, "single_cls", False)
     return _Facts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
 
 
@@ -149,17 +141,13 @@ def _onnx_facts(path: Path) -> _Facts:
 
 
 def _names(names: Mapping[int, str] | Sequence[str]) -> tuple[str, ...]:
-    return (
-        tuple(str(names[i]) for i in sorted(names)) if isinstance(names, Mapping) else tuple(map(str, names))
-    )
+    return tuple(str(names[i]) for i in sorted(names)) if isinstance(names, Mapping) else tuple(map(str, names))
 
 
 def _task(name: str) -> _Task:
     if name in TASKS:
         return TASKS[name]
-    raise AccuracyError(
-        f"The accuracy of task {name!r} cannot be measured yet. Tasks that can: {', '.join(TASKS)}."
-    )
+    raise AccuracyError(f"The accuracy of task {name!r} cannot be measured yet. Tasks that can: {', '.join(TASKS)}.")
 
 
 def _check_data(data: str | Path, split: str, facts: _Facts) -> None:
@@ -210,9 +198,7 @@ def _validator(task: _Task, folder: Path) -> Callable[..., Any]:
     return make
 
 
-def _arguments(
-    facts: _Facts, data: str | Path, imgsz: int, device: str, batch: int, split: str
-) -> Mapping[str, Any]:
+def _arguments(facts: _Facts, data: str | Path, imgsz: int, device: str, batch: int, split: str) -> Mapping[str, Any]:
     return {
         "task": facts.task,
         "mode": "val",

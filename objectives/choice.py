@@ -33,9 +33,7 @@ class Bound:
         side = _BETTER_SIDE[objective.direction]
         if self.op != side:
             better = "less" if objective.direction == "min" else "more"
-            raise BoundError(
-                f"{self}: of {self.name} {better} is better. Write {self.name}{side}{self.limit:g}."
-            )
+            raise BoundError(f"{self}: of {self.name} {better} is better. Write {self.name}{side}{self.limit:g}.")
         _check_limit(objective, self.limit)
 
     @classmethod
@@ -203,9 +201,7 @@ def _rounded_outwards(value: float, op: str) -> float:
     return rounded if lets_in else value
 
 
-def knee(
-    rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None
-) -> Choice:
+def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None) -> Choice:
     """The row after which more accuracy becomes expensive.
 
     On the accuracy-cost front, both scaled to 0..1, the row farthest above the straight line from the
@@ -246,9 +242,7 @@ def _staircase(rows: Sequence[Row], accuracy: Objective, cost: Objective) -> lis
     return line
 
 
-def _heights_above_chord(
-    rows: Sequence[Row], line: list[int], accuracy: Objective, cost: Objective
-) -> list[float]:
+def _heights_above_chord(rows: Sequence[Row], line: list[int], accuracy: Objective, cost: Objective) -> list[float]:
     points = costs([rows[i] for i in line], (cost, accuracy)).value
     span = np.ptp(points, axis=0)
     if not (span > 0).all():
@@ -277,9 +271,7 @@ def _knee_sentence(
     )
 
 
-def one_se(
-    rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None
-) -> Choice:
+def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None) -> Choice:
     """The smallest model whose accuracy is within one standard error of the best.
 
     Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the 1
@@ -291,9 +283,7 @@ def one_se(
     accuracy = _accuracy(objectives)
     size = next((OBJECTIVES[n] for n in _SMALLER_FIRST if _all_have(rows, n)), None)
     if accuracy is None or size is None:
-        raise ObjectiveError(
-            f"The one-standard-error rule needs an accuracy and one of: {', '.join(_SMALLER_FIRST)}."
-        )
+        raise ObjectiveError(f"The one-standard-error rule needs an accuracy and one of: {', '.join(_SMALLER_FIRST)}.")
     ranks = costs(rows, (size, accuracy)).value
     top = int(np.argmin(ranks[:, 1]))
     error = rows[top][accuracy.name].standard_error

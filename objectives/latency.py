@@ -40,9 +40,7 @@ import numpy.typing as npt
 from objectives.errors import LatencyError
 from objectives.objective import Estimate
 
-if (
-    TYPE_CHECKING
-):  # the protocol itself needs no torch, and the measuring lock is taken by light processes too
+if TYPE_CHECKING:  # the protocol itself needs no torch, and the measuring lock is taken by light processes too
     from objectives.runtimes import Runner
 
 Floats = npt.NDArray[np.float64]
@@ -64,11 +62,9 @@ SMALLEST_SAMPLE = 6
 FLAGS = MappingProxyType(
     {
         "not_settled": "the time cap came before the interval was narrow enough",
-        "few_rounds": f"fewer than {SMALLEST_SAMPLE} rounds: the interval is their range and covers less "
-        "than 95 %",
+        "few_rounds": f"fewer than {SMALLEST_SAMPLE} rounds: the interval is their range and covers less than 95 %",
         "drift": f"the reference changed by more than {DRIFT:.0%} between the first and the last third",
-        "throttling": f"the reference became more than {THROTTLING:.0%} slower: the processor reduced its "
-        "clock",
+        "throttling": f"the reference became more than {THROTTLING:.0%} slower: the processor reduced its clock",
         "foreign_load": f"more than {FOREIGN_LOAD:.0%} of the time another process had the processor",
         "noisy": f"one inference in ten of the reference took more than {NOISE:.0%} longer than the median",
     }
@@ -190,9 +186,7 @@ class _Session:
         runs = _runs_per_block(typical, cap_s, min_rounds)
         return cls(candidates, reference, clock, runs, [[] for _ in candidates], [[] for _ in candidates])
 
-    def measure(
-        self, random: np.random.Generator, half_width: float, min_rounds: int, deadline: float
-    ) -> None:
+    def measure(self, random: np.random.Generator, half_width: float, min_rounds: int, deadline: float) -> None:
         """Rounds until every candidate is settled or time is up. Settledness is looked at rarely: looking
         after every round would stop at lucky moments and make the intervals too narrow."""
         look = min_rounds
@@ -259,9 +253,7 @@ def _timed(runner: Runner, runs: int, clock: Clock) -> Floats:
         ticks[k + 1] = clock()
     times: Floats = np.diff(ticks)
     if not times.min() > 0:
-        raise LatencyError(
-            "An inference took no time at all: the clock stands still, or the runner does nothing."
-        )
+        raise LatencyError("An inference took no time at all: the clock stands still, or the runner does nothing.")
     return times
 
 
@@ -344,9 +336,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def measuring_lock(
-    path: str | Path, *, timeout_s: float | None = None, poll_s: float = 0.05
-) -> Iterator[None]:
+def measuring_lock(path: str | Path, *, timeout_s: float | None = None, poll_s: float = 0.05) -> Iterator[None]:
     """Hold the machine's measuring lock: only one process times at once.
 
     The lock is `flock` on `path`, which is created and left in place; the kernel frees it when its holder

@@ -43,9 +43,7 @@ class Estimate:
         return cls(value, value, value)
 
     @classmethod
-    def normal(
-        cls, value: float, standard_error: float, *, within: tuple[float, float] | None = None
-    ) -> Estimate:
+    def normal(cls, value: float, standard_error: float, *, within: tuple[float, float] | None = None) -> Estimate:
         """A figure with a normal 95 % interval, cut off at the ends of its range (`within`)."""
         floor, ceiling = within if within else (-math.inf, math.inf)
         margin = Z95 * standard_error
@@ -156,6 +154,4 @@ def figure(row: Mapping[str, Estimate], name: str, where: str) -> Estimate:
         return estimate
     if estimate is None:
         raise ObjectiveError(f"{where} has no figure for {name}; it has: {', '.join(row) or 'none'}.")
-    raise ObjectiveError(
-        f"{where}: {name} must be an Estimate, found {type(estimate).__name__}: {estimate!r}."
-    )
+    raise ObjectiveError(f"{where}: {name} must be an Estimate, found {type(estimate).__name__}: {estimate!r}.")

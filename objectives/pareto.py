@@ -88,9 +88,7 @@ def _dominated_by(table: Costs, i: int) -> npt.NDArray[np.bool_]:
     return dominators
 
 
-def hypervolume(
-    rows: Sequence[Row], objectives: Sequence[Objective], reference: Mapping[str, float]
-) -> float:
+def hypervolume(rows: Sequence[Row], objectives: Sequence[Objective], reference: Mapping[str, float]) -> float:
     """The volume between the rows' bare figures and the reference, in the product of the objectives' units.
 
     `reference` names one worst acceptable figure per objective; a row that is not better than it in every
@@ -108,9 +106,7 @@ def hypervolume(
 def _reference_row(objectives: Sequence[Objective], reference: Mapping[str, float]) -> Row:
     missing = [o.name for o in objectives if o.name not in reference]
     if missing:
-        raise ObjectiveError(
-            f"The hypervolume reference has no figure for {', '.join(missing)}: name one for each."
-        )
+        raise ObjectiveError(f"The hypervolume reference has no figure for {', '.join(missing)}: name one for each.")
     try:
         return {o.name: Estimate.exact(reference[o.name]) for o in objectives}
     except ValueError as fault:

@@ -63,9 +63,7 @@ def open_runner(
         hint = f"Did you mean {near[0]}? " if near else ""
         raise LatencyError(f"Unknown runtime {runtime!r}. {hint}Expected one of: {', '.join(RUNTIMES)}.")
     if min(imgsz, threads, batch) < 1:
-        raise LatencyError(
-            f"Expected imgsz, threads and batch of at least 1, found {imgsz}, {threads}, {batch}."
-        )
+        raise LatencyError(f"Expected imgsz, threads and batch of at least 1, found {imgsz}, {threads}, {batch}.")
     if runtime == "torch":
         return _TorchRunner(_module(artefact), imgsz=imgsz, device=device, threads=threads, batch=batch)
     opened = _OnnxRunner if runtime == "onnxruntime" else _OpenvinoRunner
@@ -88,9 +86,7 @@ def _module(artefact: Path | str | nn.Module) -> nn.Module:
         return artefact
     path = _existing(Path(artefact))
     if path.suffix != ".pt":
-        raise LatencyError(
-            f"Runtime torch times a module or a .pt checkpoint, found {path}. Use runtime onnxruntime."
-        )
+        raise LatencyError(f"Runtime torch times a module or a .pt checkpoint, found {path}. Use runtime onnxruntime.")
     try:
         return load_module(path)
     except Exception as fault:
@@ -101,9 +97,7 @@ def _import_runtime(runtime: Runtime) -> Any:
     try:
         return importlib.import_module(runtime)
     except ImportError as fault:
-        raise BackendMissing(
-            runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}"
-        ) from fault
+        raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}") from fault
 
 
 def _random_input(batch: int, channels: int, imgsz: int) -> npt.NDArray[np.float32]:
@@ -126,9 +120,7 @@ class _TorchRunner:
         try:
             self.run()
         except Exception as fault:
-            raise LatencyError(
-                f"The model does not take an input of {tuple(self._input.shape)}: {fault}"
-            ) from fault
+            raise LatencyError(f"The model does not take an input of {tuple(self._input.shape)}: {fault}") from fault
 
     def run(self) -> None:
         if torch.get_num_threads() != self._threads:  # global to the process, and others set it too
@@ -166,9 +158,7 @@ class _OnnxRunner:
         self._device = device
         self._threads = threads
         try:
-            self._session = self._ort.InferenceSession(
-                str(path), self._options(), providers=self._providers()
-            )
+            self._session = self._ort.InferenceSession(str(path), self._options(), providers=self._providers())
         except BackendMissing:
             raise
         except Exception as fault:
@@ -313,9 +303,7 @@ def _export_ultralytics(model: nn.Module, target: Path, imgsz: int, batch: int) 
         raise LatencyError(
             f"imgsz={imgsz} is not a multiple of the model's stride {stride}; Ultralytics would round it up."
         )
-    twin.pt_path = str(
-        target.with_suffix(".pt")
-    )  # the exporter writes beside the checkpoint, which need not exist
+    twin.pt_path = str(target.with_suffix(".pt"))  # the exporter writes beside the checkpoint, which need not exist
     with quiet():
         exporter = Exporter(
             overrides={

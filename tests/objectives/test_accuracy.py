@@ -38,9 +38,7 @@ class Oracle:
             if self.wrong_every and self.seen % self.wrong_every == 0:
                 channel = (channel + 1) % 3
             x0, x1, y0, y1 = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
-            output[i, :4, 0] = torch.tensor(
-                [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=torch.float32
-            )
+            output[i, :4, 0] = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=torch.float32)
             output[i, 4 + channel, 0] = 0.9
         return output
 
@@ -66,9 +64,7 @@ def test_every_figure_has_an_interval_and_a_name(measured: Accuracy) -> None:
 def test_a_model_that_sees_has_the_accuracy_of_one(tiny_yolo: Any, tiny_data: Path) -> None:
     result = measure_accuracy(seeing(tiny_yolo), tiny_data, imgsz=SIZE, batch=4)
     assert result.figures["map50"].value == pytest.approx(0.995, abs=0.006)  # Ultralytics' best possible AP
-    assert (
-        result.figures["map50"].is_exact or result.figures["map50"].high - result.figures["map50"].low < 0.01
-    )
+    assert result.figures["map50"].is_exact or result.figures["map50"].high - result.figures["map50"].low < 0.01
     assert list(result.per_class.values()) == pytest.approx([0.995] * len(result.per_class), abs=0.006)
 
 
@@ -188,9 +184,7 @@ def test_classes_that_do_not_match(tiny_yolo: Any, tmp_path: Path, names: tuple[
 
 def test_an_empty_split(tiny_yolo: Any, tmp_path: Path) -> None:
     data = write_data(tmp_path, images=0)
-    with pytest.raises(
-        AccuracyError, match=r"split 'val' of .*No images found|split 'val'.*Error loading data"
-    ):
+    with pytest.raises(AccuracyError, match=r"split 'val' of .*No images found|split 'val'.*Error loading data"):
         measure_accuracy(tiny_yolo, data, imgsz=SIZE)
 
 

@@ -44,9 +44,7 @@ def ours(data: Images, weights: Any) -> tuple[float, float, float, float]:
 
 @given(st.integers(1, 12), st.integers(0, 25), st.integers(1, 4), st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
-def test_equal_weights_give_ultralytics_own_figures(
-    count: int, detections: int, classes: int, seed: int
-) -> None:
+def test_equal_weights_give_ultralytics_own_figures(count: int, detections: int, classes: int, seed: int) -> None:
     data = images(count, detections, classes, seed)
     assert ours(data, np.ones(count)) == pytest.approx(by_ultralytics(data, range(count)), abs=1e-9)
 

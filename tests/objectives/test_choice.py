@@ -72,8 +72,7 @@ def test_pick_is_the_most_accurate_within_the_budget_and_says_why() -> None:
     choice = pick(ROWS, [Bound.parse("latency_ms<=6.5")], OBJECTIVES)
     assert choice.index == 1
     assert choice.sentence == (
-        "row 1 has the highest mAP50-95, 0.480, of the 3 out of 4 rows within the budget (latency_ms<=6.5 "
-        "with 6 ms)."
+        "row 1 has the highest mAP50-95, 0.480, of the 3 out of 4 rows within the budget (latency_ms<=6.5 with 6 ms)."
     )
 
 
@@ -102,15 +101,11 @@ def test_nothing_fits_carries_the_closest_and_what_reaches_it() -> None:
         pick(ROWS, bounds, OBJECTIVES)
     assert caught.value.closest == 3
     assert caught.value.reach == {"latency_ms": 3.0}
-    assert (
-        "row 3: 3 ms against latency_ms<=2.9, 3.4 % off. It would fit latency_ms<=3" in caught.value.sentence
-    )
+    assert "row 3: 3 ms against latency_ms<=2.9, 3.4 % off. It would fit latency_ms<=3" in caught.value.sentence
 
 
 @given(st.floats(0.01, 900), st.floats(0.01, 0.99), st.floats(0.001, 0.999), st.floats(0.001, 0.999))
-def test_what_is_said_to_reach_the_closest_does(
-    latency: float, accuracy: float, cut: float, demand: float
-) -> None:
+def test_what_is_said_to_reach_the_closest_does(latency: float, accuracy: float, cut: float, demand: float) -> None:
     rows = [row(accuracy, latency, 1.0)]
     bounds = [
         Bound.budget("latency_ms", latency * cut),

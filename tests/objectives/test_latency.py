@@ -22,9 +22,7 @@ from objectives.latency import (
 from tests.objectives.fakes import FakeRunner, SimulatedClock
 
 
-def simulated(
-    ratio: float, seed: int, *, seconds: float = 0.004, cap_s: float = 6.0, **nature: object
-) -> Latency:
+def simulated(ratio: float, seed: int, *, seconds: float = 0.004, cap_s: float = 6.0, **nature: object) -> Latency:
     clock = SimulatedClock()
     reference = FakeRunner(clock, seconds, seed=2 * seed, **nature)  # type: ignore[arg-type]
     candidate = FakeRunner(clock, seconds * ratio, seed=2 * seed + 1, **nature)  # type: ignore[arg-type]
@@ -103,9 +101,7 @@ def test_the_seed_repeats_a_measurement() -> None:
 
 def test_milliseconds_are_those_of_the_runner_and_scale_to_a_base() -> None:
     result = simulated(0.5, 0)
-    assert result.p50_ms == pytest.approx(2.0, rel=0.02) and result.reference_ms == pytest.approx(
-        4.0, rel=0.02
-    )
+    assert result.p50_ms == pytest.approx(2.0, rel=0.02) and result.reference_ms == pytest.approx(4.0, rel=0.02)
     assert result.in_ms().value == pytest.approx(2.0, rel=0.02)
     assert result.in_ms(10.0).value == pytest.approx(5.0, rel=0.02)
 
@@ -173,9 +169,7 @@ def test_only_one_process_measures(tmp_path: Path) -> None:
     )
 
     def other() -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", tries, str(lock)], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", tries, str(lock)], capture_output=True, text=True, check=True)
         return done.stdout
 
     with measuring_lock(lock):

@@ -67,9 +67,7 @@ def test_unknown_objective_names_the_near_miss() -> None:
         objective_named("zzz")
 
 
-@pytest.mark.parametrize(
-    ("names", "said"), [([], "No objective"), (["map50", "map50"], "more than once: map50")]
-)
+@pytest.mark.parametrize(("names", "said"), [([], "No objective"), (["map50", "map50"], "more than once: map50")])
 def test_a_list_of_objectives_is_not_empty_and_has_no_repeats(names: list[str], said: str) -> None:
     with pytest.raises(ObjectiveError, match=said):
         objectives_named(names)

@@ -86,12 +86,7 @@ def test_a_module_runs_on_each_runtime_unchanged(tiny_yolo: Any, runtime: Any) -
     runner = open_runner(tiny_yolo, runtime=runtime, imgsz=SIZE, threads=1)
     runner.run()
     facts = runner.describe()
-    assert (
-        facts["runtime"] == runtime
-        and facts["threads"] == 1
-        and facts["imgsz"] == SIZE
-        and facts["device"] == "cpu"
-    )
+    assert facts["runtime"] == runtime and facts["threads"] == 1 and facts["imgsz"] == SIZE and facts["device"] == "cpu"
     assert unchanged(tiny_yolo, before)
     torch.set_num_threads(threads)
 

@@ -140,9 +140,7 @@ def test_no_file_is_needed_when_model_and_data_are_given(workplace: Path) -> Non
     assert Path(spec.model).is_absolute()
 
 
-def test_paths_are_relative_to_where_they_are_written(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_relative_to_where_they_are_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = workplace / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "other.pt").write_bytes(b"other")

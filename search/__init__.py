@@ -1,0 +1,30 @@
+"""search: proposes candidates, schedules and remembers trials, shows the front.
+
+Importing this package is cheap: torch, ultralytics and Optuna are loaded by the parts that need them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# Before anything can import ultralytics: an export must not pip-install at night, nothing is fetched behind
+# the user's back, and checkpoints are read through the allow-list.
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
+
+if TYPE_CHECKING:
+    from search.picked import PickedTrial
+    from search.study import Study
+
+__all__ = ["PickedTrial", "Study"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names on first use, so that `import search.errors` stays cheap."""
+    if name in __all__:
+        from search import picked, study
+
+        return getattr(study if name == "Study" else picked, name)
+    raise AttributeError(f"module 'search' has no attribute {name!r}")

@@ -1,0 +1,46 @@
+"""Files that are either whole or absent, also after a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `content`: written beside it, fsynced, renamed, and the folder fsynced.
+
+    Args:
+        durable: False leaves out both fsyncs, for what can be made again from other files.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
+    """`write_atomic` of JSON; NaN and infinity are refused (ValueError) because other readers choke on them."""
+    write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable=durable)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,96 @@
+"""What `pick` and `finetune` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from objectives.choice import Bound
+from search.errors import ConfigError
+from search.picked import PickedTrial
+from search.present.snapshot import describe, difference, printed
+from search.study import Study
+from search.trial import figures_to_json
+
+
+def choose(
+    study: Study, most: Sequence[str], least: Sequence[str], budget: str | None, *, knee: bool, one_se: bool
+) -> PickedTrial:
+    """The trial that the options of `pick` ask for.
+
+    Raises:
+        ConfigError: several ways at once. NothingFits: no trial is within the limits.
+    """
+    bounds = [*_bounds(most, "<="), *_bounds(least, ">=")]
+    ways = sum((bool(bounds) or budget is not None, knee, one_se))
+    if ways > 1:
+        raise ConfigError("--knee, --one-se and budgets exclude each other", expected="one of them")
+    if knee:
+        return study.knee()
+    if one_se:
+        return study.one_se()
+    if not bounds and budget is None and study.spec.budgets:
+        budget = next(iter(study.spec.budgets))
+    return study.pick(*bounds, budget=budget)
+
+
+def picked_facts(picked: PickedTrial) -> dict[str, Any]:
+    """The pick as plain data; its folder is written where the weights are on disk."""
+    assert picked.trial is not None and picked.trial.measurement is not None
+    note = None
+    try:
+        folder: str | None = str(picked.write())
+    except ConfigError as error:
+        folder, note = None, str(error)
+    return {
+        "trial": picked.trial.number,
+        "sentence": picked.sentence,
+        "figures": figures_to_json(picked.trial.measurement.figures),
+        "candidate": picked.trial.candidate.to_json(),
+        "folder": folder,
+        "note": note,
+    }
+
+
+def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
+    """Sentence, figures beside the base's, and what to type next."""
+    run, number = picked.study.record.path, facts["trial"]
+    rows: list[RenderableType] = [Text(facts["sentence"]), Text(), figures_table(picked, facts["figures"])]
+    rows += [Text(), Text(facts["note"] or f"written to {facts['folder']}")]
+    rows.append(Text(f"next: paretoprune export {run}:{number} format=onnx"))
+    return Group(*rows)
+
+
+def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
+    """Figures of the fine-tuned model beside the base's."""
+    return Group(figures_table(picked, facts["figures"]), Text(f"\nwritten to {facts['model']}"))
+
+
+def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
+    """figure, value with interval, base, difference."""
+    content = picked.study.snapshot()
+    base = (content["base"] or {"figures": {}})["figures"]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("figure", "value", "95 % interval", "base", "difference"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for name, found in figures.items():
+        figure, before = describe(content, name), base.get(name, {}).get("value")
+        exact = found["low"] == found["high"]
+        interval = "exact" if exact else f"{printed(figure, found['low'])} to {printed(figure, found['high'])}"
+        cells = (printed(figure, found["value"]), interval, printed(figure, before))
+        table.add_row(Text(figure.heading), *cells, difference(figure, found["value"], before))
+    return table
+
+
+def _bounds(items: Sequence[str], operator: str) -> list[Bound]:
+    found = []
+    for item in items:
+        name, sign, limit = item.partition("=")
+        if not sign or name.endswith(("<", ">")):
+            raise ConfigError(f"{item!r} is not name=limit", expected="--max latency_ms=5")
+        found.append(Bound.parse(f"{name}{operator}{limit}"))
+    return found

@@ -1,0 +1,310 @@
+"""The command line: parses, calls, prints. Decisions live elsewhere.
+
+Errors are one message on stderr and the exit code of `errors.exit_code`; `--debug` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from search import yaml_source
+from search.errors import ConfigError, ParetoPruneError, exit_code, is_foreseen
+
+app = typer.Typer(
+    name="paretoprune",
+    help="Searches how much of each layer of a YOLO model to remove, and shows the Pareto front.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[STUDY|RUN] [key=value ...]")]
+Form = Annotated[str, typer.Option("-f", "--format", help="table, json or yaml")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; default: the latest.")]
+Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, base or best@latency_ms<=5.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
+
+
+def main() -> None:
+    """Entry point of `paretoprune`."""
+    app()
+
+
+def guarded(command: _Command) -> _Command:
+    """Turn an exception into one message on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            print(error_text(error), file=sys.stderr)
+            raise typer.Exit(exit_code(error)) from error
+
+    return run  # type: ignore[return-value]
+
+
+def error_text(error: BaseException) -> str:
+    """What stderr shows for an exception."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if is_foreseen(error):
+        label = "" if isinstance(error, ParetoPruneError) and error.exit_code == 130 else "error: "
+        return f"{label}{error}"
+    return f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug"
+
+
+@app.command()
+@guarded
+def init(words: Keys = None, debug: Debug = False) -> None:
+    """Write a commented study.yaml (here, or to a path); model= and data= fill it in."""
+    from search.starter import write_starter
+
+    target, keys = split(words)
+    known = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
+    if len(known) < len(keys):
+        raise ConfigError("init takes model= and data= only", where="command line")
+    path = write_starter(Path(target or "study.yaml"), **known)
+    Console().print(Text(f"wrote {path}\nnext: paretoprune check {path}"), soft_wrap=True)
+
+
+@app.command()
+@guarded
+def check(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
+    """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
+    from search.checkup import check as facts_of
+    from search.checkup_table import render_check
+    from search.console import emit
+    from search.spec import load_spec
+
+    facts = facts_of(load_spec(*study_and_keys(words)))
+    emit(Console(), facts, form, render_check(facts))
+
+
+@app.command()
+@guarded
+def search(words: Words = None, debug: Debug = False) -> None:
+    """Search a study; continues its run if there is one. Ctrl-C stops, resume goes on."""
+    from search.study import Study
+
+    path, keys = study_and_keys(words)
+    _follow(Study(path, **keys))
+
+
+@app.command()
+@guarded
+def resume(words: Words = None, debug: Debug = False) -> None:
+    """Go on with a run; search.trials=, search.hours= and the like may be changed."""
+    from search.refs import find_run
+    from search.study import Study
+
+    target, keys = split(words)
+    _follow(Study.load(find_run(target), **keys))
+
+
+@app.command()
+@guarded
+def stop(run: Run = None, debug: Debug = False) -> None:
+    """Ask a running search to end; it can be resumed."""
+    from search.record import RunRecord
+    from search.refs import find_run
+
+    record = RunRecord(find_run(run))
+    if record.lock.is_held():
+        record.request_stop()
+        print(f"asked {record.lock.owner()} to stop {record.path}")
+    else:
+        print(f"{record.path} is not running")
+
+
+@app.command()
+@guarded
+def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
+    """State, progress, picks and front of a run."""
+    from search.console import emit
+    from search.present.status import render_status
+
+    content = _load(run).snapshot()
+    emit(Console(), content, form, render_status(content))
+
+
+@app.command()
+@guarded
+def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
+    """All runs, or all trials of a run."""
+    from search.console import emit
+    from search.listing import render_runs, runs
+    from search.present.tables import trials_table
+
+    if run is None:
+        found = runs(Path("runs/prune"))
+        emit(Console(), found, form, render_runs(found))
+        return
+    content = _load(run).snapshot()
+    emit(Console(), content["trials"], form, trials_table(content))
+
+
+@app.command()
+@guarded
+def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
+    """One trial in full."""
+    from search.console import emit
+    from search.present.tables import front_table, trial_details
+    from search.refs import resolve
+
+    picked = resolve(ref)
+    content = picked.study.snapshot()
+    if picked.trial is None:
+        emit(Console(), content["base"], form, front_table({**content, "trials": []}))
+        return
+    number = picked.trial.number
+    row = next(row for row in content["trials"] if row["number"] == number)
+    emit(Console(), row, form, trial_details(content, number))
+
+
+@app.command()
+@guarded
+def report(
+    run: Run = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: report.html of the run.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the whole run as one offline page."""
+    print(_load(run).report(out))
+
+
+@app.command()
+@guarded
+def pick(
+    run: Run = None,
+    most: Annotated[list[str] | None, typer.Option("--max", help="A budget, such as latency_ms=5.")] = None,
+    least: Annotated[list[str] | None, typer.Option("--min", help="A floor, such as map50_95=0.4.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="A budget of the study, by name.")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Where more accuracy becomes expensive.")] = False,
+    one_se: Annotated[bool, typer.Option("--one-se", help="The smallest within one standard error.")] = False,
+    form: Form = "table",
+    debug: Debug = False,
+) -> None:
+    """The best trial within budgets; writes picks/NAME/{pick.json,model.pt} where the weights were kept."""
+    from search.choosing import choose, picked_facts, render_picked
+    from search.console import emit
+
+    picked = choose(_load(run), most or [], least or [], budget, knee=knee, one_se=one_se)
+    facts = picked_facts(picked)
+    emit(Console(), facts, form, render_picked(facts, picked))
+
+
+@app.command()
+@guarded
+def export(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
+    """Export a trial and verify the artefacts: format=onnx,openvino quantize=8 max_drop=0.01."""
+    from search.console import emit
+    from search.listing import render_export
+    from search.refs import resolve
+
+    keys = only_keys(words, ("format", "quantize", "max_drop", "device"))
+    picked = resolve(ref)
+    made = picked.export(str(keys.pop("format", "onnx")), **keys)
+    emit(Console(), made.to_json(), form, render_export(made, picked.folder))
+
+
+@app.command()
+@guarded
+def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
+    """One plan without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= out=]."""
+    from search.console import emit
+    from search.listing import render_pruned
+    from search.once import OnePlan, prune_once
+
+    target, keys = split(words)
+    if target is not None:
+        raise ConfigError(f"{target!r} is not key=value", expected="paretoprune prune model=best.pt ratio=0.3")
+    facts = prune_once(OnePlan.from_keys(keys))
+    emit(Console(), facts, form, render_pruned(facts))
+
+
+@app.command()
+@guarded
+def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
+    """Full recovery of a trial: epochs=100, and any key of YOLO.train."""
+    from search.choosing import render_finetuned
+    from search.console import emit
+    from search.once import finetune as run_finetune
+    from search.refs import resolve
+
+    target, keys = split(words)
+    epochs = keys.pop("epochs", 50)
+    if target is not None or not isinstance(epochs, int):
+        raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")
+    picked = resolve(ref)
+    made = run_finetune(picked, epochs, keys)
+    facts = {**made.to_json(), "model": str(picked.folder / "finetuned.pt")}
+    emit(Console(), facts, form, render_finetuned(facts, picked))
+
+
+def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
+    """(the study or run, overrides): the first word without `=` is the study or run."""
+    plain = [word for word in words or [] if "=" not in word or Path(word).exists()]
+    if len(plain) > 1:
+        raise ConfigError(f"{plain[1]!r} is not key=value", where="command line", expected="one study or run")
+    keys = yaml_source.parse_overrides(word for word in words or [] if word not in plain)
+    return (plain[0] if plain else None), keys
+
+
+def study_and_keys(words: list[str] | None) -> tuple[Path | None, dict[str, Any]]:
+    """(study file, overrides); study.yaml of this folder when neither a file nor a model is named."""
+    target, keys = split(words)
+    if target is None and "model" not in keys:
+        target = "study.yaml"
+    return (None if target is None else Path(target)), keys
+
+
+def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]:
+    """Overrides among `known`; ConfigError with the near miss for others."""
+    from search.errors import near_miss
+
+    target, keys = split(words)
+    for key in [target] if target else [key for key in keys if key not in known]:
+        raise ConfigError(
+            f"unknown key {key!r}", where="command line", expected=", ".join(known), near=near_miss(key, known)
+        )
+    return keys
+
+
+def _follow(study: Any) -> None:
+    from search.console import following, last_word
+
+    console = Console()
+    try:
+        with following(study, console) as listener:
+            study.search(listener)
+    finally:
+        if study.record.read_snapshot() is not None and not study.record.lock.is_held():
+            last_word(study, console)
+
+
+def _load(run: str | None) -> Any:
+    from search.refs import find_run
+    from search.study import Study
+
+    return Study.load(find_run(run))
+
+
+if __name__ == "__main__":
+    main()

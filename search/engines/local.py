@@ -1,0 +1,87 @@
+"""Trials in processes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+from search.clock import Clock, SystemClock
+from search.engines.engine import Finished, Job
+from search.evaluate.evaluator import Evaluator
+from search.evaluate.isolation import PRELOAD, Child
+from search.record import write_outcome
+from search.trial import Failure, FailureKind, Measurement, Outcome
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    child: Child
+    started: float
+
+
+class LocalEngine:
+    """Up to `workers` trials at once, each in a fresh process; see `isolation`."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        workers: int = 1,
+        *,
+        preload: Sequence[str] = PRELOAD,
+        clock: Clock | None = None,
+    ) -> None:
+        self._evaluator = evaluator
+        self._workers = workers
+        self._preload = tuple(preload)
+        self._clock = clock or SystemClock()
+        self._running: dict[int, _Running] = {}
+
+    @property
+    def workers(self) -> int:
+        """See `Engine.workers`."""
+        return self._workers
+
+    def submit(self, job: Job) -> None:
+        """See `Engine.submit`."""
+        child = Child(
+            run_job,
+            (self._evaluator, job),
+            log=job.work_dir / "train.log",
+            error_path=job.work_dir / "error.txt",
+            preload=self._preload,
+        )
+        self._running[job.number] = _Running(job, child, self._clock.now())
+
+    def poll(self, wait_s: float) -> tuple[Finished, ...]:
+        """See `Engine.poll`."""
+        wait([item for running in self._running.values() for item in running.child.waitables], wait_s)
+        ended = [(running, self._ended(running)) for running in list(self._running.values())]
+        finished = [Finished(running.job.number, outcome) for running, outcome in ended if outcome is not None]
+        for one in finished:
+            del self._running[one.number]
+        return tuple(finished)
+
+    def cancel(self) -> None:
+        """See `Engine.cancel`."""
+        while self._running:
+            self._running.popitem()[1].child.kill()
+
+    def _ended(self, running: _Running) -> Outcome | None:
+        answer = running.child.result()
+        if answer is not None:
+            outcome: Outcome = answer[1]
+            return outcome
+        if self._clock.now() - running.started <= running.job.timeout_s:
+            return None
+        running.child.kill()
+        minutes = running.job.timeout_s / 60
+        return Failure(FailureKind.TIMEOUT, f"not finished after {minutes:.3g} minutes (search.trial_minutes)")
+
+
+def run_job(evaluator: Evaluator, job: Job) -> Measurement:
+    """Evaluate one job and leave its result.json: what a trial's process does."""
+    measured = evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir)
+    write_outcome(job.work_dir, measured)
+    return measured

@@ -1,0 +1,43 @@
+"""What a run was made on: the part of env.json that explains a figure."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = ("torch", "ultralytics", "onnxruntime", "openvino", "optuna", "numpy")
+
+
+def environment() -> dict[str, str]:
+    """Machine, processor, Python and package versions. Imports none of the packages."""
+    found = {
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+    }
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
+    """`cpu: A, now B` for what differs: figures from before and from now may not be equal."""
+    keys = [key for key in before if key in now and before[key] != now[key]]
+    return tuple(f"{key}: {before[key]}, now {now[key]}" for key in keys)
+
+
+def _cpu() -> str:
+    if sys.platform.startswith("linux"):
+        try:
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        except OSError:
+            pass
+    return platform.processor() or "unknown"

@@ -1,0 +1,153 @@
+"""Every exception of this package, drawn.
+
+    ParetoPruneError                     exit 1
+    |
+    |-- the caller's mistakes: the same call fails again until it is changed
+    |   |-- ConfigError                  exit 2   study.yaml, a key=value, a reference that names nothing
+    |   `-- NotComparable                exit 5   the run on disk was made by a different study
+    |
+    `-- the world's failures
+        |-- RunLocked                    exit 5   another coordinator writes this run; retry when it ended
+        |-- RunCorrupt                   exit 5   files of the run are missing or contradict each other
+        |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
+        |-- SearchFailing                exit 1   every trial so far failed in the same way
+        `-- Interrupted                  exit 130 stopped by the user; resumable
+
+    from the other rooms, by name (see `exit_code`)
+        objectives.NothingFits           exit 3   carries the closest trial
+        objectives.BackendMissing        exit 4   carries the line that installs it
+        pruning.PlanError, TraceError, CheckpointError   exit 2
+
+An error says what is wrong, where, what was expected, the near miss and the next command.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+INTERNAL = 1
+
+
+class ParetoPruneError(Exception):
+    """Base of all errors that a user is meant to read.
+
+    Args:
+        what: one sentence, without a full stop at the end of a path or value.
+        where: file, line and key, or the command-line argument.
+        expected: what would have been accepted.
+        near: the closest name that exists.
+        next_command: a command that the user can type now.
+    """
+
+    exit_code = INTERNAL
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        near: str | None = None,
+        next_command: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.near = near
+        self.next_command = next_command
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        rows = (
+            ("where", self.where),
+            ("expected", self.expected),
+            ("did you mean", self.near),
+            ("next", self.next_command),
+        )
+        return "\n".join([self.what, *(f"  {label}: {value}" for label, value in rows if value)])
+
+
+class ConfigError(ParetoPruneError):
+    """The study, an override or a reference cannot be used as written."""
+
+    exit_code = 2
+
+
+class NotComparable(ParetoPruneError):
+    """The run on disk and the study at hand would not measure the same thing."""
+
+    exit_code = 5
+
+
+class RunLocked(ParetoPruneError):
+    """Another coordinator holds run.lock."""
+
+    exit_code = 5
+
+
+class RunCorrupt(ParetoPruneError):
+    """The files of a run are missing or contradict each other."""
+
+    exit_code = 5
+
+
+class TrialFailed(ParetoPruneError):
+    """One trial could not be measured. `kind` is a value of `trial.FailureKind`."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        self.kind = kind
+        super().__init__(what)
+
+    def __reduce__(self) -> tuple[type[TrialFailed], tuple[str, str]]:
+        return TrialFailed, (self.kind, self.what)
+
+
+class SearchFailing(ParetoPruneError):
+    """No trial has succeeded and several in a row have failed: going on would waste the night."""
+
+
+class Interrupted(ParetoPruneError):
+    """The user stopped the search; `next_command` resumes it."""
+
+    exit_code = 130
+
+
+_ELSEWHERE = {
+    "objectives.NothingFits": 3,
+    "objectives.BackendMissing": 4,
+    "objectives.AccuracyError": 2,
+    "objectives.BoundError": 2,
+    "objectives.ObjectiveError": 2,
+    "pruning.CheckpointError": 2,
+    "pruning.PlanError": 2,
+    "pruning.TraceError": 2,
+}
+"""Exit codes of the other rooms' exceptions, by room and class name: no import, so that no room is loaded."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Exit code for any exception, following the table of DESIGN.md; 1 for what nobody foresaw."""
+    if isinstance(error, ParetoPruneError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.exit_code
+    for cls in type(error).__mro__:
+        code = _ELSEWHERE.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
+        if code is not None:
+            return code
+    return INTERNAL
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """True when the text of the error is written for users, so that no traceback is needed."""
+    if isinstance(error, ParetoPruneError):
+        return True
+    rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    return bool(rooms & {"pruning", "objectives"})
+
+
+def near_miss(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None when nothing is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

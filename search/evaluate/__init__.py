@@ -1,0 +1,1 @@
+"""What is measured about a candidate, and how a trial is kept apart from the coordinator."""

@@ -1,0 +1,50 @@
+"""The seam between a search and what it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from search.space import Space
+from search.trial import Candidate, Measurement
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What a candidate becomes after rounding, ties and minimums. Equal keys are equal networks on equal inputs."""
+
+    key: str
+    widths: Mapping[str, int]
+
+
+class Evaluator(Protocol):
+    """Measures candidates. Picklable: it travels to the process that runs a trial."""
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """What the candidate becomes: cheap, pure, called by the coordinator."""
+        ...
+
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+        """Everything that is measured about the candidate. May write into `work_dir`; raises to fail the trial."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a search needs before its first trial.
+
+    Attributes:
+        base: the unpruned model, measured as the trials are.
+        groups: rows for the snapshot: name, size, stage, frozen, tie.
+        notes: one sentence each, shown before the search.
+        preload: modules that a trial's process imports first, paid once.
+    """
+
+    evaluator: Evaluator
+    space: Space
+    base: Measurement
+    groups: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    preload: tuple[str, ...] = field(default=())

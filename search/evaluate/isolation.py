@@ -1,0 +1,197 @@
+"""A function in a child process of its own: time-out, kill, crash, NaN and out of memory come back as `Failure`.
+
+The child comes from a fork server that has torch and ultralytics loaded already, so that a trial pays neither the
+import nor the memory that earlier `train()` calls leaked. It leads its own process group: killing the group also ends
+data-loader workers. When the coordinator dies, whatever killed it, the child notices and ends its group.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from search.errors import TrialFailed
+from search.trial import Failure, FailureKind
+
+PRELOAD = ("search.evaluate.preload",)
+_JOIN_S = 10.0
+_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"\bnan\b|\binf\b|not finite|must be finite|infinite", re.IGNORECASE)
+
+
+class Child:
+    """One call of `function(*arguments)` in a process of its own.
+
+    Both must be picklable and importable by name; a function of the user's `__main__` is imported again there, which
+    needs the usual `if __name__ == "__main__"` guard.
+
+    Args:
+        log: file that receives what the child prints; the terminal stays quiet.
+        error_path: file that receives the traceback of an exception.
+        preload: modules that the fork server imports; the first child of the process decides.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        arguments: Sequence[object],
+        *,
+        log: Path,
+        error_path: Path,
+        preload: Sequence[str] = PRELOAD,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(preload))
+        self._connection, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=_main, args=(theirs, function, arguments, log, error_path))
+        needs_main = any(type(a).__module__ == "__main__" for a in (function, *arguments))
+        with _interrupt_blocked(), _main_hidden(not needs_main):
+            self._process.start()
+        theirs.close()
+        self._killed = False
+
+    @property
+    def waitables(self) -> tuple[Connection, int]:
+        """One of them is ready when the child has answered or ended: for `multiprocessing.connection.wait`."""
+        return self._connection, self._process.sentinel
+
+    def result(self) -> tuple[bool, Any] | None:
+        """None while it runs; (True, returned value) or (False, Failure) when it has ended."""
+        # Asked in this order: a child that ended has answered before. Its data-loader workers may keep the pipe open.
+        ended = self._process.exitcode is not None
+        if not self._connection.poll():
+            if not ended:
+                return None
+            answer: tuple[bool, Any] = (False, self._crash())
+            self.kill()
+            return answer
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            answer = (False, self._crash())
+        except Exception as error:
+            answer = (False, Failure(FailureKind.ERROR, f"the answer cannot be read: {error}"))
+        self.kill()
+        return answer
+
+    def kill(self) -> None:
+        """End the child and everything it started. Idempotent."""
+        if self._killed:
+            return
+        self._killed = True
+        _kill_group(self._process.pid)
+        self._process.join(_JOIN_S)
+        self._connection.close()
+
+    def _crash(self) -> Failure:
+        self._process.join(_JOIN_S)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = "; often the kernel, out of memory" if -code == signal.SIGKILL else ""
+            return Failure(FailureKind.SIGNAL, f"the trial's process was ended by {name}{hint}")
+        return Failure(FailureKind.CRASH, f"the trial's process ended with exit code {code} and without a result")
+
+
+def classify(error: BaseException) -> Failure:
+    """What kind of failure an exception is; the message is its first line, with its type."""
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
+    if isinstance(error, TrialFailed):
+        return Failure(FailureKind(error.kind), error.what)
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _MEMORY.search(str(error)):
+        return Failure(FailureKind.OUT_OF_MEMORY, text)
+    if type(error).__name__ == "DivergedError" or _NOT_FINITE.search(str(error)):
+        return Failure(FailureKind.NOT_FINITE, text)
+    return Failure(FailureKind.ERROR, text)
+
+
+def _main(
+    connection: Connection,
+    function: Callable[..., object],
+    arguments: Sequence[object],
+    log: Path,
+    error_path: Path,
+) -> None:
+    os.setsid()
+    _end_with_parent()
+    _redirect(log)
+    try:
+        answer: tuple[bool, object] = (True, function(*arguments))
+    except BaseException as error:
+        error_path.write_text(traceback.format_exc(), encoding="utf-8")
+        answer = (False, classify(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.send(answer)
+    connection.close()
+
+
+def _end_with_parent() -> None:
+    """A coordinator that was killed must not leave a training behind that writes into a resumed run."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        _kill_group(os.getpid())
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _redirect(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    faulthandler.enable(sys.stderr)
+
+
+def _kill_group(pid: int | None) -> None:
+    if pid is None:
+        return
+    for kill in (os.killpg, os.kill):  # the group exists only after the child's first lines
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def _interrupt_blocked() -> Iterator[None]:
+    """Ctrl-C is the coordinator's: a fork server started in here, and its children, never see it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _main_hidden(hide: bool) -> Iterator[None]:
+    """Multiprocessing re-imports the caller's script in every child, which runs a script without a main guard again.
+
+    Nothing of ours lives in `__main__`, so an empty stand-in is shown while the child is described.
+    """
+    if not hide:
+        yield
+        return
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

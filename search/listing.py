@@ -1,0 +1,78 @@
+"""Small tables of the command line: runs, exported artefacts, one pruned model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.errors import ParetoPruneError
+from search.record import RunRecord
+
+
+def runs(project: Path) -> list[dict[str, Any]]:
+    """The runs below a folder, oldest first. A run that cannot be read is listed as such."""
+    return [_run(path.parent) for path in sorted(project.glob("*/args.yaml"), key=lambda p: p.stat().st_mtime)]
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    record = RunRecord(folder)
+    try:
+        content = record.read_snapshot() or {}
+    except ParetoPruneError:
+        return {"name": folder.name, "state": "unreadable", "done": None, "total": None, "front": None}
+    progress = content.get("progress", {})
+    running = record.lock.is_held()
+    state = "running" if running else content.get("state", "interrupted")
+    return {
+        "name": folder.name,
+        # A coordinator that was killed could not say so: its snapshot still claims to run.
+        "state": "interrupted" if state == "running" and not running else state,
+        "done": progress.get("done", 0),
+        "total": progress.get("total"),
+        "front": len(content.get("front", ())),
+    }
+
+
+def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """name, state, trials, front."""
+    if not found:
+        return Text("no runs in runs/prune\nnext: paretoprune search study.yaml")
+    table = _table("run", "state", "trials", "front")
+    for row in found:
+        table.add_row(
+            Text(row["name"]), row["state"], f"{row['done'] or 0}/{row['total'] or '?'}", str(row["front"] or 0)
+        )
+    return table
+
+
+def render_export(made: Any, folder: Path) -> RenderableType:
+    """One row per artefact."""
+    table = _table("artefact", "precision", "size", f"{made.metric} drop", "checks")
+    for check in made.artefacts:
+        faults = "; ".join(check.faults) or "passed"
+        cells = (check.precision, f"{check.size_bytes / 1e6:.1f} MB", f"{check.drop:+.4f}")
+        table.add_row(Text(check.path), *cells, Text(faults))
+    return Group(table, Text(f"\nwritten to {folder}"))
+
+
+def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
+    """Parameters and MACs before and after."""
+    table = _table("figure", "before", "after", "difference")
+    for name, unit in (("params_m", "M"), ("macs_g", "G")):
+        before, after = facts[name]["before"], facts[name]["after"]
+        share = f"{100 * (after / before - 1):+.0f} %"
+        table.add_row(name, f"{before:.3f} {unit}", f"{after:.3f} {unit}", share)
+    note = "not fine-tuned yet: its accuracy is low until it is"
+    return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

@@ -1,0 +1,277 @@
+"""Ask, evaluate, record, tell.
+
+The order of writing makes a cut at any moment harmless:
+
+    ask      study.db knows the number and its parameters (RUNNING)
+    start    trials/N/candidate.json
+    evaluate the worker leaves trials/N/result.json, whole
+    tell     study.db knows the result
+
+On resume a RUNNING trial with a result.json is told; one without is evaluated again under the same number.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from search.clock import Clock, SystemClock
+from search.engines.engine import Engine, Finished, Job
+from search.errors import Interrupted, RunCorrupt, SearchFailing
+from search.evaluate.evaluator import Evaluator
+from search.evaluate.isolation import classify
+from search.evaluate.memo import Memo
+from search.evaluate.phases import read_phase
+from search.propose.proposer import Proposal, Proposer
+from search.record import RunRecord, finished_trial, outcome_of
+from search.trial import Outcome, Trial, TrialState
+
+_POLL_S = 0.2
+_MIN_TIMEOUT_S = 600.0
+_TIMEOUT_FACTOR = 10.0
+_FAILURES_IN_A_ROW = 5
+_log = logging.getLogger("search")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to end. `hours` counts the whole run, earlier sessions included."""
+
+    trials: int
+    hours: float | None = None
+    trial_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search stands.
+
+    Attributes:
+        running: number -> (phase, seconds since its start).
+        latest: the trial that ended last, in this session.
+    """
+
+    done: int
+    failed: int
+    total: int
+    seconds: float
+    eta_s: float | None
+    running: Mapping[int, tuple[str, float]]
+    latest: Trial | None
+
+
+Watcher = Callable[[Progress], None]
+
+
+@dataclass
+class Loop:
+    """One session of a search: from whatever is on disk to the limits, or to an interruption.
+
+    Args:
+        seed: of the study; each trial's own seed follows from it and the number.
+        on_trial: called when a trial has ended and is recorded; `watch` several times a second.
+    """
+
+    proposer: Proposer
+    engine: Engine
+    evaluator: Evaluator
+    record: RunRecord
+    limits: Limits
+    seed: int = 0
+    clock: Clock = field(default_factory=SystemClock)
+    on_trial: Callable[[Trial], None] = lambda trial: None
+    watch: Watcher = lambda progress: None
+
+    def __post_init__(self) -> None:
+        self.trials: dict[int, Trial] = {}
+        self._memo = Memo()
+        self._keys: dict[int, str] = {}
+        self._proposals: dict[int, Proposal] = {}
+        self._started: dict[int, float] = {}
+        self._again: deque[Proposal] = deque()
+        self._latest: Trial | None = None
+        self._interrupted = False
+
+    @property
+    def interrupted(self) -> bool:
+        """True once `interrupt` was called."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Ask the loop to end: running trials are dropped and run again on resume. Safe in a signal handler."""
+        self._interrupted = True
+
+    def run(self) -> None:
+        """Search until the limits.
+
+        Raises:
+            Interrupted: `interrupt` was called or a stop was requested.
+            SearchFailing: no trial succeeded and several failed.
+            RunCorrupt: study.db and the trial folders contradict each other.
+        """
+        self.record.stop_path.unlink(missing_ok=True)
+        self._restore()
+        self._begin = self.clock.now()
+        self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
+        try:
+            while self._step():
+                self.watch(self.progress())
+        finally:
+            self.engine.cancel()
+            self._started.clear()
+
+    def progress(self) -> Progress:
+        """Where the search stands now."""
+        now = self.clock.now()
+        running = {
+            number: (read_phase(self.record.trial_dir(number)), now - start) for number, start in self._started.items()
+        }
+        failed = sum(trial.state == TrialState.FAILED for trial in self.trials.values())
+        done = len(self.trials) - failed
+        return Progress(done, failed, self.limits.trials, self._spent(), self._eta(), running, self._latest)
+
+    def _restore(self) -> None:
+        """Continue from disk: tell what was measured but not told, queue what was handed out but not measured."""
+        history = self.proposer.history()
+        self.trials = {t.number: t for t in self.record.trials() if t.state != TrialState.STOPPED}
+        self._check(history.told, {proposal.number for proposal in history.pending})
+        for proposal in history.pending:
+            trial = self.trials.get(proposal.number)
+            outcome = None if trial is None else outcome_of(trial)
+            if trial is None or outcome is None:
+                self._again.append(proposal)
+            else:
+                self.proposer.tell(proposal.number, outcome, trial.same_as)
+        for number in sorted(self.trials):
+            self._remember(self.trials[number])
+
+    def _check(self, told: frozenset[int], pending: set[int]) -> None:
+        missing = sorted(told - self.trials.keys())
+        unknown = sorted(self.trials.keys() - told - pending)
+        if missing or unknown:
+            what = (
+                f"trials {missing} are in study.db but have no result.json"
+                if missing
+                else f"trials {unknown} have a result.json but are not in study.db"
+            )
+            raise RunCorrupt(
+                what,
+                where=str(self.record.path),
+                expected="study.db and trials/ of the same run",
+                next_command="restore the missing part from a copy, or start a new run with name=NEW_NAME",
+            )
+
+    def _step(self) -> bool:
+        """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
+        self._raise_if_stopped()
+        while len(self._started) < self.engine.workers and self._wants_more():
+            self._submit(self._again.popleft() if self._again else self.proposer.ask())
+            self._raise_if_stopped()
+        if not self._started:
+            return False
+        for finished in self.engine.poll(_POLL_S):
+            self._take(finished)
+        return True
+
+    def _raise_if_stopped(self) -> None:
+        if self._interrupted or self.record.stop_path.exists():
+            self.record.stop_path.unlink(missing_ok=True)
+            done = len(self.trials)
+            raise Interrupted(
+                f"stopped after {done} of {self.limits.trials} trials",
+                next_command=f"paretoprune resume {self.record.path}",
+            )
+
+    def _wants_more(self) -> bool:
+        if self.limits.hours is not None and self._spent() >= self.limits.hours * 3600:
+            return False
+        return bool(self._again) or len(self.trials) + len(self._started) < self.limits.trials
+
+    def _submit(self, proposal: Proposal) -> None:
+        number, candidate = proposal.number, proposal.candidate
+        work_dir = self.record.start_trial(number, candidate, proposal.source)
+        self._proposals[number] = proposal
+        try:
+            key = self.evaluator.realise(candidate).key
+        except Exception as error:
+            self._end(number, classify(error))
+            return
+        self._keys[number] = key
+        first = self._memo.find(key)
+        if first is not None:
+            measured = self.trials[first].measurement
+            assert measured is not None
+            self._end(number, measured, same_as=first)
+            return
+        _log.info("trial %d starts (%s)", number, proposal.source)
+        self._started[number] = self.clock.now()
+        self.engine.submit(Job(number, candidate, trial_seed(self.seed, number), work_dir, self._timeout_s()))
+
+    def _take(self, finished: Finished) -> None:
+        self._started.pop(finished.number)
+        self._end(finished.number, finished.outcome)
+
+    def _end(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
+        """Record, then tell: a cut in between is made good by `_restore`."""
+        proposal = self._proposals.pop(number)
+        trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
+        if trial.state == TrialState.FAILED or same_as is not None:
+            self.record.write_outcome(number, outcome, same_as)
+        self.proposer.tell(number, outcome, same_as)
+        self.trials[number] = trial
+        self._remember(trial)
+        self._latest = trial
+        _log.info("trial %d %s%s", number, trial.state.value, f": {trial.error}" if trial.error else "")
+        self.on_trial(trial)
+        self._raise_if_failing()
+
+    def _remember(self, trial: Trial) -> None:
+        if trial.state == TrialState.COMPLETE and trial.same_as is None:
+            key = self._keys.pop(trial.number, None) or self.evaluator.realise(trial.candidate).key
+            self._memo.add(key, trial.number)
+
+    def _raise_if_failing(self) -> None:
+        failed = [trial for trial in self.trials.values() if trial.state == TrialState.FAILED]
+        if len(failed) < _FAILURES_IN_A_ROW or len(failed) < len(self.trials):
+            return
+        raise SearchFailing(
+            f"the first {len(failed)} trials all failed; the last: {failed[-1].error}",
+            where=str(self.record.trial_dir(failed[-1].number) / "error.txt"),
+            expected="at least one trial that succeeds",
+            next_command="paretoprune check",
+        )
+
+    def _spent(self) -> float:
+        """Seconds of this session and of the trials of earlier ones."""
+        return self._before + self.clock.now() - self._begin
+
+    def _measured_seconds(self) -> list[float]:
+        return [trial.seconds_total for trial in self.trials.values() if trial.seconds_total > 0]
+
+    def _timeout_s(self) -> float:
+        """The study's, else ten times the median trial; the first trials have no measure and get none."""
+        if self.limits.trial_minutes is not None:
+            return self.limits.trial_minutes * 60
+        known = self._measured_seconds()
+        return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * statistics.median(known)) if len(known) >= 3 else float("inf")
+
+    def _eta(self) -> float | None:
+        """Seconds to the end from the mean trial, copies included; None before the first trial ended."""
+        if not self.trials:
+            return None
+        mean = sum(self._measured_seconds()) / len(self.trials)
+        left = max(self.limits.trials - len(self.trials), 0)
+        eta = mean * left / self.engine.workers
+        if self.limits.hours is not None:
+            eta = min(eta, max(self.limits.hours * 3600 - self._spent(), 0.0))
+        return eta
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Seed of one trial's training, below 2**31, from the study's seed and the number."""
+    return int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0]) >> 1

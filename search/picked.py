@@ -1,0 +1,104 @@
+"""A trial that was chosen, and what can be done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from objectives.choice import Bound
+from search.errors import ConfigError
+from search.trial import Trial, TrialState
+from search.weights import FILE, origin
+
+if TYPE_CHECKING:
+    from search.deliver.export_report import ExportReport
+    from search.study import Study
+
+
+@dataclass(frozen=True)
+class PickedTrial:
+    """One trial of a study.
+
+    Attributes:
+        trial: None for the base.
+        sentence: why this one.
+        bounds: the limits that it was chosen within.
+        budget: the study's name for these limits, if they have one.
+    """
+
+    study: Study
+    trial: Trial | None
+    sentence: str
+    bounds: tuple[Bound, ...] = ()
+    budget: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`trial 17` or `base`."""
+        return "base" if self.trial is None else f"trial {self.trial.number}"
+
+    @property
+    def folder(self) -> Path:
+        """picks/<budget>, or picks/trial-0017: where what is delivered lies."""
+        name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
+        return self.study.record.path / "picks" / name
+
+    @property
+    def imgsz(self) -> int:
+        """Input size in pixels."""
+        return self.study.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
+
+    def weights(self) -> Path:
+        """The checkpoint of the trial as it was measured: the base's own file for the base.
+
+        Raises:
+            ConfigError: the trial has no weights on disk; names the command that makes them.
+        """
+        if self.trial is None:
+            return Path(self.study.spec.model)
+        path = self.study.record.trial_dir(origin(self.trial)) / FILE
+        if path.is_file():
+            return path
+        if self.trial.state != TrialState.COMPLETE:
+            raise ConfigError(f"{self.name} is {self.trial.state.value}", expected="a complete trial")
+        raise ConfigError(
+            f"the weights of {self.name} were not kept",
+            where=str(path),
+            expected="keep.weights: all, or a trial on the front",
+            next_command=f"paretoprune finetune {self.study.record.path}:{self.trial.number}",
+        )
+
+    def model(self) -> Path:
+        """The best checkpoint there is: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
+        tuned = self.folder / "finetuned.pt"
+        return tuned if tuned.is_file() else self.weights()
+
+    def write(self) -> Path:
+        """Write picks/<budget>/{pick.json, model.pt} and return the folder."""
+        from search.deliver.pick import write_pick
+
+        assert self.trial is not None
+        rows = {row["number"]: row for row in self.study.snapshot()["trials"]}
+        limits = {bound.name: bound.limit for bound in self.bounds}
+        return write_pick(
+            self.study.record.path,
+            self.folder.name,
+            rows[self.trial.number],
+            self.weights(),
+            bounds=limits,
+            sentence=self.sentence,
+        )
+
+    def export(self, format: str = "onnx", **options: Any) -> ExportReport:
+        """Export to `folder` and verify each artefact; `format` may name several: `onnx,openvino`.
+
+        Args:
+            options: quantize, max_drop, device of `search.deliver.export.export_model`.
+        """
+        from search.deliver.export import export_model
+
+        spec = self.study.spec
+        settings = {"imgsz": self.imgsz, "latency": spec.latency.model_dump(), **options}
+        formats = tuple(name.strip() for name in format.split(",") if name.strip())
+        return export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)

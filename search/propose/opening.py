@@ -1,0 +1,37 @@
+"""The first candidates: a known shape of the trade-off before any model guides the search.
+
+Uniform ratios are the baseline that a search has to beat, so they are part of every search. The weighted ones prune
+one third of the network harder than the rest; lower input sizes without pruning keep the comparison honest.
+"""
+
+from __future__ import annotations
+
+from search.space import Space
+from search.trial import Candidate
+
+_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_HARD, _SOFT = 0.5, 0.2
+
+
+def opening(space: Space) -> tuple[Candidate, ...]:
+    """Uniform ladder, then third-weighted candidates, then the smaller sizes; without duplicates."""
+    ladder = [space.uniform(level) for level in _LEVELS]
+    weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
+    sizes = [space.uniform(0.0, size) for size in space.sizes[1:]]
+    return _distinct([*ladder, *weighted, *sizes])
+
+
+def _weighted(space: Space, third: int) -> Candidate:
+    """Backbone, neck or head (first, second, last third of the dimensions) pruned hard, the rest softly."""
+    count = len(space.dimensions)
+    hard = {d.name for index, d in enumerate(space.dimensions) if index * 3 // count == third}
+    ratios = {d.name: min(max(_HARD if d.name in hard else _SOFT, d.low), d.high) for d in space.dimensions}
+    return Candidate(ratios, space.sizes[0], space.precisions[0])
+
+
+def _distinct(candidates: list[Candidate]) -> tuple[Candidate, ...]:
+    found: list[Candidate] = []
+    for candidate in candidates:
+        if candidate not in found:
+            found.append(candidate)
+    return tuple(found)

@@ -1,0 +1,295 @@
+"""Optuna behind the Proposer seam: the only module that imports it.
+
+What makes a resumed study repeat the sequence (Optuna 5.0, ran):
+  * a fresh sampler for every ask, seeded from (study seed, trial number); one long-lived sampler would carry random
+    state that a restart loses. What NSGA-II needs from earlier generations it reads from the storage.
+  * a trial that was handed out and not answered stays RUNNING and is completed, parameter by parameter, with the
+    draws that an uninterrupted ask would have made.
+  * quasi-random points are addressed by trial number: Optuna's own QMCSampler counts calls, also those of a cut ask.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from objectives.choice import Bound
+from objectives.objective import Objective
+from search.errors import ConfigError, RunCorrupt
+from search.propose.proposer import History, Proposal
+from search.space import Space
+from search.trial import Candidate, Failure, Measurement, Outcome
+
+_DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+_SOURCE = "source"
+_BUSY_S = 60
+_NSGA2_POPULATION = 20
+_RANDOM_AFTER_OPENING = 5
+_MIN_STARTUP = 10
+
+
+class OptunaProposer:
+    """Ask/tell over one Optuna study.
+
+    Args:
+        storage: SQLAlchemy URL; `sqlite_url` makes the one of a run.
+        name: name of the Optuna study, as optuna-dashboard shows it.
+        sampler: auto, tpe, nsga2, random, qmc or gp.
+        opening: candidates that `auto` asks first.
+        workers: above 1, TPE keeps away from what is being evaluated.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        name: str,
+        space: Space,
+        objectives: Sequence[Objective],
+        *,
+        bounds: Sequence[Bound] = (),
+        sampler: str = "auto",
+        seed: int = 0,
+        workers: int = 1,
+        opening: Sequence[Candidate] = (),
+    ) -> None:
+        _quiet()
+        self._space = space
+        self._objectives = tuple(objectives)
+        self._bounds = tuple(bounds)
+        self._kind = sampler
+        self._seed = seed
+        self._workers = workers
+        self._opening = tuple(opening) if sampler == "auto" else ()
+        self._distributions = _distributions(space)
+        self._storage = _open_storage(storage)
+        self._study = self._open_study(name)
+        self._asked: dict[int, optuna.Trial] = {}
+
+    def history(self) -> History:
+        """RUNNING trials come back under their number with their parameters; see `Proposer.history`."""
+        trials = self._study.get_trials(deepcopy=False)
+        told = frozenset(trial.number for trial in trials if trial.state.is_finished())
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        return History(tuple(self._again(trial) for trial in running), told)
+
+    def ask(self) -> Proposal:
+        """See `Proposer.ask`."""
+        number = self._next_number()
+        self._study.sampler = self._fresh_sampler(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = self._study.ask()
+            if trial.number != number:
+                raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
+            return self._proposal(trial)
+
+    def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
+        """See `Proposer.tell`. A measurement that lacks an objective is told as failed."""
+        trial = self._asked.pop(number, None)
+        if trial is None:
+            return
+        values = self._values(outcome)
+        if values is None:
+            trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        assert isinstance(outcome, Measurement)
+        self._annotate(trial, outcome, same_as)
+        self._study.tell(trial, values, skip_if_finished=True)
+
+    def close(self) -> None:
+        """See `Proposer.close`."""
+        self._storage.remove_session()
+        if isinstance(self._storage, optuna.storages._CachedStorage):
+            self._storage._backend.engine.dispose()
+
+    def _open_study(self, name: str) -> optuna.Study:
+        directions = [_DIRECTIONS[objective.direction] for objective in self._objectives]
+        try:
+            study = optuna.create_study(
+                storage=self._storage, study_name=name, directions=directions, load_if_exists=True
+            )
+        except Exception as error:
+            raise RunCorrupt(f"the Optuna storage cannot be opened: {error}", where=name) from error
+        if list(study.directions) != directions:
+            wanted = ", ".join(objective.name for objective in self._objectives)
+            raise RunCorrupt("the Optuna study has other objectives", where=name, expected=wanted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study.set_metric_names([objective.name for objective in self._objectives])
+        return study
+
+    def _next_number(self) -> int:
+        """A WAITING trial (the opening, or one that the user enqueued in the dashboard) goes first."""
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        if waiting:
+            return min(waiting)
+        number = len(trials)
+        if number < len(self._opening):
+            point = self._space.vector(self._opening[number])
+            self._study.enqueue_trial(point, user_attrs={_SOURCE: "opening"})
+        return number
+
+    def _again(self, frozen: FrozenTrial) -> Proposal:
+        self._study.sampler = self._fresh_sampler(frozen.number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._proposal(optuna.Trial(self._study, frozen._trial_id))
+
+    def _proposal(self, trial: optuna.Trial) -> Proposal:
+        for name, distribution in self._distributions.items():
+            self._skip_draw(trial, name, distribution)
+            trial._suggest(name, distribution)
+        if _SOURCE not in trial.user_attrs:
+            trial.set_user_attr(_SOURCE, "user" if _fixed(trial) else self._sampler_name())
+        self._asked[trial.number] = trial
+        source = str(trial.user_attrs[_SOURCE])
+        return Proposal(trial.number, self._space.candidate(trial.params), source)
+
+    def _skip_draw(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+        """A parameter that a cut ask had stored already is not drawn again, but its random number is used up."""
+        if name not in trial.params or name in _fixed(trial):
+            return
+        if distribution.single() or name in trial.relative_params:
+            return
+        frozen = trial._get_latest_trial()
+        self._study.sampler.sample_independent(self._study, frozen, name, distribution)
+
+    def _sampler_name(self) -> str:
+        return "tpe" if self._kind == "auto" else self._kind
+
+    def _fresh_sampler(self, number: int) -> BaseSampler:
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self._sampler(seed)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        startup = max(_MIN_STARTUP, len(self._opening) + _RANDOM_AFTER_OPENING)
+        if self._kind in ("auto", "tpe"):
+            return optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, n_startup_trials=startup, constant_liar=self._workers > 1
+            )
+        if self._kind == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=_NSGA2_POPULATION)
+        if self._kind == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        if self._kind == "qmc":
+            return _Sobol(self._seed, self._distributions)
+        if self._kind == "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+        raise ConfigError(f"no sampler {self._kind!r}", where="search.sampler", expected="auto, tpe, nsga2, ...")
+
+    def _values(self, outcome: Outcome) -> list[float] | None:
+        if isinstance(outcome, Failure):
+            return None
+        if any(objective.name not in outcome.figures for objective in self._objectives):
+            return None
+        return [outcome.figures[objective.name].value for objective in self._objectives]
+
+    def _annotate(self, trial: optuna.Trial, measured: Measurement, same_as: int | None) -> None:
+        """What optuna-dashboard shows beside the values, and the constraints that guide the sampler."""
+        trial.set_user_attr("figures", {name: estimate.value for name, estimate in measured.figures.items()})
+        trial.set_user_attr("widths", dict(measured.widths))
+        trial.set_user_attr("digest", measured.digest)
+        if same_as is not None:
+            trial.set_user_attr("same_as", same_as)
+        told = trial._get_latest_trial().constraints
+        for name, excess in _excesses(measured, self._bounds).items():
+            if name not in told:
+                trial.set_constraint(name, excess)
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite storage; the file is put into WAL mode, so that a reader never blocks the writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=_BUSY_S)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise RunCorrupt(f"not a database: {error}", where=str(path)) from error
+    finally:
+        connection.close()
+    return f"sqlite:///{path}"
+
+
+class _Sobol(BaseSampler):
+    """Scrambled Sobol points, the n-th trial taking the n-th point (Joe and Kuo 2008, through scipy)."""
+
+    def __init__(self, seed: int, distributions: Mapping[str, BaseDistribution]) -> None:
+        self._seed = seed
+        self._space = {n: d for n, d in distributions.items() if not d.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        from scipy.stats import qmc
+
+        engine = qmc.Sobol(len(search_space), scramble=True, rng=np.random.default_rng(self._seed))
+        if trial.number:  # scipy cannot skip no points
+            engine.fast_forward(trial.number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            point = engine.random(1)[0]
+        return {n: _at(d, float(u)) for (n, d), u in zip(search_space.items(), point, strict=True)}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError(f"{param_name} is not in the space of the study")
+
+
+def _fixed(trial: optuna.Trial) -> Mapping[str, Any]:
+    """Parameters that were enqueued instead of sampled."""
+    found: Mapping[str, Any] = trial._get_latest_trial().system_attrs.get("fixed_params", {})
+    return found
+
+
+def _at(distribution: BaseDistribution, share: float) -> Any:
+    """The value at `share` (0 to below 1) of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.low + share * (distribution.high - distribution.low)
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {d.name: FloatDistribution(d.low, d.high) for d in space.dimensions}
+    return found | {name: CategoricalDistribution(values) for name, values in space.choices().items()}
+
+
+def _excesses(measured: Measurement, bounds: Sequence[Bound]) -> dict[str, float]:
+    """By how much each bound is missed, relative to its limit; 0 or less when it is met."""
+    return {str(bound): bound.excess(measured.figures) for bound in bounds if bound.name in measured.figures}
+
+
+def _open_storage(url: str) -> optuna.storages.BaseStorage:
+    sqlite = url.startswith("sqlite")
+    engine: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else {"pool_pre_ping": True}
+    try:
+        backend = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except Exception as error:
+        raise RunCorrupt(f"the Optuna storage cannot be opened: {error}", where=url) from error
+    return optuna.storages.get_storage(backend)
+
+
+def _quiet() -> None:
+    """The terminal belongs to the progress line."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)

@@ -1,0 +1,220 @@
+"""A study on disk.
+
+    runs/prune/<name>/
+      args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock
+      base/{base.json,groups.json,base.onnx}
+      trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,error.txt?}
+
+The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.atomic import write_atomic, write_json
+from search.errors import ConfigError, RunCorrupt
+from search.lock import RunLock
+from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
+
+FORMAT = 1
+
+
+class RunRecord:
+    """The folder of one run: every path and every file in it.
+
+    Reading needs no lock; whoever writes holds `lock`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.lock = RunLock(self.path / "run.lock")
+
+    @classmethod
+    def existing(cls, path: Path) -> RunRecord:
+        """The record at `path`; ConfigError with the near miss where there is none."""
+        record = cls(path)
+        if not record.args_path.is_file():
+            raise _no_run(path)
+        return record
+
+    @property
+    def args_path(self) -> Path:
+        return self.path / "args.yaml"
+
+    @property
+    def base_dir(self) -> Path:
+        return self.path / "base"
+
+    @property
+    def snapshot_path(self) -> Path:
+        return self.path / "snapshot.json"
+
+    @property
+    def stop_path(self) -> Path:
+        return self.path / "stop.request"
+
+    def trial_dir(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:04d}"
+
+    def write_args(self, resolved: Mapping[str, Any], prints: Mapping[str, str]) -> None:
+        """The resolved study, and the content hashes that make its trials comparable."""
+        text = yaml.safe_dump({**resolved, "fingerprint": dict(prints)}, sort_keys=False, allow_unicode=True)
+        write_atomic(self.args_path, text)
+
+    def read_args(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """(resolved study, content hashes)."""
+        try:
+            data = yaml.safe_load(self.args_path.read_text(encoding="utf-8"))
+            return data, dict(data.pop("fingerprint", {}))
+        except (yaml.YAMLError, AttributeError, ValueError) as error:
+            raise _corrupt(self.args_path, error) from error
+
+    def start_trial(self, number: int, candidate: Candidate, source: str) -> Path:
+        """An empty folder for the trial, holding candidate.json: leftovers of a run that was cut are removed."""
+        folder = self.trial_dir(number)
+        if folder.exists():
+            shutil.rmtree(folder)
+        content = {"format": FORMAT, "number": number, "source": source, "candidate": candidate.to_json()}
+        write_json(folder / "candidate.json", content)
+        return folder
+
+    def write_outcome(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
+        """result.json, and error.txt for a failure that left none."""
+        folder = self.trial_dir(number)
+        write_outcome(folder, outcome, same_as)
+        if isinstance(outcome, Failure) and not (folder / "error.txt").exists():
+            write_atomic(folder / "error.txt", outcome.message + "\n")
+
+    def read_trial(self, number: int) -> Trial | None:
+        """The trial as far as it is on disk; None where nothing is.
+
+        A trial without result.json is `stopped` here: only a coordinator knows that it runs.
+        """
+        folder = self.trial_dir(number)
+        asked = _read(folder / "candidate.json")
+        if asked is None:
+            return None
+        result = _read(folder / "result.json")
+        try:
+            candidate, source = Candidate.from_json(asked["candidate"]), str(asked["source"])
+            if result is None:
+                return Trial(number, TrialState.STOPPED, candidate, source=source)
+            outcome, same_as = _parse_outcome(result), result["same_as"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _corrupt(folder, error) from error
+        return finished_trial(number, candidate, source, outcome, same_as)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials on disk, by number."""
+        folders = sorted((self.path / "trials").glob("[0-9]*"))
+        found = [self.read_trial(int(folder.name)) for folder in folders if folder.name.isdigit()]
+        return tuple(trial for trial in found if trial is not None)
+
+    def write_base(self, base: Measurement) -> None:
+        write_json(self.base_dir / "base.json", {"format": FORMAT, "measurement": base.to_json()})
+
+    def read_base(self) -> Measurement | None:
+        """The measured base; None before it was measured."""
+        data = _read(self.base_dir / "base.json")
+        return None if data is None else Measurement.from_json(data["measurement"])
+
+    def write_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        write_json(self.base_dir / "groups.json", {"format": FORMAT, "groups": [dict(row) for row in groups]})
+
+    def read_groups(self) -> list[dict[str, Any]]:
+        """Rows of the group table; empty before the model was traced."""
+        data = _read(self.base_dir / "groups.json")
+        return [] if data is None else list(data["groups"])
+
+    def write_environment(self, environment: Mapping[str, str]) -> None:
+        write_json(self.path / "env.json", dict(environment))
+
+    def read_environment(self) -> dict[str, str]:
+        """What the run was made on; empty before it began."""
+        return _read(self.path / "env.json") or {}
+
+    def read_snapshot(self) -> dict[str, Any] | None:
+        return _read(self.snapshot_path)
+
+    def request_stop(self) -> None:
+        """Ask the coordinator to end; it looks several times a second."""
+        write_atomic(self.stop_path, "stop\n")
+
+
+def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) -> None:
+    """result.json of a trial, whole or absent."""
+    complete = isinstance(outcome, Measurement)
+    content = {
+        "format": FORMAT,
+        "state": (TrialState.COMPLETE if complete else TrialState.FAILED).value,
+        "same_as": same_as,
+        "measurement" if complete else "failure": outcome.to_json(),
+    }
+    write_json(folder / "result.json", content)
+
+
+def finished_trial(
+    number: int, candidate: Candidate, source: str, outcome: Outcome, same_as: int | None = None
+) -> Trial:
+    """The record of a trial that ended."""
+    if isinstance(outcome, Failure):
+        text = f"{outcome.kind.value}: {outcome.message}"
+        return Trial(number, TrialState.FAILED, candidate, error=text, source=source)
+    return Trial(number, TrialState.COMPLETE, candidate, outcome, source=source, same_as=same_as)
+
+
+def outcome_of(trial: Trial) -> Outcome | None:
+    """What ended the trial, or None while it has not ended."""
+    if trial.measurement is not None:
+        return trial.measurement
+    if trial.error is None:
+        return None
+    kind, _, message = trial.error.partition(": ")
+    return Failure.from_json({"kind": kind, "message": message})
+
+
+def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
+    if result["state"] == TrialState.COMPLETE:
+        return Measurement.from_json(result["measurement"])
+    return Failure.from_json(result["failure"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise _corrupt(path, error) from error
+    if not isinstance(data, dict):
+        raise _corrupt(path, TypeError("not a mapping"))
+    return data
+
+
+def _corrupt(path: Path, error: Exception) -> RunCorrupt:
+    return RunCorrupt(
+        f"cannot be read: {error}",
+        where=str(path),
+        expected="the file as paretoprune wrote it",
+        next_command="restore it from a copy, or start a new run with name=NEW_NAME",
+    )
+
+
+def _no_run(path: Path) -> ConfigError:
+    from search.errors import near_miss
+
+    beside = [item.parent.name for item in path.parent.glob("*/args.yaml")]
+    near = near_miss(path.name, beside)
+    return ConfigError(
+        f"no run at {path}",
+        expected="a folder with args.yaml, made by paretoprune search",
+        near=str(path.parent / near) if near else None,
+        next_command="paretoprune ls",
+    )

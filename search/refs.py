@@ -1,0 +1,71 @@
+"""`RUN:REF`, with REF a trial number, pick, knee, base, a budget's name, or best@latency_ms<=5,map50_95>=0.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from objectives.choice import Bound
+from search.errors import ConfigError, near_miss
+from search.picked import PickedTrial
+from search.record import RunRecord
+from search.study import Study
+
+_WORDS = ("pick", "knee", "one-se", "base")
+_GRAMMAR = "RUN:17, RUN:pick, RUN:knee, RUN:base, RUN:edge (a budget) or RUN:best@latency_ms<=5"
+
+
+def find_run(text: str | None, project: Path = Path("runs/prune")) -> Path:
+    """A run's folder from a path, a name below `project`, or nothing: the run that was written last.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    if text is None:
+        runs = sorted(project.glob("*/args.yaml"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise ConfigError(f"no runs in {project}", next_command="paretoprune search study.yaml")
+        return runs[-1].parent
+    path = Path(text)
+    if not (path / "args.yaml").is_file() and (project / text / "args.yaml").is_file():
+        path = project / text
+    return RunRecord.existing(path).path
+
+
+def resolve(text: str, open_study: Callable[[Path], Study] = Study.load) -> PickedTrial:
+    """The trial that `RUN:REF` names.
+
+    Raises:
+        ConfigError: no such run, or a reference that names nothing.
+        NothingFits: best@ with a budget that no trial is within.
+    """
+    run, sign, ref = text.rpartition(":")
+    if not sign or not run or not ref:
+        raise ConfigError(f"{text!r} does not name a trial", expected=_GRAMMAR)
+    return _named(open_study(find_run(run)), ref.strip())
+
+
+def _named(study: Study, ref: str) -> PickedTrial:
+    if ref.isdigit():
+        return study.trial(int(ref))
+    if ref == "base":
+        return PickedTrial(study, None, "the unpruned model")
+    if ref == "knee":
+        return study.knee()
+    if ref == "one-se":
+        return study.one_se()
+    if ref == "pick":
+        return _default_pick(study)
+    if ref.startswith("best@"):
+        return study.pick(*(Bound.parse(part) for part in ref[len("best@") :].split(",")))
+    if ref in study.spec.budgets:
+        return study.pick(budget=ref)
+    known = (*_WORDS, *study.spec.budgets)
+    raise ConfigError(f"{ref!r} names no trial", expected=_GRAMMAR, near=near_miss(ref, known))
+
+
+def _default_pick(study: Study) -> PickedTrial:
+    """The pick of the study's first budget; without budgets, the knee."""
+    for name in study.spec.budgets:
+        return study.pick(budget=name)
+    return study.knee()

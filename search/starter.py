@@ -1,0 +1,56 @@
+"""The study.yaml that `paretoprune init` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.atomic import write_atomic
+from search.errors import ConfigError
+
+_TEXT = """\
+# A study for paretoprune. Every key can be changed on the command line: paretoprune search study.yaml search.trials=50
+model: {model}          # an Ultralytics checkpoint; paths are relative to this file
+data: {data}            # the data set that it was trained on
+imgsz: 640
+device: auto            # where to train and validate: auto, cpu, 0, ...
+name: {name}            # the run goes to runs/prune/{name}
+
+search:
+  sampler: auto         # auto, tpe, nsga2, random, qmc, gp
+  trials: 150
+  hours: 9              # whichever comes first; null for no limit
+  workers: 1            # trials at once
+  seed: 0
+
+space:
+  ratio: [0.0, 0.8]     # share of channels to remove, per stage of the network
+  round_to: 8           # widths are multiples of this
+  groups: auto          # auto: one ratio per stage; each: one per group; or patterns: ["model.4.*"]
+  ignore: []            # patterns of layers to leave alone
+
+objectives: [map50_95, latency_ms, params_m]
+constraints: {{}}       # for example {{latency_ms: "<=8"}}: what is worse is never on the front
+budgets:                # the front is searched once; each budget gets its pick
+  edge: {{latency_ms: 5}}
+
+recover:                # the short fine-tune of every trial; further keys go to YOLO.train
+  epochs: 3
+  fraction: 0.2         # of the training images
+  distill: true         # the unpruned model teaches
+
+latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
+keep: {{weights: front, max_gb: 20}}
+"""
+
+
+def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -> Path:
+    """Write a commented study.yaml and return its path.
+
+    Raises:
+        ConfigError: there is a file already.
+    """
+    path = path / "study.yaml" if path.is_dir() else path
+    if path.exists():
+        raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
+    write_atomic(path, _TEXT.format(model=model, data=data, name=Path(model).stem))
+    return path

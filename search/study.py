@@ -1,0 +1,348 @@
+"""Study: what a user holds. A file or a run in, a search, a front and picks out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from objectives.choice import Bound
+from objectives.objective import Objective, objectives_named
+from search import analysis, environment
+from search.clock import Clock, SystemClock
+from search.engines.engine import Engine
+from search.errors import ConfigError, RunCorrupt
+from search.evaluate.evaluator import Prepared
+from search.evaluate.prepare import Preparation, prepare_pruning
+from search.fingerprint import check_comparable, comparable, fingerprint
+from search.loop import Limits, Loop, Progress, Watcher
+from search.picked import PickedTrial
+from search.record import RunRecord
+from search.snapshot import write_snapshot
+from search.spec import StudySpec, load_spec
+from search.trial import Measurement, Trial, TrialState
+from search.weights import discard
+
+EngineMaker = Callable[[StudySpec, Prepared], Engine]
+_SECTIONS = ("search", "space", "recover", "latency", "keep")
+_log = logging.getLogger("search")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a study is put together from; tests pass their own."""
+
+    prepare: Preparation = prepare_pruning
+    engine: EngineMaker | None = None
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who follows a search: `note` gets sentences, `trial` each ended trial, `watch` the progress between them."""
+
+    note: Callable[[str], None] = lambda text: None
+    trial: Callable[[Trial, Progress], None] = lambda trial, progress: None
+    watch: Watcher = lambda progress: None
+
+
+class Study:
+    """One study and its run folder, `project/name`.
+
+    Args:
+        study: a study.yaml; None when `model` and `data` are given as overrides.
+        parts: what the study is put together from.
+        overrides: `imgsz=320`, `search={"trials": 5}` or `**{"search.trials": 5}`; they go before the file.
+
+    Raises:
+        ConfigError: every fault of the study at once.
+    """
+
+    def __init__(self, study: str | Path | None = None, *, parts: Parts | None = None, **overrides: Any) -> None:
+        path = None if study is None else Path(study)
+        self._setup(load_spec(path, _dotted(overrides)), parts)
+
+    @classmethod
+    def load(cls, run: str | Path, *, parts: Parts | None = None, **overrides: Any) -> Study:
+        """The study of a run folder; its model and data are needed again only to search on.
+
+        Raises:
+            ConfigError: no run there.
+        """
+        record = RunRecord.existing(Path(run))
+        study = cls.__new__(cls)
+        study._setup(load_spec(record.args_path, _dotted(overrides), check_paths=False), parts)
+        study.record = record
+        return study
+
+    def _setup(self, spec: StudySpec, parts: Parts | None) -> None:
+        self.spec = spec
+        self.record = RunRecord(Path(spec.project) / spec.run_name)
+        self.volumes = analysis.VolumeTrack()
+        self._parts = parts or Parts()
+        self._loop: Loop | None = None
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is searched for, in the order of the study."""
+        return objectives_named(self.spec.objectives)
+
+    def search(self, listener: Listener | None = None) -> Study:
+        """Search until trials or hours are used up; continues a run that is there already. Returns itself.
+
+        Raises:
+            RunLocked: another process searches this run.
+            NotComparable: the run was made by a different study.
+            Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
+        """
+        listener = listener or Listener()
+        with self.record.lock, _logging_to(self.record.path / "search.log"):
+            self._claim(listener)
+            prepared = self._parts.prepare(self.spec, self.record)
+            for note in (*self.spec.notes(), *prepared.notes):
+                listener.note(note)
+            self._run(prepared, listener)
+        return self
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials, by number; those of a live search in this process as it knows them."""
+        if self._loop is None:
+            return self.record.trials()
+        return tuple(self._loop.trials[number] for number in sorted(self._loop.trials))
+
+    def base(self) -> Measurement | None:
+        """The unpruned model's figures; None before it was measured."""
+        return self.record.read_base()
+
+    def ranked(self) -> analysis.Ranked:
+        """Trials that can be chosen from, and the front."""
+        return analysis.rank(self.trials(), self.spec.bounds, self.objectives)
+
+    def front(self) -> tuple[Trial, ...]:
+        """The trials that no other dominates, given the measuring error."""
+        ranked = self.ranked()
+        return tuple(trial for trial in ranked.trials if trial.number in ranked.front)
+
+    def pick(self, *bounds: Bound, budget: str | None = None, **limits: float) -> PickedTrial:
+        """The most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
+
+        Raises:
+            NothingFits: carries the closest trial. ConfigError: no such budget.
+        """
+        asked = [*bounds, *(Bound.budget(name, limit) for name, limit in limits.items())]
+        if budget is not None:
+            asked += self._budget(budget)
+        self._need_trials()
+        trial, sentence = analysis.pick(self.ranked(), asked, self.objectives)
+        return PickedTrial(self, trial, sentence, tuple(asked), budget)
+
+    def knee(self) -> PickedTrial:
+        """The trial after which more accuracy becomes expensive."""
+        self._need_trials()
+        return PickedTrial(self, *analysis.knee(self.ranked(), self.objectives))
+
+    def one_se(self) -> PickedTrial:
+        """The smallest trial within one standard error of the most accurate."""
+        self._need_trials()
+        return PickedTrial(self, *analysis.one_se(self.ranked(), self.objectives))
+
+    def trial(self, number: int) -> PickedTrial:
+        """One trial by its number; ConfigError where there is no such trial."""
+        found = self.record.read_trial(number)
+        if found is None:
+            raise ConfigError(
+                f"{self.record.path} has no trial {number}", next_command=f"paretoprune ls {self.record.path}"
+            )
+        return PickedTrial(self, found, f"trial {number}")
+
+    def report(self, path: Path | None = None) -> Path:
+        """Write the offline page; report.html of the run by default."""
+        from search.present.report import write_report
+
+        return write_report(self.snapshot(), path or self.record.path / "report.html")
+
+    def snapshot(self) -> dict[str, Any]:
+        """The plain record that is drawn; taken from disk while another process searches."""
+        on_disk = self.record.read_snapshot()
+        if on_disk is not None and self._loop is None and self.record.lock.is_held():
+            return on_disk
+        from search.snapshot import snapshot
+
+        return snapshot(self)
+
+    def state(self) -> str:
+        """running, finished or interrupted."""
+        if self._loop is not None:
+            return "running"
+        ended = sum(trial.state in (TrialState.COMPLETE, TrialState.FAILED) for trial in self.trials())
+        return "finished" if ended >= self.spec.search.trials or self._hours_are_up() else "interrupted"
+
+    def progress(self) -> dict[str, Any]:
+        """Counts and times, as in the snapshot."""
+        if self._loop is not None:
+            now = self._loop.progress()
+            counts = {"done": now.done, "failed": now.failed, "running": len(now.running), "total": now.total}
+            return {**counts, "seconds": now.seconds, "eta_s": now.eta_s}
+        trials = self.trials()
+        return {
+            "done": sum(trial.state == TrialState.COMPLETE for trial in trials),
+            "failed": sum(trial.state == TrialState.FAILED for trial in trials),
+            "running": 0,
+            "total": self.spec.search.trials,
+            "seconds": self._spent(),
+            "eta_s": None,
+        }
+
+    def _spent(self) -> float:
+        return sum(trial.seconds_total for trial in self.trials()) / self.spec.search.workers
+
+    def _hours_are_up(self) -> bool:
+        hours = self.spec.search.hours
+        return hours is not None and self._spent() >= hours * 3600
+
+    def _claim(self, listener: Listener) -> None:
+        """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
+        for path in (self.spec.model, self.spec.data):
+            if not Path(path).exists():
+                raise ConfigError(f"no such file: {path}", where="model and data of the study")
+        prints, resolved = fingerprint(self.spec), self.spec.resolved()
+        here = environment.environment()
+        if self.record.args_path.is_file():
+            old, old_prints = self.record.read_args()
+            new = comparable(resolved, prints)
+            check_comparable(comparable(old, old_prints), new, run=self.record.path)
+            for change in environment.changes(self.record.read_environment(), here):
+                listener.note(f"not the environment that the run began in: {change}")
+        elif self.record.trials():
+            raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
+        self.record.write_args(resolved, prints)
+        self.record.write_environment(here)
+
+    def _run(self, prepared: Prepared, listener: Listener) -> None:
+        from search.propose.opening import opening
+        from search.propose.optuna_sampler import OptunaProposer, sqlite_url
+
+        search = self.spec.search
+        proposer = OptunaProposer(
+            self.spec.storage or sqlite_url(self.record.path / "study.db"),
+            self.spec.run_name,
+            prepared.space,
+            self.objectives,
+            bounds=self.spec.bounds,
+            sampler=search.sampler,
+            seed=search.seed,
+            workers=search.workers,
+            opening=opening(prepared.space),
+        )
+        loop = Loop(
+            proposer,
+            self._engine(prepared),
+            prepared.evaluator,
+            self.record,
+            Limits(search.trials, search.hours, search.trial_minutes),
+            seed=search.seed,
+            clock=self._parts.clock,
+            on_trial=lambda trial: self._after(trial, listener),
+            watch=listener.watch,
+        )
+        self._loop = loop
+        try:
+            with _interrupting(loop):
+                loop.run()
+        finally:
+            proposer.close()
+            self._loop = None
+            write_snapshot(self)
+
+    def _engine(self, prepared: Prepared) -> Engine:
+        if self._parts.engine is not None:
+            return self._parts.engine(self.spec, prepared)
+        if self.spec.search.engine != "optuna":
+            raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")
+        from search.engines.local import LocalEngine
+
+        return LocalEngine(
+            prepared.evaluator, self.spec.search.workers, preload=prepared.preload, clock=self._parts.clock
+        )
+
+    def _after(self, trial: Trial, listener: Listener) -> None:
+        assert self._loop is not None
+        content = write_snapshot(self)
+        discard(self.record, self.trials(), content["front"], self.spec.keep)
+        listener.trial(trial, self._loop.progress())
+
+    def _budget(self, name: str) -> Sequence[Bound]:
+        from search.errors import near_miss
+
+        if name not in self.spec.budgets:
+            raise ConfigError(
+                f"the study has no budget {name!r}",
+                expected=", ".join(self.spec.budgets) or "a budget in study.yaml",
+                near=near_miss(name, self.spec.budgets),
+                next_command=f"paretoprune pick {self.record.path} --max latency_ms=5",
+            )
+        return self.spec.budget(name)
+
+    def _need_trials(self) -> None:
+        if not self.ranked().trials:
+            raise ConfigError(
+                f"{self.record.path} has no trial to choose from",
+                expected="at least one complete trial within the constraints",
+                next_command=f"paretoprune status {self.record.path}",
+            )
+
+
+@contextmanager
+def _interrupting(loop: Loop) -> Iterator[None]:
+    """First SIGINT or SIGTERM: drop what runs, end cleanly. Second: at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        loop.interrupt()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level, propagate = _log.level, _log.propagate
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        _log.setLevel(level)
+        _log.propagate = propagate
+        handler.close()
+
+
+def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`search={"trials": 5}` changes one key of a section; budgets and constraints are replaced as a whole."""
+    found: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key in _SECTIONS and isinstance(value, Mapping):
+            found |= {f"{key}.{name}": item for name, item in value.items()}
+        else:
+            found[key] = value
+    return found

@@ -1,0 +1,303 @@
+"""For tests of searches: a known front, failures on demand, a simulated clock, and contract suites.
+
+Nothing here needs torch. The contract suites are plain classes of test functions: subclass one in a test module, give
+the fixture it asks for, and an implementation of the seam is held to what `Proposer` and `Engine` promise.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from objectives.objective import Estimate, objectives_named
+from search.engines.engine import Engine, Finished, Job
+from search.evaluate.evaluator import Evaluator, Prepared, Realised
+from search.evaluate.isolation import classify
+from search.propose.proposer import Proposer
+from search.record import RunRecord, write_outcome
+from search.space import Dimension, Space
+from search.spec import StudySpec
+from search.trial import Candidate, Failure, FailureKind, Measurement
+
+PRELOAD = ("search.testing",)
+DIMENSIONS = ("stem", "neck", "head")
+OBJECTIVES = objectives_named(("map50_95", "latency_ms", "params_m"))
+_SIZE = 64
+
+
+def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,)) -> Space:
+    """Three dimensions of one group each."""
+    return Space(tuple(Dimension(name, (name,), low, high) for name in DIMENSIONS), sizes)
+
+
+@dataclass(frozen=True)
+class KnownFrontEvaluator:
+    """Figures in closed form: accuracy falls with the weighted square of the ratios, costs fall linearly.
+
+    With equal weights the front is the set of equal ratios; `head` weighs more, so that the true front prunes it
+    less: ratio proportional to 1 / weight wherever no bound is met (Lagrange).
+
+    Args:
+        sleep_s: real seconds per trial; `seconds`: what the trial says that it took.
+        round_to: channels per step of the 64 of each group.
+    """
+
+    sleep_s: float = 0.0
+    seconds: float = 60.0
+    round_to: int = 1
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """See `Evaluator.realise`."""
+        widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
+        return Realised(f"{sorted(widths.items())}:{candidate.imgsz}", widths)
+
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        time.sleep(self.sleep_s)
+        realised = self.realise(candidate)
+        figures = known_figures({name: 1 - w / _SIZE for name, w in realised.widths.items()}, candidate.imgsz)
+        seconds = {"recover": self.seconds}
+        return Measurement(figures, realised.widths, digest=realised.key, seconds=seconds)
+
+    def _width(self, ratio: float) -> int:
+        kept = math.ceil((1 - ratio) * _SIZE / self.round_to) * self.round_to
+        return max(self.round_to, min(_SIZE, kept))
+
+
+def known_figures(shares: Mapping[str, float], imgsz: int = 640) -> dict[str, Estimate]:
+    """Figures for the share of channels removed per dimension."""
+    loss = sum((1 + index) * share**2 for index, share in enumerate(shares.values()))
+    mean = sum(shares.values()) / len(shares)
+    scale = (imgsz / 640) ** 2
+    accuracy, latency = 0.5 - 0.05 * loss - 0.1 * (1 - scale), 10.0 * (1 - 0.8 * mean) * scale
+    return {
+        "map50_95": Estimate(accuracy, accuracy - 0.002, accuracy + 0.002),
+        "latency_ms": Estimate(latency, latency * 0.99, latency * 1.01),
+        "params_m": Estimate.exact(3.0 * (1 - mean)),
+    }
+
+
+@dataclass(frozen=True)
+class FailingEvaluator:
+    """Fails the trials whose number is in `failures`, in the way that is named there; measures the others.
+
+    Ways: raise, nan, memory, exit (os._exit), signal (SIGSEGV), hang, babble (prints, then raises).
+    """
+
+    failures: Mapping[int, str]
+    inner: KnownFrontEvaluator = KnownFrontEvaluator()
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """See `Evaluator.realise`."""
+        return self.inner.realise(candidate)
+
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        if number in self.failures:
+            _fail(self.failures[number])
+        return self.inner.evaluate(candidate, number, seed, work_dir)
+
+
+def _fail(way: str) -> None:
+    if way == "exit":
+        os._exit(7)
+    if way == "signal":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if way == "hang":
+        time.sleep(3600)
+    if way == "babble":
+        print("a line that belongs into train.log")
+    if way == "nan":
+        Estimate(math.nan, 0.0, 1.0)
+    if way == "memory":
+        raise MemoryError("CUDA out of memory")
+    raise RuntimeError("failed on purpose")
+
+
+def known_base() -> Measurement:
+    """The unpruned model of the known front."""
+    return Measurement(known_figures(dict.fromkeys(DIMENSIONS, 0.0)), dict.fromkeys(DIMENSIONS, _SIZE))
+
+
+@dataclass(frozen=True)
+class KnownFront:
+    """A `Preparation` for studies without a model; pass it as `Parts(prepare=KnownFront())`."""
+
+    evaluator: Evaluator = KnownFrontEvaluator()
+
+    def __call__(self, spec: StudySpec, record: RunRecord) -> Prepared:
+        low, high = spec.space.ratio
+        groups = tuple({"name": name, "size": _SIZE, "stage": name, "frozen": None, "tie": None} for name in DIMENSIONS)
+        base = known_base()
+        record.write_base(base)
+        record.write_groups(groups)
+        return Prepared(self.evaluator, known_space(low, high, spec.sizes), base, groups, (), PRELOAD)
+
+
+@dataclass
+class SimulatedClock:
+    """Time that passes only when told."""
+
+    seconds: float = 0.0
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+@dataclass
+class InlineEngine:
+    """Evaluates in the calling process, at `poll`, advancing a simulated clock by what each trial says it took.
+
+    Args:
+        cut_at: raises `Cut` instead of evaluating this trial, as if the power had gone.
+    """
+
+    evaluator: Evaluator
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
+    workers: int = 1
+    cut_at: int | None = None
+    _jobs: list[Job] = field(default_factory=list)
+
+    def submit(self, job: Job) -> None:
+        """See `Engine.submit`."""
+        self._jobs.append(job)
+
+    def poll(self, wait_s: float) -> tuple[Finished, ...]:
+        """See `Engine.poll`."""
+        if not self._jobs:
+            return ()
+        job = self._jobs.pop(0)
+        if job.number == self.cut_at:
+            raise Cut(f"at trial {job.number}")
+        try:
+            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir)
+        except Exception as error:
+            return (Finished(job.number, classify(error)),)
+        self.clock.advance(sum(measured.seconds.values()))
+        write_outcome(job.work_dir, measured)
+        return (Finished(job.number, measured),)
+
+    def cancel(self) -> None:
+        """See `Engine.cancel`."""
+        self._jobs.clear()
+
+
+class Cut(BaseException):
+    """A power cut; no handler of the code under test may catch it."""
+
+
+class ProposerContract:
+    """What every Proposer promises. Give a fixture `opened`: a function that opens the same storage again."""
+
+    def test_numbers_count_from_zero(self, opened: Callable[[], Proposer]) -> None:
+        assert [number for number, _ in _drive(opened(), 12)] == list(range(12))
+
+    def test_candidates_are_in_the_space(self, opened: Callable[[], Proposer]) -> None:
+        for _, candidate in _drive(opened(), 12):
+            assert all(0.0 <= candidate.ratios[name] <= 0.8 for name in DIMENSIONS)
+
+    def test_pending_comes_back_under_its_number(self, opened: Callable[[], Proposer]) -> None:
+        first = opened()
+        _drive(first, 3)
+        asked = first.ask()
+        first.close()
+        second = opened()
+        history = second.history()
+        assert [(p.number, p.candidate) for p in history.pending] == [(asked.number, asked.candidate)]
+        assert history.told == frozenset(range(3))
+        second.tell(asked.number, known_measurement(asked.candidate))
+        assert second.ask().number == asked.number + 1
+
+    def test_telling_twice_changes_nothing(self, opened: Callable[[], Proposer]) -> None:
+        proposer = opened()
+        asked = proposer.ask()
+        proposer.tell(asked.number, known_measurement(asked.candidate))
+        proposer.tell(asked.number, Failure(FailureKind.ERROR, "late"))
+        assert proposer.history().told == {asked.number}
+
+    def test_a_failed_trial_is_told(self, opened: Callable[[], Proposer]) -> None:
+        proposer = opened()
+        asked = proposer.ask()
+        proposer.tell(asked.number, Failure(FailureKind.NOT_FINITE, "nan"))
+        assert proposer.history() == opened().history()
+        assert proposer.ask().number == 1
+
+
+class EngineContract:
+    """What every Engine promises. Give a fixture `make`: (evaluator, workers, clock) -> Engine."""
+
+    def test_a_result_is_on_disk_when_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
+        engine = make(KnownFrontEvaluator(), 1)
+        job = job_in(tmp_path, 0)
+        engine.submit(job)
+        (finished,) = drain(engine, 1)
+        assert finished.outcome == known_measurement(job.candidate)
+        assert (job.work_dir / "result.json").is_file()
+        engine.cancel()
+
+    def test_every_job_is_reported_once(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
+        engine = make(KnownFrontEvaluator(), 2)
+        for number in range(2):
+            engine.submit(job_in(tmp_path, number))
+        assert sorted(one.number for one in drain(engine, 2)) == [0, 1]
+        assert engine.poll(0.0) == ()
+        engine.cancel()
+
+    def test_an_exception_is_a_failure(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
+        engine = make(FailingEvaluator({0: "raise", 1: "nan", 2: "memory"}), 1)
+        kinds = []
+        for number in range(3):
+            engine.submit(job_in(tmp_path, number))
+            (finished,) = drain(engine, 1)
+            assert isinstance(finished.outcome, Failure)
+            kinds.append(finished.outcome.kind)
+        assert kinds == [FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.OUT_OF_MEMORY]
+        engine.cancel()
+
+    def test_cancelled_jobs_are_not_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
+        engine = make(KnownFrontEvaluator(sleep_s=0.5), 1)
+        engine.submit(job_in(tmp_path, 0))
+        engine.cancel()
+        engine.cancel()
+        assert engine.poll(0.0) == ()
+
+
+def job_in(folder: Path, number: int, timeout_s: float = 60.0) -> Job:
+    """A job with its folder made, as the loop does."""
+    work_dir = folder / f"{number:04d}"
+    work_dir.mkdir()
+    candidate = Candidate({name: 0.1 * (number + 1) for name in DIMENSIONS})
+    return Job(number, candidate, seed=number, work_dir=work_dir, timeout_s=timeout_s)
+
+
+def drain(engine: Engine, count: int, limit_s: float = 60.0) -> list[Finished]:
+    """Poll until `count` jobs ended."""
+    ended: list[Finished] = []
+    deadline = time.monotonic() + limit_s
+    while len(ended) < count and time.monotonic() < deadline:
+        ended += engine.poll(0.2)
+    return ended
+
+
+def known_measurement(candidate: Candidate) -> Measurement:
+    """What `KnownFrontEvaluator` measures."""
+    return KnownFrontEvaluator().evaluate(candidate, 0, 0, Path())
+
+
+def _drive(proposer: Proposer, count: int) -> Sequence[tuple[int, Candidate]]:
+    asked = []
+    for _ in range(count):
+        proposal = proposer.ask()
+        proposer.tell(proposal.number, known_measurement(proposal.candidate))
+        asked.append((proposal.number, proposal.candidate))
+    return asked

@@ -1,0 +1,191 @@
+"""Trials as frozen records, JSON both ways.
+
+The life of a trial:
+
+    waiting --ask--> running --measured--> complete
+                        |
+                        |--crash, time-out, NaN, out of memory--> failed    (recorded, never run again)
+                        |
+                        `--Ctrl-C, kill, power cut--> stopped --resume--> running, same number, same candidate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from objectives.objective import Estimate
+
+
+class TrialState(StrEnum):
+    """Where a trial stands in its life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class FailureKind(StrEnum):
+    """Why a trial failed; `ERROR` is an exception whose text is in error.txt."""
+
+    ERROR = "error"
+    CRASH = "crash"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of the search space: what is asked for.
+
+    Attributes:
+        ratios: dimension name -> share of channels to remove, 0 to below 1.
+        imgsz: input size in pixels.
+        precision: number format of the delivered model.
+    """
+
+    ratios: Mapping[str, float]
+    imgsz: int = 640
+    precision: str = "fp32"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ratios": dict(self.ratios), "imgsz": self.imgsz, "precision": self.precision}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Candidate:
+        ratios = {str(name): float(value) for name, value in data["ratios"].items()}
+        return cls(ratios, int(data["imgsz"]), str(data["precision"]))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured about a candidate, beside what it became.
+
+    Attributes:
+        figures: objective name -> value with its 95 % interval.
+        widths: group name -> channels kept, after rounding and ties.
+        plan: the pruning plan as JSON text; None where no plan exists (the base, fakes).
+        digest: sha256 of the kept channel indices; equal digests are equal networks.
+        seconds: phase -> wall-clock seconds.
+        per_class: class name -> map50_95.
+        notes: what a reader should know, one sentence each.
+    """
+
+    figures: Mapping[str, Estimate]
+    widths: Mapping[str, int] = field(default_factory=dict)
+    plan: str | None = None
+    digest: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "figures": figures_to_json(self.figures),
+            "widths": dict(self.widths),
+            "plan": self.plan,
+            "digest": self.digest,
+            "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
+            "per_class": dict(self.per_class),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measurement:
+        return cls(
+            figures=figures_from_json(data["figures"]),
+            widths={str(name): int(width) for name, width in data["widths"].items()},
+            plan=data["plan"],
+            digest=data["digest"],
+            seconds=dict(data["seconds"]),
+            per_class=dict(data.get("per_class", {})),
+            notes=tuple(data.get("notes", ())),
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no measurement."""
+
+    kind: FailureKind
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind.value, "message": self.message}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Failure:
+        return cls(FailureKind(data["kind"]), str(data["message"]))
+
+
+Outcome = Measurement | Failure
+"""How a trial ended."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and everything known about it.
+
+    Attributes:
+        source: which proposer made the candidate ("opening", "tpe", ...).
+        same_as: number of the trial whose measurement was copied because the networks are equal.
+        error: text of the failure.
+    """
+
+    number: int
+    state: TrialState
+    candidate: Candidate
+    measurement: Measurement | None = None
+    error: str | None = None
+    source: str = ""
+    same_as: int | None = None
+
+    @property
+    def seconds_total(self) -> float:
+        """Wall-clock seconds that this trial cost; 0 for a copy."""
+        if self.measurement is None or self.same_as is not None:
+            return 0.0
+        return sum(self.measurement.seconds.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "state": self.state.value,
+            "candidate": self.candidate.to_json(),
+            "measurement": None if self.measurement is None else self.measurement.to_json(),
+            "error": self.error,
+            "source": self.source,
+            "same_as": self.same_as,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        measured = data["measurement"]
+        return cls(
+            number=int(data["number"]),
+            state=TrialState(data["state"]),
+            candidate=Candidate.from_json(data["candidate"]),
+            measurement=None if measured is None else Measurement.from_json(measured),
+            error=data["error"],
+            source=data["source"],
+            same_as=data["same_as"],
+        )
+
+
+def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    """{name: {"value", "low", "high"}}."""
+    return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in figures.items()}
+
+
+def figures_from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
+    """Inverse of `figures_to_json`; ValueError where a figure is not finite."""
+    return {
+        str(name): Estimate(value=float(e["value"]), low=float(e["low"]), high=float(e["high"]))
+        for name, e in data.items()
+    }

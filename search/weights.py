@@ -1,0 +1,42 @@
+"""Which trials keep their weights on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from search.record import RunRecord
+from search.spec import KeepSpec
+from search.trial import Trial
+
+FILE = "weights.pt"
+_log = logging.getLogger("search")
+
+
+def discard(record: RunRecord, trials: Iterable[Trial], front: Iterable[int], keep: KeepSpec) -> None:
+    """Delete what `keep` does not allow: first what is off the front, then the oldest until it fits `max_gb`."""
+    by_number = {trial.number: trial for trial in trials}
+    wanted = {origin(by_number[number]) for number in front}
+    held = [(n, path) for n in sorted(by_number) if (path := record.trial_dir(n) / FILE).is_file()]
+    if keep.weights != "all":
+        for number, path in held:
+            if keep.weights == "none" or number not in wanted:
+                path.unlink()
+    rest = [(number in wanted, number, path) for number, path in held if path.is_file()]
+    _shrink([path for _, _, path in sorted(rest)], keep.max_gb)
+
+
+def origin(trial: Trial) -> int:
+    """The trial whose weights belong to this one: itself, or the one that it is a copy of."""
+    return trial.number if trial.same_as is None else trial.same_as
+
+
+def _shrink(paths: list[Path], max_gb: float) -> None:
+    sizes = [path.stat().st_size for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        if sum(sizes) <= max_gb * 1e9:
+            return
+        path.unlink()
+        sizes.remove(size)
+        _log.warning("deleted %s: keep.max_gb is reached", path)
