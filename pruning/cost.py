@@ -36,10 +36,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Product:
-    """A term: `factor` times the channel counts of at most two slots."""
+    """A term: `factor` times the channel counts of at most two slots; `owner` is the layer or module it comes from."""
 
     factor: int
     slots: tuple[Slot, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Terms:
     left: Ints
     right: Ints
 
+    def only(self, keep: Sequence[bool]) -> Terms:
+        """The terms that a mask keeps."""
+        mask = np.array(keep, dtype=bool)
+        return Terms(self.factor[mask], self.left[mask], self.right[mask])
+
     def total(self, counts: Floats) -> Floats:
         """(n, S + 1) counts -> (n,) totals."""
         products: Floats = counts[:, self.left] * counts[:, self.right]
@@ -58,11 +64,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Parameters and MACs as functions of the group widths. Exact: all numbers stay below 2**53."""
+    """Parameters and MACs as functions of the group widths. Exact: all numbers stay below 2**53.
+
+    `owners` are the names of the tensor or product of each term: params first, then macs.
+    """
 
     per_width: Floats
     params: Terms
     macs: Terms
+    owners: tuple[tuple[str, ...], tuple[str, ...]]
 
     @classmethod
     def build(cls, products: Sequence[Product], table: GroupTable, model: nn.Module) -> CostModel:
@@ -74,7 +84,27 @@ class CostModel:
             touched, times = np.unique(group_of_unit[units], return_counts=True)
             per_width[touched, number] = times / np.diff(table.starts)[touched]
         params = [_parameter(column, name, tuple(value.shape)) for name, value in model.named_parameters()]
-        return cls(per_width, _terms(params, column), _terms(products, column))
+        owners = tuple(name for name, _ in model.named_parameters()), tuple(p.owner for p in products)
+        return cls(per_width, _terms(params, column), _terms(products, column), owners)
+
+    def without(self, removed: Mapping[str, str | None], table: GroupTable) -> CostModel:
+        """The same model without blocks: path -> the block that concatenates its output (None in a plain chain).
+
+        The terms of the block go, and a reader's `cv2` loses as many inputs as the block has outputs.
+        """
+        prefixes = tuple(f"{path}." for path in removed)
+        params, macs = (
+            terms.only([not name.startswith(prefixes) for name in names])
+            for terms, names in zip((self.params, self.macs), self.owners, strict=True)
+        )
+        owners = tuple(tuple(n for n in names if not n.startswith(prefixes)) for names in self.owners)
+        slots = list(table.slots)
+        per_width = self.per_width.copy()
+        for path, reader in removed.items():
+            if reader is not None:
+                last = next(slot for slot in reversed(table.outputs) if slot[0].startswith(f"{path}."))
+                per_width[:, slots.index((f"{reader}.cv2.conv.weight", 1))] -= self.per_width[:, slots.index(last)]
+        return CostModel(per_width, params, macs, (owners[0], owners[1]))
 
     def of_widths(self, widths: Ints) -> Cost:
         """Cost of one vector of group widths (G,)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 
 from pruning import labels as lab
 from pruning.cost import Cost, CostModel, Product
+from pruning.depth import RemovableBlock, removable_blocks
 from pruning.errors import TraceError
 from pruning.groups import OUTPUT, Group, GroupTable, Partition, Slot, build_groups
 from pruning.importance import Scores, score
@@ -65,10 +66,10 @@ class Tracer:
         if known is not vector:
             self.couple(known, vector)
 
-    def count(self, factor: int, *slots: Slot) -> None:
-        """Add a multiply-accumulate term."""
+    def count(self, node: fx.Node, factor: int, *slots: Slot) -> None:
+        """Add a multiply-accumulate term of the module that ran `node`."""
         if self.counting:
-            self.products.append(Product(factor, slots))
+            self.products.append(Product(factor, slots, f"{self.owner(node)[0]}."))
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """None of these channels may be removed."""
@@ -123,6 +124,7 @@ class ChannelGraph:
     unsupported: tuple[str, ...]
     example_shape: tuple[int, ...]
     fingerprint: str
+    blocks: tuple[RemovableBlock, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -148,15 +150,16 @@ class ChannelGraph:
         round_to: int = 1,
         min_width: int = 1,
         ranking: Ranking = "local",
+        removed: Sequence[str] = (),
     ) -> Plan:
         """Ratios per group (or one for all) -> the channels to keep.
 
         A name may be a group, a layer (all its groups) or a prefix ending in '.'. `importance` names a data-free
         criterion, read from the traced model, or gives scores. `ranking="global"` lets the channels of all groups
-        compete for one ratio. Raises PlanError.
+        compete for one ratio. `removed` names blocks (of `self.blocks`) that go whole. Raises PlanError.
         """
         scores = importance if isinstance(importance, Scores) else self._own_scores(importance)
-        return make_plan(self, ratios, scores, round_to=round_to, min_width=min_width, ranking=ranking)
+        return make_plan(self, ratios, scores, round_to=round_to, min_width=min_width, ranking=ranking, removed=removed)
 
     def _own_scores(self, importance: str) -> Scores:
         if self.model is None:
@@ -166,6 +169,11 @@ class ChannelGraph:
     def cost(self) -> Cost:
         """Cost of the unpruned model."""
         return self.costs.of_widths(self.table.full_widths())
+
+    def costs_without(self, removed: Sequence[str]) -> CostModel:
+        """Costs of the model without the named blocks."""
+        readers = {block.path: block.reader for block in self.blocks}
+        return self.costs.without({path: readers[path] for path in removed}, self.table) if removed else self.costs
 
     def free_mac_share(self) -> float:
         """Share of the model's MACs that lie in layers which some free group can shrink, 0 to 1."""
@@ -197,6 +205,7 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
         unsupported=tuple(sorted(tracer.unsupported)),
         example_shape=tuple(example.shape),
         fingerprint=fingerprint(working),
+        blocks=removable_blocks(working),
         model=model,
     )
 

@@ -125,7 +125,7 @@ def _convolve(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: 
     if bias is not None:
         tracer.bind(bias, 0, out)
     _produced(tracer, (name, out_dim), shape[-1])
-    _count(tracer, name, groups, x, shape, weight, transposed)
+    _count(tracer, node, name, groups, x, shape, weight, transposed)
     return lab.spread(out, 1, shape)
 
 
@@ -140,16 +140,23 @@ def _grouped(tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: 
 
 
 def _count(
-    tracer: Tracer, name: str, groups: int, x: Tensor, shape: Sequence[int], weight: Tensor, transposed: bool
+    tracer: Tracer,
+    node: fx.Node,
+    name: str,
+    groups: int,
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor,
+    transposed: bool,
 ) -> None:
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
     window = prod(weight.shape[2:])
     # A transposed convolution multiplies at every position of its input, any other at every position of its output.
     positions = shape[0] * window * prod((x.shape if transposed else shape)[2:])
     if groups == 1:
-        tracer.count(positions, (name, out_dim), (name, in_dim))
+        tracer.count(node, positions, (name, out_dim), (name, in_dim))
     else:
-        tracer.count(positions * weight.shape[1], (name, 0))
+        tracer.count(node, positions * weight.shape[1], (name, 0))
 
 
 def _produced(tracer: Tracer, output: tuple[str, int], extent: int) -> None:
@@ -171,7 +178,7 @@ def linear(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *_: Any) ->
     if bias is not None:
         tracer.bind(bias, 0, out)
     _produced(tracer, (name, 0), 1)
-    tracer.count(prod(shape[:-1]), (name, 0), (name, 1))
+    tracer.count(node, prod(shape[:-1]), (name, 0), (name, 1))
     return lab.spread(out, len(shape) - 1, shape)
 
 
@@ -445,7 +452,7 @@ def matmul(tracer: Tracer, node: fx.Node, a: Tensor, b: Tensor) -> Tensor:
         raise Unsupported("channels contracted with a fixed vector")
     if contract_a and along_a is not None and along_b is not None:
         tracer.couple(along_a, along_b)
-        tracer.count(n * shape[-1], _contracted(tracer, node, along_a))
+        tracer.count(node, n * shape[-1], _contracted(tracer, node, along_a))
         return lab.unlabelled(shape)
     rows, columns = a.select(-1, 0).unsqueeze(-1), b.select(-2, 0).unsqueeze(-2)
     _matmul_cost(tracer, node, rows, columns, k, shape)
@@ -455,11 +462,11 @@ def matmul(tracer: Tracer, node: fx.Node, a: Tensor, b: Tensor) -> Tensor:
 
 def _matmul_cost(tracer: Tracer, node: fx.Node, rows: Tensor, columns: Tensor, k: int, shape: tuple[int, ...]) -> None:
     if bool((rows != 0).any()):
-        tracer.count(k * shape[-1], _contracted(tracer, node, rows))
+        tracer.count(node, k * shape[-1], _contracted(tracer, node, rows))
     elif bool((columns != 0).any()):
-        tracer.count(k * shape[-2], _contracted(tracer, node, columns))
+        tracer.count(node, k * shape[-2], _contracted(tracer, node, columns))
     else:
-        tracer.count(k * prod(shape))
+        tracer.count(node, k * prod(shape))
 
 
 def _contracted(tracer: Tracer, node: fx.Node, labels: Tensor) -> tuple[str, int]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, gcd
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from pruning.cost import Cost
+from pruning.depth import check_blocks
 from pruning.errors import PlanError
 from pruning.groups import GroupTable, Ints
 
@@ -40,7 +41,7 @@ Ranking = Literal["local", "global"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The kept channels of every group: ((group, (index, ...)), ...). Hashable, JSON both ways.
+    """The kept channels of every group: ((group, (index, ...)), ...), and the blocks removed whole. JSON both ways.
 
     `graph` is the trace that the plan was made on. A plan read from JSON has none: it traces the model it is given.
     """
@@ -48,6 +49,7 @@ class Plan:
     kept: tuple[tuple[str, tuple[int, ...]], ...]
     fingerprint: str
     example_shape: tuple[int, ...]
+    removed: tuple[str, ...] = ()
     graph: ChannelGraph | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -57,8 +59,8 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the kept channels: equal digests, equal models."""
-        return hashlib.sha256(json.dumps([self.fingerprint, self.kept]).encode()).hexdigest()
+        """SHA-256 of kept channels and removed blocks: equal digests, equal models."""
+        return hashlib.sha256(json.dumps([self.fingerprint, self.kept, self.removed]).encode()).hexdigest()
 
     def bind(self, model: nn.Module) -> Plan:
         """The same plan with its graph, traced on `model` where it has none. Raises PlanError for another model."""
@@ -74,7 +76,7 @@ class Plan:
             return self
         parameter = next(model.parameters())
         example = torch.zeros(self.example_shape, dtype=parameter.dtype, device=parameter.device)
-        return Plan(self.kept, self.fingerprint, self.example_shape, trace(model, example))
+        return replace(self, graph=trace(model, example))
 
     def apply(self, model: nn.Module) -> nn.Module:
         """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
@@ -92,7 +94,8 @@ class Plan:
         """Exact parameters and MACs, without building the model. Raises PlanError when the plan has no graph."""
         if self.graph is None:
             raise PlanError("this plan was read from JSON: bind it first, plan.bind(model).cost()")
-        return self.graph.costs.of_widths(np.array(list(self.widths.values())))
+        costs = self.graph.costs_without(self.removed)
+        return costs.of_widths(np.array(list(self.widths.values())))
 
     def unit_mask(self, table: GroupTable) -> npt.NDArray[np.bool_]:
         """(units,) True where a unit is kept."""
@@ -107,6 +110,7 @@ class Plan:
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "example_shape": list(self.example_shape),
+            "removed": list(self.removed),
             "kept": {name: _runs(indices) for name, indices in self.kept},
         }
         return json.dumps(document)
@@ -117,7 +121,8 @@ class Plan:
         try:
             document: dict[str, Any] = json.loads(text)
             kept = tuple((str(name), _indices(runs)) for name, runs in document["kept"].items())
-            return cls(kept, str(document["fingerprint"]), tuple(map(int, document["example_shape"])))
+            shape = tuple(map(int, document["example_shape"]))
+            return cls(kept, str(document["fingerprint"]), shape, tuple(map(str, document["removed"])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"not a plan: {type(error).__name__}: {error}") from error
 
@@ -144,8 +149,10 @@ def make_plan(
     round_to: int,
     min_width: int,
     ranking: Ranking = "local",
+    removed: Sequence[str] = (),
 ) -> Plan:
     """Requested ratios -> realised widths -> the best channels of each group. Raises PlanError."""
+    check_blocks(removed, [block.path for block in graph.blocks])
     if round_to < 1 or min_width < 1:
         raise PlanError(f"round_to and min_width must be at least 1, found {round_to} and {min_width}")
     if ranking == "global":
@@ -158,7 +165,7 @@ def make_plan(
     kept = tuple(
         (group.name, _best(scores[group.name], int(width))) for group, width in zip(graph.groups, widths, strict=True)
     )
-    return Plan(kept, graph.fingerprint, graph.example_shape, graph)
+    return Plan(kept, graph.fingerprint, graph.example_shape, tuple(sorted(removed)), graph)
 
 
 def _best(scores: npt.NDArray[np.float64], width: int) -> tuple[int, ...]:

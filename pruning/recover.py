@@ -157,7 +157,9 @@ class ShortRun(_Trainer):
     def optimizer_step(self) -> None:
         """One step at the rate of its place in the run."""
         if not bool(torch.isfinite(self.loss).all()):
-            raise DivergedError(f"the loss became {float(self.loss)} at step {self.steps_taken}: lower recover.lr0")
+            raise DivergedError(
+                f"the loss became {float(self.loss.detach())} at step {self.steps_taken}: lower recover.lr0"
+            )
         total = max(1, -(-len(self.train_loader) // self.accumulate) * self.epochs)
         left = 1.0 - min(self.steps_taken, total - 1) / total
         for group in self.optimizer.param_groups:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.blocks import block_of
+from pruning.depth import remove_blocks, silence_blocks
 from pruning.plan import Plan
 
 IMMUTABLE = (int, float, str, bytes, bool, type(None), torch.Size, torch.dtype, torch.device, type)
@@ -31,7 +32,7 @@ def apply(plan: Plan, model: nn.Module) -> nn.Module:
     small = cloner.module(model, "")
     for module in small.modules():
         _refresh(module)
-    return small
+    return remove_blocks(small, plan.removed)
 
 
 def mask(plan: Plan, model: nn.Module) -> nn.Module:
@@ -43,7 +44,7 @@ def mask(plan: Plan, model: nn.Module) -> nn.Module:
         for (name, dim), removed in _removed_indices(plan).items():
             if name in tensors:
                 tensors[name].index_fill_(dim, removed.to(tensors[name].device), 0)
-    return twin
+    return silence_blocks(twin, plan.removed)
 
 
 def _kept_indices(plan: Plan) -> dict[str, dict[int, Tensor]]:

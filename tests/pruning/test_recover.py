@@ -1,0 +1,152 @@
+"""Fine-tuning keeps the pruned module, for every task, in a short run, in a full one, resumed and distilled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pruning import GrewBackError, RecoveryError
+from pruning.calibration import calibration_batches, recalibrate
+from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.recover import TRAINERS, Recovery, check_parameters, quiet, recover, settings_for, trainer_for
+from tests.pruning import zoo
+from tests.tiny_data import make_tiny_data
+
+SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+
+
+def base_for(task: str, folder: Path) -> Path:
+    """A small stock model with the classes of the tiny data, saved."""
+    from ultralytics.nn import tasks as stock
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    cls = {
+        "detect": stock.DetectionModel,
+        "segment": stock.SegmentationModel,
+        "pose": stock.PoseModel,
+        "obb": stock.OBBModel,
+        "classify": stock.ClassificationModel,
+    }[task]
+    document = YAML.load(check_yaml(f"yolov8{SUFFIX[task]}.yaml"))
+    document["scale"] = "n"
+    options = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
+    model = cls(document, nc=2, verbose=False, **options)
+    model.task, model.names, model.args = task, {0: "dark", 1: "bright"}, {"imgsz": 64}
+    path = folder / f"base-{task}.pt"
+    save_model(model, path)
+    return path
+
+
+def pruned(base: Path, ratio: float = 0.5) -> nn.Module:
+    import pruning
+
+    model = load_model(base)
+    return pruning.trace(model, torch.zeros(1, 3, 64, 64)).plan(ratio, round_to=8).apply(model)
+
+
+@pytest.mark.parametrize("task", TRAINERS)
+def test_a_short_run_keeps_the_architecture_and_learns(task: str, tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data", task)
+    base = base_for(task, tmp_path)
+    small = pruned(base)
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    seen: list[float] = []
+    recovery = Recovery(imgsz=64, batch=4, distill=task != "classify")
+    done = recover(small, data, recovery, teacher=base, work_dir=tmp_path / "work", on_progress=seen.append)
+    after = done.state_dict()
+    assert {name: value.shape for name, value in after.items()} == {n: v.shape for n, v in before.items()}
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.endswith("conv.weight"))
+    assert seen == sorted(seen) and seen[-1] == 1.0
+    assert not list((tmp_path / "work").rglob("*.pt"))
+
+
+def test_plain_training_grows_back_and_ours_does_not(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    data = make_tiny_data(tmp_path / "data", images=8)
+    small = pruned(base_for("detect", tmp_path))
+    path, size = tmp_path / "pruned.pt", count_parameters(small)
+    save_model(small, path)
+    common = {"data": str(data), "epochs": 2, "imgsz": 64, "batch": 4, "project": str(tmp_path), "plots": False}
+    common |= {"workers": 0, "device": "cpu", "verbose": False}
+    with quiet():
+        stock = YOLO(path)
+        stock.train(name="stock", **{**common, "epochs": 1})
+        ours = YOLO(path)
+        ours.train(name="ours", trainer=trainer_for("detect"), distill_model=str(tmp_path / "base-detect.pt"), **common)
+    assert count_parameters(stock.model) > 1.5 * size, "the trap is gone: the trainers may no longer be needed"
+    for name in ("best.pt", "last.pt"):
+        assert count_parameters(load_model(tmp_path / "ours" / "weights" / name)) == size
+
+
+def test_a_resumed_training_keeps_the_architecture(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    data = make_tiny_data(tmp_path / "data", images=8)
+    small = pruned(base_for("detect", tmp_path))
+    path, size = tmp_path / "pruned.pt", count_parameters(small)
+    save_model(small, path)
+
+    def stop_after_one(trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    with quiet():
+        cut = YOLO(path)
+        cut.add_callback("on_model_save", stop_after_one)
+        with pytest.raises(KeyboardInterrupt):
+            cut.train(
+                trainer=trainer_for("detect"), data=str(data), epochs=2, imgsz=64, batch=4, workers=0, device="cpu",
+                project=str(tmp_path), name="cut", plots=False,
+            )  # fmt: skip
+        last = tmp_path / "cut" / "weights" / "last.pt"
+        resumed = YOLO(last)
+        resumed.train(trainer=trainer_for("detect"), resume=True, device="cpu", workers=0)
+    assert resumed.trainer.epoch == 1 and resumed.trainer.start_epoch == 1
+    assert count_parameters(load_model(last)) == size
+
+
+def test_a_changed_count_is_an_error() -> None:
+    with pytest.raises(GrewBackError, match="grew back"):
+        check_parameters(nn.Linear(2, 2), 5)
+
+
+def test_other_classes_are_refused(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data")
+    model = zoo.build("yolov8n.yaml")
+    with pytest.raises(RecoveryError, match="80 classes, the data set 2"):
+        recover(model, data, Recovery(imgsz=64), work_dir=tmp_path)
+
+
+def test_an_infinite_loss_is_an_error(tmp_path: Path) -> None:
+    from pruning import DivergedError
+
+    data = make_tiny_data(tmp_path / "data")
+    small = pruned(base_for("detect", tmp_path))
+    with torch.no_grad():
+        next(small.parameters()).fill_(float("inf"))
+    with pytest.raises(DivergedError, match=r"lower recover\.lr0"):
+        recover(small, data, Recovery(imgsz=64, batch=4, distill=False), work_dir=tmp_path)
+
+
+def test_the_users_keys_win_and_the_bases_augmentations_stay(tmp_path: Path) -> None:
+    model = load_model(base_for("detect", tmp_path))
+    model.args = {"fliplr": 0.0, "mosaic": 1.0, "degrees": 12.0}
+    settings = settings_for(model, "data.yaml", Recovery(train={"lr0": 0.5}), None, tmp_path)
+    assert (settings["fliplr"], settings["degrees"], settings["mosaic"], settings["lr0"]) == (0.0, 12.0, 0.0, 0.5)
+
+
+def test_recalibration_measures_the_statistics_of_the_images(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data", images=16)
+    batches = list(calibration_batches(data, 64, count=16, batch=8))
+    assert [tuple(batch.shape) for batch in batches] == [(8, 3, 64, 64)] * 2
+    model = zoo.traced("yolov8n.yaml").plan(0.3).apply(zoo.build("yolov8n.yaml"))
+    recalibrate(model, batches)
+    first = model.get_submodule("model.0")
+    with torch.no_grad():
+        expected = first.conv(torch.cat(batches)).mean(dim=(0, 2, 3))
+    assert torch.allclose(first.bn.running_mean, expected, atol=1e-5)
+    assert first.bn.momentum == zoo.build("yolov8n.yaml").get_submodule("model.0").bn.momentum
