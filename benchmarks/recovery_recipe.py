@@ -67,7 +67,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 )
                 began = time.perf_counter()
                 with tempfile.TemporaryDirectory() as folder:
-                    done = recover(start, options.data, recovery, teacher=options.model, work_dir=Path(folder))
+                    done = recover(start, options.data, recovery, base=options.model, work_dir=Path(folder))
                 row["seconds"] = time.perf_counter() - began
                 row[case] = accuracy(done)
             yield row

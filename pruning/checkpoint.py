@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from pruning.errors import CheckpointError
 
@@ -42,7 +43,7 @@ def load_model(path: str | Path) -> nn.Module:
             f"Expected a .pt file written by `yolo train`."
         ) from error
     model: Any = _network(path, checkpoint)
-    model.args = dict(checkpoint.get("train_args") or {})
+    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     model.pt_path = path.name
     model.task = getattr(model, "task", None) or guess_model_task(model)
     return model  # type: ignore[no-any-return]

@@ -5,23 +5,27 @@ Two traps, and what is done about them:
 * `BaseTrainer.setup_model` rebuilds the network from its YAML, so a pruned model grows back. The trainers made here
   return the module that they are given, for a new training and for a resumed one, and count its parameters before and
   after.
-* Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a low rate that
+* Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a rate that
   falls linearly to zero *within* the run, step by step (the best schedule for a fixed budget: Li, Yumer and Ramanan,
   ICLR 2020, arXiv 1905.04753), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with which
-  the base was trained. The batch norms' running averages lag behind in a run of a few dozen steps, so they are measured
-  again at the end. docs/recovery.md has the experiments.
+  the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
+  proportional to the damage, the relative rise of the training loss over the base's, measured before the first step.
+  The batch norms' running averages lag behind in a run of a few dozen steps, so they are measured again at the end.
+  docs/recovery.md has the experiments.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from ultralytics.models.yolo.classify import ClassificationTrainer
@@ -32,8 +36,9 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.calibration import calibration_batches, recalibrate
-from pruning.checkpoint import count_parameters
+from pruning.checkpoint import count_parameters, load_model
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
+from pruning.sparsity import WeightMasks
 
 if TYPE_CHECKING:
 
@@ -46,9 +51,13 @@ if TYPE_CHECKING:
         loss: Tensor
         optimizer: Any
         train_loader: Any
+        args: Any
+        device: torch.device
+        scaler: Any
         accumulate: int
         epochs: int
 
+        def preprocess_batch(self, batch: Any) -> Any: ...
         def _setup_train(self) -> None: ...
         def final_eval(self) -> None: ...
         def optimizer_step(self) -> None: ...
@@ -58,7 +67,7 @@ else:
 
 RECIPE: Mapping[str, Any] = {
     "optimizer": "AdamW",
-    "lr0": 1e-3,
+    "lr0": 1e-3,  # when there is no base to compare with; otherwise LR_PER_DAMAGE decides
     "weight_decay": 5e-4,
     "warmup_epochs": 0,
     "warmup_bias_lr": 0.0,
@@ -76,12 +85,20 @@ INHERITED = (
 )
 """Augmentations and loss weights that the base was trained with, read from its checkpoint."""
 
+LR_PER_DAMAGE = 1e-3
+LR_RANGE = (1e-5, 2e-3)
+DAMAGE_BATCHES = 8
+
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """How to fine-tune: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key."""
+    """How to fine-tune: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
+
+    `slimming` is the weight of the L1 penalty on batch-norm scales (sparsity training before `bn_gamma` pruning:
+    network slimming, Liu et al., ICCV 2017, arXiv 1708.06519); 0 is none, 1e-4 to 1e-2 are usual.
+    """
 
     epochs: float = 1
     fraction: float = 1.0
@@ -90,6 +107,7 @@ class Recovery:
     batch: int = 16
     device: str = "cpu"
     seed: int = 0
+    slimming: float = 0.0
     train: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -138,7 +156,41 @@ class ShortRun(_Trainer):
     """
 
     steps_taken: int = 0
+    base: Path | None = None
+    damage: float | None = None
+    slimming: float = 0.0
+    masks: WeightMasks | None = None
     on_progress: Callable[[float], None] | None = None
+
+    def _setup_train(self) -> None:
+        super()._setup_train()
+        if self.base is not None:
+            self.damage = self._measured_damage(self.base)
+            rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = rate
+
+    def _measured_damage(self, base: Path) -> float:
+        """Relative rise of the training loss over the base's, on the same batches: 0 is no damage."""
+        model = student_of(self.model)
+        reference: Any = load_model(base).to(self.device)
+        reference.args = self.args
+        batches = itertools.islice(self.train_loader, DAMAGE_BATCHES)
+        losses = [
+            (self._loss(model, batch), self._loss(reference, batch)) for batch in map(self.preprocess_batch, batches)
+        ]
+        pruned, unpruned = np.sum(losses, axis=0)
+        return float(max(0.0, pruned / max(unpruned, 1e-9) - 1.0))
+
+    @staticmethod
+    def _loss(model: Any, batch: Any) -> float:
+        """Loss of one batch in evaluation mode; the model's mode is put back."""
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            total = float(model.loss(batch)[0].sum())
+        model.train(was_training)
+        return total
 
     def validate(self) -> tuple[dict[str, float], float]:
         """The caller measures accuracy; here it would only cost time."""
@@ -164,10 +216,21 @@ class ShortRun(_Trainer):
         left = 1.0 - min(self.steps_taken, total - 1) / total
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * left
+        if self.slimming:
+            self._shrink_scales()
         super().optimizer_step()
+        if self.masks is not None:
+            self.masks.enforce(student_of(self.model))
         self.steps_taken += 1
         if self.on_progress is not None:
             self.on_progress(min(1.0, self.steps_taken / total))
+
+    def _shrink_scales(self) -> None:
+        """Add the gradient of slimming * |scale| of every batch norm (times the loss scale that backward used)."""
+        factor = self.slimming * float(self.scaler.get_scale())
+        for module in student_of(self.model).modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight.grad is not None:
+                module.weight.grad.add_(module.weight.detach().sign(), alpha=factor)
 
 
 class PrunedDetectionTrainer(KeepsArchitecture, DetectionTrainer):  # type: ignore[misc]
@@ -223,23 +286,27 @@ def recover(
     data: str | Path,
     recovery: Recovery,
     *,
-    teacher: Path | None = None,
+    base: Path | None = None,
+    masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
 ) -> nn.Module:
     """Fine-tune `model` (trained in place) and return the network, in evaluation mode on the CPU.
 
-    `teacher`: the unpruned checkpoint to distil from (where the task allows it and `recovery.distill`).
-    `work_dir` receives Ultralytics' own files. Raises GrewBackError, DivergedError, RecoveryError.
+    `masks` stay exactly zero throughout. `base`: the unpruned checkpoint: it sets the learning rate (unless `recovery.train` has `lr0`) and is the teacher
+    where `recovery.distill` asks for one and the task allows it. `work_dir` receives Ultralytics' own files.
+    Raises GrewBackError, DivergedError, RecoveryError.
     """
     task = str(getattr(model, "task", "detect"))
     parameters = count_parameters(model)
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
     short = type("ShortRun", (ShortRun, trainer_for(task)), {})
-    settings = settings_for(model, data, recovery, teacher, work_dir)
+    settings = settings_for(model, data, recovery, base, work_dir)
     with quiet():
         trainer = short(overrides=settings)
         trainer.on_progress = on_progress
+        trainer.slimming, trainer.masks = recovery.slimming, masks
+        trainer.base = base if "lr0" not in recovery.train else None
         trainer.model = trainer.get_model(weights=model)
         trainer.train()
     if trainer.batch_size != recovery.batch:
@@ -248,6 +315,8 @@ def recover(
             f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
         )
     result = student_of(trainer.ema.ema).float().cpu().eval()
+    if masks is not None:
+        masks.enforce(result)  # the running average began before the first mask was put back
     recalibrate(result, calibration_batches(data, recovery.imgsz, task=task, seed=recovery.seed))
     check_parameters(result, parameters)
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
@@ -256,7 +325,7 @@ def recover(
 
 
 def settings_for(
-    model: nn.Module, data: str | Path, recovery: Recovery, teacher: Path | None, work_dir: Path
+    model: nn.Module, data: str | Path, recovery: Recovery, base: Path | None, work_dir: Path
 ) -> dict[str, Any]:
     """The keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
@@ -288,8 +357,8 @@ def settings_for(
         "amp": recovery.device not in ("cpu", "mps"),
         **recovery.train,
     }
-    if recovery.distill and teacher is not None and task in DISTILLABLE:
-        settings["distill_model"] = str(teacher)
+    if recovery.distill and base is not None and task in DISTILLABLE:
+        settings["distill_model"] = str(base)
     return settings
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search import yaml_source
-from search.errors import ConfigError, ParetoPruneError, exit_code, is_foreseen
+from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
 
 app = typer.Typer(
     name="paretoprune",
@@ -294,9 +294,10 @@ def _follow(study: Any) -> None:
     try:
         with following(study, console) as listener:
             study.search(listener)
-    finally:
-        if study.record.read_snapshot() is not None and not study.record.lock.is_held():
-            last_word(study, console)
+    except Interrupted:
+        last_word(study, console)
+        raise
+    last_word(study, console)
 
 
 def _load(run: str | None) -> Any:

@@ -99,16 +99,18 @@ def last_word(study: Study, console: Console) -> None:
     console.print(render_status(content))
     run = study.record.path
     for line in next_commands(run, content):
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(line), soft_wrap=True)
 
 
 def next_commands(run: object, content: Mapping[str, Any]) -> list[str]:
     """What a user does with a front."""
+    if content["state"] != "finished":
+        return []  # the error says how to go on
     if not content["front"]:
-        return ["next:", f"paretoprune ls {run}"]
+        return ["next:", f"  paretoprune ls {run}"]
     picks = [name for name, pick in content["picks"].items() if pick["trial"] is not None]
     ref = picks[0] if picks else "knee"
-    return ["next:", f"paretoprune report {run}", f"paretoprune export {run}:{ref} format=onnx"]
+    return ["next:", f"  paretoprune report {run}", f"  paretoprune export {run}:{ref} format=onnx"]
 
 
 def _text(objective: Objective, value: float) -> str:

@@ -87,6 +87,7 @@ class Study:
         self.volumes = analysis.VolumeTrack()
         self._parts = parts or Parts()
         self._loop: Loop | None = None
+        self._ended = ""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -177,11 +178,13 @@ class Study:
         return snapshot(self)
 
     def state(self) -> str:
-        """running, finished or interrupted."""
+        """running, finished or interrupted. What was killed could not say so: it is interrupted."""
         if self._loop is not None:
             return "running"
-        ended = sum(trial.state in (TrialState.COMPLETE, TrialState.FAILED) for trial in self.trials())
-        return "finished" if ended >= self.spec.search.trials or self._hours_are_up() else "interrupted"
+        if self._ended:
+            return self._ended
+        before = self.record.read_snapshot() or {}
+        return "finished" if before.get("state") == "finished" else "interrupted"
 
     def progress(self) -> dict[str, Any]:
         """Counts and times, as in the snapshot."""
@@ -201,10 +204,6 @@ class Study:
 
     def _spent(self) -> float:
         return sum(trial.seconds_total for trial in self.trials()) / self.spec.search.workers
-
-    def _hours_are_up(self) -> bool:
-        hours = self.spec.search.hours
-        return hours is not None and self._spent() >= hours * 3600
 
     def _claim(self, listener: Listener) -> None:
         """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
@@ -251,10 +250,11 @@ class Study:
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
-        self._loop = loop
+        self._loop, self._ended = loop, "interrupted"
         try:
             with _interrupting(loop):
                 loop.run()
+            self._ended = "finished"
         finally:
             proposer.close()
             self._loop = None

@@ -57,6 +57,8 @@ class Child:
         self._connection, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=_main, args=(theirs, function, arguments, log, error_path))
         needs_main = any(type(a).__module__ == "__main__" for a in (function, *arguments))
+        # Asked through NVML, "is there a GPU" does not start CUDA, which a forked child could not start again.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         with _interrupt_blocked(), _main_hidden(not needs_main):
             self._process.start()
         theirs.close()

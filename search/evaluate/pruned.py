@@ -7,6 +7,7 @@ exported fails in seconds instead of after the fine-tune.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class PruningEvaluator:
             )
         with phase("save"):
             self._save(model, plan, number, work_dir)
+        for folder in ("recover", "accuracy"):  # Ultralytics' own files
+            shutil.rmtree(work_dir / folder, ignore_errors=True)
         return Measurement(
             figures={**accuracy.figures, **figures},
             widths=plan.widths,
@@ -136,8 +139,7 @@ def recover_by(
         seed=seed,
         train=asked.train,
     )
-    teacher = Path(spec.model) if asked.distill else None
-    return recover(model, spec.data, recovery, teacher=teacher, work_dir=folder, on_progress=phase.advance)
+    return recover(model, spec.data, recovery, base=Path(spec.model), work_dir=folder, on_progress=phase.advance)
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: nn.Module | Path, imgsz: int) -> Any:

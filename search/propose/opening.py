@@ -1,7 +1,8 @@
 """The first candidates: a known shape of the trade-off before any model guides the search.
 
 Uniform ratios are the baseline that a search has to beat, so they are part of every search. The weighted ones prune
-one third of the network harder than the rest; lower input sizes without pruning keep the comparison honest.
+one third of the network harder than the rest. Two controls keep the comparison honest: the unpruned model with the
+same fine-tune (what the fine-tune alone does), and lower input sizes without pruning.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ _HARD, _SOFT = 0.5, 0.2
 
 
 def opening(space: Space) -> tuple[Candidate, ...]:
-    """Uniform ladder, then third-weighted candidates, then the smaller sizes; without duplicates."""
+    """Uniform ladder, then third-weighted candidates, then the controls; without duplicates."""
     ladder = [space.uniform(level) for level in _LEVELS]
     weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
-    sizes = [space.uniform(0.0, size) for size in space.sizes[1:]]
-    return _distinct([*ladder, *weighted, *sizes])
+    controls = [space.uniform(0.0, size) for size in space.sizes]
+    return _distinct([*ladder, *weighted, *controls])
 
 
 def _weighted(space: Space, third: int) -> Candidate:

@@ -1,0 +1,179 @@
+"""The command line: messages, exit codes, formats."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from objectives.errors import BackendMissing, NothingFits
+from pruning.errors import CheckpointError, PlanError, RecoveryError
+from search.cli import app, error_text
+from search.errors import ConfigError, Interrupted, RunLocked, exit_code
+from search.lock import RunLock
+
+from .conftest import MakeStudy
+
+RUN = "runs/prune/known"
+
+
+def _run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+@pytest.fixture
+def searched(make_study: MakeStudy, workplace: Path) -> str:
+    make_study(**{"search.trials": 12, "budgets": {"edge": {"latency_ms": 6}}}).search()
+    return RUN
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 2),
+        (PlanError("x"), 2),
+        (CheckpointError("x"), 2),
+        (NothingFits(0, "x", {}), 3),
+        (BackendMissing("openvino", needed_for="x", install="pip install openvino"), 4),
+        (RunLocked("x"), 5),
+        (Interrupted("x"), 130),
+        (KeyboardInterrupt(), 130),
+        (RecoveryError("x"), 1),
+        (ZeroDivisionError("x"), 1),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+    assert ("internal error" in error_text(error)) == isinstance(error, ZeroDivisionError)
+
+
+def test_usage_errors_exit_2() -> None:
+    assert _run("serach").exit_code == 2
+    assert _run("pick", "--best").exit_code == 2
+
+
+def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> None:
+    (workplace / "study.yaml").write_text("model: best.pt\ndata: data.yaml\ntrials: 5\nimgsz: 100\n")
+    result = _run("search")
+    assert result.exit_code == 2
+    assert "study.yaml line 3: trials: unknown key; did you mean search.trials?" in result.stderr
+    assert "study.yaml line 4: imgsz" in result.stderr
+    assert "Traceback" not in result.output
+    assert "Traceback" in _run("search", "--debug").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("search", "study.yaml", "search.trials"), "is not key=value"),
+        (("search", "study.yaml", "imgsz=320", "imgsz=640"), "given twice"),
+        (("search", "nowhere.yaml"), "paretoprune init"),
+        (("status", "runs/prune/knwon"), "did you mean: runs/prune/known"),
+        (("show", f"{RUN}:99"), "has no trial 99"),
+        (("show", f"{RUN}:kne"), "did you mean: knee"),
+        (("show", "known"), "does not name a trial"),
+        (("pick", RUN, "--max", "latency=5"), "latency_ms"),
+        (("pick", RUN, "--knee", "--one-se"), "exclude each other"),
+        (("pick", RUN, "--budget", "egde"), "did you mean: edge"),
+        (("status", RUN, "-f", "xml"), "expected: table, json, yaml"),
+        (("prune", "model=best.pt"), "model= and ratio= are needed"),
+        (("prune", "model=best.pt", "ratio=0.3", "impotance=l1"), "did you mean: importance"),
+        (("export", f"{RUN}:knee", "fromat=onnx"), "did you mean: format"),
+        (("init",), "exists already"),
+    ],
+)
+def test_mistakes_exit_2_and_say_what_to_do(searched: str, words: tuple[str, ...], expected: str) -> None:
+    result = _run(*words)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ") and expected in result.stderr
+
+
+def test_nothing_fits_exits_3_and_names_the_closest(searched: str) -> None:
+    result = _run("pick", searched, "--max", "latency_ms=0.5")
+    assert result.exit_code == 3
+    assert "The closest is trial" in result.stderr
+
+
+def test_a_locked_run_exits_5_at_once(workplace: Path) -> None:
+    with RunLock(workplace / RUN / "run.lock"):
+        began = time.monotonic()
+        found = subprocess.run(
+            [sys.executable, "-m", "search.cli", "search", "study.yaml"],
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )
+    assert found.returncode == 5
+    assert "is being searched by pid" in found.stderr and "paretoprune status" in found.stderr
+    assert time.monotonic() - began < 5
+
+
+def test_init_writes_a_study_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.spec import load_spec
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pt").write_bytes(b"")
+    (tmp_path / "data.yaml").write_text("path: .\n")
+    assert _run("init", "model=mine.pt").exit_code == 0
+    assert load_spec(tmp_path / "study.yaml").run_name == "mine"
+
+
+def test_status_ls_and_show_print_all_formats(searched: str) -> None:
+    for words in (
+        ("status", searched),
+        ("ls", searched),
+        ("show", f"{searched}:3"),
+        ("ls",),
+        ("show", f"{searched}:base"),
+    ):
+        table = _run(*words)
+        assert table.exit_code == 0, table.output
+        assert all(len(line) <= 80 for line in table.stdout.splitlines())
+        assert json.loads(_run(*words, "-f", "json").stdout) == yaml.safe_load(_run(*words, "-f", "yaml").stdout)
+
+
+def test_a_run_is_found_by_its_name_and_by_default(searched: str) -> None:
+    assert _run("status", "known").stdout == _run("status").stdout == _run("status", searched).stdout
+
+
+def test_pick_explains_itself_without_weights(searched: str) -> None:
+    result = _run("pick", searched)
+    assert result.exit_code == 0, result.output
+    assert "has the highest mAP50-95" in result.stdout
+    assert "weights of trial" in result.stdout and "paretoprune finetune" in result.stdout
+
+
+def test_pick_writes_its_folder(searched: str) -> None:
+    found = json.loads(_run("pick", searched, "--knee", "-f", "json").stdout)
+    weights = Path(searched) / "trials" / f"{found['trial']:04d}" / "weights.pt"
+    weights.write_bytes(b"weights")
+    found = json.loads(_run("pick", searched, "--knee", "-f", "json").stdout)
+    assert json.loads((Path(found["folder"]) / "pick.json").read_text())["trial"]["number"] == found["trial"]
+
+
+def test_references_name_trials(searched: str) -> None:
+    from search.refs import resolve
+
+    assert resolve(f"{searched}:3").name == "trial 3"
+    assert resolve(f"{searched}:base").trial is None
+    assert resolve(f"{searched}:pick").trial == resolve(f"{searched}:edge").trial
+    assert resolve(f"{searched}:best@latency_ms<=6").trial == resolve(f"{searched}:edge").trial
+
+
+def test_report_is_written(searched: str) -> None:
+    result = _run("report", searched)
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()).read_text().lower().startswith("<!doctype html>")
+
+
+def test_stop_of_a_run_that_does_not_run(searched: str) -> None:
+    assert "is not running" in _run("stop", searched).stdout
+    with RunLock(Path(searched) / "run.lock"):
+        assert "asked pid" in _run("stop", searched).stdout
+    assert (Path(searched) / "stop.request").is_file()

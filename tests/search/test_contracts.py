@@ -1,0 +1,160 @@
+"""The real proposer and engine, and the fake engine, held to the contract suites of search.testing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from objectives.choice import Bound
+from objectives.pareto import hypervolume
+from search.engines.engine import Engine
+from search.engines.local import LocalEngine
+from search.errors import RunCorrupt
+from search.evaluate.evaluator import Evaluator
+from search.propose.opening import opening
+from search.propose.optuna_sampler import OptunaProposer, sqlite_url
+from search.propose.proposer import Proposer
+from search.testing import (
+    OBJECTIVES,
+    PRELOAD,
+    EngineContract,
+    FailingEvaluator,
+    InlineEngine,
+    ProposerContract,
+    drain,
+    job_in,
+    known_measurement,
+    known_space,
+)
+from search.trial import Failure, FailureKind
+
+Opened = Callable[[], Proposer]
+
+
+class TestOptunaProposer(ProposerContract):
+    @pytest.fixture(params=["auto", "nsga2", "qmc"])
+    def opened(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+        space, made = known_space(), []
+
+        def make() -> Proposer:
+            proposer = OptunaProposer(
+                sqlite_url(tmp_path / "study.db"),
+                "known",
+                space,
+                OBJECTIVES,
+                bounds=(Bound.parse("latency_ms<=8"),),
+                sampler=request.param,
+                opening=opening(space),
+            )
+            made.append(proposer)
+            return proposer
+
+        yield make
+        for proposer in made:
+            proposer.close()
+
+
+class TestLocalEngine(EngineContract):
+    @pytest.fixture
+    def make(self) -> Iterator[Callable[[Evaluator, int], Engine]]:
+        made: list[LocalEngine] = []
+
+        def make(evaluator: Evaluator, workers: int) -> Engine:
+            made.append(LocalEngine(evaluator, workers, preload=PRELOAD))
+            return made[-1]
+
+        yield make
+        for engine in made:
+            engine.cancel()
+
+    def test_crash_signal_and_time_out_are_typed(self, tmp_path: Path) -> None:
+        engine = LocalEngine(FailingEvaluator({0: "exit", 1: "signal", 2: "hang"}), preload=PRELOAD)
+        found = []
+        for number, timeout_s in ((0, 60.0), (1, 60.0), (2, 1.0)):
+            engine.submit(job_in(tmp_path, number, timeout_s))
+            (finished,) = drain(engine, 1)
+            assert isinstance(finished.outcome, Failure)
+            found.append((finished.outcome.kind, finished.outcome.message))
+        assert [kind for kind, _ in found] == [FailureKind.CRASH, FailureKind.SIGNAL, FailureKind.TIMEOUT]
+        assert "exit code 7" in found[0][1] and "SIGSEGV" in found[1][1] and "0.0167 minutes" in found[2][1]
+
+    def test_output_and_traceback_go_to_files(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        engine = LocalEngine(FailingEvaluator({0: "babble"}), preload=PRELOAD)
+        job = job_in(tmp_path, 0)
+        engine.submit(job)
+        drain(engine, 1)
+        assert "a line that belongs into train.log" in (job.work_dir / "train.log").read_text()
+        assert "Traceback" in (job.work_dir / "error.txt").read_text()
+        assert capfd.readouterr() == ("", "")
+
+
+class TestInlineEngine(EngineContract):
+    @pytest.fixture
+    def make(self) -> Callable[[Evaluator, int], Engine]:
+        return lambda evaluator, workers: InlineEngine(evaluator, workers=workers)
+
+
+def _proposer(folder: Path, **options: object) -> OptunaProposer:
+    url = sqlite_url(folder / "study.db")
+    return OptunaProposer(url, "known", known_space(), OBJECTIVES, **options)  # type: ignore[arg-type]
+
+
+def test_a_reader_does_not_block_the_writer(tmp_path: Path) -> None:
+    proposer = _proposer(tmp_path)
+    reader = sqlite3.connect(tmp_path / "study.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM trials").fetchall()
+    asked = proposer.ask()
+    proposer.tell(asked.number, known_measurement(asked.candidate))
+    reader.close()
+    proposer.close()
+
+
+def test_optuna_sees_values_constraints_and_attributes(tmp_path: Path) -> None:
+    import optuna
+
+    proposer = _proposer(tmp_path, bounds=(Bound.parse("latency_ms<=8"),))
+    asked = proposer.ask()
+    measured = known_measurement(asked.candidate)
+    proposer.tell(asked.number, measured)
+    proposer.close()
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+    (trial,) = optuna.load_study(study_name="known", storage=storage).trials
+    assert trial.values == [measured.figures[objective.name].value for objective in OBJECTIVES]
+    assert trial.user_attrs["widths"] == measured.widths
+    assert trial.constraints["latency_ms<=8"] == pytest.approx(measured.figures["latency_ms"].value / 8 - 1)
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def test_a_trial_that_the_user_enqueued_goes_first(tmp_path: Path) -> None:
+    proposer = _proposer(tmp_path)
+    proposer._study.enqueue_trial({"stem": 0.25, "neck": 0.25, "head": 0.25})
+    asked = proposer.ask()
+    assert (asked.number, asked.source, asked.candidate.ratios["neck"]) == (0, "user", 0.25)
+    proposer.close()
+
+
+def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("not a database, but long enough to be looked at as one" * 50)
+    with pytest.raises(RunCorrupt, match="not a database"):
+        _proposer(tmp_path)
+
+
+def test_a_guided_search_gets_closer_to_the_known_front_than_chance(tmp_path: Path) -> None:
+    volumes = {}
+    for sampler in ("auto", "random"):
+        (tmp_path / sampler).mkdir()
+        proposer = _proposer(tmp_path / sampler, sampler=sampler, opening=opening(known_space()))
+        rows = []
+        for _ in range(30):
+            asked = proposer.ask()
+            measured = known_measurement(asked.candidate)
+            rows.append(measured.figures)
+            proposer.tell(asked.number, measured)
+        proposer.close()
+        volumes[sampler] = hypervolume(rows, OBJECTIVES, {"map50_95": 0.4, "latency_ms": 10.5, "params_m": 3.15})
+    assert volumes["auto"] > volumes["random"]

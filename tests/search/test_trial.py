@@ -1,0 +1,80 @@
+"""Records both ways through JSON, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from objectives.objective import Estimate
+from search.atomic import write_atomic, write_json
+from search.evaluate.isolation import classify
+from search.record import RunRecord
+from search.testing import known_measurement
+from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
+
+CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320)
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        Trial(3, TrialState.COMPLETE, CANDIDATE, known_measurement(CANDIDATE), source="tpe", same_as=1),
+        Trial(4, TrialState.FAILED, CANDIDATE, error="timeout: long", source="opening"),
+    ],
+)
+def test_trials_survive_json(trial: Trial) -> None:
+    assert Trial.from_json(json.loads(json.dumps(trial.to_json()))) == trial
+
+
+@pytest.mark.parametrize("outcome", [known_measurement(CANDIDATE), Failure(FailureKind.SIGNAL, "SIGKILL")])
+def test_outcomes_survive_the_record(tmp_path: Path, outcome: Measurement | Failure) -> None:
+    record = RunRecord(tmp_path)
+    record.start_trial(7, CANDIDATE, "tpe")
+    stopped = record.read_trial(7)
+    assert stopped is not None and stopped.state == TrialState.STOPPED
+    record.write_outcome(7, outcome)
+    trial = record.read_trial(7)
+    assert trial is not None and trial.candidate == CANDIDATE and trial.source == "tpe"
+    assert (trial.measurement or trial.error) == (outcome if isinstance(outcome, Measurement) else "signal: SIGKILL")
+
+
+def test_starting_again_removes_what_a_cut_left(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path)
+    folder = record.start_trial(0, CANDIDATE, "tpe")
+    (folder / "weights.pt").write_bytes(b"half")
+    record.start_trial(0, CANDIDATE, "tpe")
+    assert [path.name for path in folder.iterdir()] == ["candidate.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError):
+        write_atomic(path, None)  # type: ignore[arg-type]
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["file.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), FailureKind.OUT_OF_MEMORY),
+        (ValueError("Estimate: value must be finite, found nan"), FailureKind.NOT_FINITE),
+        (RuntimeError("information about banana"), FailureKind.ERROR),
+    ],
+)
+def test_exceptions_are_classified(error: Exception, kind: FailureKind) -> None:
+    assert classify(error).kind == kind
+
+
+def test_an_estimate_that_is_not_finite_cannot_be_read() -> None:
+    data = {"figures": {"map50_95": {"value": float("inf"), "low": 0, "high": 1}}}
+    with pytest.raises(ValueError, match="finite"):
+        Measurement.from_json({**data, "widths": {}, "plan": None, "digest": "", "seconds": {}})
+    assert Estimate.exact(1).value == 1
