@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+
+.PHONY: demo test zoo check format clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -10,11 +11,20 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
+# What a user does with a model of their own, on the bundled one, within eight minutes on two cores.
 demo: .venv/installed
-	$(BIN)/python studies/digits/demo.py
+	$(BIN)/python studies/digits/make_data.py
+	$(BIN)/paretoprune search studies/digits/study.yaml name=demo search.trials=10 search.hours=0.07 recover.epochs=1
+	$(BIN)/paretoprune status runs/prune/demo
+	$(BIN)/paretoprune report runs/prune/demo
+	$(BIN)/paretoprune pick runs/prune/demo --max latency_ms=90%
+	$(BIN)/paretoprune export runs/prune/demo:pick format=onnx
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+zoo: .venv/installed
+	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md
 
 check: .venv/installed
 	$(BIN)/ruff check .

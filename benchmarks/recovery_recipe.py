@@ -26,15 +26,14 @@ from pruning.checkpoint import load_model, save_model
 from pruning.recover import Recovery, recover
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "lr 1e-4": {"lr0": 1e-4},
-    "lr 2e-4": {"lr0": 2e-4},
-    "lr 5e-4": {"lr0": 5e-4},
-    "lr 1e-3": {"lr0": 1e-3},
-    "lr 2e-3": {"lr0": 2e-3},
-    "SGD 2e-3": {"optimizer": "SGD", "lr0": 2e-3, "momentum": 0.9},
-    "SGD 5e-3": {"optimizer": "SGD", "lr0": 5e-3, "momentum": 0.9},
-    "SGD 1e-2": {"optimizer": "SGD", "lr0": 1e-2, "momentum": 0.9},
+    "rate 1e-4": {"lr0": 1e-4},
+    "rate 3e-4": {"lr0": 3e-4},
+    "rate 1e-3": {"lr0": 1e-3},
+    "rate 2e-3": {"lr0": 2e-3},
+    "SGD, rate 5e-3": {"optimizer": "SGD", "lr0": 5e-3, "momentum": 0.9},
+    "rate by damage": {},
 }
+"""Ours is the last one: no `lr0`, so the rate is proportional to the measured damage."""
 
 
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

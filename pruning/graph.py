@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Tracer:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     producers: dict[str, tuple[Slot, int]] = field(default_factory=dict)
     counting: bool = True
+    width: int = 1  # of the input, in pixels
 
     def fresh(self, count: int) -> Tensor:
         """`count` new atoms."""
@@ -86,10 +88,14 @@ class Tracer:
 
 
 def strip_root(path: str) -> str:
-    """Path of a module of the model, from its path inside the exported wrapper."""
+    """Path of a module of the model, from its path inside the exported wrapper.
+
+    A model that iterates over `self.model[:-1]`, as RT-DETR does, has the slice in its paths; it keeps the numbers.
+    """
     if path == ROOT:
         return ""
-    return path[len(ROOT) + 1 :] if path.startswith(f"{ROOT}.") else path
+    path = path[len(ROOT) + 1 :] if path.startswith(f"{ROOT}.") else path
+    return re.sub(r"slice\(None, [^)]*\)\.", "", path)
 
 
 ROOT = "traced"
@@ -281,6 +287,7 @@ def _placeholder(tracer: Tracer, node: fx.Node, names: Mapping[str, str], inputs
         return _loose_parameter(tracer, node, name, shape)
     if node.name in inputs and len(shape) > 1:
         atoms = tracer.fresh(shape[1])
+        tracer.width = shape[-1]
         tracer.frozen.append(("input of the model", atoms))
         return lab.spread(atoms, 1, shape)
     return lab.unlabelled(shape)

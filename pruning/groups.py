@@ -254,7 +254,7 @@ def _table(
             name=names[g],
             size=sizes[g],
             layers=_layers(tracer, units, set(group)),
-            stage=stages.get(_top(places[group[0]][0]), _top(places[group[0]][0])),
+            stage=stages.get(places[group[0]][0], _top(places[group[0]][0])),
             tie=tie_names[ties[g]],
             frozen=reasons[g],
         )
@@ -318,10 +318,13 @@ def _top(layer: str) -> str:
 
 
 def _stages(tracer: Tracer) -> dict[str, str]:
-    """Top-level block -> stage: a run of blocks that end at one resolution; the last block (the head) is its own."""
-    extent: dict[str, int] = {}
-    for layer, (_, pixels) in tracer.producers.items():
-        extent[_top(layer)] = pixels
+    """Layer -> stage: a run of top-level blocks that end at one resolution.
+
+    The last block (the head) is a stage of its own, or one for each resolution that it works at: objects of one size
+    may need one of its levels and not the others.
+    """
+    pixels = {layer: width for layer, (_, width) in tracer.producers.items()}
+    extent = {_top(layer): width for layer, width in pixels.items()}  # of a block: that of its last layer
     blocks = list(extent)
     runs: list[list[str]] = []
     for block in blocks[:-1]:
@@ -329,8 +332,12 @@ def _stages(tracer: Tracer) -> dict[str, str]:
             runs[-1].append(block)
         else:
             runs.append([block])
-    named = {block: _run_name(run) for run in runs for block in run}
-    return {**named, **({blocks[-1]: "head"} if blocks else {})}
+    named: dict[str, str] = {block: _run_name(run) for run in runs for block in run}
+    head = [layer for layer in pixels if _top(layer) == blocks[-1]]
+    several = len({pixels[layer] for layer in head}) > 1
+    for layer in head:
+        named[layer] = f"head.stride{tracer.width // max(1, pixels[layer])}" if several else "head"
+    return {layer: named[layer] if layer in named else named[_top(layer)] for layer in pixels}
 
 
 def _run_name(run: Sequence[str]) -> str:

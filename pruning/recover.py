@@ -37,6 +37,7 @@ from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.calibration import calibration_batches, recalibrate
 from pruning.checkpoint import count_parameters, load_model
+from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.sparsity import WeightMasks
 
@@ -87,7 +88,7 @@ INHERITED = (
 
 LR_PER_DAMAGE = 1e-3
 LR_RANGE = (1e-5, 2e-3)
-DAMAGE_BATCHES = 8
+MEASURED_BATCHES = 8
 
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
@@ -164,6 +165,8 @@ class ShortRun(_Trainer):
 
     def _setup_train(self) -> None:
         super()._setup_train()
+        if isinstance(self.model, DistillationModel):
+            fit_projectors(self.model, (batch["img"] for batch in self._first_batches()))
         if self.base is not None:
             self.damage = self._measured_damage(self.base)
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
@@ -175,12 +178,13 @@ class ShortRun(_Trainer):
         model = student_of(self.model)
         reference: Any = load_model(base).to(self.device)
         reference.args = self.args
-        batches = itertools.islice(self.train_loader, DAMAGE_BATCHES)
-        losses = [
-            (self._loss(model, batch), self._loss(reference, batch)) for batch in map(self.preprocess_batch, batches)
-        ]
+        losses = [(self._loss(model, batch), self._loss(reference, batch)) for batch in self._first_batches()]
         pruned, unpruned = np.sum(losses, axis=0)
         return float(max(0.0, pruned / max(unpruned, 1e-9) - 1.0))
+
+    def _first_batches(self) -> Iterator[Any]:
+        """A few augmented training batches, ready for the model."""
+        return map(self.preprocess_batch, itertools.islice(self.train_loader, MEASURED_BATCHES))
 
     @staticmethod
     def _loss(model: Any, batch: Any) -> float:
@@ -293,8 +297,9 @@ def recover(
 ) -> nn.Module:
     """Fine-tune `model` (trained in place) and return the network, in evaluation mode on the CPU.
 
-    `masks` stay exactly zero throughout. `base`: the unpruned checkpoint: it sets the learning rate (unless `recovery.train` has `lr0`) and is the teacher
-    where `recovery.distill` asks for one and the task allows it. `work_dir` receives Ultralytics' own files.
+    `masks` stay exactly zero throughout. `base`: the unpruned checkpoint: it sets the learning rate (unless
+    `recovery.train` has `lr0`) and is the teacher where `recovery.distill` asks for one and the task allows it.
+    `work_dir` receives Ultralytics' own files.
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     task = str(getattr(model, "task", "detect"))

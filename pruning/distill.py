@@ -1,0 +1,72 @@
+"""A better start for Ultralytics' feature distillation in a short run.
+
+Its projectors, which map student features to teacher features, start at random and learn at the student's rate; in a
+run of a few dozen steps they never fit, and what reaches the student is noise (see docs/recovery.md). A pruned
+student's features are close to a linear image of the teacher's, so the projectors are fitted by least squares on a few
+batches before the first step (the hint of FitNets, Romero et al., ICLR 2015, arXiv 1412.6550, solved, not learned).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.distill_model import DistillationModel
+
+SILU_FLOOR = 0.3
+"""Just above -min(SiLU) = 0.278: shifted by this, teacher features pass the projector's ReLU unchanged."""
+
+RIDGE = 1e-3
+
+
+@torch.no_grad()
+def fit_projectors(model: DistillationModel, images: Iterable[Tensor]) -> None:
+    """Set every projector to the least-squares map from student to teacher features on `images` ((B, 3, H, W) each)."""
+    moments = [_Moments() for _ in model.projector]
+    was_training = model.training
+    model.eval()
+    for batch in images:
+        model.teacher_model(batch)
+        model.student_model(batch)
+        for level, moment in enumerate(moments):
+            student = model.decouple_outputs(model._student_feats[level])
+            teacher = model.decouple_outputs(model._teacher_feats[level])
+            moment.add(_rows(student), _rows(teacher))
+    model.train(was_training)
+    for projector, moment in zip(model.projector, moments, strict=True):
+        _set(projector, *moment.solve())
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B H W, C), double precision."""
+    return features.double().permute(0, 2, 3, 1).flatten(0, 2)
+
+
+class _Moments:
+    """Sums from which a ridge regression with intercept is solved, whatever the number of rows."""
+
+    def __init__(self) -> None:
+        self.xx: Any = 0
+        self.xy: Any = 0
+        self.rows = 0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+        self.xx, self.xy, self.rows = self.xx + x.T @ x, self.xy + x.T @ y, self.rows + len(x)
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Weight (teacher channels, student channels) and intercept (teacher channels,)."""
+        scale = torch.eye(len(self.xx), dtype=self.xx.dtype, device=self.xx.device) * self.xx.diagonal().mean()
+        solution = torch.linalg.solve(self.xx + RIDGE * scale, self.xy)
+        return solution[:-1].T, solution[-1]
+
+
+def _set(projector: Any, weight: Tensor, intercept: Tensor) -> None:
+    """Convolution, ReLU, convolution: the linear map, shifted above zero, and back."""
+    first, _, last = projector
+    first.weight.copy_(weight[:, :, None, None])
+    first.bias.copy_(intercept + SILU_FLOOR)
+    nn.init.dirac_(last.weight)
+    last.bias.fill_(-SILU_FLOOR)

@@ -1,0 +1,73 @@
+"""Sensitivity: zero without pruning, rising with the ratio, blind to parts that do nothing, and monotone curves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pruning
+from pruning.sensitivity import Curve, divergence, measure_sensitivity
+from tests.pruning import zoo
+
+BATCHES = [zoo.picture(batch=4, seed=1), zoo.picture(batch=4, seed=2)]
+
+points = st.lists(st.tuples(st.floats(0.01, 0.95), st.floats(0, 5)), min_size=1, max_size=5, unique_by=lambda p: p[0])
+
+
+@given(points, st.floats(0, 6), st.floats(0, 6))
+def test_more_tolerance_never_means_a_smaller_ratio(measured: list[tuple[float, float]], a: float, b: float) -> None:
+    curve = Curve.through(measured)
+    low, high = sorted((a, b))
+    assert 0 <= curve.ratio_within(low) <= curve.ratio_within(high) <= max(ratio for ratio, _ in measured) + 1e-12
+
+
+def test_a_curve_goes_through_its_points() -> None:
+    curve = Curve.through([(0.8, 1.0), (0.4, 0.2)])
+    assert curve.ratio_within(0.2) == pytest.approx(0.4)
+    assert curve.ratio_within(0.6) == pytest.approx(0.6)
+    assert curve.ratio_within(9.0) == 0.8
+
+
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml", "yolov8n-seg.yaml", "yolov8n-cls.yaml"])
+def test_harder_pruning_moves_the_outputs_more(name: str) -> None:
+    model, graph = zoo.build(name), zoo.traced(name)
+    stages = graph.stages()
+    parts = {stage: stages[stage] for stage in list(stages)[1:3]}
+    seen: list[float] = []
+    scores = graph.score(model)
+    curves = measure_sensitivity(model, graph, parts, BATCHES, scores, levels=(0.25, 0.75), on_progress=seen.append)
+    assert curves.keys() == parts.keys() and seen == [0.5, 1.0]
+    for curve in curves.values():
+        assert curve.ratios == (0.0, 0.25, 0.75)
+        assert 0 < curve.divergences[1] <= curve.divergences[2]
+
+
+def test_channels_that_nothing_reads_cost_nothing() -> None:
+    """Half of a stage's channels are made useless; removing just those must not move the outputs."""
+    model = zoo.seeded(zoo.build("yolov8n.yaml").__class__("yolov8n.yaml", verbose=False), seed=3)
+    graph = pruning.trace(model, torch.zeros(1, 3, 64, 64))
+    group = next(g for g in graph.free if g.name == "model.8.m.0.cv1")
+    half = graph.plan({group.name: 0.5}).mask(model)
+    masked = pruning.trace(half, torch.zeros(1, 3, 64, 64))
+    curves = measure_sensitivity(
+        half, masked, {"useless": [group.name]}, BATCHES, masked.score(half), levels=(0.5, 0.75)
+    )
+    useless, useful = curves["useless"].divergences[1:]
+    assert useless < 1e-6 < useful
+
+
+def test_divergence_is_zero_for_equal_and_one_for_silent_outputs() -> None:
+    outputs = {"scores": torch.rand(1, 3, 10), "boxes": torch.rand(1, 4, 10), "proto": torch.rand(1, 2, 5, 5)}
+    assert divergence(outputs, outputs) == 0
+    assert divergence({name: torch.zeros_like(value) for name, value in outputs.items()}, outputs) == pytest.approx(1)
+
+
+def test_boxes_count_where_the_base_is_confident() -> None:
+    scores = torch.tensor([[[1.0, 0.0]]])
+    expected = {"scores": scores, "boxes": torch.ones(1, 4, 2)}
+    there, elsewhere = torch.ones(1, 4, 2), torch.ones(1, 4, 2)
+    there[..., 0], elsewhere[..., 1] = 5.0, 5.0
+    assert divergence({"scores": scores, "boxes": elsewhere}, expected) == 0
+    assert divergence({"scores": scores, "boxes": there}, expected) > 1
