@@ -254,7 +254,7 @@ def _table(
             name=names[g],
             size=sizes[g],
             layers=_layers(tracer, units, set(group)),
-            stage=stages.get(places[group[0]][0], _top(places[group[0]][0])),
+            stage=_stage(stages, places[lists[ties.index(ties[g])][0]][0]),  # a tie has one stage: its first group's
             tie=tie_names[ties[g]],
             frozen=reasons[g],
         )
@@ -270,6 +270,10 @@ def _table(
         channels=np.array([_channels(units, group[0]) for group in lists], dtype=np.int64),
     )
     return groups, table
+
+
+def _stage(stages: Mapping[str, str], layer: str) -> str:
+    return stages.get(layer, _top(layer))
 
 
 def _channels(units: _Units, unit: int) -> int:

@@ -48,7 +48,27 @@ def unsupported(tracer: Tracer, node: fx.Node, *args: Any, reason: str = "", **k
         tracer.unsupported.add(f"{name} ({reason})" if reason else name)
         for item in touched:
             tracer.freeze(item, f"operator {name} has no rule" if not reason else f"{name}: {reason}")
+    macs = _fixed_macs(node)
+    if macs:
+        tracer.count(node, macs)
     return outputs_unlabelled(node)
+
+
+def _fixed_macs(node: fx.Node) -> int:
+    """Multiply-accumulates of a product that has no rule: its channels are frozen, so they cannot change."""
+    shapes: list[tuple[int, ...]] = [tuple(a.meta["val"].shape) for a in node.all_input_nodes if _is_tensor(a)]
+    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    if name in ("linear", "matmul", "bmm", "mm"):
+        return prod(_shape(node)) * shapes[0][-1]
+    if name in ("conv1d", "conv2d", "conv3d"):
+        return prod(_shape(node)) * prod(shapes[1][1:])
+    if name == "conv_transpose2d":
+        return prod(shapes[0]) * prod(shapes[1][1:])
+    return 0
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
 
 
 def outputs_unlabelled(node: fx.Node) -> Any:

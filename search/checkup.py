@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -10,15 +11,11 @@ from typing import Any
 
 from search.environment import environment
 from search.evaluate.prepare import run_isolated
-from search.fingerprint import count_images
-from search.spec import StudySpec
+from search.fingerprint import comparable
+from search.record import RunRecord
+from search.spec import StudySpec, with_defaults
 
-_FORWARDS = 3
-_TRAINING_FACTOR = 3.5
-"""Forward and backward pass, teacher included, against one forward pass."""
-_CALIBRATION_IMAGES = 256
-_FIXED_S = 15.0
-"""Per trial: start of the process, export, timing, data loaders."""
+_ENOUGH_TRIALS = 3
 
 
 def check(spec: StudySpec) -> dict[str, Any]:
@@ -27,61 +24,77 @@ def check(spec: StudySpec) -> dict[str, Any]:
     Raises:
         PreparationFailed: the model cannot be traced or timed, with the exit code of the cause.
     """
+    recorded = _recorded_trial_s(spec)
     with tempfile.TemporaryDirectory(prefix="paretoprune-check-") as folder:
-        facts: dict[str, Any] = run_isolated(check_in_child, (spec, Path(folder)), Path(folder))
-    return {"environment": environment(), "notes": list(spec.notes()), **facts}
+        facts: dict[str, Any] = run_isolated(
+            check_in_child, (spec, Path(folder), recorded), Path(folder), log_stays=False
+        )
+    return {"environment": environment(), **facts}
 
 
-def check_in_child(spec: StudySpec, folder: Path) -> dict[str, Any]:
+def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """What `check` does, in the process that may crash."""
     import torch
 
-    from objectives.runtimes import export_for_timing
     from pruning import trace
     from pruning.checkpoint import load_model
     from search.evaluate import pruned
+    from search.evaluate.preflight import check_before
+    from search.evaluate.threads import limit_threads, share_of_cores
     from search.space import Space
 
+    limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
-    size = spec.imgsz
+    check_before(spec, model)
     channels = int(getattr(model, "yaml", {}).get("channels", 3))
-    graph = trace(model, torch.zeros(1, channels, size, size))
+    sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
+    graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
+    graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.space, spec.sizes)
-    widest = space.group_ratios(space.uniform(spec.space.ratio[1]))
-    plan = graph.plan(widest, importance=spec.space.importance, round_to=spec.space.round_to)
-    smallest = plan.apply(model)
-    files = [
-        export_for_timing(module, folder / f"{name}.onnx", imgsz=size, batch=spec.latency.batch)
-        for name, module in (("base", model), ("smallest", smallest))
-    ]
-    base_ms, least_ms = _times(spec, files, (model, smallest))
-    reach = {
-        "latency_ms": (base_ms, least_ms),
-        "params_m": (graph.cost().params / 1e6, plan.cost().params / 1e6),
-        "macs_g": (graph.cost().macs / 1e9, plan.cost().macs / 1e9),
-        "size_mb": (files[0].stat().st_size / 1e6, files[1].stat().st_size / 1e6),
-    }
+    scores = graph.score(model, spec.space.importance)
+    least = space.smallest()
+    smallest = graphs[least.imgsz].plan(
+        space.group_ratios(least), scores, round_to=spec.space.round_to, removed=least.removed
+    )
+    reach, timing_s = _reach(spec, folder, model, graph, smallest, least.imgsz)
+    middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
     return {
         "groups": [dict(row) for row in pruned.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
+        "depth": spec.space.depth,
+        "blocks": [block.path for block in space.blocks],
         "unsupported": list(graph.unsupported),
         "reach": {name: {"base": base, "least": least} for name, (base, least) in reach.items()},
         "budgets": _budgets(spec, {name: least for name, (_, least) in reach.items()}),
-        "hours": _hours(spec, _forward_s(model, channels, size, pruned.resolve_device(spec.device))),
+        "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
     }
 
 
-def _times(spec: StudySpec, files: list[Path], models: tuple[Any, Any]) -> tuple[float, float]:
-    """Milliseconds of the base and of the smallest candidate."""
-    from objectives.latency import compare, measuring_lock
+def _reach(
+    spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """(figure -> (base, smallest candidate), seconds that exporting and timing one candidate takes)."""
+    from objectives.latency import compare
+    from objectives.runtimes import export_for_timing
     from search.evaluate import pruned
+    from search.evaluate.turnstile import Turnstile
 
-    opened = [
-        pruned.open_timed(spec.latency, file, model, spec.imgsz) for file, model in zip(files, models, strict=True)
-    ]
-    with measuring_lock(pruned.lock_path()):
-        found = compare(opened[1], opened[0], cap_s=spec.latency.seconds)
-    return found.reference_ms, found.in_ms().value
+    small, batch = smallest.apply(model), spec.latency.batch
+    base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
+    began = time.perf_counter()
+    least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
+    reference = pruned.open_timed(spec.latency, base_onnx, model, spec.imgsz)
+    candidate = pruned.open_timed(spec.latency, least_onnx, small, imgsz)
+    with Turnstile(pruned.lock_path()) as turns, turns.timing():
+        found = compare(candidate, reference, cap_s=spec.latency.seconds)
+    timing_s = time.perf_counter() - began
+    before, after = graph.cost(), smallest.cost()
+    return {
+        "latency_ms": (found.reference_ms, found.in_ms().value),
+        "params_m": (before.params / 1e6, after.params / 1e6),
+        "macs_g": (before.macs / 1e9, after.macs / 1e9),
+        "size_mb": (base_onnx.stat().st_size / 1e6, least_onnx.stat().st_size / 1e6),
+    }, timing_s
 
 
 def _budgets(spec: StudySpec, least: Mapping[str, float]) -> dict[str, dict[str, Any]]:
@@ -98,28 +111,39 @@ def _budgets(spec: StudySpec, least: Mapping[str, float]) -> dict[str, dict[str,
     }
 
 
-def _forward_s(model: Any, channels: int, imgsz: int, device: str) -> float:
-    """Seconds of one image forward, in a batch of four."""
-    import torch
+def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:
+    from search.evaluate import pruned
+    from search.evaluate.rehearsal import rehearse, trial_seconds
+    from search.evaluate.threads import limit_threads, share_of_cores
 
-    where = device if device in ("cpu", "mps") else f"cuda:{device}"
-    batch = torch.zeros(4, channels, imgsz, imgsz, device=where)
-    moved = model.to(where).eval()
-    with torch.no_grad():
-        moved(batch)
-        start = time.perf_counter()
-        for _ in range(_FORWARDS):
-            moved(batch)
-        if where.startswith("cuda"):
-            torch.cuda.synchronize()
-    return (time.perf_counter() - start) / _FORWARDS / len(batch)
+    limit_threads(share_of_cores(spec.search.workers))
+    pace = rehearse(spec, model, pruned.resolve_device(spec.device), spec.imgsz, folder)
+    return trial_seconds(spec, pace, timing_s)
 
 
-def _hours(spec: StudySpec, forward_s: float) -> float | None:
-    """A rough estimate of all trials; None where the images cannot be counted."""
-    train, val = (count_images(Path(spec.data), split) for split in ("train", "val"))
-    if not train or not val:
+def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> dict[str, Any] | None:
+    """Seconds of a trial and of the search; None where nothing can be said."""
+    if trial_s is None:
         return None
-    recover = spec.recover.epochs * spec.recover.fraction * train * forward_s * _TRAINING_FACTOR
-    trial = recover + (val + _CALIBRATION_IMAGES) * forward_s + spec.latency.seconds + _FIXED_S
-    return trial * spec.search.trials / spec.search.workers / 3600
+    total = trial_s * spec.search.trials / spec.search.workers
+    limit = None if spec.search.hours is None else spec.search.hours * 3600
+    return {
+        "trial_s": trial_s,
+        "total_s": total if limit is None else min(total, limit),
+        "trials": spec.search.trials
+        if limit is None
+        else min(spec.search.trials, int(limit / total * spec.search.trials)),
+        "from": "the trials of this run" if recorded_s is not None else "some batches of the real training",
+    }
+
+
+def _recorded_trial_s(spec: StudySpec) -> float | None:
+    """Seconds of a trial as this run measured them already, if it has some."""
+    record = RunRecord(Path(spec.project) / spec.run_name)
+    if not record.args_path.is_file():
+        return None
+    before = with_defaults(record.read_args()[0])
+    if comparable(before, {}) != comparable(spec.resolved(), {}):
+        return None
+    known = [trial.seconds_total for trial in record.trials() if trial.seconds_total > 0]
+    return statistics.fmean(known) if len(known) >= _ENOUGH_TRIALS else None

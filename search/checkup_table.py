@@ -18,13 +18,17 @@ def render_check(facts: Mapping[str, Any]) -> RenderableType:
     parts += [_space(facts), Text(), _reach(facts["reach"])]
     for name, budget in facts["budgets"].items():
         limits = ", ".join(budget["limits"])
-        fits = "can be met" if budget["reachable"] else "cannot be met, even at the largest ratio"
+        fits = "can be met" if budget["reachable"] else "cannot be met, even by the smallest candidate"
         parts.append(Text(f"{name} ({limits}): {fits}", style="" if budget["reachable"] else "red"))
-    hours = facts["hours"]
-    if hours is not None:
-        parts.append(Text(f"\nall trials take about {duration(hours * 3600)} (a rough estimate)"))
-    parts += [Text(f"note: {note}") for note in facts["notes"]]
+    parts.append(Text(f"\n{_time(facts['time'])}"))
     return Group(*parts)
+
+
+def _time(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "how long it takes is not known: the images of the data set cannot be counted"
+    trial, total = duration(found["trial_s"]), duration(found["total_s"])
+    return f"a trial takes about {trial}, {found['trials']} trials about {total} (from {found['from']})"
 
 
 def _environment(found: Mapping[str, str]) -> Table:
@@ -47,6 +51,9 @@ def _space(facts: Mapping[str, Any]) -> RenderableType:
     lines = [f"\n{free} groups of channels can be pruned, {len(frozen)} cannot"]
     reasons = dict.fromkeys(group["frozen"] for group in frozen)
     lines += [f"  {sum(group['frozen'] == reason for group in frozen)}: {reason}" for reason in reasons]
+    if facts["depth"]:
+        count = len(facts["blocks"])
+        lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
     return Group(table, Text("\n".join(lines)))
@@ -54,7 +61,7 @@ def _space(facts: Mapping[str, Any]) -> RenderableType:
 
 def _reach(reach: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("figure", "base", "largest ratio", "difference"):
+    for heading in ("figure", "base", "smallest", "difference"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name, found in reach.items():
         share = f"{100 * (found['least'] / found['base'] - 1):+.0f} %"

@@ -25,7 +25,7 @@ def choose(
     Raises:
         ConfigError: several ways at once. NothingFits: no trial is within the limits.
     """
-    bounds = [*_bounds(most, "<="), *_bounds(least, ">=")]
+    bounds = [*_bounds(study, most, "<="), *_bounds(study, least, ">=")]
     ways = sum((bool(bounds) or budget is not None, knee, one_se))
     if ways > 1:
         raise ConfigError("--knee, --one-se and budgets exclude each other", expected="one of them")
@@ -86,11 +86,23 @@ def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]
     return table
 
 
-def _bounds(items: Sequence[str], operator: str) -> list[Bound]:
+def _bounds(study: Study, items: Sequence[str], operator: str) -> list[Bound]:
     found = []
     for item in items:
         name, sign, limit = item.partition("=")
         if not sign or name.endswith(("<", ">")):
-            raise ConfigError(f"{item!r} is not name=limit", expected="--max latency_ms=5")
+            raise ConfigError(f"{item!r} is not name=limit", expected="--max latency_ms=5, or 80% of the base's")
+        if limit.endswith("%"):
+            limit = _share_of_base(study, name, limit)
         found.append(Bound.parse(f"{name}{operator}{limit}"))
     return found
+
+
+def _share_of_base(study: Study, name: str, limit: str) -> str:
+    """'80%' of the base's figure, as a number."""
+    base = (study.snapshot()["base"] or {"figures": {}})["figures"]
+    try:
+        share = float(limit.removesuffix("%")) / 100
+        return f"{base[name]['value'] * share:.6g}"
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{name}={limit}: not a share of a figure of the base", expected="latency_ms=80%") from error

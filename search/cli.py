@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from search import yaml_source
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
+from search.words import only_keys, split, study_and_keys
 
 app = typer.Typer(
     name="paretoprune",
@@ -193,7 +193,7 @@ def report(
 @guarded
 def pick(
     run: Run = None,
-    most: Annotated[list[str] | None, typer.Option("--max", help="A budget, such as latency_ms=5.")] = None,
+    most: Annotated[list[str] | None, typer.Option("--max", help="latency_ms=5, or 80% (of the base).")] = None,
     least: Annotated[list[str] | None, typer.Option("--min", help="A floor, such as map50_95=0.4.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="A budget of the study, by name.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Where more accuracy becomes expensive.")] = False,
@@ -227,7 +227,10 @@ def export(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = Fa
 @app.command()
 @guarded
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """One plan without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= out=]."""
+    """One plan without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= ranking=global removed= out=].
+
+    plan=plan.json instead of a ratio rebuilds the model that the plan was made for, bit for bit.
+    """
     from search.console import emit
     from search.listing import render_pruned
     from search.once import OnePlan, prune_once
@@ -256,35 +259,6 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     made = run_finetune(picked, epochs, keys)
     facts = {**made.to_json(), "model": str(picked.folder / "finetuned.pt")}
     emit(Console(), facts, form, render_finetuned(facts, picked))
-
-
-def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
-    """(the study or run, overrides): the first word without `=` is the study or run."""
-    plain = [word for word in words or [] if "=" not in word or Path(word).exists()]
-    if len(plain) > 1:
-        raise ConfigError(f"{plain[1]!r} is not key=value", where="command line", expected="one study or run")
-    keys = yaml_source.parse_overrides(word for word in words or [] if word not in plain)
-    return (plain[0] if plain else None), keys
-
-
-def study_and_keys(words: list[str] | None) -> tuple[Path | None, dict[str, Any]]:
-    """(study file, overrides); study.yaml of this folder when neither a file nor a model is named."""
-    target, keys = split(words)
-    if target is None and "model" not in keys:
-        target = "study.yaml"
-    return (None if target is None else Path(target)), keys
-
-
-def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]:
-    """Overrides among `known`; ConfigError with the near miss for others."""
-    from search.errors import near_miss
-
-    target, keys = split(words)
-    for key in [target] if target else [key for key in keys if key not in known]:
-        raise ConfigError(
-            f"unknown key {key!r}", where="command line", expected=", ".join(known), near=near_miss(key, known)
-        )
-    return keys
 
 
 def _follow(study: Any) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -20,6 +23,8 @@ from search.study import Listener, Study
 from search.trial import Trial, TrialState
 
 FORMATS = ("table", "json", "yaml")
+QUIET_S = 50.0
+"""Without a terminal, the longest silence."""
 
 
 def emit(console: Console, data: Any, form: str, drawn: RenderableType) -> None:
@@ -60,35 +65,74 @@ def progress_line(progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     parts += [
-        f"trial {number} {phase or 'starts'} ({duration(seconds)})"
-        for number, (phase, seconds) in progress.running.items()
+        f"trial {number} {standing.phase or 'starts'} ({duration(seconds)})"
+        for number, (standing, seconds) in progress.running.items()
     ]
-    if progress.eta_s is not None:
-        parts.append(f"{duration(progress.eta_s)} left")
-    return ", ".join(parts)
+    left = "the time left is known soon" if progress.eta_s is None else f"{duration(progress.eta_s)} left"
+    return ", ".join([*parts, left])
+
+
+@dataclass
+class Follower:
+    """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute.
+
+    Args:
+        live: None where lines cannot be redrawn.
+        now: seconds that only grow.
+    """
+
+    study: Study
+    console: Console
+    live: Live | None = None
+    now: Callable[[], float] = time.monotonic
+    _phase: str = ""
+    _since: float = 0.0
+    _said: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._before = sum(trial.state != TrialState.STOPPED for trial in self.study.trials())
+
+    def listener(self) -> Listener:
+        """What a search calls."""
+        return Listener(self._note, self._preparing, self._ended, self._watch)
+
+    def _note(self, text: str) -> None:
+        self._say(f"note: {text}")
+
+    def _preparing(self, text: str) -> None:
+        if text != self._phase:
+            self._phase, self._since, self._said = text, self.now(), -math.inf
+        seconds = self.now() - self._since
+        passed = f" ({duration(seconds)})" if seconds >= 1 else ""
+        self._show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials")
+
+    def _ended(self, trial: Trial, progress: Progress) -> None:
+        on_front = any(one.number == trial.number for one in self.study.front())
+        self._say(trial_line(trial, self.study.objectives, on_front, progress.eta_s))
+
+    def _watch(self, progress: Progress) -> None:
+        self._show(progress_line(progress))
+
+    def _show(self, text: str) -> None:
+        """The line that is redrawn; as a line of its own where that cannot be and nothing was said for a while."""
+        if self.live is not None:
+            self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        elif self.now() - self._said >= QUIET_S:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._said = self.now()
+        self.console.print(Text(text), soft_wrap=True)
 
 
 @contextmanager
 def following(study: Study, console: Console) -> Iterator[Listener]:
-    """A listener that shows a search: a live line on a terminal, plain lines elsewhere."""
-    objectives = study.objectives
-
-    def say(text: str) -> None:
-        console.print(Text(text), soft_wrap=True)
-
-    def ended(trial: Trial, progress: Progress) -> None:
-        on_front = any(one.number == trial.number for one in study.front())
-        say(trial_line(trial, objectives, on_front, progress.eta_s))
-
+    """A listener that shows a search."""
     if not console.is_terminal:
-        yield Listener(note=lambda text: say(f"note: {text}"), trial=ended)
+        yield Follower(study, console).listener()
         return
-    with Live(Text("preparing: tracing and measuring the base"), console=console, transient=True) as live:
-        yield Listener(
-            note=lambda text: say(f"note: {text}"),
-            trial=ended,
-            watch=lambda progress: live.update(Text(progress_line(progress), overflow="ellipsis", no_wrap=True)),
-        )
+    with Live(Text("starting"), console=console, transient=True) as live:
+        yield Follower(study, console, live).listener()
 
 
 def last_word(study: Study, console: Console) -> None:

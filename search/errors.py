@@ -9,6 +9,7 @@
     `-- the world's failures
         |-- RunLocked                    exit 5   another coordinator writes this run; retry when it ended
         |-- RunCorrupt                   exit 5   files of the run are missing or contradict each other
+        |-- DeviceMissing                exit 4   a GPU that this machine does not have
         |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
         |-- SearchFailing                exit 1   every trial so far failed in the same way
         `-- Interrupted                  exit 130 stopped by the user; resumable
@@ -17,6 +18,7 @@
         objectives.NothingFits           exit 3   carries the closest trial
         objectives.BackendMissing        exit 4   carries the line that installs it
         pruning.PlanError, TraceError, CheckpointError   exit 2
+    from the system: a folder or file that may not be read or written   exit 2
 
 An error says what is wrong, where, what was expected, the near miss and the next command.
 """
@@ -92,6 +94,12 @@ class RunCorrupt(ParetoPruneError):
     exit_code = 5
 
 
+class DeviceMissing(ParetoPruneError):
+    """The study names a device that is not there."""
+
+    exit_code = 4
+
+
 class TrialFailed(ParetoPruneError):
     """One trial could not be measured. `kind` is a value of `trial.FailureKind`."""
 
@@ -113,6 +121,9 @@ class Interrupted(ParetoPruneError):
     exit_code = 130
 
 
+_NO_ACCESS = (PermissionError, NotADirectoryError, IsADirectoryError)
+"""Their own text names the path: `[Errno 13] Permission denied: '/srv/runs'`."""
+
 _ELSEWHERE = {
     "objectives.NothingFits": 3,
     "objectives.BackendMissing": 4,
@@ -132,6 +143,8 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code
+    if isinstance(error, _NO_ACCESS):
+        return ConfigError.exit_code
     for cls in type(error).__mro__:
         code = _ELSEWHERE.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
         if code is not None:
@@ -141,7 +154,7 @@ def exit_code(error: BaseException) -> int:
 
 def is_foreseen(error: BaseException) -> bool:
     """True when the text of the error is written for users, so that no traceback is needed."""
-    if isinstance(error, ParetoPruneError):
+    if isinstance(error, (ParetoPruneError, *_NO_ACCESS)):
         return True
     rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return bool(rooms & {"pruning", "objectives"})

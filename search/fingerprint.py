@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from search.errors import NotComparable
+from search.errors import ConfigError, NotComparable
 from search.spec import StudySpec
 
 _IMAGES = {".bmp", ".dng", ".heic", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif"}
@@ -98,7 +98,7 @@ def count_images(data: Path, split: str) -> int:
 
 def _listed(path: Path, splits: tuple[str, ...]) -> Iterator[Path]:
     """Folders and list files of a dataset YAML that exist; those still to be downloaded are skipped."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = _parsed(path)
     if not isinstance(data, dict):
         return
     root = Path(str(data.get("path") or path.parent))
@@ -108,6 +108,14 @@ def _listed(path: Path, splits: tuple[str, ...]) -> Iterator[Path]:
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str):
                 yield root / entry
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{path} is not YAML: {first}", where="data", expected="a dataset YAML") from error
 
 
 def _add_folder(digest: hashlib._Hash, folder: Path) -> None:

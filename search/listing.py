@@ -67,6 +67,8 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
         before, after = facts[name]["before"], facts[name]["after"]
         share = f"{100 * (after / before - 1):+.0f} %"
         table.add_row(name, f"{before:.3f} {unit}", f"{after:.3f} {unit}", share)
+    if facts["removed"]:
+        table.add_row("blocks", "", "", f"without {', '.join(facts['removed'])}")
     note = "not fine-tuned yet: its accuracy is low until it is"
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 

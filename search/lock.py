@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from search.errors import RunLocked
+from search.errors import ConfigError, RunLocked
 
 
 class RunLock:
@@ -22,6 +22,7 @@ class RunLock:
 
     Raises:
         RunLocked: another process holds it; at once, without waiting.
+        ConfigError: the folder cannot be made or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,8 +30,7 @@ class RunLock:
         self._handle: int | None = None
 
     def __enter__(self) -> RunLock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = self._open()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -70,6 +70,17 @@ class RunLock:
             return f"pid {data['pid']} on {data['host']} since {data['start']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
+
+    def _open(self) -> int:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigError(
+                f"the run's folder cannot be written: {error.strerror}",
+                where=str(self._path.parent),
+                expected="a folder that can be made here: project=FOLDER",
+            ) from error
 
     def _sign(self, handle: int) -> None:
         start = datetime.now().astimezone().isoformat(timespec="seconds")

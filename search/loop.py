@@ -26,7 +26,7 @@ from search.errors import Interrupted, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
-from search.evaluate.phases import read_phase
+from search.evaluate.phases import Standing, read_standing
 from search.propose.proposer import Proposal, Proposer
 from search.record import RunRecord, finished_trial, outcome_of
 from search.trial import Outcome, Trial, TrialState
@@ -52,7 +52,7 @@ class Progress:
     """Where a search stands.
 
     Attributes:
-        running: number -> (phase, seconds since its start).
+        running: number -> (where it stands, seconds since its start).
         latest: the trial that ended last, in this session.
     """
 
@@ -61,7 +61,7 @@ class Progress:
     total: int
     seconds: float
     eta_s: float | None
-    running: Mapping[int, tuple[str, float]]
+    running: Mapping[int, tuple[Standing, float]]
     latest: Trial | None
 
 
@@ -129,11 +129,12 @@ class Loop:
         """Where the search stands now."""
         now = self.clock.now()
         running = {
-            number: (read_phase(self.record.trial_dir(number)), now - start) for number, start in self._started.items()
+            number: (read_standing(self.record.trial_dir(number)), now - start)
+            for number, start in self._started.items()
         }
         failed = sum(trial.state == TrialState.FAILED for trial in self.trials.values())
         done = len(self.trials) - failed
-        return Progress(done, failed, self.limits.trials, self._spent(), self._eta(), running, self._latest)
+        return Progress(done, failed, self.limits.trials, self._spent(), self._eta(running), running, self._latest)
 
     def _restore(self) -> None:
         """Continue from disk: tell what was measured but not told, queue what was handed out but not measured."""
@@ -260,16 +261,24 @@ class Loop:
         known = self._measured_seconds()
         return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * statistics.median(known)) if len(known) >= 3 else float("inf")
 
-    def _eta(self) -> float | None:
-        """Seconds to the end from the mean trial, copies included; None before the first trial ended."""
-        if not self.trials:
+    def _eta(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
+        """Seconds to the end from the mean trial, copies included; None before anything can be said."""
+        mean = self._mean_seconds(running)
+        if mean is None:
             return None
-        mean = sum(self._measured_seconds()) / len(self.trials)
         left = max(self.limits.trials - len(self.trials), 0)
-        eta = mean * left / self.engine.workers
+        begun = sum(min(seconds, mean) for _, seconds in running.values())
+        eta = max(mean * left - begun, 0.0) / self.engine.workers
         if self.limits.hours is not None:
             eta = min(eta, max(self.limits.hours * 3600 - self._spent(), 0.0))
         return eta
+
+    def _mean_seconds(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
+        """Of the trials that ended; before the first, what those that run say about themselves."""
+        if self.trials:
+            return sum(self._measured_seconds()) / len(self.trials)
+        said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
+        return statistics.fmean(said) if said else None
 
 
 def trial_seed(seed: int, number: int) -> int:

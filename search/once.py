@@ -1,31 +1,43 @@
-"""One model at a time, without a search: prune by one ratio, or fine-tune one trial in full."""
+"""One model at a time, without a search: prune by one ratio or plan, or fine-tune one trial in full."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
 
 from search.atomic import write_atomic
 from search.errors import ConfigError, near_miss
 from search.evaluate.prepare import run_isolated
 from search.picked import PickedTrial
-from search.spec import RecoverSpec
+from search.sections import RecoverSpec
 from search.trial import Measurement
 
-PRUNE_KEYS = ("model", "ratio", "imgsz", "round_to", "importance", "out")
+if TYPE_CHECKING:
+    from pruning import Plan
+
+PRUNE_KEYS = ("model", "ratio", "plan", "imgsz", "round_to", "importance", "ranking", "removed", "out")
+_OF_A_RATIO = ("ratio", "imgsz", "round_to", "importance", "ranking", "removed")
+_EXAMPLE = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
 
 
 @dataclass(frozen=True)
 class OnePlan:
-    """What `paretoprune prune` was asked for."""
+    """What `paretoprune prune` was asked for: a ratio and how to spend it, or a plan that was made before."""
 
     model: Path
-    ratio: float
+    ratio: float = 0.0
+    plan: Path | None = None
     imgsz: int = 640
     round_to: int = 8
     importance: str = "l2"
+    ranking: Literal["local", "global"] = "local"
+    removed: tuple[str, ...] = ()
     out: Path | None = None
 
     @classmethod
@@ -33,65 +45,148 @@ class OnePlan:
         """From `key=value` pairs.
 
         Raises:
-            ConfigError: an unknown or missing key, or a model that is not there.
+            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
         """
-        for key in keys:
-            if key not in PRUNE_KEYS:
-                known = ", ".join(PRUNE_KEYS)
-                raise ConfigError(
-                    f"unknown key {key!r}", where="command line", expected=known, near=near_miss(key, PRUNE_KEYS)
-                )
-        if "model" not in keys or "ratio" not in keys:
-            raise ConfigError("model= and ratio= are needed", expected="paretoprune prune model=best.pt ratio=0.3")
-        paths = {key: Path(str(keys[key])) for key in ("model", "out") if key in keys}
-        if not paths["model"].is_file():
-            raise ConfigError(f"no such file: {paths['model']}", where="model=")
-        if not isinstance(keys["ratio"], int | float):
-            raise ConfigError(f"{keys['ratio']!r} is not a ratio", where="ratio=", expected="0 to below 1")
-        return cls(**{**keys, **paths, "ratio": float(keys["ratio"])})
+        _check_keys(keys)
+        paths = {key: Path(str(keys[key])) for key in ("model", "plan", "out") if key in keys}
+        for key in ("model", "plan"):
+            if key in paths and not paths[key].is_file():
+                raise ConfigError(f"no such file: {paths[key]}", where=f"{key}=")
+        values: dict[str, Any] = {key: _READ[key](key, value) for key, value in keys.items() if key not in paths}
+        return cls(**{**values, **paths})
 
     @property
     def folder(self) -> Path:
         """Where pruned.pt and plan.json go."""
-        return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}")
+        name = self.plan.stem if self.plan is not None else f"{self.ratio:g}"
+        return self.out or Path(f"{self.model.stem}-pruned-{name}")
+
+
+def _check_keys(keys: Mapping[str, Any]) -> None:
+    for key in keys:
+        if key not in PRUNE_KEYS:
+            known = ", ".join(PRUNE_KEYS)
+            raise ConfigError(
+                f"unknown key {key!r}", where="command line", expected=known, near=near_miss(key, PRUNE_KEYS)
+            )
+    if "model" not in keys or ("ratio" not in keys and "plan" not in keys):
+        raise ConfigError("model= and ratio= (or plan=) are needed", expected=_EXAMPLE)
+    settled = [key for key in keys if key in _OF_A_RATIO]
+    if "plan" in keys and settled:
+        raise ConfigError(f"plan= says everything, {settled[0]}= cannot change it", expected=_EXAMPLE)
+
+
+def _ratio(key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ConfigError(f"{value!r} is not a ratio", where=f"{key}=", expected="0 to below 1")
+    return float(value)
+
+
+def _count(key: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{value!r} is not a whole number above 0", where=f"{key}=", expected="for example 8")
+    return value
+
+
+def _size(key: str, value: object) -> int:
+    size = _count(key, value)
+    if size % 32:
+        raise ConfigError(f"{size} is not a multiple of 32, the stride of the models", where=f"{key}=")
+    return size
+
+
+def _word(key: str, value: object) -> str:
+    return str(value)
+
+
+def _ranking(key: str, value: object) -> str:
+    if value not in ("local", "global"):
+        near = near_miss(str(value), ("local", "global"))
+        raise ConfigError(f"no ranking {value!r}", where=f"{key}=", expected="local or global", near=near)
+    return str(value)
+
+
+def _names(key: str, value: object) -> tuple[str, ...]:
+    """`a,b`, `[a, b]` or one name."""
+    found = [str(item) for item in value] if isinstance(value, list) else str(value).split(",")
+    return tuple(name.strip() for name in found if name.strip())
+
+
+_READ: Mapping[str, Callable[[str, object], Any]] = {
+    "ratio": _ratio,
+    "imgsz": _size,
+    "round_to": _count,
+    "importance": _word,
+    "ranking": _ranking,
+    "removed": _names,
+}
 
 
 def prune_once(order: OnePlan) -> dict[str, Any]:
     """Write pruned.pt and plan.json; returns parameters and MACs before and after.
 
     Raises:
-        ConfigError: pruned.pt is there already. PreparationFailed: with the exit code of the cause.
+        ConfigError: pruned.pt is there already, or cannot be written. PreparationFailed: with the exit code of the
+            cause; the folder is as it was.
     """
     target = order.folder / "pruned.pt"
     if target.exists():
         raise ConfigError(f"{target} exists already", expected="a new folder: out=FOLDER")
-    order.folder.mkdir(parents=True, exist_ok=True)
-    facts: dict[str, Any] = run_isolated(prune_in_child, (order,), order.folder)
-    for name in ("prepare.log", "error.txt"):
-        (order.folder / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="paretoprune-prune-") as log:
+        facts: dict[str, Any] = run_isolated(prune_in_child, (order,), Path(log), log_stays=False)
     return facts
 
 
 def prune_in_child(order: OnePlan) -> dict[str, Any]:
     """What `prune_once` does, in a quiet process of its own."""
-    import torch
-
-    from pruning import trace
     from pruning.checkpoint import load_model, save_model
 
     model = load_model(order.model)
-    channels = int(getattr(model, "yaml", {}).get("channels", 3))
-    graph = trace(model, torch.zeros(1, channels, order.imgsz, order.imgsz))
-    plan = graph.plan(order.ratio, importance=order.importance, round_to=order.round_to)
-    save_model(plan.apply(model), order.folder / "pruned.pt", paretoprune_plan=plan.to_json())
-    write_atomic(order.folder / "plan.json", plan.to_json())
-    before, after = graph.cost(), plan.cost()
+    plan = _made_plan(order, model) if order.plan is None else _given_plan(order.plan, model)
+    assert plan.graph is not None
+    try:
+        small = plan.apply(model)
+    except (IndexError, KeyError, RuntimeError) as error:
+        raise ConfigError(f"the plan does not fit the model: {error}", where=str(order.plan)) from error
+    try:
+        save_model(small, order.folder / "pruned.pt", paretoprune_plan=plan.to_json())
+        write_atomic(order.folder / "plan.json", plan.to_json())
+    except OSError as error:
+        raise ConfigError(f"cannot write to {order.folder}: {error.strerror}", where="out=") from error
+    before, after = plan.graph.cost(), plan.cost()
     return {
         "model": str(order.folder / "pruned.pt"),
         "plan": str(order.folder / "plan.json"),
+        "removed": list(plan.removed),
         "params_m": {"before": before.params / 1e6, "after": after.params / 1e6},
         "macs_g": {"before": before.macs / 1e9, "after": after.macs / 1e9},
     }
+
+
+def _made_plan(order: OnePlan, model: Any) -> Plan:
+    import torch
+
+    from pruning import trace
+
+    channels = int(getattr(model, "yaml", {}).get("channels", 3))
+    graph = trace(model, torch.zeros(1, channels, order.imgsz, order.imgsz))
+    return graph.plan(
+        order.ratio,
+        importance=order.importance,
+        round_to=order.round_to,
+        ranking=order.ranking,
+        removed=order.removed,
+    )
+
+
+def _given_plan(path: Path, model: Any) -> Plan:
+    from pruning import Plan
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", where="plan=", expected="a plan.json") from error
+    return Plan.from_json(text).bind(model)
 
 
 def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Measurement:
@@ -114,7 +209,12 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
     except ConfigError:
         weights = None
     spec = picked.study.spec
-    recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
+    try:
+        recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "key=value"
+        raise ConfigError(f"{name}: {first['msg']}", where="command line", expected="keys of YOLO.train") from error
     arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
     result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
     return result
@@ -122,23 +222,26 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
 
 def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
     """What `finetune` does, in a quiet process of its own."""
-    from objectives.accuracy import measure_accuracy
     from pruning import Plan
     from pruning.calibration import calibration_batches, recalibrate
     from pruning.checkpoint import load_model, save_model
     from search.evaluate import pruned
     from search.evaluate.phases import Phases
+    from search.evaluate.turnstile import Turnstile
 
-    phase = Phases(folder, ("recover", "accuracy"))
     seed, device = spec.search.seed, pruned.resolve_device(spec.device)
-    if weights is not None:
-        model = load_model(weights)
-    else:
-        model = Plan.from_json(plan).apply(load_model(spec.model))
-        recalibrate(model, calibration_batches(spec.data, imgsz, task=pruned.task_of(model), seed=seed))
-    with phase("recover"):
-        model = pruned.recover_by(spec, model, device, imgsz, seed, folder / "recover", phase)
-    with phase("accuracy"):
-        accuracy = measure_accuracy(model, spec.data, imgsz=imgsz, device=device, work_dir=folder / "accuracy")
-    save_model(model, folder / "finetuned.pt", paretoprune_plan=plan)
+    part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
+    with Turnstile(pruned.lock_path()) as turns:
+        phase = Phases(folder, turns.pause)
+        if weights is not None:
+            model = load_model(weights)
+        else:
+            model = Plan.from_json(plan).apply(load_model(spec.model))
+            recalibrate(model, calibration_batches(spec.data, imgsz, task=pruned.task_of(model), seed=seed))
+        with phase("recover"):
+            model = pruned.recover_by(spec, model, device, imgsz, seed, folder / "recover", phase)
+        save_model(model, part, paretoprune_plan=plan)
+        with phase("accuracy"):
+            accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
+    os.replace(part, target)
     return Measurement(accuracy.figures, seconds=phase.seconds, per_class=accuracy.per_class)

@@ -97,8 +97,10 @@ class PickedTrial:
             options: quantize, max_drop, device of `search.deliver.export.export_model`.
         """
         from search.deliver.export import export_model
+        from search.deliver.formats import checked_formats
 
         spec = self.study.spec
         settings = {"imgsz": self.imgsz, "latency": spec.latency.model_dump(), **options}
         formats = tuple(name.strip() for name in format.split(",") if name.strip())
+        checked_formats(formats, options.get("quantize"))  # before anybody is told to make weights for it
         return export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def _named(study: Study, ref: str) -> PickedTrial:
 
 
 def _default_pick(study: Study) -> PickedTrial:
-    """The pick of the study's first budget; without budgets, the knee."""
+    """What `paretoprune pick` chose last; before that, the pick of the study's first budget, or the knee."""
+    made = sorted((study.record.path / "picks").glob("*/pick.json"), key=lambda path: path.stat().st_mtime)
+    if made:
+        return study.trial(int(json.loads(made[-1].read_text())["trial"]["number"]))
     for name in study.spec.budgets:
         return study.pick(budget=name)
     return study.knee()

@@ -62,13 +62,13 @@ def write_snapshot(study: Study) -> dict[str, Any]:
 
 
 def results_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Trials as CSV: figures with their intervals, ratios, widths' sum, seconds."""
+    """Trials as CSV: figures with their intervals, ratios, removed blocks, seconds."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
     header = ["number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "precision"]
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
-    header += [f"ratio:{name}" for name in ratios] + ["seconds", "error"]
+    header += [f"ratio:{name}" for name in ratios] + ["removed", "seconds", "error"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -93,7 +93,7 @@ def _cells(row: Mapping[str, Any], figures: Sequence[str], ratios: Sequence[str]
         figure = row["figures"].get(name, {})
         cells += [figure.get("value"), figure.get("low"), figure.get("high")]
     cells += [candidate["ratios"].get(name) for name in ratios]
-    return [*cells, round(sum(row["seconds"].values()), 3), row["error"]]
+    return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
 
 
 def _trial(trial: Trial, study: Study, front: Sequence[int]) -> dict[str, Any]:
@@ -108,6 +108,7 @@ def _trial(trial: Trial, study: Study, front: Sequence[int]) -> dict[str, Any]:
         "figures": {} if measured is None else figures_to_json(measured.figures),
         "per_class": {} if measured is None else dict(measured.per_class),
         "widths": {} if measured is None else dict(measured.widths),
+        "removed": list(trial.candidate.removed),
         "candidate": trial.candidate.to_json(),
         "seconds": {} if measured is None or trial.same_as is not None else dict(measured.seconds),
         "notes": [] if measured is None else list(measured.notes),

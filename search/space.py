@@ -2,6 +2,7 @@
 
 Symbols: a *dimension* is one ratio shared by one or more groups. `groups: auto` ties all groups of a stage to one
 dimension (6 to 12 of them), `each` gives one to every group, a list of patterns one to every group that matches.
+With `depth: true` every *block* that can be removed whole is a choice between staying and going.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from search.errors import ConfigError, near_miss
-from search.spec import SpaceSpec
+from search.sections import SpaceSpec
 from search.trial import Candidate
 
 Value = float | int | str
 SIZE = "imgsz"
 PRECISION = "precision"
+REMOVE = "remove:"
+"""`remove:model.4.m.0` is the choice of one block; no dimension is called so, since groups are called by modules."""
 
 
 class GroupLike(Protocol):
@@ -31,11 +34,20 @@ class GroupLike(Protocol):
     def tie(self) -> str | None: ...
 
 
+class BlockLike(Protocol):
+    """The part of pruning.RemovableBlock that the space reads."""
+
+    @property
+    def path(self) -> str: ...
+
+
 class GraphLike(Protocol):
     """The part of pruning.ChannelGraph that the space reads."""
 
     @property
     def free(self) -> Iterable[GroupLike]: ...
+    @property
+    def blocks(self) -> Iterable[BlockLike]: ...
     def stages(self) -> Mapping[str, tuple[str, ...]]: ...
 
 
@@ -50,12 +62,31 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A block that may be removed whole; `groups` lie inside it and are gone with it."""
+
+    path: str
+    groups: tuple[str, ...] = ()
+
+    @property
+    def parameter(self) -> str:
+        """Name of its choice in a vector."""
+        return f"{REMOVE}{self.path}"
+
+    @property
+    def chain(self) -> str:
+        """The list of blocks that it belongs to: `model.4.m` of `model.4.m.0`."""
+        return self.path.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
 class Space:
-    """Dimensions in network order, plus the input sizes and precisions to choose from."""
+    """Dimensions and removable blocks in network order, and the input sizes and precisions to choose from."""
 
     dimensions: tuple[Dimension, ...]
     sizes: tuple[int, ...]
     precisions: tuple[str, ...] = ("fp32",)
+    blocks: tuple[Block, ...] = ()
 
     @classmethod
     def from_graph(cls, graph: GraphLike, spec: SpaceSpec, sizes: tuple[int, ...]) -> Space:
@@ -65,18 +96,22 @@ class Space:
             ConfigError: a pattern matches nothing, or nothing is left to prune.
         """
         low, high = spec.ratio
-        kept = _not_ignored(tuple(graph.free), spec.ignore)
+        groups, blocks = tuple(graph.free), tuple(block.path for block in graph.blocks)
+        _check_ignored(groups, blocks, spec.ignore)
+        kept = tuple(group for group in groups if not _any_matches(group, spec.ignore))
         named = _tied(kept, graph.stages(), spec.groups)
         dimensions = tuple(Dimension(name, groups, low, high) for name, groups in named)
         if not dimensions:
             raise ConfigError("nothing is left to prune", where="space", expected="fewer ignore patterns")
-        return cls(dimensions, sizes, spec.precision)
+        removable = tuple(_removable(groups, blocks, spec.ignore)) if spec.depth else ()
+        return cls(dimensions, sizes, spec.precision, removable)
 
     def candidate(self, vector: Mapping[str, Value]) -> Candidate:
         """The candidate at a point; choices with one value may be absent from the vector."""
         ratios = {dimension.name: float(vector[dimension.name]) for dimension in self.dimensions}
         size = int(vector.get(SIZE, self.sizes[0]))
-        return Candidate(ratios, size, str(vector.get(PRECISION, self.precisions[0])))
+        removed = tuple(block.path for block in self.blocks if vector.get(block.parameter, False))
+        return Candidate(ratios, size, str(vector.get(PRECISION, self.precisions[0])), removed)
 
     def vector(self, candidate: Candidate) -> dict[str, Value]:
         """Inverse of `candidate`, holding exactly the parameters that are searched."""
@@ -85,28 +120,56 @@ class Space:
             point[SIZE] = candidate.imgsz
         if len(self.precisions) > 1:
             point[PRECISION] = candidate.precision
+        point |= {block.parameter: block.path in candidate.removed for block in self.blocks}
         return point
 
     def choices(self) -> dict[str, tuple[Value, ...]]:
         """The categorical parameters: those with more than one value."""
         found: dict[str, tuple[Value, ...]] = {SIZE: self.sizes, PRECISION: self.precisions}
+        found |= {block.parameter: (False, True) for block in self.blocks}
         return {name: values for name, values in found.items() if len(values) > 1}
 
     def group_ratios(self, candidate: Candidate) -> dict[str, float]:
-        """Group name -> ratio, as `ChannelGraph.plan` takes it."""
-        return {group: candidate.ratios[d.name] for d in self.dimensions for group in d.groups}
+        """Group name -> ratio, as `ChannelGraph.plan` takes it.
 
-    def uniform(self, ratio: float, imgsz: int | None = None) -> Candidate:
+        Groups inside a removed block are left out: their ratios change nothing, so equal networks get equal plans.
+        """
+        gone = {group for block in self.blocks if block.path in candidate.removed for group in block.groups}
+        named = ((group, candidate.ratios[d.name]) for d in self.dimensions for group in d.groups)
+        return {group: ratio for group, ratio in named if group not in gone}
+
+    def uniform(self, ratio: float, imgsz: int | None = None, removed: tuple[str, ...] = ()) -> Candidate:
         """The same ratio everywhere, clipped to the bounds."""
         ratios = {d.name: min(max(ratio, d.low), d.high) for d in self.dimensions}
-        return Candidate(ratios, imgsz or self.sizes[0], self.precisions[0])
+        return Candidate(ratios, imgsz or self.sizes[0], self.precisions[0], removed)
+
+    def smallest(self) -> Candidate:
+        """The largest ratio everywhere and every block removed: the end of what can be reached."""
+        highest = max(d.high for d in self.dimensions)
+        return self.uniform(highest, min(self.sizes), tuple(block.path for block in self.blocks))
 
 
-def _not_ignored(groups: tuple[GroupLike, ...], patterns: tuple[str, ...]) -> tuple[GroupLike, ...]:
+def _check_ignored(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
-        if not any(_matches(group, pattern) for group in groups):
+        if not any(_matches(group, pattern) for group in groups) and not any(fnmatchcase(b, pattern) for b in blocks):
             raise _nothing_matches("space.ignore", pattern, groups)
-    return tuple(group for group in groups if not any(_matches(group, p) for p in patterns))
+
+
+def _removable(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], ignored: tuple[str, ...]) -> Iterator[Block]:
+    """Blocks of which no part is to be left alone."""
+    for path in blocks:
+        inside = tuple(group for group in groups if _lies_in(group, path))
+        if not any(fnmatchcase(path, p) for p in ignored) and not any(_any_matches(group, ignored) for group in inside):
+            yield Block(path, tuple(group.name for group in inside))
+
+
+def _lies_in(group: GroupLike, path: str) -> bool:
+    """Every layer that holds channels of the group is part of the block."""
+    return bool(group.layers) and all(layer == path or layer.startswith(f"{path}.") for layer in group.layers)
+
+
+def _any_matches(group: GroupLike, patterns: tuple[str, ...]) -> bool:
+    return any(_matches(group, pattern) for pattern in patterns)
 
 
 def _tied(

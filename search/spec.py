@@ -8,132 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
 from objectives.objective import objectives_named
 from search import yaml_source
 from search.faults import faults_error
+from search.sections import KeepSpec, LatencySpec, RecoverSpec, SearchSpec, Section, SpaceSpec, check_size
+from search.training_keys import shipped_settings
 
-Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
-_STRIDE = 32
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SearchSpec(_Section):
-    """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes."""
-
-    engine: Literal["optuna", "ray"] = "optuna"
-    sampler: Sampler = "auto"
-    trials: int = Field(default=150, ge=1)
-    hours: float | None = Field(default=None, gt=0)
-    workers: int = Field(default=1, ge=1, le=256)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    trial_minutes: float | None = Field(default=None, gt=0)
-
-
-class SpaceSpec(_Section):
-    """What may be varied. `ratio` bounds the share of channels removed; imgsz null: the study's imgsz only."""
-
-    ratio: tuple[float, float] = (0.0, 0.8)
-    round_to: int = Field(default=8, ge=1, le=256)
-    groups: str | tuple[str, ...] = "auto"
-    ignore: tuple[str, ...] = ()
-    importance: str = "l2"
-    depth: bool = False
-    imgsz: tuple[int, ...] | None = None
-    precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
-
-    @field_validator("ratio")
-    @classmethod
-    def _bounds(cls, value: tuple[float, float]) -> tuple[float, float]:
-        low, high = value
-        if not (0.0 <= low < 1.0 and 0.0 <= high < 1.0):
-            raise ValueError("ratios are shares of channels to remove, 0 to below 1")
-        if low >= high:
-            raise ValueError("the lower bound must be below the upper bound")
-        return value
-
-    @field_validator("groups", mode="plain")
-    @classmethod
-    def _groups(cls, value: object) -> str | tuple[str, ...]:
-        if value in ("auto", "each"):
-            return str(value)
-        if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise ValueError("expected auto, each, or a list of group name patterns such as ['model.4.*']")
-
-    @field_validator("imgsz", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return [value] if isinstance(value, int) else value
-
-    @field_validator("imgsz")
-    @classmethod
-    def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
-        if not value or len(set(value)) != len(value):
-            raise ValueError("expected different sizes, at least one")
-        for size in value:
-            _check_size(size)
-        return value
-
-    @field_validator("precision")
-    @classmethod
-    def _precision(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value != ("fp32",):
-            raise ValueError(
-                "only [fp32] can be searched in this version; reduced precision is made on export: quantize=8"
-            )
-        return value
-
-
-class RecoverSpec(BaseModel):
-    """The short fine-tune after pruning. Keys that are not listed go to YOLO.train as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    epochs: int = Field(default=3, ge=0)
-    fraction: float = Field(default=0.2, gt=0, le=1)
-    distill: bool = True
-    batch: int = Field(default=16, ge=1)
-
-    @property
-    def train(self) -> dict[str, Any]:
-        """The further keys of YOLO.train."""
-        return dict(self.model_extra or {})
-
-
-class LatencySpec(_Section):
-    """What is timed. `seconds`: the most that one candidate's comparison with the base may take."""
-
-    runtime: Literal["onnxruntime", "torch", "openvino"] = "onnxruntime"
-    device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
-    batch: int = Field(default=1, ge=1)
-    seconds: float = Field(default=6.0, gt=0)
-
-    @field_validator("device", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
-
-
-class KeepSpec(_Section):
-    """Which trials keep their weights on disk, and the most they may fill."""
-
-    weights: Literal["all", "front", "none"] = "front"
-    max_gb: float = Field(default=20.0, gt=0)
-
-
-class StudySpec(_Section):
+class StudySpec(Section):
     """One study. See DESIGN.md, study.yaml, for the words."""
 
     model: str
@@ -146,8 +36,8 @@ class StudySpec(_Section):
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     objectives: tuple[str, ...] = ("map50_95", "latency_ms", "params_m")
-    constraints: dict[str, str] = {}
-    budgets: dict[str, dict[str, float]] = {}
+    constraints: dict[str, str] = Field(default_factory=dict)
+    budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
@@ -169,7 +59,7 @@ class StudySpec(_Section):
     @field_validator("imgsz")
     @classmethod
     def _size(cls, value: int) -> int:
-        return _check_size(value)
+        return check_size(value)
 
     @field_validator("device", mode="before")
     @classmethod
@@ -227,12 +117,6 @@ class StudySpec(_Section):
         """The limits of a named budget."""
         return tuple(Bound.budget(figure, limit) for figure, limit in self.budgets[name].items())
 
-    def notes(self) -> tuple[str, ...]:
-        """Settings that are accepted and have no effect in this version."""
-        if self.space.depth:
-            return ("space.depth: whole blocks are not removed in this version; only channels are",)
-        return ()
-
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in: what args.yaml holds."""
         return {**self.model_dump(mode="json"), "name": self.run_name}
@@ -264,6 +148,14 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
         raise faults_error(error, source, given, StudySpec) from error
 
 
+def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved study with the keys that came after it was written; as it is where it cannot be read any more."""
+    try:
+        return StudySpec.model_validate(resolved, context={"check_paths": False}).resolved()
+    except ValidationError:
+        return dict(resolved)
+
+
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """YAML text in the order given."""
     return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True))
@@ -288,28 +180,13 @@ def _locate(value: str, folder: Path, *, bundled: bool) -> str:
     path = Path(value).expanduser()
     path = path if path.is_absolute() else folder / path
     if bundled and not path.exists() and "/" not in value:
-        shipped = _shipped_datasets() / value
+        shipped = shipped_settings() / "datasets" / value
         path = shipped if shipped.is_file() else path
     return str(path.resolve())
 
 
-def _shipped_datasets() -> Path:
-    """Folder of the dataset YAMLs that come with ultralytics, found without importing it."""
-    from importlib.util import find_spec
-
-    found = find_spec("ultralytics")
-    origin = found.origin if found is not None and found.origin else "."
-    return Path(origin).parent / "cfg" / "datasets"
-
-
 def _paths_matter(info: ValidationInfo) -> bool:
     return bool((info.context or {}).get("check_paths", True))
-
-
-def _check_size(size: int) -> int:
-    if size < _STRIDE or size % _STRIDE:
-        raise ValueError(f"{size} is not a multiple of {_STRIDE}, the stride of the models")
-    return size
 
 
 def _constraint(name: str, limit: object) -> str:

@@ -27,6 +27,7 @@ space:
   round_to: 8           # widths are multiples of this
   groups: auto          # auto: one ratio per stage; each: one per group; or patterns: ["model.4.*"]
   ignore: []            # patterns of layers to leave alone
+  depth: true           # whole residual blocks may be removed too
 
 objectives: [map50_95, latency_ms, params_m]
 constraints: {{}}       # for example {{latency_ms: "<=8"}}: what is worse is never on the front

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from objectives.choice import Bound
@@ -24,14 +19,14 @@ from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Limits, Loop, Progress, Watcher
 from search.picked import PickedTrial
 from search.record import RunRecord
+from search.session import Beginning, interrupting, logging_to
 from search.snapshot import write_snapshot
-from search.spec import StudySpec, load_spec
+from search.spec import StudySpec, load_spec, with_defaults
 from search.trial import Measurement, Trial, TrialState
 from search.weights import discard
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
 _SECTIONS = ("search", "space", "recover", "latency", "keep")
-_log = logging.getLogger("search")
 
 
 @dataclass(frozen=True)
@@ -45,9 +40,14 @@ class Parts:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who follows a search: `note` gets sentences, `trial` each ended trial, `watch` the progress between them."""
+    """Who follows a search.
+
+    `note` gets sentences, `preparing` what is being done before the first trial (several times a second), `trial` each
+    ended trial, `watch` the progress between them.
+    """
 
     note: Callable[[str], None] = lambda text: None
+    preparing: Callable[[str], None] = lambda text: None
     trial: Callable[[Trial, Progress], None] = lambda trial, progress: None
     watch: Watcher = lambda progress: None
 
@@ -103,10 +103,16 @@ class Study:
             Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
         """
         listener = listener or Listener()
-        with self.record.lock, _logging_to(self.record.path / "search.log"):
-            self._claim(listener)
-            prepared = self._parts.prepare(self.spec, self.record)
-            for note in (*self.spec.notes(), *prepared.notes):
+        self._check_inputs()
+        beginning = Beginning(self.record)
+        with self.record.lock, logging_to(self.record.path / "search.log"):
+            try:
+                self._claim(listener)
+                prepared = self._parts.prepare(self.spec, self.record, listener.preparing)
+            except BaseException as error:
+                beginning.undo(error)
+                raise
+            for note in prepared.notes:
                 listener.note(note)
             self._run(prepared, listener)
         return self
@@ -205,15 +211,21 @@ class Study:
     def _spent(self) -> float:
         return sum(trial.seconds_total for trial in self.trials()) / self.spec.search.workers
 
-    def _claim(self, listener: Listener) -> None:
-        """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
+    def _check_inputs(self) -> None:
+        """What is known to be wrong before a folder is made."""
         for path in (self.spec.model, self.spec.data):
             if not Path(path).exists():
                 raise ConfigError(f"no such file: {path}", where="model and data of the study")
+        if self._parts.engine is None and self.spec.search.engine != "optuna":
+            raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")
+
+    def _claim(self, listener: Listener) -> None:
+        """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here = environment.environment()
         if self.record.args_path.is_file():
             old, old_prints = self.record.read_args()
+            old = with_defaults(old)
             new = comparable(resolved, prints)
             check_comparable(comparable(old, old_prints), new, run=self.record.path)
             for change in environment.changes(self.record.read_environment(), here):
@@ -237,7 +249,7 @@ class Study:
             sampler=search.sampler,
             seed=search.seed,
             workers=search.workers,
-            opening=opening(prepared.space),
+            opening=opening(prepared.space, prepared.tolerant),
         )
         loop = Loop(
             proposer,
@@ -252,7 +264,7 @@ class Study:
         )
         self._loop, self._ended = loop, "interrupted"
         try:
-            with _interrupting(loop):
+            with interrupting(loop):
                 loop.run()
             self._ended = "finished"
         finally:
@@ -263,8 +275,6 @@ class Study:
     def _engine(self, prepared: Prepared) -> Engine:
         if self._parts.engine is not None:
             return self._parts.engine(self.spec, prepared)
-        if self.spec.search.engine != "optuna":
-            raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")
         from search.engines.local import LocalEngine
 
         return LocalEngine(
@@ -296,45 +306,6 @@ class Study:
                 expected="at least one complete trial within the constraints",
                 next_command=f"paretoprune status {self.record.path}",
             )
-
-
-@contextmanager
-def _interrupting(loop: Loop) -> Iterator[None]:
-    """First SIGINT or SIGTERM: drop what runs, end cleanly. Second: at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if loop.interrupted:
-            raise KeyboardInterrupt
-        loop.interrupt()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level, propagate = _log.level, _log.propagate
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    _log.propagate = False
-    try:
-        yield
-    finally:
-        _log.removeHandler(handler)
-        _log.setLevel(level)
-        _log.propagate = propagate
-        handler.close()
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,19 +20,21 @@ from search.evaluate.evaluator import Evaluator, Prepared, Realised
 from search.evaluate.isolation import classify
 from search.propose.proposer import Proposer
 from search.record import RunRecord, write_outcome
-from search.space import Dimension, Space
+from search.space import Block, Dimension, Space
 from search.spec import StudySpec
 from search.trial import Candidate, Failure, FailureKind, Measurement
 
 PRELOAD = ("search.testing",)
 DIMENSIONS = ("stem", "neck", "head")
+BLOCKS = ("body.m.0", "body.m.1")
 OBJECTIVES = objectives_named(("map50_95", "latency_ms", "params_m"))
 _SIZE = 64
 
 
-def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,)) -> Space:
-    """Three dimensions of one group each."""
-    return Space(tuple(Dimension(name, (name,), low, high) for name in DIMENSIONS), sizes)
+def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,), *, depth: bool = False) -> Space:
+    """Three dimensions of one group each; with `depth`, two blocks that may go."""
+    dimensions = tuple(Dimension(name, (name,), low, high) for name in DIMENSIONS)
+    return Space(dimensions, sizes, blocks=tuple(map(Block, BLOCKS)) if depth else ())
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ class KnownFrontEvaluator:
     def realise(self, candidate: Candidate) -> Realised:
         """See `Evaluator.realise`."""
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
-        return Realised(f"{sorted(widths.items())}:{candidate.imgsz}", widths)
+        return Realised(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
     def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
         """See `Evaluator.evaluate`."""
         time.sleep(self.sleep_s)
         realised = self.realise(candidate)
-        figures = known_figures({name: 1 - w / _SIZE for name, w in realised.widths.items()}, candidate.imgsz)
+        shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
+        figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
         seconds = {"recover": self.seconds}
         return Measurement(figures, realised.widths, digest=realised.key, seconds=seconds)
 
@@ -69,12 +72,13 @@ class KnownFrontEvaluator:
         return max(self.round_to, min(_SIZE, kept))
 
 
-def known_figures(shares: Mapping[str, float], imgsz: int = 640) -> dict[str, Estimate]:
-    """Figures for the share of channels removed per dimension."""
+def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 0) -> dict[str, Estimate]:
+    """Figures for the share of channels removed per dimension, and the number of removed blocks."""
     loss = sum((1 + index) * share**2 for index, share in enumerate(shares.values()))
     mean = sum(shares.values()) / len(shares)
     scale = (imgsz / 640) ** 2
-    accuracy, latency = 0.5 - 0.05 * loss - 0.1 * (1 - scale), 10.0 * (1 - 0.8 * mean) * scale
+    accuracy = 0.5 - 0.05 * loss - 0.1 * (1 - scale) - 0.02 * removed
+    latency = 10.0 * (1 - 0.8 * mean) * scale * (1 - 0.05 * removed)
     return {
         "map50_95": Estimate(accuracy, accuracy - 0.002, accuracy + 0.002),
         "latency_ms": Estimate(latency, latency * 0.99, latency * 1.01),
@@ -130,13 +134,15 @@ class KnownFront:
 
     evaluator: Evaluator = KnownFrontEvaluator()
 
-    def __call__(self, spec: StudySpec, record: RunRecord) -> Prepared:
+    def __call__(self, spec: StudySpec, record: RunRecord, say: Callable[[str], None] = lambda text: None) -> Prepared:
+        say("measuring the base")
         low, high = spec.space.ratio
         groups = tuple({"name": name, "size": _SIZE, "stage": name, "frozen": None, "tie": None} for name in DIMENSIONS)
         base = known_base()
         record.write_base(base)
         record.write_groups(groups)
-        return Prepared(self.evaluator, known_space(low, high, spec.sizes), base, groups, (), PRELOAD)
+        space = known_space(low, high, spec.sizes, depth=spec.space.depth)
+        return Prepared(self.evaluator, space, base, groups, (), PRELOAD)
 
 
 @dataclass

@@ -48,19 +48,27 @@ class Candidate:
         ratios: dimension name -> share of channels to remove, 0 to below 1.
         imgsz: input size in pixels.
         precision: number format of the delivered model.
+        removed: paths of the blocks that go whole, in network order.
     """
 
     ratios: Mapping[str, float]
     imgsz: int = 640
     precision: str = "fp32"
+    removed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"ratios": dict(self.ratios), "imgsz": self.imgsz, "precision": self.precision}
+        return {
+            "ratios": dict(self.ratios),
+            "imgsz": self.imgsz,
+            "precision": self.precision,
+            "removed": list(self.removed),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
         ratios = {str(name): float(value) for name, value in data["ratios"].items()}
-        return cls(ratios, int(data["imgsz"]), str(data["precision"]))
+        removed = tuple(map(str, data.get("removed", ())))  # absent in records from before blocks could go
+        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from search.record import RunRecord
-from search.spec import KeepSpec
+from search.sections import KeepSpec
 from search.trial import Trial
 
 FILE = "weights.pt"

@@ -60,8 +60,14 @@ def _checked(data: Path) -> dict[str, Any]:
         with quiet():
             found: dict[str, Any] = check_det_dataset(str(data), autodownload=False)
     except Exception as error:  # Ultralytics raises what it likes
-        raise ConfigError(f"{data} is not a data set that can be used: {error}", where="data") from error
+        raise ConfigError(f"{data} is not a data set that can be used: {_said(error)}", where="data") from error
     return found
+
+
+def _said(error: Exception) -> str:
+    """Without what Ultralytics adds about downloads: nothing is downloaded here."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("Note dataset download"))
 
 
 def _images(places: list[Path]) -> tuple[Path, ...]:

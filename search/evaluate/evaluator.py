@@ -40,6 +40,7 @@ class Prepared:
         groups: rows for the snapshot: name, size, stage, frozen, tie.
         notes: one sentence each, shown before the search.
         preload: modules that a trial's process imports first, paid once.
+        tolerant: equally sensitive candidates to begin with, where sensitivity was measured.
     """
 
     evaluator: Evaluator
@@ -48,3 +49,4 @@ class Prepared:
     groups: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     preload: tuple[str, ...] = field(default=())
+    tolerant: tuple[Candidate, ...] = ()

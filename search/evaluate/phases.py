@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _FILE = "progress.json"
+_ENOUGH = 0.05
+"""Share of a phase after which its pace says how long it takes."""
 
 
 @dataclass
@@ -17,43 +19,76 @@ class Phases:
     """Times the phases of a trial and leaves progress.json in its folder.
 
     Args:
-        names: the phases to come, in order; `fraction` counts those that are done.
+        pause: called whenever a phase begins or gets on: the moments at which the trial can wait for others.
     """
 
     work_dir: Path
-    names: Sequence[str]
+    pause: Callable[[], None] = lambda: None
     seconds: dict[str, float] = field(default_factory=dict)
     _current: str = ""
+    _since: float = 0.0
+    _first: tuple[float, float] | None = None
+    _expected_s: float | None = None
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Time one phase; a phase entered twice adds up."""
-        self._write(name)
-        start = time.perf_counter()
+        self._current, self._since, self._first = name, time.perf_counter(), None
+        self._tell()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self._since
 
     def advance(self, share: float) -> None:
         """How much of the phase that runs is done, 0 to 1."""
-        self._write(self._current, share)
+        self._tell(share)
 
-    def _write(self, name: str, share: float = 0.0) -> None:
+    def _tell(self, share: float = 0.0) -> None:
         """A plain rename without fsync: this file is for the eye only."""
-        self._current = name
-        fraction = (len(self.seconds) + share) / max(len(self.names), 1)
+        self.pause()
+        self._expect(share, time.perf_counter())
+        said = {"phase": self._current, "share": round(share, 3), "expected_s": self._expected_s}
         part = self.work_dir / f".{_FILE}.part"
         with suppress(OSError):
-            part.write_text(json.dumps({"phase": name, "share": round(share, 3), "fraction": round(fraction, 3)}))
+            part.write_text(json.dumps(said))
             part.replace(self.work_dir / _FILE)
 
+    def _expect(self, share: float, now: float) -> None:
+        """Extrapolate from the pace since the first share that was told: what came before it was setting up."""
+        if not share:
+            return
+        self._first = self._first or (share, now)
+        begun, at = self._first
+        if share - begun >= _ENOUGH:
+            rest = (now - at) * (1 - share) / (share - begun)
+            self._expected_s = sum(self.seconds.values()) + now - self._since + rest
 
-def read_phase(work_dir: Path) -> str:
-    """The phase that a trial is in, with its share where known: `recover 40 %`; empty when it has not said so."""
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands.
+
+    Attributes:
+        phase: with its share where known: `recover 40 %`; empty before it has said anything.
+        expected_s: seconds that the trial will take, from the pace of its longest phase; None before that began.
+    """
+
+    phase: str = ""
+    expected_s: float | None = None
+
+
+def read_standing(work_dir: Path) -> Standing:
+    """What a trial has said last."""
     try:
         found = json.loads((work_dir / _FILE).read_text())
         share = f" {100 * found['share']:.0f} %" if found["share"] else ""
-        return f"{found['phase']}{share}"
+        expected = found["expected_s"]
+        return Standing(f"{found['phase']}{share}", None if expected is None else float(expected))
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return Standing()
+
+
+def discard_standing(work_dir: Path) -> None:
+    """Forget what was said: the work has ended, or is about to begin again."""
+    (work_dir / _FILE).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ It runs in a child process, so that the coordinator stays small and a crash whil
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -14,16 +15,36 @@ from typing import Any
 from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
+from search.evaluate.phases import Phases, discard_standing, read_standing
+from search.evaluate.preflight import check_before
+from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.turnstile import Turnstile
 from search.record import RunRecord
 from search.spec import StudySpec
-from search.trial import Measurement
+from search.trial import Candidate, Measurement
 
-Preparation = Callable[[StudySpec, RunRecord], Prepared]
+Say = Callable[[str], None]
+"""Called a few times a second with what is being done."""
+
+Preparation = Callable[[StudySpec, RunRecord, Say], Prepared]
 """Makes a study ready to search; writes base/ of the record."""
+
+_SAID = {
+    "": "starting",
+    "load": "reading the model and the data",
+    "trace": "tracing the model",
+    "score": "scoring its channels",
+    "export": "exporting the base",
+    "latency": "measuring the base: latency",
+    "accuracy": "measuring the base: accuracy",
+}
+_POLL_S = 0.25
 
 
 class PreparationFailed(ParetoPruneError):
-    """The base could not be traced or measured."""
+    """The base could not be traced or measured. `log`: where to read what happened, if nobody foresaw it."""
+
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,7 @@ class Refusal:
     code: int
 
 
-def prepare_pruning(spec: StudySpec, record: RunRecord) -> Prepared:
+def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: None) -> Prepared:
     """Trace, score and measure the base; what is in base/base.json already is not measured again.
 
     Raises:
@@ -42,15 +63,32 @@ def prepare_pruning(spec: StudySpec, record: RunRecord) -> Prepared:
         NotComparable: the groups found now are not those that the run began with.
     """
     record.base_dir.mkdir(parents=True, exist_ok=True)
-    facts: Prepared = run_isolated(prepare_in_child, (spec, record.base_dir, record.read_base()), record.base_dir)
+    discard_standing(record.base_dir)
+    facts: Prepared = run_isolated(
+        prepare_in_child,
+        (spec, record.base_dir, record.read_base()),
+        record.base_dir,
+        lambda: say(_SAID.get(read_standing(record.base_dir).phase, "preparing")),
+    )
+    discard_standing(record.base_dir)
     _check_groups(record, facts.groups)
     record.write_base(facts.base)
     record.write_groups(facts.groups)
     return facts
 
 
-def run_isolated(function: Callable[..., Any], arguments: tuple[Any, ...], folder: Path) -> Any:
+def run_isolated(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    folder: Path,
+    while_waiting: Callable[[], None] = lambda: None,
+    *,
+    log_stays: bool = True,
+) -> Any:
     """Call a function in a child and wait for it; its log is folder/prepare.log.
+
+    Args:
+        log_stays: False for a folder that is about to disappear: no error points into it.
 
     Raises:
         PreparationFailed: the child crashed, or raised; foreseen errors keep their text and exit code.
@@ -60,14 +98,17 @@ def run_isolated(function: Callable[..., Any], arguments: tuple[Any, ...], folde
     child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
     try:
         while (answer := child.result()) is None:
-            wait(child.waitables, 1.0)
+            while_waiting()
+            wait(child.waitables, _POLL_S)
     finally:
         child.kill()
     returned, value = answer
     if returned and not isinstance(value, Refusal):
         return value
     text = value.text if returned else f"{value.kind.value}: {value.message}"
-    error = PreparationFailed(text, where=None if returned else str(log))
+    shown = None if returned or not log_stays else log
+    error = PreparationFailed(text, where=None if shown is None else str(shown))
+    error.log = shown
     error.exit_code = value.code if returned else error.exit_code
     raise error
 
@@ -93,36 +134,70 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     from search.evaluate import pruned
     from search.space import Space
 
-    model = load_model(spec.model)
-    channels = int(getattr(model, "yaml", {}).get("channels", 3))
-    sizes = tuple(pruned.sizes_of(spec))
-    graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
+    limit_threads(share_of_cores(1))
+    phase = Phases(base_dir)
+    with phase("load"):
+        model = load_model(spec.model)
+        check_before(spec, model)
+    with phase("trace"):
+        channels = int(getattr(model, "yaml", {}).get("channels", 3))
+        sizes = tuple(pruned.sizes_of(spec))
+        graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.space, spec.sizes)
-    scores = graph.score(model, spec.space.importance)
+    with phase("score"):
+        scores = graph.score(model, spec.space.importance)
     device = pruned.resolve_device(spec.device)
-    onnx = _base_onnx(spec, model, base_dir)
-    base = known or measure_base(spec, model, graph, onnx, device, base_dir)
+    with phase("export"):
+        onnx = _base_onnx(spec, model, base_dir)
+    base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, base.figures["latency_ms"].value)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
-    notes = _notes(graph, base)
-    return Prepared(evaluator, space, base, pruned.group_rows(graph), notes, PRELOAD)
+    tolerant: tuple[Candidate, ...] = ()
+    if spec.search.sampler == "auto":
+        with phase("sensitivity"):
+            tolerant = _tolerant(spec, model, graph, space, scores, base_dir.parent / "sensitivity", phase)
+    return Prepared(evaluator, space, base, pruned.group_rows(graph), _notes(graph, base), PRELOAD, tolerant)
 
 
-def measure_base(spec: StudySpec, model: Any, graph: Any, onnx: Path, device: str, base_dir: Path) -> Measurement:
-    """The unpruned model, measured as the trials are. Its latency is the study's reference, hence exact."""
-    from objectives.accuracy import measure_accuracy
-    from objectives.latency import compare, measuring_lock
+def _tolerant(
+    spec: StudySpec, model: Any, graph: Any, space: Any, scores: Any, folder: Path, phase: Phases
+) -> tuple[Candidate, ...]:
+    from search.propose.sensitivity import sensitivity_curves, tolerant
+
+    curves = sensitivity_curves(
+        model,
+        graph,
+        space,
+        scores,
+        data=spec.data,
+        imgsz=spec.imgsz,
+        round_to=spec.space.round_to,
+        folder=folder,
+        on_progress=phase.advance,
+    )
+    return tuple(tolerant(space, curves))
+
+
+def measure_base(
+    spec: StudySpec, model: Any, graph: Any, onnx: Path, device: str, base_dir: Path, phase: Phases
+) -> Measurement:
+    """The unpruned model, measured as the trials are: its checkpoint as it lies on disk.
+
+    Its latency is the study's reference, hence exact.
+    """
+    from objectives.latency import compare
     from objectives.objective import Estimate
     from search.evaluate import pruned
-    from search.evaluate.phases import Phases
 
-    phase = Phases(base_dir, ("latency", "accuracy"))
-    with phase("latency"), measuring_lock(pruned.lock_path()):
-        runners = [pruned.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
-        latency = compare(runners[0], runners[1], cap_s=spec.latency.seconds, seed=spec.search.seed)
-    with phase("accuracy"):
-        accuracy = measure_accuracy(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=base_dir / "accuracy")
+    with Turnstile(pruned.lock_path()) as turns:
+        with phase("latency"), turns.timing():
+            runners = [pruned.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
+            latency = compare(runners[0], runners[1], cap_s=spec.latency.seconds, seed=spec.search.seed)
+        limit_threads(share_of_cores(1))
+        with phase("accuracy"):
+            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, base_dir / "accuracy")
+    shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruned.cost_figures(graph.cost(), onnx)
     figures["latency_ms"] = Estimate.exact(latency.reference_ms)
     return Measurement(

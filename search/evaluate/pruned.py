@@ -1,7 +1,8 @@
 """A candidate pruned, timed, recovered and scored: the evaluator of every real search.
 
 Latency is taken before recovery: time does not depend on the values of the weights, and a model that cannot be
-exported fails in seconds instead of after the fine-tune.
+exported fails in seconds instead of after the fine-tune. Accuracy is that of the half-precision checkpoint as it was
+saved and read again: what a user gets, not what was in memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from objectives.accuracy import measure_accuracy
-from objectives.latency import FLAGS, Latency, compare, measuring_lock
+from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.latency import FLAGS, Latency, compare
 from objectives.objective import Estimate
 from objectives.runtimes import export_for_timing, open_runner
 from pruning import ChannelGraph, Cost, Plan, Scores
@@ -27,12 +28,13 @@ from pruning.checkpoint import load_model, save_model
 from pruning.recover import Recovery, recover
 from search.evaluate.evaluator import Realised
 from search.evaluate.phases import Phases
+from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.turnstile import Turnstile
+from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
-from search.spec import LatencySpec, StudySpec
+from search.spec import StudySpec
 from search.trial import Candidate, Measurement
 from search.weights import FILE as WEIGHTS
-
-PHASES = ("plan", "export", "latency", "calibrate", "recover", "accuracy", "save")
 
 
 @dataclass(frozen=True)
@@ -71,34 +73,42 @@ class PruningEvaluator:
         """The channels that the candidate keeps."""
         ratios = self.space.group_ratios(candidate)
         graph = self.graphs[candidate.imgsz]
-        return graph.plan(ratios, importance=self.scores, round_to=self.spec.space.round_to)
+        round_to, removed = self.spec.space.round_to, candidate.removed
+        return graph.plan(ratios, importance=self.scores, round_to=round_to, removed=removed)
 
     def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
-        """See `Evaluator.evaluate`. Writes weights.pt unless the study keeps none."""
-        phase = Phases(work_dir, PHASES)
+        """See `Evaluator.evaluate`. Leaves weights.pt unless the study keeps none."""
+        limit_threads(share_of_cores(self.spec.search.workers))
+        with Turnstile(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            measured = self._measured(candidate, number, seed, work_dir, phase, turns)
+        for folder in ("recover", "accuracy"):  # Ultralytics' own files
+            shutil.rmtree(work_dir / folder, ignore_errors=True)
+        return measured
+
+    def _measured(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, phase: Phases, turns: Turnstile
+    ) -> Measurement:
         size = candidate.imgsz
         with phase("plan"):
             plan = self.plan(candidate)
             model = plan.apply(load_model(self.spec.model))
-            cost = plan.cost()
         with phase("export"):
             onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
         with phase("latency"):
-            latency = self._latency(model, onnx, size, seed)
-        figures = cost_figures(cost, onnx) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
+            latency = self._latency(model, onnx, size, seed, turns)
+        figures = cost_figures(plan.cost(), onnx) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
         onnx.unlink()
         with phase("calibrate"):
-            recalibrate(model, calibration_batches(self.spec.data, size, task=task_of(model), seed=seed))
+            recalibrate(model, paced(calibration_batches(self.spec.data, size, task=task_of(model), seed=seed), phase))
         with phase("recover"):
             model = recover_by(self.spec, model, self.device, size, seed, work_dir / "recover", phase)
-        with phase("accuracy"):
-            accuracy = measure_accuracy(
-                model, self.spec.data, imgsz=size, device=self.device, work_dir=work_dir / "accuracy"
-            )
         with phase("save"):
-            self._save(model, plan, number, work_dir)
-        for folder in ("recover", "accuracy"):  # Ultralytics' own files
-            shutil.rmtree(work_dir / folder, ignore_errors=True)
+            save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
+        with phase("accuracy"):
+            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, work_dir / "accuracy")
+        if self.spec.keep.weights == "none":
+            (work_dir / WEIGHTS).unlink()
         return Measurement(
             figures={**accuracy.figures, **figures},
             widths=plan.widths,
@@ -109,27 +119,48 @@ class PruningEvaluator:
             notes=latency_notes(latency),
         )
 
-    def _latency(self, model: nn.Module, onnx: Path, imgsz: int, seed: int) -> Latency:
-        """Candidate against base, interleaved, while no other worker of this machine is timing."""
+    def _latency(self, model: nn.Module, onnx: Path, imgsz: int, seed: int, turns: Turnstile) -> Latency:
+        """Candidate against base, interleaved, while no other trial of this machine is timing or training."""
         spec, base = self.spec.latency, self.reference
         candidate = open_timed(spec, onnx, model, imgsz)
         reference = open_timed(spec, base.onnx, base.model, base.imgsz)
-        with measuring_lock(lock_path()):
-            return compare(candidate, reference, cap_s=spec.seconds, seed=seed)
+        threads = torch.get_num_threads()
+        try:
+            with turns.timing():
+                return compare(candidate, reference, cap_s=spec.seconds, seed=seed)
+        finally:
+            torch.set_num_threads(threads)  # the torch runtime sets its own
 
-    def _save(self, model: nn.Module, plan: Plan, number: int, work_dir: Path) -> None:
-        if self.spec.keep.weights != "none":
-            save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
+
+def accuracy_of(weights: Path, spec: StudySpec, imgsz: int, device: str, folder: Path) -> Accuracy:
+    """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered."""
+    return measure_accuracy(load_model(weights), spec.data, imgsz=imgsz, device=device, work_dir=folder)
+
+
+def paced(batches: Iterable[Any], phase: Phases) -> Iterator[Any]:
+    """The same batches, with a moment to wait for others before each."""
+    for batch in batches:
+        phase.pause()
+        yield batch
 
 
 def recover_by(
     spec: StudySpec, model: nn.Module, device: str, imgsz: int, seed: int, folder: Path, phase: Phases
 ) -> nn.Module:
-    """The fine-tune that the study's `recover` describes, with the base as teacher; `folder` is Ultralytics' own."""
-    asked = spec.recover
-    if not asked.epochs:
+    """The fine-tune that the study's `recover` describes; `folder` is Ultralytics' own.
+
+    The base is the teacher, and what the damage is measured against that sets the learning rate: a model that lost
+    nothing is hardly touched.
+    """
+    recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
+    if not recovery.epochs:
         return model
-    recovery = Recovery(
+    return recover(model, spec.data, recovery, base=Path(spec.model), work_dir=folder, on_progress=phase.advance)
+
+
+def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Recovery:
+    """What `pruning.recover` takes, from what the study says."""
+    return Recovery(
         epochs=asked.epochs,
         fraction=asked.fraction,
         distill=asked.distill,
@@ -137,9 +168,9 @@ def recover_by(
         batch=asked.batch,
         device=device,
         seed=seed,
+        slimming=asked.slimming,
         train=asked.train,
     )
-    return recover(model, spec.data, recovery, base=Path(spec.model), work_dir=folder, on_progress=phase.advance)
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: nn.Module | Path, imgsz: int) -> Any:

@@ -116,6 +116,7 @@ def _facts(row: Row) -> Table:
         "state": row["state"] if row.get("feasible") or row["state"] != "complete" else "breaks a constraint",
         "source": row.get("source"),
         "input": f"{candidate['imgsz']} px, {candidate.get('precision', 'fp32')}" if candidate.get("imgsz") else None,
+        "removed": ", ".join(row.get("removed") or ()),
         "time": spent,
     }
     table = Table.grid(padding=(0, 2))
@@ -160,7 +161,8 @@ def _width_table(snapshot: Row, row: Row) -> Table:
     table.add_column("", no_wrap=True)
     for group in snapshot.get("groups", ()):
         if not group.get("frozen"):
-            kept = row["widths"].get(group["name"], group["size"])
+            gone = any(group["name"].startswith(f"{block}.") for block in row.get("removed") or ())
+            kept = 0 if gone else row["widths"].get(group["name"], group["size"])
             bar = _bar(kept / group["size"])
             table.add_row(Text(group["name"]), Text(str(group["stage"])), f"{kept} of {group['size']}", bar)
     return table

@@ -1,25 +1,48 @@
 """The first candidates: a known shape of the trade-off before any model guides the search.
 
-Uniform ratios are the baseline that a search has to beat, so they are part of every search. The weighted ones prune
-one third of the network harder than the rest. Two controls keep the comparison honest: the unpruned model with the
-same fine-tune (what the fine-tune alone does), and lower input sizes without pruning.
+Uniform ratios are the baseline that a search has to beat, so they are part of every search. Where the sensitivity of
+the dimensions is known they alternate with equally sensitive candidates; else weighted ones prune one third of the
+network harder than the rest. Two controls keep the comparison honest: the unpruned model with the
+same fine-tune (what the fine-tune alone does), and lower input sizes without pruning. Where whole blocks may go, three
+candidates repeat one step of the ladder without the first block, with one block left in each chain, and with none: held
+against that step, they say what depth is worth.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from search.space import Space
 from search.trial import Candidate
 
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _HARD, _SOFT = 0.5, 0.2
+_SHALLOW = 0.2
+"""The step of the ladder that the candidates without some blocks repeat."""
 
 
-def opening(space: Space) -> tuple[Candidate, ...]:
-    """Uniform ladder, then third-weighted candidates, then the controls; without duplicates."""
-    ladder = [space.uniform(level) for level in _LEVELS]
-    weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
+def opening(space: Space, tolerant: Sequence[Candidate] = ()) -> tuple[Candidate, ...]:
+    """Uniform ladder, third-weighted candidates, the controls, and shallower networks; without duplicates.
+
+    `tolerant` candidates (propose/sensitivity.py) take turns with the ladder and replace the weighted ones.
+    """
+    uniform = [space.uniform(level) for level in _LEVELS]
+    ladder = [c for pair in zip_longest(tolerant, uniform) for c in pair if c is not None]
+    guess = not tolerant and len(space.dimensions) >= 3
+    weighted = [_weighted(space, third) for third in range(3)] if guess else []
     controls = [space.uniform(0.0, size) for size in space.sizes]
-    return _distinct([*ladder, *weighted, *controls])
+    shallow = [space.uniform(_SHALLOW, removed=removed) for removed in _removals(space)]
+    return _distinct([*ladder, *weighted, *controls, *shallow])
+
+
+def _removals(space: Space) -> Iterator[tuple[str, ...]]:
+    """The first block; all but the first of each chain; all."""
+    paths = tuple(block.path for block in space.blocks)
+    first = {block.chain: block.path for block in reversed(space.blocks)}
+    yield paths[:1]
+    yield tuple(path for path in paths if path not in first.values())
+    yield paths
 
 
 def _weighted(space: Space, third: int) -> Candidate:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class OptunaProposer:
         """See `Proposer.ask`."""
         number = self._next_number()
         self._study.sampler = self._fresh_sampler(number)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_thread(self._kind):
             warnings.simplefilter("ignore")
             trial = self._study.ask()
             if trial.number != number:
@@ -144,7 +145,7 @@ class OptunaProposer:
 
     def _again(self, frozen: FrozenTrial) -> Proposal:
         self._study.sampler = self._fresh_sampler(frozen.number)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_thread(self._kind):
             warnings.simplefilter("ignore")
             return self._proposal(optuna.Trial(self._study, frozen._trial_id))
 
@@ -286,6 +287,26 @@ def _open_storage(url: str) -> optuna.storages.BaseStorage:
     except Exception as error:
         raise RunCorrupt(f"the Optuna storage cannot be opened: {error}", where=url) from error
     return optuna.storages.get_storage(backend)
+
+
+@contextmanager
+def _one_thread(kind: str) -> Iterator[None]:
+    """The Gaussian process computes with PyTorch, on matrices too small for several threads.
+
+    Beside a training the threads only wait for each other: ten dimensions and 25 trials took 2.3 s an ask with two
+    threads, 0.9 s with one. One thread also adds in one order, which a resumed study needs.
+    """
+    if kind != "gp":
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _quiet() -> None:

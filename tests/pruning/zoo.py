@@ -5,6 +5,7 @@ Batch norms get random statistics and scales, so that zeroed, removed and kept c
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import ChannelGraph
+from pruning.calibration import recalibrate
 
 DETECTORS = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
 
@@ -25,6 +27,15 @@ FAMILIES = (
     *("yolo26n-cls.yaml", "torchvision:resnet18", "torchvision:mobilenet_v3_small"),
 )
 """One model of every family and task that the suite runs; `make zoo` runs the larger sizes too."""
+
+TASKS = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
+MODELS = {
+    "detect": "DetectionModel",
+    "segment": "SegmentationModel",
+    "pose": "PoseModel",
+    "obb": "OBBModel",
+    "classify": "ClassificationModel",
+}
 
 SIZE = 64
 
@@ -57,10 +68,33 @@ def build(name: str) -> nn.Module:
         import torchvision
 
         return seeded(torchvision.models.get_model(name.removeprefix("torchvision:"), weights=None))
-    from ultralytics import YOLO
+    from ultralytics import RTDETR, YOLO
 
     logging.getLogger("ultralytics").setLevel(logging.ERROR)
-    return seeded(YOLO(name).model)
+    return seeded((RTDETR if name.startswith("rtdetr") else YOLO)(name).model)
+
+
+def calibrated(name: str) -> nn.Module:
+    """A copy of `build(name)` whose batch norms hold the statistics of random pictures, as in a trained network.
+
+    Without this, activations grow from layer to layer, and attention amplifies the rounding of float32.
+    """
+    model = copy.deepcopy(build(name))
+    recalibrate(model, [picture(batch=8, seed=1)])
+    return model
+
+
+def for_tiny_data(name: str) -> nn.Module:
+    """A stock model with the two classes (and four keypoints) of tests/tiny_data.py, ready to be saved."""
+    from ultralytics.nn import tasks as stock
+
+    task = next((task for tail, task in TASKS.items() if f"-{tail}." in name), "detect")
+    options = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
+    torch.manual_seed(0)
+    model: Any = getattr(stock, MODELS[task])(name, nc=2, verbose=False, **options)
+    model.task, model.names, model.args = task, {0: "dark", 1: "bright"}, {"imgsz": SIZE}
+    recalibrate(seeded(model), [picture(batch=8, seed=1)])
+    return model  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=4)

@@ -7,12 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from search.cli import app
 from search.evaluate.evaluator import Evaluator
 from search.study import Parts, Study
 from search.testing import InlineEngine, KnownFront, KnownFrontEvaluator, SimulatedClock
 
 MakeStudy = Callable[..., Study]
+
+
+def run(*words: str) -> Result:
+    """The command line in this process, so that all tests share one fork server."""
+    return CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base.pt (an untrained yolov8n), other.pt (of three classes) and data/."""
+    from tests.tiny_data import CLASSES, make_tiny_data
+
+    folder = tmp_path_factory.mktemp("tiny")
+    _save_tiny(folder / "base.pt", CLASSES)
+    _save_tiny(folder / "other.pt", ("a", "b", "c"))
+    make_tiny_data(folder / "data")
+    return folder
+
+
+def _save_tiny(path: Path, classes: tuple[str, ...]) -> None:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    from pruning.checkpoint import save_model
+
+    torch.manual_seed(0)
+    model: Any = DetectionModel("yolov8n.yaml", nc=len(classes), verbose=False)
+    model.names, model.args, model.task = dict(enumerate(classes)), {}, "detect"
+    save_model(model, path)
 
 
 @pytest.fixture

@@ -10,21 +10,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
 from objectives.errors import BackendMissing, NothingFits
 from pruning.errors import CheckpointError, PlanError, RecoveryError
-from search.cli import app, error_text
+from search.cli import error_text
 from search.errors import ConfigError, Interrupted, RunLocked, exit_code
 from search.lock import RunLock
 
-from .conftest import MakeStudy
+from .conftest import MakeStudy, run
 
 RUN = "runs/prune/known"
-
-
-def _run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
 
 
 @pytest.fixture
@@ -54,18 +49,18 @@ def test_exit_codes(error: BaseException, code: int) -> None:
 
 
 def test_usage_errors_exit_2() -> None:
-    assert _run("serach").exit_code == 2
-    assert _run("pick", "--best").exit_code == 2
+    assert run("serach").exit_code == 2
+    assert run("pick", "--best").exit_code == 2
 
 
 def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> None:
     (workplace / "study.yaml").write_text("model: best.pt\ndata: data.yaml\ntrials: 5\nimgsz: 100\n")
-    result = _run("search")
+    result = run("search")
     assert result.exit_code == 2
     assert "study.yaml line 3: trials: unknown key; did you mean search.trials?" in result.stderr
     assert "study.yaml line 4: imgsz" in result.stderr
     assert "Traceback" not in result.output
-    assert "Traceback" in _run("search", "--debug").stderr
+    assert "Traceback" in run("search", "--debug").stderr
 
 
 @pytest.mark.parametrize(
@@ -82,20 +77,29 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("pick", RUN, "--knee", "--one-se"), "exclude each other"),
         (("pick", RUN, "--budget", "egde"), "did you mean: edge"),
         (("status", RUN, "-f", "xml"), "expected: table, json, yaml"),
-        (("prune", "model=best.pt"), "model= and ratio= are needed"),
+        (("prune", "model=best.pt"), "model= and ratio= (or plan=) are needed"),
+        (("prune", "model=best.pt", "ratio=1.0"), "1.0 is not a ratio"),
+        (("prune", "model=best.pt", "ratio=0.3", "ranking=globl"), "did you mean: global"),
+        (("prune", "model=best.pt", "ratio=0.3", "imgsz=100"), "not a multiple of 32"),
+        (("prune", "model=best.pt", "ratio=0.3", "round_to=0"), "whole number above 0"),
+        (("prune", "model=best.pt", "plan=nowhere.json"), "no such file"),
+        (("prune", "model=best.pt", "plan=data.yaml", "ratio=0.3"), "plan= says everything"),
+        (("finetune", f"{RUN}:3", "epohcs=2"), "no plan to fine-tune"),
+        (("export", f"{RUN}:3", "format=onxx"), "did you mean: onnx"),
+        (("show", "nowhere:3"), "no run at"),
         (("prune", "model=best.pt", "ratio=0.3", "impotance=l1"), "did you mean: importance"),
         (("export", f"{RUN}:knee", "fromat=onnx"), "did you mean: format"),
         (("init",), "exists already"),
     ],
 )
 def test_mistakes_exit_2_and_say_what_to_do(searched: str, words: tuple[str, ...], expected: str) -> None:
-    result = _run(*words)
+    result = run(*words)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ") and expected in result.stderr
 
 
 def test_nothing_fits_exits_3_and_names_the_closest(searched: str) -> None:
-    result = _run("pick", searched, "--max", "latency_ms=0.5")
+    result = run("pick", searched, "--max", "latency_ms=0.5")
     assert result.exit_code == 3
     assert "The closest is trial" in result.stderr
 
@@ -120,7 +124,7 @@ def test_init_writes_a_study_that_loads(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.pt").write_bytes(b"")
     (tmp_path / "data.yaml").write_text("path: .\n")
-    assert _run("init", "model=mine.pt").exit_code == 0
+    assert run("init", "model=mine.pt").exit_code == 0
     assert load_spec(tmp_path / "study.yaml").run_name == "mine"
 
 
@@ -132,28 +136,28 @@ def test_status_ls_and_show_print_all_formats(searched: str) -> None:
         ("ls",),
         ("show", f"{searched}:base"),
     ):
-        table = _run(*words)
+        table = run(*words)
         assert table.exit_code == 0, table.output
         assert all(len(line) <= 80 for line in table.stdout.splitlines())
-        assert json.loads(_run(*words, "-f", "json").stdout) == yaml.safe_load(_run(*words, "-f", "yaml").stdout)
+        assert json.loads(run(*words, "-f", "json").stdout) == yaml.safe_load(run(*words, "-f", "yaml").stdout)
 
 
 def test_a_run_is_found_by_its_name_and_by_default(searched: str) -> None:
-    assert _run("status", "known").stdout == _run("status").stdout == _run("status", searched).stdout
+    assert run("status", "known").stdout == run("status").stdout == run("status", searched).stdout
 
 
 def test_pick_explains_itself_without_weights(searched: str) -> None:
-    result = _run("pick", searched)
+    result = run("pick", searched)
     assert result.exit_code == 0, result.output
     assert "has the highest mAP50-95" in result.stdout
     assert "weights of trial" in result.stdout and "paretoprune finetune" in result.stdout
 
 
 def test_pick_writes_its_folder(searched: str) -> None:
-    found = json.loads(_run("pick", searched, "--knee", "-f", "json").stdout)
+    found = json.loads(run("pick", searched, "--knee", "-f", "json").stdout)
     weights = Path(searched) / "trials" / f"{found['trial']:04d}" / "weights.pt"
     weights.write_bytes(b"weights")
-    found = json.loads(_run("pick", searched, "--knee", "-f", "json").stdout)
+    found = json.loads(run("pick", searched, "--knee", "-f", "json").stdout)
     assert json.loads((Path(found["folder"]) / "pick.json").read_text())["trial"]["number"] == found["trial"]
 
 
@@ -167,13 +171,13 @@ def test_references_name_trials(searched: str) -> None:
 
 
 def test_report_is_written(searched: str) -> None:
-    result = _run("report", searched)
+    result = run("report", searched)
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.strip()).read_text().lower().startswith("<!doctype html>")
 
 
-def test_stop_of_a_run_that_does_not_run(searched: str) -> None:
-    assert "is not running" in _run("stop", searched).stdout
+def test_stop_of_a_run_that_does_notrun(searched: str) -> None:
+    assert "is not running" in run("stop", searched).stdout
     with RunLock(Path(searched) / "run.lock"):
-        assert "asked pid" in _run("stop", searched).stdout
+        assert "asked pid" in run("stop", searched).stdout
     assert (Path(searched) / "stop.request").is_file()

@@ -37,7 +37,7 @@ Opened = Callable[[], Proposer]
 class TestOptunaProposer(ProposerContract):
     @pytest.fixture(params=["auto", "nsga2", "qmc"])
     def opened(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-        space, made = known_space(), []
+        space, made = known_space(depth=request.param != "nsga2"), []
 
         def make() -> Proposer:
             proposer = OptunaProposer(

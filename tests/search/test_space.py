@@ -8,8 +8,8 @@ import pytest
 
 from search.errors import ConfigError
 from search.propose.opening import opening
+from search.sections import SpaceSpec
 from search.space import Space
-from search.spec import SpaceSpec
 from search.testing import known_space
 from search.trial import Candidate
 
@@ -22,8 +22,14 @@ class _Group:
 
 
 @dataclass(frozen=True)
+class _Block:
+    path: str
+
+
+@dataclass(frozen=True)
 class _Graph:
     free: tuple[_Group, ...]
+    blocks: tuple[_Block, ...] = ()
 
     def stages(self) -> dict[str, tuple[str, ...]]:
         names = tuple(group.name for group in self.free)
@@ -38,6 +44,20 @@ GRAPH = _Graph(
         _Group("model.9", ("model.9.conv",)),
     )
 )
+
+
+DEEP = _Graph(
+    (
+        *GRAPH.free,
+        _Group("model.4.m.0.cv1", ("model.4.m.0.cv1.conv",)),
+        _Group("model.4", ("model.4.m.0.cv2.conv", "x")),
+    ),
+    (_Block("model.4.m.0"), _Block("model.4.m.1"), _Block("model.6.m.0")),
+)
+
+
+def _deep(**spec: object) -> Space:
+    return Space.from_graph(DEEP, SpaceSpec.model_validate({"depth": True, "groups": "each", **spec}), (640,))
 
 
 def _names(**spec: object) -> dict[str, tuple[str, ...]]:
@@ -81,6 +101,41 @@ def test_vectors_and_candidates_are_inverse() -> None:
     assert vector == {"stem": 0.1, "neck": 0.2, "head": 0.3, "imgsz": 320}
     assert space.candidate(vector) == candidate
     assert "imgsz" not in known_space().vector(candidate)
+
+
+def test_blocks_are_choices_between_staying_and_going() -> None:
+    space = _deep()
+    assert [block.path for block in space.blocks] == ["model.4.m.0", "model.4.m.1", "model.6.m.0"]
+    assert set(space.choices()) == {f"remove:{block.path}" for block in space.blocks}
+    candidate = space.uniform(0.5, removed=("model.4.m.1", "model.6.m.0"))
+    vector = space.vector(candidate)
+    assert vector["remove:model.4.m.0"] is False and vector["remove:model.6.m.0"] is True
+    assert space.candidate(vector) == candidate
+    assert _deep(depth=False).blocks == ()
+
+
+def test_groups_inside_a_removed_block_have_no_ratio() -> None:
+    space = _deep()
+    assert space.blocks[0].groups == ("model.4.m.0.cv1",)
+    without = space.group_ratios(space.uniform(0.5, removed=("model.4.m.0",)))
+    assert space.group_ratios(space.uniform(0.5)).keys() - without.keys() == {"model.4.m.0.cv1"}
+
+
+@pytest.mark.parametrize("pattern", ["model.4.m.0", "model.4.m.0.cv1.conv"])
+def test_a_block_of_which_a_part_is_ignored_stays(pattern: str) -> None:
+    assert [block.path for block in _deep(ignore=[pattern]).blocks] == ["model.4.m.1", "model.6.m.0"]
+
+
+def test_the_smallest_candidate_has_the_largest_ratio_and_no_block() -> None:
+    least = _deep(ratio=[0.1, 0.7]).smallest()
+    assert set(least.ratios.values()) == {0.7} and len(least.removed) == 3
+
+
+def test_the_opening_repeats_one_step_without_some_blocks() -> None:
+    removed = [candidate.removed for candidate in opening(_deep()) if candidate.removed]
+    first, second, other = "model.4.m.0", "model.4.m.1", "model.6.m.0"
+    assert removed == [(first,), (second,), (first, second, other)]
+    assert opening(_deep())[: len(opening(_deep(depth=False)))] == opening(_deep(depth=False))
 
 
 def test_the_opening_is_distinct_within_bounds_and_names_every_size() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import ConfigError
-from search.spec import dump_yaml, load_spec
+from search.spec import dump_yaml, load_spec, with_defaults
 
 HEAD = "model: best.pt\ndata: data.yaml\n"
 
@@ -44,7 +44,7 @@ keep:     {weights: front, max_gb: 20}
     assert spec.recover.train == {"lr0": 1e-4}
     assert [str(bound) for bound in spec.bounds] == ["latency_ms<=8"]
     assert [str(bound) for bound in spec.budget("edge")] == ["latency_ms<=5"]
-    assert "depth" in spec.notes()[0]
+    assert spec.space.depth and spec.recover.slimming == 0.0
 
 
 def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> None:
@@ -78,6 +78,10 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
         ("budgets: {edge: {}}\n", "limits nothing"),
         ("constraints: {latency_ms: '>=8'}\n", "less is better"),
         ("name: a/b\n", "a name is a folder"),
+        ("recover: {epoch: 3}\n", "did you mean epochs?"),
+        ("recover: {lr: 0.1}\n", "nor of YOLO.train; did you mean lr"),
+        ("recover: {data: other.yaml}\n", "data is set by the search"),
+        ("recover: {slimming: -1}\n", "greater than or equal to 0"),
         ("search: {trials: 0}\n", "greater than or equal to 1, found 0"),
         ("search: [1]\n", "line 3: search:"),
     ],
@@ -152,8 +156,16 @@ def test_paths_are_relative_to_where_they_are_written(workplace: Path, monkeypat
 
 def test_the_resolved_study_reads_back_equal(workplace: Path) -> None:
     (workplace / "study.yaml").write_text(
-        HEAD + "constraints: {latency_ms: 8}\nrecover: {lr0: 1e-4, optimizer: SGD}\nspace: {imgsz: [320, 640]}\n"
+        HEAD + "constraints: {latency_ms: 8}\nrecover: {lr0: 1e-4, optimizer: SGD}\n"
+        "space: {imgsz: [320, 640], groups: ['model.4.*']}\n"
     )
     spec = load_spec(workplace / "study.yaml")
     (workplace / "args.yaml").write_text(dump_yaml(spec.resolved()))
     assert load_spec(workplace / "args.yaml").resolved() == spec.resolved()
+
+
+def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
+    old = load_spec(workplace / "study.yaml").resolved()
+    del old["recover"]["slimming"], old["space"]["depth"]
+    assert with_defaults(old) == load_spec(workplace / "study.yaml").resolved()
+    assert with_defaults({"model": 3}) == {"model": 3}

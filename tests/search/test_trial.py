@@ -14,7 +14,7 @@ from search.record import RunRecord
 from search.testing import known_measurement
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
 
-CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320)
+CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320, removed=("model.4.m.0",))
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,12 @@ CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320)
 )
 def test_trials_survive_json(trial: Trial) -> None:
     assert Trial.from_json(json.loads(json.dumps(trial.to_json()))) == trial
+
+
+def test_candidates_from_before_blocks_could_go_are_read() -> None:
+    data = CANDIDATE.to_json()
+    del data["removed"]
+    assert Candidate.from_json(data) == Candidate(CANDIDATE.ratios, 320)
 
 
 @pytest.mark.parametrize("outcome", [known_measurement(CANDIDATE), Failure(FailureKind.SIGNAL, "SIGKILL")])

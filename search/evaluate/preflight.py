@@ -1,0 +1,81 @@
+"""What can be known to be wrong with a study's device, model and data before anything is traced, timed or written."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.deliver.dataset import read_dataset
+from search.errors import ConfigError, DeviceMissing
+from search.spec import StudySpec
+
+
+def check_before(spec: StudySpec, model: Any) -> None:
+    """Everything below, in the order in which it is cheap.
+
+    Raises:
+        ConfigError: see `check_data`. DeviceMissing: no such GPU. BackendMissing: the runtime is not installed.
+    """
+    for device in (spec.device, spec.latency.device):
+        check_device(device)
+    _check_runtime(spec.latency.runtime)
+    check_data(model, Path(spec.data))
+
+
+def check_device(device: str) -> None:
+    """Make sure that the GPUs that `device` names are there."""
+    import torch
+
+    numbers = [part for part in device.removeprefix("cuda:").split(",") if part.strip().isdigit()]
+    there = torch.cuda.device_count()
+    missing = [number for number in numbers if int(number) >= there]
+    if missing:
+        known = "cpu" if not there else f"cpu, or 0 to {there - 1}"
+        raise DeviceMissing(f"there is no GPU {missing[0]} that PyTorch can use", where="device", expected=known)
+
+
+def _check_runtime(runtime: str) -> None:
+    from objectives.errors import BackendMissing
+
+    if importlib.util.find_spec(runtime) is None:
+        raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
+
+
+def check_data(model: Any, data: Path) -> None:
+    """Make sure that `model` can be fine-tuned and validated on `data`.
+
+    Raises:
+        ConfigError: the data set cannot be read, has no training or validation images, or has another number of
+            classes than the model.
+    """
+    dataset = read_dataset(data)
+    classes = len(getattr(model, "names", ()) or ())
+    if dataset.names and classes and len(dataset.names) != classes and not _single_class(model):
+        raise ConfigError(
+            f"the model has {classes} classes, {data} has {len(dataset.names)}",
+            where="data: names",
+            expected="the data set that the model was trained on",
+        )
+    if not dataset.images:
+        raise ConfigError(f"{data} has no validation images", where="data: val", expected="at least one image")
+    _check_training_images(data, str(getattr(model, "task", "detect")))
+
+
+def _check_training_images(data: Path, task: str) -> None:
+    from objectives.ultralytics_door import quiet
+    from pruning.calibration import calibration_batches
+
+    try:
+        with quiet():
+            next(calibration_batches(data, 32, count=1, task=task))
+    except Exception as error:  # Ultralytics raises what it likes
+        raise ConfigError(
+            f"{data} has no training images that can be read: {str(error).strip().splitlines()[0]}", where="data: train"
+        ) from error
+
+
+def _single_class(model: Any) -> bool:
+    arguments = getattr(model, "args", None)
+    return isinstance(arguments, Mapping) and bool(arguments.get("single_cls"))

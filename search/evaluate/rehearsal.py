@@ -1,0 +1,172 @@
+"""How long a trial takes: the real trainer for some batches, the real validator on some images, and a multiplication.
+
+The images are links in a temporary folder, so that the labels' cache of the user's data set is left alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from objectives.accuracy import measure_accuracy
+from pruning.calibration import calibration_batches, recalibrate
+from pruning.recover import recover
+from search.evaluate.pruned import recovery_of, task_of
+from search.fingerprint import count_images
+from search.spec import StudySpec
+
+BATCHES = 8
+"""As many training batches as a fine-tune looks at before its first step."""
+VAL_IMAGES = 64
+CALIBRATION_IMAGES = 256
+ENOUGH_S = 20.0
+"""Training steps end after that long; two at least are taken."""
+START_S = 1.0
+"""Process, loading, planning."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of the parts of a trial.
+
+    Attributes:
+        setup_s: of a fine-tune before its first step: data scan, optimizer, measuring the damage.
+        step_s: of one training step; 0 where nothing is trained.
+    """
+
+    calibration_image_s: float
+    setup_s: float
+    step_s: float
+    val_image_s: float
+
+    def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
+        """One whole trial; `timing_s` is what export and latency take."""
+        calibrations = 2 if steps else 1  # once more after the fine-tune
+        calibrate = calibrations * CALIBRATION_IMAGES * self.calibration_image_s
+        trained = self.setup_s + steps * self.step_s
+        return START_S + timing_s + calibrate + trained + val_images * self.val_image_s
+
+
+class _Enough(Exception):
+    """Ends a training that was only begun to see its pace."""
+
+
+@dataclass
+class _Stopwatch:
+    """Ends the training when its pace is known."""
+
+    began: float = field(default_factory=time.perf_counter)
+    ticks: list[float] = field(default_factory=list)
+
+    def __call__(self, share: float) -> None:
+        self.ticks.append(time.perf_counter())
+        enough = len(self.ticks) >= 2 and self.ticks[-1] - self.ticks[0] > ENOUGH_S
+        if share >= 1 or enough:
+            raise _Enough
+
+    def pace(self) -> tuple[float, float]:
+        """(seconds before the first step, seconds of a step)."""
+        step = statistics.median(b - a for a, b in zip([self.began, *self.ticks], self.ticks, strict=False))
+        return max(0.0, self.ticks[0] - self.began - step), step
+
+
+def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> Pace:
+    """Take the parts of a trial on a small sample of the data. `model` is pruned, and trained on."""
+    task, batch = task_of(model), spec.recover.batch
+    data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
+    began, seen = time.perf_counter(), 0
+    for images in calibration_batches(data, imgsz, count=CALIBRATION_IMAGES // 4, task=task):
+        recalibrate(model, [images])
+        seen += len(images)
+    calibration_image_s = (time.perf_counter() - began) / seen
+    began = time.perf_counter()
+    accuracy = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder / "accuracy")
+    val_image_s = (time.perf_counter() - began) / accuracy.images
+    setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
+    return Pace(calibration_image_s, setup_s, step_s, val_image_s)
+
+
+def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:
+    """Seconds of a trial on all of the data; None where its images cannot be counted."""
+    train, val = (count_images(Path(spec.data), split) for split in ("train", "val"))
+    if not train or not val:
+        return None
+    return pace.trial_s(steps_of(spec, train), val, timing_s)
+
+
+def steps_of(spec: StudySpec, train_images: int) -> int:
+    """Training steps of one trial."""
+    return spec.recover.epochs * max(1, ceil(train_images * spec.recover.fraction / spec.recover.batch))
+
+
+def _training_pace(
+    spec: StudySpec, model: nn.Module, device: str, imgsz: int, data: Path, folder: Path
+) -> tuple[float, float]:
+    asked = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=0)
+    watch = _Stopwatch()
+    begun = replace(asked, epochs=1, fraction=1.0)
+    with suppress(_Enough):
+        recover(model, data, begun, base=Path(spec.model), work_dir=folder / "recover", on_progress=watch)
+    return watch.pace()
+
+
+def sample_of(data: Path, folder: Path, *, train: int, val: int) -> Path:
+    """A data set of at most so many images of `data`, as links in `folder`."""
+    counts = {"train": train, "val": val}
+    if data.is_dir():
+        for split, count in counts.items():
+            for place in sorted(path for path in (data / split).iterdir() if path.is_dir()):
+                files = sorted(path for path in place.iterdir() if path.is_file())
+                _link(_spread(files, ceil(count / 4)), folder / split / place.name)
+        return folder
+    from ultralytics.data.utils import check_det_dataset, img2label_paths
+
+    from objectives.ultralytics_door import quiet
+
+    with quiet():
+        said: dict[str, Any] = check_det_dataset(str(data), autodownload=False)
+    for split, count in counts.items():
+        chosen = _spread(_files(said[split]), count)
+        _link(chosen, folder / "images" / split)
+        _link([Path(label) for label in img2label_paths([str(path) for path in chosen])], folder / "labels" / split)
+    return _write_yaml(said, folder)
+
+
+def _write_yaml(said: Mapping[str, Any], folder: Path) -> Path:
+    kept = {key: said[key] for key in ("names", "kpt_shape", "flip_idx", "channels") if key in said}
+    document = {"path": str(folder), "train": "images/train", "val": "images/val", **kept}
+    (folder / "data.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    return folder / "data.yaml"
+
+
+def _files(places: str | list[str]) -> list[Path]:
+    from ultralytics.data.utils import IMG_FORMATS
+
+    found: list[Path] = []
+    for place in map(Path, [places] if isinstance(places, str) else places):
+        if place.is_dir():
+            found += sorted(path for path in place.rglob("*") if path.is_file())
+        else:
+            found += [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
+    return [path for path in found if path.suffix[1:].lower() in IMG_FORMATS]
+
+
+def _spread(files: list[Path], count: int) -> list[Path]:
+    """At most `count` of them, evenly spread: a data set is often sorted by what it shows."""
+    return files[:: max(1, ceil(len(files) / count))] if files else []
+
+
+def _link(files: Iterable[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(files):
+        if path.is_file():  # an image without objects has no label file
+            (folder / f"{number:05}{path.suffix}").symlink_to(path.resolve())

@@ -1,0 +1,30 @@
+"""How many threads one trial computes with: trials side by side share the cores instead of fighting for them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def share_of_cores(workers: int) -> int:
+    """Cores that this process may use, over the number of trials at once; at least 1.
+
+    OMP_NUM_THREADS bounds it further, as it bounds every OpenMP program.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    bound = int(said) if said.isdigit() and int(said) else cores
+    return max(1, min(cores, bound) // workers)
+
+
+def limit_threads(count: int) -> None:
+    """At most `count` threads for what PyTorch computes in this process from now on.
+
+    Ultralytics sets the number again whenever it selects the CPU, from a constant made for one process per machine.
+    """
+    import torch
+    import ultralytics.utils.torch_utils
+
+    selecting: Any = ultralytics.utils.torch_utils
+    selecting.NUM_THREADS = min(selecting.NUM_THREADS, count)
+    torch.set_num_threads(min(torch.get_num_threads(), count))

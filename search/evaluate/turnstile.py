@@ -1,0 +1,87 @@
+"""Timing and work take turns on a machine: while one process times a model, no other trains, calibrates or validates.
+
+Two locked files (flock, so that a process that dies gives way):
+
+    gate    held alone by whoever times; a worker passes through it before every piece of work
+    floor   shared by all who work; held alone for an instant by whoever times, which waits until all have stopped
+
+A worker stands on the floor except while it waits at the gate. Whoever times leaves the floor, shuts the gate, and
+waits until the floor is empty: those who work stop at their next `pause`, which is one training step away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from objectives.latency import measuring_lock
+
+PATIENCE_S = 120.0
+"""After that long the measurement starts beside the work that did not stop; it then flags the foreign load."""
+_POLL_S = 0.02
+
+
+class Turnstile:
+    """Context manager of one process: inside, it is on the floor.
+
+    Args:
+        gate: the measuring lock of this user on this machine; the floor is a file beside it.
+    """
+
+    def __init__(self, gate: Path, patience_s: float = PATIENCE_S) -> None:
+        self._gate_path, self._floor_path = gate, gate.with_suffix(".floor.lock")
+        self._patience_s = patience_s
+        self._gate = self._floor = -1
+
+    def __enter__(self) -> Turnstile:
+        self._gate, self._floor = (_open(path) for path in (self._gate_path, self._floor_path))
+        self._enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in (self._gate, self._floor):
+            os.close(handle)
+
+    def pause(self) -> None:
+        """Let somebody time, if anybody wants to; costs a few system calls where nobody does."""
+        fcntl.flock(self._floor, fcntl.LOCK_UN)
+        self._enter()
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """Alone on this machine, as far as trials of this user are concerned."""
+        fcntl.flock(self._floor, fcntl.LOCK_UN)
+        try:
+            with measuring_lock(self._gate_path):
+                self._wait_for_the_others()
+                yield
+        finally:
+            self._enter()
+
+    def _enter(self) -> None:
+        fcntl.flock(self._gate, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(self._floor, fcntl.LOCK_SH)
+        finally:
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    def _wait_for_the_others(self) -> None:
+        end = time.monotonic() + self._patience_s
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._floor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._floor, fcntl.LOCK_UN)
+                return
+            time.sleep(_POLL_S)
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

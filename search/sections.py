@@ -1,0 +1,146 @@
+"""The sections of study.yaml; `spec.py` puts them together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from search.training_keys import fault_of
+
+Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
+_STRIDE = 32
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchSpec(Section):
+    """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes."""
+
+    engine: Literal["optuna", "ray"] = "optuna"
+    sampler: Sampler = "auto"
+    trials: int = Field(default=150, ge=1)
+    hours: float | None = Field(default=None, gt=0)
+    workers: int = Field(default=1, ge=1, le=256)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    trial_minutes: float | None = Field(default=None, gt=0)
+
+
+class SpaceSpec(Section):
+    """What may be varied.
+
+    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may go; imgsz null: the study's only.
+    """
+
+    ratio: tuple[float, float] = (0.0, 0.8)
+    round_to: int = Field(default=8, ge=1, le=256)
+    groups: str | tuple[str, ...] = "auto"
+    ignore: tuple[str, ...] = ()
+    importance: str = "l2"
+    depth: bool = False
+    imgsz: tuple[int, ...] | None = None
+    precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
+
+    @field_validator("ratio")
+    @classmethod
+    def _bounds(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not (0.0 <= low < 1.0 and 0.0 <= high < 1.0):
+            raise ValueError("ratios are shares of channels to remove, 0 to below 1")
+        if low >= high:
+            raise ValueError("the lower bound must be below the upper bound")
+        return value
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _groups(cls, value: object) -> str | tuple[str, ...]:
+        if value in ("auto", "each"):
+            return str(value)
+        if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError("expected auto, each, or a list of group name patterns such as ['model.4.*']")
+
+    @field_validator("imgsz", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, int) else value
+
+    @field_validator("imgsz")
+    @classmethod
+    def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        if not value or len(set(value)) != len(value):
+            raise ValueError("expected different sizes, at least one")
+        for size in value:
+            check_size(size)
+        return value
+
+    @field_validator("precision")
+    @classmethod
+    def _precision(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != ("fp32",):
+            raise ValueError(
+                "only [fp32] can be searched in this version; reduced precision is made on export: quantize=8"
+            )
+        return value
+
+
+class RecoverSpec(BaseModel):
+    """The short fine-tune after pruning. Keys that are not listed go to YOLO.train as they are.
+
+    `slimming`: weight of the L1 penalty on batch-norm scales (`pruning.recover.Recovery`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    epochs: int = Field(default=3, ge=0)
+    fraction: float = Field(default=0.2, gt=0, le=1)
+    distill: bool = True
+    batch: int = Field(default=16, ge=1)
+    slimming: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _known_keys(self) -> RecoverSpec:
+        own = tuple(type(self).model_fields)
+        faults = [fault for key in self.train if (fault := fault_of(key, own)) is not None]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def train(self) -> dict[str, Any]:
+        """The further keys of YOLO.train."""
+        return dict(self.model_extra or {})
+
+
+class LatencySpec(Section):
+    """What is timed. `seconds`: the most that one candidate's comparison with the base may take."""
+
+    runtime: Literal["onnxruntime", "torch", "openvino"] = "onnxruntime"
+    device: str = "cpu"
+    threads: int = Field(default=1, ge=1)
+    batch: int = Field(default=1, ge=1)
+    seconds: float = Field(default=6.0, gt=0)
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+
+class KeepSpec(Section):
+    """Which trials keep their weights on disk, and the most they may fill."""
+
+    weights: Literal["all", "front", "none"] = "front"
+    max_gb: float = Field(default=20.0, gt=0)
+
+
+def check_size(size: int) -> int:
+    """An input size that the models take. Raises ValueError."""
+    if size < _STRIDE or size % _STRIDE:
+        raise ValueError(f"{size} is not a multiple of {_STRIDE}, the stride of the models")
+    return size

@@ -1,0 +1,43 @@
+"""The keys of YOLO.train, known without importing Ultralytics: a misspelt one must not wait for the first trial."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from search.errors import near_miss
+
+_TAKEN = ("model", "data", "task", "mode", "project", "name", "exist_ok", "resume", "device", "seed", "distill_model")
+"""Set by the search itself, from other keys of the study."""
+
+
+def fault_of(key: str, own: tuple[str, ...]) -> str | None:
+    """What is wrong with `recover.KEY` beside the section's `own` keys; None when YOLO.train takes it."""
+    if key in _TAKEN:
+        return f"{key} is set by the search and cannot be a key of recover"
+    known = training_keys()
+    if not known or key in known:
+        return None
+    near = near_miss(key, (*own, *known))
+    return f"{key} is neither a key of recover ({', '.join(own)}) nor of YOLO.train" + (
+        f"; did you mean {near}?" if near else ""
+    )
+
+
+@cache
+def training_keys() -> frozenset[str]:
+    """Every key of Ultralytics' settings; empty where they cannot be found."""
+    try:
+        return frozenset(yaml.safe_load((shipped_settings() / "default.yaml").read_text(encoding="utf-8")))
+    except OSError:
+        return frozenset()
+
+
+def shipped_settings() -> Path:
+    """Folder of the settings and dataset YAMLs that come with Ultralytics, found without importing it."""
+    found = find_spec("ultralytics")
+    origin = found.origin if found is not None and found.origin else "."
+    return Path(origin).parent / "cfg"

@@ -1,0 +1,36 @@
+"""The words after a command: at most one study or run, and key=value overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from search import yaml_source
+from search.errors import ConfigError, near_miss
+
+
+def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
+    """(the study or run, overrides): the first word without `=` is the study or run."""
+    plain = [word for word in words or [] if "=" not in word or Path(word).exists()]
+    if len(plain) > 1:
+        raise ConfigError(f"{plain[1]!r} is not key=value", where="command line", expected="one study or run")
+    keys = yaml_source.parse_overrides(word for word in words or [] if word not in plain)
+    return (plain[0] if plain else None), keys
+
+
+def study_and_keys(words: list[str] | None) -> tuple[Path | None, dict[str, Any]]:
+    """(study file, overrides); study.yaml of this folder when neither a file nor a model is named."""
+    target, keys = split(words)
+    if target is None and "model" not in keys:
+        target = "study.yaml"
+    return (None if target is None else Path(target)), keys
+
+
+def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]:
+    """Overrides among `known`; ConfigError with the near miss for others."""
+    target, keys = split(words)
+    for key in [target] if target else [key for key in keys if key not in known]:
+        raise ConfigError(
+            f"unknown key {key!r}", where="command line", expected=", ".join(known), near=near_miss(key, known)
+        )
+    return keys

@@ -1,0 +1,137 @@
+"""The real evaluator on a tiny model and data set: what is measured is what is delivered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pruning import Plan
+from pruning.checkpoint import load_model
+from search.evaluate import pruned
+from search.sections import RecoverSpec
+from search.study import Study
+from search.trial import TrialState
+
+from .conftest import run
+
+TINY: dict[str, Any] = {
+    "imgsz": 64,
+    "device": "cpu",
+    "name": "tiny",
+    "space.depth": True,
+    "recover.epochs": 1,
+    "recover.batch": 6,
+    "latency.seconds": 0.2,
+    "search.trials": 2,
+    "search.sampler": "random",
+}
+
+
+@pytest.fixture
+def tiny_study(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(tmp_path)
+    return {"model": str(tiny / "base.pt"), "data": str(tiny / "data" / "data.yaml"), **TINY}
+
+
+def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str, Any]) -> None:
+    study = Study(**tiny_study, **{"keep.weights": "all", "recover.slimming": 1e-3}).search()
+    for trial in study.trials():
+        assert trial.state == TrialState.COMPLETE, trial.error
+        assert trial.measurement is not None and trial.measurement.plan is not None
+        folder = study.record.trial_dir(trial.number)
+        measured = pruned.accuracy_of(folder / "weights.pt", study.spec, 64, "cpu", folder / "again")
+        assert measured.figures["map50_95"] == trial.measurement.figures["map50_95"]
+        assert Plan.from_json(trial.measurement.plan).removed == tuple(sorted(trial.candidate.removed))
+        assert sorted(path.name for path in folder.glob("*") if path.is_file()) == [
+            *("candidate.json", "progress.json", "result.json", "train.log", "weights.pt"),
+        ]
+    assert any(trial.candidate.removed for trial in study.trials())
+    base = study.base()
+    assert base is not None and {"load", "trace", "latency", "accuracy"} <= base.seconds.keys()
+    assert (
+        base.figures["map50_95"]
+        == pruned.accuracy_of(Path(study.spec.model), study.spec, 64, "cpu", study.record.path / "again").figures[
+            "map50_95"
+        ]
+    )
+    shown = run("show", f"tiny:{next(t.number for t in study.trials() if t.candidate.removed)}").stdout
+    assert "removed" in shown and "model." in shown
+
+
+def test_nothing_is_kept_where_nothing_is_to_be_kept(tiny_study: dict[str, Any]) -> None:
+    tiny_study |= {"keep.weights": "none", "recover.epochs": 0, "search.trials": 1}
+    (trial,) = Study(**tiny_study).search().trials()
+    assert trial.measurement is not None and trial.measurement.figures["map50_95"].value >= 0
+    assert not list(Path("runs").rglob("*.pt"))
+
+
+def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[str, Any]) -> None:
+    words = [f"{key}={value}" for key, value in {**tiny_study, "search.trials": 100}.items()]
+    result = run("check", *words, "-f", "json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["blocks"] == ["model.2.m.0", "model.4.m.0", "model.4.m.1", "model.6.m.0", "model.6.m.1", "model.8.m.0"]
+    assert all(found["least"] < found["base"] for found in facts["reach"].values())
+    assert 1 < facts["time"]["trial_s"] < 60 and facts["time"]["trials"] == 100
+    assert facts["time"]["total_s"] == pytest.approx(100 * facts["time"]["trial_s"])
+    assert not Path("runs").exists()
+
+
+def test_what_the_study_says_about_recovery_gets_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from search.evaluate.phases import Phases
+    from search.spec import load_spec
+
+    (tmp_path / "base.pt").touch()
+    (tmp_path / "data.yaml").touch()
+    keys = {"recover.lr0": 0.5, "recover.slimming": 0.01, "recover.distill": False, "recover.batch": 7}
+    paths = {"model": str(tmp_path / "base.pt"), "data": str(tmp_path / "data.yaml")}
+    spec, calls = load_spec(None, {**paths, **keys}), []
+    monkeypatch.setattr(pruned, "recover", lambda *words, **named: calls.append((words, named)))
+    pruned.recover_by(spec, torch.nn.Identity(), "cpu", 96, 5, tmp_path, Phases(tmp_path))
+    (_, data, recovery), named = calls[0]
+    assert data == spec.data and named["base"] == Path(spec.model)
+    assert (recovery.slimming, recovery.distill, recovery.batch, recovery.seed) == (0.01, False, 7, 5)
+    assert recovery.train == {"lr0": 0.5}
+    assert pruned.recovery_of(RecoverSpec(), imgsz=64, device="cpu", seed=0).train == {}
+
+
+def test_a_plan_rebuilds_the_model_bit_for_bit(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = f"model={tiny / 'base.pt'}"
+    how = ("ratio=0.4", "imgsz=64", "ranking=global", "importance=l1", "removed=model.4.m.1,model.8.m.0", "out=one")
+    made = run("prune", model, *how, "-f", "json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["removed"] == ["model.4.m.1", "model.8.m.0"]
+    again = run("prune", model, "plan=one/plan.json", "out=two")
+    assert again.exit_code == 0 and "without model.4.m.1, model.8.m.0" in again.stdout
+    first, second = (load_model(f"{name}/pruned.pt").state_dict() for name in ("one", "two"))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert Path("one/plan.json").read_text() == Path("two/plan.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model=other.pt", "plan=plan.json"), "made for another model"),
+        (("model=base.pt", "plan=data/data.yaml"), "not a plan"),
+        (("model=base.pt", "plan=base.pt"), "cannot be read"),
+        (("model=base.pt", "ratio=0.3", "removed=model.9.m.0"), "those are model.2.m.0"),
+        (("model=base.pt", "ratio=0.3", "importance=l3"), "is not one of l1"),
+        (("model=base.pt", "ratio=0.3", "out=base.pt/below"), "cannot write to"),
+    ],
+)
+def test_a_prune_that_cannot_be_done_writes_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.chdir(tiny)
+    if not (tiny / "plan.json").exists():
+        (tiny / "plan.json").write_text('{"kept": {}, "fingerprint": "0", "example_shape": [1], "removed": []}')
+    before = sorted(tiny.iterdir())
+    result = run("prune", *words, *(["imgsz=64"] if "ratio=0.3" in words else []))
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ") and expected in result.stderr
+    assert "Traceback" not in result.output and sorted(tiny.iterdir()) == before

@@ -1,0 +1,110 @@
+"""Sharing a machine: who times is alone, cores are shared, and a trial says where it stands."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics.utils import torch_utils
+
+from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
+from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.turnstile import Turnstile
+
+
+def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
+    gate, working, ended = tmp_path / "gate", [0, 0], threading.Event()
+
+    def work(number: int) -> None:
+        with Turnstile(gate) as turns:
+            while not ended.is_set():
+                working[number] += 1
+                time.sleep(0.002)
+                turns.pause()
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        with Turnstile(gate) as turns:
+            for _ in range(3):
+                with turns.timing():
+                    before = list(working)
+                    time.sleep(0.05)
+                    assert working == before
+                _wait_for(lambda before=before: all(a > b for a, b in zip(working, before, strict=True)))
+    finally:
+        ended.set()
+        for worker in workers:
+            worker.join(5)
+
+
+def _wait_for(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "nobody works any more"
+        time.sleep(0.005)
+
+
+def test_work_that_does_not_stop_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with Turnstile(tmp_path / "gate"), Turnstile(tmp_path / "gate", patience_s=0.1) as impatient:
+        began = time.monotonic()
+        with impatient.timing():
+            assert 0.1 <= time.monotonic() - began < 5
+
+
+def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:
+    with Turnstile(tmp_path / "gate") as turns:
+        with pytest.raises(ZeroDivisionError), turns.timing():
+            raise ZeroDivisionError
+        with Turnstile(tmp_path / "gate") as other:
+            other.pause()
+
+
+def test_trials_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert [share_of_cores(workers) for workers in (1, 2, 3, 20)] == [8, 4, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert [share_of_cores(workers) for workers in (1, 2)] == [4, 2]
+
+
+def test_ultralytics_does_not_take_the_other_cores_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch_utils, "NUM_THREADS", 6)
+    try:
+        torch.set_num_threads(6)
+        limit_threads(2)
+        assert torch.get_num_threads() == 2
+        torch_utils.select_device("cpu", verbose=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_trial_says_where_it_stands_and_how_long_it_will_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, pauses = [0.0], []
+    monkeypatch.setattr("search.evaluate.phases.time.perf_counter", lambda: now[0])
+    phase = Phases(tmp_path, lambda: pauses.append(now[0]))
+    assert read_standing(tmp_path) == Standing()
+    with phase("export"):
+        assert read_standing(tmp_path) == Standing("export", None)
+        now[0] = 2.0
+    with phase("recover"):
+        now[0] = 10.0  # eight seconds of setting up
+        phase.advance(0.1)
+        assert read_standing(tmp_path) == Standing("recover 10 %", None)
+        now[0] = 12.0
+        phase.advance(0.3)
+        assert read_standing(tmp_path) == Standing("recover 30 %", pytest.approx(2 + 10 + 7))
+        now[0] = 19.0
+    assert phase.seconds == {"export": 2.0, "recover": 17.0}
+    assert pauses == [0.0, 2.0, 10.0, 12.0]
+    discard_standing(tmp_path)
+    assert read_standing(tmp_path) == Standing()
