@@ -100,8 +100,9 @@ class Follower:
         self._say(f"note: {text}")
 
     def _preparing(self, text: str) -> None:
-        if text != self._phase:
-            self._phase, self._since, self._said = text, self.now(), -math.inf
+        phase = text.rstrip("0123456789 %")
+        if phase != self._phase:
+            self._phase, self._since, self._said = phase, self.now(), -math.inf
         seconds = self.now() - self._since
         passed = f" ({duration(seconds)})" if seconds >= 1 else ""
         self._show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials")

@@ -71,8 +71,8 @@ class Beginning:
         self._began = record.args_path.is_file()
 
     def undo(self, error: BaseException) -> None:
-        """Remove the run folder; after a crash its logs stay, which alone are no run."""
-        if self._began or self._record.trials():
+        """Remove the run folder; after a crash its logs stay, which alone are no run. Ctrl-C leaves what can go on."""
+        if self._began or self._record.trials() or isinstance(error, KeyboardInterrupt):
             return
         for path in (self._record.args_path, self._record.path / "env.json"):
             path.unlink(missing_ok=True)
@@ -87,4 +87,4 @@ def _is_crash(error: BaseException) -> bool:
     """Whether the log is needed to understand what happened."""
     if isinstance(error, PreparationFailed):
         return error.log is not None
-    return not is_foreseen(error) and not isinstance(error, KeyboardInterrupt)
+    return not is_foreseen(error)

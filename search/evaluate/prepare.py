@@ -37,6 +37,7 @@ _SAID = {
     "export": "exporting the base",
     "latency": "measuring the base: latency",
     "accuracy": "measuring the base: accuracy",
+    "sensitivity": "measuring how much each part of the network can lose:",
 }
 _POLL_S = 0.25
 
@@ -68,13 +69,18 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         prepare_in_child,
         (spec, record.base_dir, record.read_base()),
         record.base_dir,
-        lambda: say(_SAID.get(read_standing(record.base_dir).phase, "preparing")),
+        lambda: say(_said(read_standing(record.base_dir).phase)),
     )
     discard_standing(record.base_dir)
     _check_groups(record, facts.groups)
     record.write_base(facts.base)
     record.write_groups(facts.groups)
     return facts
+
+
+def _said(standing: str) -> str:
+    phase, _, share = standing.partition(" ")
+    return f"{_SAID.get(phase, phase)} {share}".rstrip(" :")
 
 
 def run_isolated(
