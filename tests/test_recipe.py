@@ -1,0 +1,48 @@
+"""The test of the recovery recipe: by it, the unpruned base loses nothing, and a pruned one wins most of it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from objectives.accuracy import measure_accuracy
+from pruning import trace
+from pruning.calibration import calibration_batches, recalibrate
+from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.recover import Recovery, recover
+from studies.digits.make_data import make_data
+
+BASE = Path(__file__).parent.parent / "studies" / "digits" / "yolov8n-digits.pt"
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("digits") / "data")
+
+
+def accuracy(model: nn.Module, data: Path, folder: Path) -> float:
+    save_model(model, folder / "measured.pt")
+    return measure_accuracy(load_model(folder / "measured.pt"), data, imgsz=SIZE, resamples=2).figures["map50_95"].value
+
+
+def test_the_unpruned_base_loses_nothing(data: Path, tmp_path: Path) -> None:
+    before = accuracy(load_model(BASE), data, tmp_path)
+    tuned = recover(load_model(BASE), data, Recovery(imgsz=SIZE), base=BASE, work_dir=tmp_path / "work")
+    assert before > 0.6
+    assert accuracy(tuned, data, tmp_path) >= before - 0.005
+
+
+def test_half_an_epoch_wins_back_most_of_what_uniform_pruning_lost(data: Path, tmp_path: Path) -> None:
+    base = load_model(BASE)
+    small = trace(base, torch.zeros(1, 3, SIZE, SIZE)).plan(0.2, round_to=8).apply(base)
+    full, size = accuracy(base, data, tmp_path), count_parameters(small)
+    lost = accuracy(small, data, tmp_path)
+    recalibrate(small, calibration_batches(data, SIZE))
+    tuned = recover(small, data, Recovery(imgsz=SIZE, fraction=0.5), base=BASE, work_dir=tmp_path / "work")
+    assert count_parameters(tuned) == size < 0.75 * count_parameters(base)
+    assert lost < full - 0.2
+    assert accuracy(tuned, data, tmp_path) > lost + (full - lost) * 2 / 3
