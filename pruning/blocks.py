@@ -32,6 +32,7 @@ def _halves(block: Any) -> None:
 
 
 def _attention(block: Any) -> None:
+    """`num_heads` was set by the surgery, which knows how many heads are left."""
     block.head_dim = block.proj.conv.weight.shape[1] // block.num_heads
     block.key_dim = (_outputs(block.qkv) // block.num_heads - block.head_dim) // 2  # `scale` keeps its trained value
 

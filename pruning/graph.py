@@ -138,6 +138,11 @@ class ChannelGraph:
         """The groups that can be pruned."""
         return tuple(group for group in self.groups if group.frozen is None)
 
+    @property
+    def attention(self) -> dict[str, int]:
+        """Attention blocks that can lose whole heads, and how many they have."""
+        return {block: len(members) for block, members in self.table.heads.items()}
+
     def stages(self) -> dict[str, tuple[str, ...]]:
         """Free groups by stage of the network (a run of layers at one resolution; the head is its own), in order."""
         found: dict[str, list[str]] = {}
@@ -157,15 +162,19 @@ class ChannelGraph:
         min_width: int = 1,
         ranking: Ranking = "local",
         removed: Sequence[str] = (),
+        heads: Mapping[str, int] | None = None,
     ) -> Plan:
         """Ratios per group (or one for all) -> the channels to keep.
 
         A name may be a group, a layer (all its groups) or a prefix ending in '.'. `importance` names a data-free
         criterion, read from the traced model, or gives scores. `ranking="global"` lets the channels of all groups
-        compete for one ratio. `removed` names blocks (of `self.blocks`) that go whole. Raises PlanError.
+        compete for one ratio. `removed` names blocks (of `self.blocks`) that go whole; `heads` how many
+        heads an attention block (of `self.attention`) keeps. Raises PlanError.
         """
         scores = importance if isinstance(importance, Scores) else self._own_scores(importance)
-        return make_plan(self, ratios, scores, round_to=round_to, min_width=min_width, ranking=ranking, removed=removed)
+        return make_plan(
+            self, ratios, scores, round_to=round_to, min_width=min_width, ranking=ranking, removed=removed, heads=heads
+        )
 
     def _own_scores(self, importance: str) -> Scores:
         if self.model is None:

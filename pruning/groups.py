@@ -59,6 +59,7 @@ class Partition:
     pieces: tuple[Tensor, ...]
     where: str
     separate: bool = False
+    block: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class GroupTable:
 
     `slots[name, dim]` holds the unit of every index; `outputs` are the slots that layers produce;
     `starts[g] : starts[g + 1]` are the units of group g; `ties[g]` is the tie's number; `steps[g]` the channels of
-    group g per width of its tie.
+    group g per width of its tie; `heads` are the groups of each head of an attention block whose heads shrink evenly.
     """
 
     names: tuple[str, ...]
@@ -77,6 +78,7 @@ class GroupTable:
     ties: Ints
     steps: Ints
     channels: Ints = field(repr=False)  # channels of the first layer per unit (heads: more than one)
+    heads: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
 
     def full_widths(self) -> Ints:
         """Width of every group before pruning."""
@@ -254,7 +256,7 @@ def _table(
             name=names[g],
             size=sizes[g],
             layers=_layers(tracer, units, set(group)),
-            stage=_stage(stages, places[lists[ties.index(ties[g])][0]][0]),  # a tie has one stage: its first group's
+            stage=_stage(stages, places[lists[ties.index(ties[g])][0]][0]),  # that of the first group of its tie
             tie=tie_names[ties[g]],
             frozen=reasons[g],
         )
@@ -268,8 +270,24 @@ def _table(
         ties=np.array(ties, dtype=np.int64),
         steps=np.array([s // tie_size[t] for s, t in zip(sizes, ties, strict=True)], dtype=np.int64),
         channels=np.array([_channels(units, group[0]) for group in lists], dtype=np.int64),
+        heads=_heads(tracer, units, lists, reasons),
     )
     return groups, table
+
+
+def _heads(
+    tracer: Tracer, units: _Units, lists: Sequence[Sequence[int]], reasons: Sequence[str | None]
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Attention block -> groups of each of its heads (keys and queries, values); frozen blocks are left out."""
+    group_of = {unit: g for g, group in enumerate(lists) for unit in group}
+    found = {}
+    for partition in tracer.partitions:
+        if partition.separate:
+            pieces = [_groups_of(units.of_atom[piece.numpy()], group_of) for piece in partition.pieces]
+            heads = tuple(tuple(group for group, _ in piece) for piece in pieces)
+            if all(reasons[group] is None for head in heads for group in head):
+                found[partition.block] = heads
+    return found
 
 
 def _stage(stages: Mapping[str, str], layer: str) -> str:

@@ -455,7 +455,8 @@ def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[i
             tracer.couple(atoms[:1].expand_as(atoms), atoms)
         return
     assert inner != heads
-    tracer.partitions.append(Partition(tuple(lab.atoms_in(p) for p in pieces), f"{path} ({node.name})", separate=True))
+    separate = tuple(lab.atoms_in(piece) for piece in pieces)
+    tracer.partitions.append(Partition(separate, f"{path} ({node.name})", separate=True, block=path))
 
 
 @rule("matmul.default", "bmm.default", "mm.default")

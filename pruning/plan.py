@@ -150,6 +150,7 @@ def make_plan(
     min_width: int,
     ranking: Ranking = "local",
     removed: Sequence[str] = (),
+    heads: Mapping[str, int] | None = None,
 ) -> Plan:
     """Requested ratios -> realised widths -> the best channels of each group. Raises PlanError."""
     check_blocks(removed, [block.path for block in graph.blocks])
@@ -162,6 +163,8 @@ def make_plan(
     else:
         per_tie = ratios_of_ties(graph, ratios)
     widths = realised_widths(graph, per_tie, round_to, min_width)
+    if heads:
+        remove_heads(graph, widths, scores, heads)
     kept = tuple(
         (group.name, _best(scores[group.name], int(width))) for group, width in zip(graph.groups, widths, strict=True)
     )
@@ -263,6 +266,43 @@ def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to:
         smallest = min(n, ceil(min_width / int(steps[inside].max())))
         widths[inside] = steps[inside] * realised_width(n, ratio, step, smallest)
     return widths
+
+
+def remove_heads(graph: ChannelGraph, widths: Ints, scores: Scores, heads: Mapping[str, int]) -> None:
+    """Keep the `heads[block]` best heads of attention blocks whole, in place in `widths` (G,).
+
+    The stream that an attention block adds to has as many channels as its heads have values, so it shrinks with them,
+    and so does every block on the same stream, which must keep as many heads. Raises PlanError.
+    """
+    table = graph.table
+    for block, count in heads.items():
+        if block not in table.heads:
+            known = ", ".join(table.heads) or "none"
+            raise PlanError(f"{block!r} is not an attention block with heads that can be removed; those are {known}")
+        if not 0 < count <= len(table.heads[block]):
+            raise PlanError(f"{block}: has {len(table.heads[block])} heads, asked to keep {count}")
+    for block, count in heads.items():
+        ties = {int(table.ties[group]) for head in table.heads[block] for group in head}
+        for other, members in table.heads.items():
+            if ties & {int(table.ties[g]) for head in members for g in head} and heads.get(other) != count:
+                raise PlanError(f"{block} and {other} add to one stream: keep the same number of heads in both")
+    narrowed: set[int] = set()
+    for block, count in heads.items():
+        members = table.heads[block]
+        inside = {group for head in members for group in head}
+        worth = [sum(float(scores[graph.groups[g].name].sum()) for g in head) for head in members]
+        for head in np.argsort(-np.array(worth), kind="stable")[count:]:
+            widths[list(members[head])] = 0
+        for tie in {int(table.ties[group]) for group in inside}:
+            stream = [
+                g for g in np.flatnonzero(table.ties == tie) if not _in_heads(table, int(g)) and g not in narrowed
+            ]
+            widths[stream] = widths[stream] * count // len(members)
+            narrowed.update(int(g) for g in stream)
+
+
+def _in_heads(table: GroupTable, group: int) -> bool:
+    return any(group in head for members in table.heads.values() for head in members)
 
 
 def _step(table: GroupTable, inside: Ints, round_to: int) -> int:

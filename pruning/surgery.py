@@ -30,6 +30,10 @@ def apply(plan: Plan, model: nn.Module) -> nn.Module:
     kept = _kept_indices(plan)
     cloner = _Cloner(kept)
     small = cloner.module(model, "")
+    widths = plan.widths
+    for block, heads in plan.graph.table.heads.items():
+        left = sum(any(widths[plan.graph.groups[g].name] for g in head) for head in heads)
+        small.get_submodule(block).num_heads = left  # type: ignore[assignment]
     for module in small.modules():
         _refresh(module)
     return remove_blocks(small, plan.removed)
