@@ -50,13 +50,14 @@ def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
 
 
 def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[Objective]) -> Ranked:
-    """Feasible trials that have every objective, and their front."""
+    """Feasible trials that have every objective, and their front. A network that came up twice counts once."""
     names = {objective.name for objective in objectives}
-    chosen = tuple(
-        trial
-        for trial in sorted(trials, key=lambda trial: trial.number)
-        if trial.state == TrialState.COMPLETE and is_feasible(trial, bounds) and names <= _figures(trial).keys()
-    )
+
+    def counts(trial: Trial) -> bool:
+        measured = trial.state == TrialState.COMPLETE and trial.same_as is None
+        return measured and is_feasible(trial, bounds) and names <= _figures(trial).keys()
+
+    chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
     indices = pareto.front([_figures(trial) for trial in chosen], objectives) if chosen else ()
     return Ranked(chosen, tuple(chosen[index].number for index in indices))
 
