@@ -25,7 +25,7 @@ from pruning import labels as lab
 from pruning.cost import Cost, CostModel, Product
 from pruning.depth import RemovableBlock, removable_blocks
 from pruning.errors import TraceError
-from pruning.groups import OUTPUT, Group, GroupTable, Partition, Slot, build_groups
+from pruning.groups import INPUT, OUTPUT, Group, GroupTable, Partition, Slot, build_groups
 from pruning.importance import Scores, score
 from pruning.operators import RULES, Unsupported, unsupported
 from pruning.plan import Plan, Ranking, make_plan
@@ -297,7 +297,7 @@ def _placeholder(tracer: Tracer, node: fx.Node, names: Mapping[str, str], inputs
     if node.name in inputs and len(shape) > 1:
         atoms = tracer.fresh(shape[1])
         tracer.width = shape[-1]
-        tracer.frozen.append(("input of the model", atoms))
+        tracer.frozen.append((INPUT, atoms))
         return lab.spread(atoms, 1, shape)
     return lab.unlabelled(shape)
 

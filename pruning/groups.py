@@ -32,6 +32,7 @@ Slot = tuple[str, int]
 Ints = npt.NDArray[np.int64]
 
 OUTPUT = "output of the model"
+INPUT = "input of the model"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _first_places(tracer: Tracer, units: _Units) -> dict[int, tuple[str, int]]:
     others = [(name.rpartition(".")[0] or name, (name, dim)) for name, dim in units.slots]
     for layer, slot in [*outputs, *others]:
         for index, unit in enumerate(units.slots[slot]):
-            places.setdefault(int(unit), (layer, index))
+            first = "input" if units.frozen.get(int(unit)) == INPUT else layer
+            places.setdefault(int(unit), (first, index))
     return places
 
 

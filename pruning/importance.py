@@ -25,6 +25,9 @@ from pruning.errors import PlanError
 from pruning.groups import GroupTable, Ints
 
 Floats = npt.NDArray[np.float64]
+DATA_CRITERIA = ("taylor", "fisher", "activation")
+"""Criteria that need batches (sensing.py)."""
+
 LayerScore = Callable[[Tensor], Tensor]
 
 
@@ -42,9 +45,12 @@ class Scores:
 def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
     """Scores by a data-free criterion. Raises PlanError for a name that is none."""
     if criterion not in CRITERIA:
-        near = difflib.get_close_matches(criterion, CRITERIA, n=1)
+        if criterion in DATA_CRITERIA:
+            raise PlanError(f"importance: {criterion!r} is measured on data: give scores of pruning.sensing")
+        known = (*CRITERIA, *DATA_CRITERIA)
+        near = difflib.get_close_matches(criterion, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise PlanError(f"importance: {criterion!r} is not one of {', '.join(CRITERIA)}{hint}")
+        raise PlanError(f"importance: {criterion!r} is not one of {', '.join(known)}{hint}")
     return as_scores(table, criterion, CRITERIA[criterion](table, dict(model.named_parameters())))
 
 

@@ -12,25 +12,42 @@ activation  mean absolute value of the channel after normalisation (after Hu et 
 from __future__ import annotations
 
 import copy
+import itertools
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 from pruning.errors import PlanError
 from pruning.groups import GroupTable
-from pruning.importance import Floats, Scores, as_scores, produced
-
-DATA_CRITERIA = ("taylor", "fisher", "activation")
+from pruning.importance import DATA_CRITERIA, Floats, Scores, as_scores, produced
+from pruning.recover import Recovery, quiet, settings_for, trainer_for
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
 
 def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """Training loss of an Ultralytics model on one of its own batches (a scalar)."""
+    arguments = getattr(model, "args", None)
+    if isinstance(arguments, dict):  # as loaded; the loss reads its weights as attributes
+        model.__dict__["args"] = IterableSimpleNamespace(**{**DEFAULT_CFG_DICT, **arguments})
     return model(batch)[0].sum()  # type: ignore[no-any-return]
+
+
+def labelled_batches(model: nn.Module, data: str | Path, imgsz: int, count: int = 128, batch: int = 16) -> list[Any]:
+    """About `count` training images with labels, not augmented, as Ultralytics' own loader gives them to the loss."""
+    task = str(getattr(model, "task", "detect"))
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        settings = settings_for(model, data, Recovery(imgsz=imgsz, batch=batch), None, Path(folder))
+        trainer = trainer_for(task)(overrides=settings)
+        trainer.model, trainer.stride = trainer.get_model(weights=copy.deepcopy(model)), 32
+        loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="val")
+        return [trainer.preprocess_batch(one) for one in itertools.islice(loader, max(1, count // batch))]
 
 
 def score_on_batches(

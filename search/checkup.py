@@ -40,6 +40,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     from pruning.checkpoint import load_model
     from search.evaluate import pruned
     from search.evaluate.preflight import check_before
+    from search.evaluate.scores import scores_of
     from search.evaluate.threads import limit_threads, share_of_cores
     from search.space import Space
 
@@ -51,7 +52,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.space, spec.sizes)
-    scores = graph.score(model, spec.space.importance)
+    scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
     least = space.smallest()
     smallest = graphs[least.imgsz].plan(
         space.group_ratios(least), scores, round_to=spec.space.round_to, removed=least.removed

@@ -138,6 +138,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     from pruning import trace
     from pruning.checkpoint import load_model
     from search.evaluate import pruned
+    from search.evaluate.scores import scores_of
     from search.space import Space
 
     limit_threads(share_of_cores(1))
@@ -152,7 +153,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.space, spec.sizes)
     with phase("score"):
-        scores = graph.score(model, spec.space.importance)
+        scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     device = pruned.resolve_device(spec.device)
     with phase("export"):
         onnx = _base_onnx(spec, model, base_dir)

@@ -1,0 +1,33 @@
+"""The importance of every channel, by whatever criterion the study names, made once and cached in base/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pruning import ChannelGraph, Scores
+from pruning.importance import DATA_CRITERIA
+from pruning.sensing import labelled_batches, score_on_batches
+
+
+def scores_of(
+    model: Any, graph: ChannelGraph, criterion: str, *, data: str, imgsz: int, folder: Path | None = None
+) -> Scores:
+    """Scores by a data-free criterion, or by one measured on labelled training images (taylor, fisher, activation).
+
+    Measured scores are read from `folder` if they lie there, and written there otherwise. Raises PlanError.
+    """
+    if criterion not in DATA_CRITERIA:
+        return graph.score(model, criterion)
+    path = folder / f"scores-{criterion}.npz" if folder is not None else None
+    if path is not None and path.is_file():
+        with np.load(path) as stored:
+            return Scores(criterion, {name: stored[name] for name in stored.files})
+    scores = score_on_batches(graph.table, model, criterion, labelled_batches(model, data, imgsz))
+    if path is not None:
+        part = path.with_suffix(".part.npz")
+        np.savez(part, allow_pickle=False, **dict(scores.by_group))
+        part.replace(path)
+    return scores
