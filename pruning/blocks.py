@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from torch import nn
@@ -61,7 +62,13 @@ BLOCKS: dict[str, Block] = {
 
 def block_of(module: nn.Module) -> Block | None:
     """The entry of a module's class or of its nearest listed parent."""
-    for cls in type(module).__mro__:
+    kind: Any = type(module)
+    return _block_of_class(kind)
+
+
+@cache
+def _block_of_class(kind: type[Any]) -> Block | None:
+    for cls in kind.__mro__:
         if cls.__name__ in BLOCKS and (cls.__module__ or "").startswith("ultralytics."):
             return BLOCKS[cls.__name__]
     return None

@@ -166,7 +166,7 @@ class ChannelGraph:
     ) -> Plan:
         """Ratios per group (or one for all) -> the channels to keep.
 
-        A name may be a group, a layer (all its groups) or a prefix ending in '.'. `importance` names a data-free
+        A name may be a group, a layer or a block (all groups below it). `importance` names a data-free
         criterion, read from the traced model, or gives scores. `ranking="global"` lets the channels of all groups
         compete for one ratio. `removed` names blocks (of `self.blocks`) that go whole; `heads` how many
         heads an attention block (of `self.attention`) keeps. Raises PlanError.
@@ -232,8 +232,23 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    """Parameters, then buffers, shared ones once: what named_parameters and named_buffers yield, in one quick walk."""
+    modules: dict[nn.Module, str] = {}
+    _collect(model, "", modules)
+    for tree in ("_parameters", "_buffers"):
+        seen: set[int] = set()
+        for module, prefix in modules.items():
+            for name, value in module.__dict__[tree].items():
+                if value is not None and id(value) not in seen:
+                    seen.add(id(value))
+                    yield prefix + name, value
+
+
+def _collect(module: nn.Module, prefix: str, found: dict[nn.Module, str]) -> None:
+    found[module] = prefix
+    for name, child in module._modules.items():
+        if child is not None and child not in found:
+            _collect(child, f"{prefix}{name}.", found)
 
 
 def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,24 @@ class GroupTable:
     steps: Ints
     channels: Ints = field(repr=False)  # channels of the first layer per unit (heads: more than one)
     heads: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def alike(self) -> tuple[tuple[Ints, tuple[Slot, ...]], ...]:
+        """Slots that hold the same units index by index (a filter and its norm's four vectors), with those units."""
+        found: dict[bytes, tuple[Ints, list[Slot]]] = {}
+        for slot, units in self.slots.items():
+            found.setdefault(units.tobytes(), (units, []))[1].append(slot)
+        return tuple((units, tuple(slots)) for units, slots in found.values())
+
+    @cached_property
+    def tied(self) -> Mapping[int, Ints]:
+        """Tie number -> its groups."""
+        return {int(tie): np.flatnonzero(self.ties == tie) for tie in np.unique(self.ties)}
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """Name -> number of a group."""
+        return {name: number for number, name in enumerate(self.names)}
 
     def full_widths(self) -> Ints:
         """Width of every group before pruning."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,11 @@ class Scores:
 
     def __getitem__(self, group: str) -> Floats:
         return self.by_group[group]
+
+    @cached_property
+    def best_first(self) -> Mapping[str, Ints]:
+        """Units of each group, the highest score first (equal scores: the lower index)."""
+        return {name: np.argsort(-found, kind="stable") for name, found in self.by_group.items()}
 
 
 def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:

@@ -166,14 +166,15 @@ def make_plan(
     if heads:
         remove_heads(graph, widths, scores, heads)
     kept = tuple(
-        (group.name, _best(scores[group.name], int(width))) for group, width in zip(graph.groups, widths, strict=True)
+        (group.name, _best(scores, group.name, width))
+        for group, width in zip(graph.groups, widths.tolist(), strict=True)
     )
     return Plan(kept, graph.fingerprint, graph.example_shape, tuple(sorted(removed)), graph)
 
 
-def _best(scores: npt.NDArray[np.float64], width: int) -> tuple[int, ...]:
-    order = np.argsort(-scores, kind="stable")[:width]
-    return tuple(np.sort(order).tolist())
+def _best(scores: Scores, group: str, width: int) -> tuple[int, ...]:
+    best = scores.best_first[group]
+    return tuple(range(width)) if width == len(best) else tuple(np.sort(best[:width]).tolist())
 
 
 def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> dict[int, float]:
@@ -240,9 +241,9 @@ def check_ratio(name: str, ratio: float) -> None:
 
 def members(graph: ChannelGraph, name: str) -> list[int]:
     """Groups that a name means: a group, a layer, or everything below a prefix. Raises PlanError with the near miss."""
-    exact = [g for g, group in enumerate(graph.groups) if group.name == name]
-    below = [g for g, group in enumerate(graph.groups) if group.name.startswith((f"{name}.", f"{name}["))]
-    found = exact or below
+    exact = graph.table.numbers.get(name)
+    below = (f"{name}.", f"{name}[")
+    found = [g for g, group in enumerate(graph.groups) if group.name.startswith(below)] if exact is None else [exact]
     if not found:
         near = difflib.get_close_matches(name, [group.name for group in graph.groups], n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -258,7 +259,7 @@ def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to:
     full, steps = graph.table.full_widths(), graph.table.steps
     widths = full.copy()
     for tie, ratio in per_tie.items():
-        inside = np.flatnonzero(graph.table.ties == tie)
+        inside = graph.table.tied[tie]
         if graph.groups[inside[0]].frozen is not None:
             continue
         n = int(full[inside[0]] // steps[inside[0]])

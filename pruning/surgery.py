@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,24 +21,24 @@ from pruning.blocks import block_of
 from pruning.depth import remove_blocks, silence_blocks
 from pruning.plan import Plan
 
-IMMUTABLE = (int, float, str, bytes, bool, type(None), torch.Size, torch.dtype, torch.device, type)
-
-OWN_TREES = ("_parameters", "_buffers", "_modules")
+IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), torch.Size, torch.dtype, torch.device, type})
+EMPTY = frozenset({dict, OrderedDict, list, set})
+OWN_TREES = frozenset({"_parameters", "_buffers", "_modules"})
 
 
 def apply(plan: Plan, model: nn.Module) -> nn.Module:
     """A new module that holds only the kept channels. Classes, names, hooks of the model stay; weights are copied."""
     assert plan.graph is not None
-    kept = _kept_indices(plan)
-    cloner = _Cloner(kept)
-    small = cloner.module(model, "")
-    widths = plan.widths
+    cloner = _Cloner(_kept_indices(plan))
+    with torch.no_grad():
+        small = cloner.module(model, "")
+    widths = plan.widths if plan.graph.table.heads else {}
     for block, heads in plan.graph.table.heads.items():
         left = sum(any(widths[plan.graph.groups[g].name] for g in head) for head in heads)
         small.get_submodule(block).num_heads = left  # type: ignore[assignment]
-    for module in small.modules():
+    for module in cloner.modules.values():
         _refresh(module)
-    return remove_blocks(small, plan.removed)
+    return remove_blocks(small, plan.removed) if plan.removed else small
 
 
 def mask(plan: Plan, model: nn.Module) -> nn.Module:
@@ -56,10 +58,12 @@ def _kept_indices(plan: Plan) -> dict[str, dict[int, Tensor]]:
     assert plan.graph is not None
     keep = plan.unit_mask(plan.graph.table)
     found: dict[str, dict[int, Tensor]] = {}
-    for (name, dim), units in plan.graph.table.slots.items():
+    for units, slots in plan.graph.table.alike:
         flags = keep[units]
         if not flags.all():
-            found.setdefault(name, {})[dim] = torch.from_numpy(np.flatnonzero(flags))
+            indices = torch.from_numpy(np.flatnonzero(flags))
+            for name, dim in slots:
+                found.setdefault(name, {})[dim] = indices
     return found
 
 
@@ -74,7 +78,10 @@ def _removed_indices(plan: Plan) -> dict[tuple[str, int], Tensor]:
 
 
 class _Cloner:
-    """Copies a module tree, slicing tensors on the way. Shared modules and tensors stay shared."""
+    """Copies a module tree, slicing tensors on the way. Shared modules and tensors stay shared.
+
+    A search does this for every candidate, a few hundred modules and tensors each time, so the loops are kept short.
+    """
 
     def __init__(self, kept: dict[str, dict[int, Tensor]]) -> None:
         self.kept = kept
@@ -88,8 +95,11 @@ class _Cloner:
         self.modules[id(source)] = clone
         state = clone.__dict__
         for key, value in source.__dict__.items():
-            if key not in OWN_TREES:
-                state[key] = value if isinstance(value, IMMUTABLE) else _copied(value)
+            kind = type(value)
+            if kind in IMMUTABLE:
+                state[key] = value
+            elif key not in OWN_TREES:
+                state[key] = kind() if kind in EMPTY and not value else _copied(value)
         prefix = f"{path}." if path else ""
         state["_parameters"] = {k: self._tensor(v, prefix + k) for k, v in source._parameters.items()}
         state["_buffers"] = {k: self._tensor(v, prefix + k) for k, v in source._buffers.items()}
@@ -99,52 +109,83 @@ class _Cloner:
     def _tensor(self, source: Tensor | None, name: str) -> Tensor | None:
         if source is None:
             return None
-        if id(source) not in self.tensors:
-            self.tensors[id(source)] = self._sliced(source, name)
-        return self.tensors[id(source)]
+        known = self.tensors.get(id(source))
+        if known is None:
+            known = self.tensors[id(source)] = self._sliced(source, name)
+        return known
 
     def _sliced(self, source: Tensor, name: str) -> Tensor:
-        value = source.detach()
+        value = source
         dims = self.kept.get(name)
         if dims is None:
-            value = value.clone()
+            value = source.detach().clone()
         else:
             for dim, indices in dims.items():
-                value = value.index_select(dim, indices.to(value.device))
-        return nn.Parameter(value, source.requires_grad) if isinstance(source, nn.Parameter) else value
+                value = value.index_select(dim, indices if source.is_cpu else indices.to(source.device))
+        is_parameter = type(source) is nn.Parameter or isinstance(source, nn.Parameter)  # the second is slow
+        return nn.Parameter(value, source.requires_grad) if is_parameter else value
 
 
 def _copied(value: Any) -> Any:
     """Own copy of an attribute that is not a module, a parameter or a buffer."""
-    if isinstance(value, (dict, OrderedDict, list, set)) and not value:
-        return type(value)()
+    kind = type(value)
+    if kind in IMMUTABLE:
+        return value
+    if kind is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
+    if kind is tuple and IMMUTABLE.issuperset(map(type, value)):
+        return value
     if isinstance(value, Tensor):
         return value.detach().clone()
-    if isinstance(value, tuple) and all(isinstance(item, IMMUTABLE) for item in value):
-        return value
     if callable(value) and not isinstance(value, nn.Module):
         return value
     return copy.deepcopy(value)
 
 
-def _refresh(module: nn.Module) -> None:
+def _refresh(module: Any) -> None:
     """Make the stored widths of a layer or block agree with its tensors."""
-    if isinstance(module, nn.ConvTranspose2d):
-        module.in_channels, module.out_channels = (
-            module.weight.shape[0],
-            module.weight.shape[1] * module.groups,
-        )
-    elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        if module.groups > 1 and module.weight.shape[1] == 1:  # depthwise: one input channel per group
-            module.groups = module.weight.shape[0] // (module.out_channels // module.groups)
-        module.out_channels, module.in_channels = (
-            module.weight.shape[0],
-            module.weight.shape[1] * module.groups,
-        )
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
-        module.num_features = module.weight.shape[0]
+    refresh = _refresher(module.__class__)
+    if refresh is not None:
+        refresh(module, module.__dict__)  # plain numbers: nn.Module's own __setattr__ would only take time
     block = block_of(module)
     if block is not None and block.refresh is not None:
         block.refresh(module)
+
+
+Widths = dict[str, Any]
+
+
+def _refresh_transposed(module: Any, state: Widths) -> None:
+    weight = module.weight
+    state["in_channels"], state["out_channels"] = weight.shape[0], weight.shape[1] * module.groups
+
+
+def _refresh_convolution(module: Any, state: Widths) -> None:
+    outputs, inputs = module.weight.shape[:2]
+    if module.groups > 1 and inputs == 1:  # depthwise: one input channel per group
+        state["groups"] = outputs // (module.out_channels // module.groups)
+    state["out_channels"], state["in_channels"] = outputs, inputs * module.groups
+
+
+def _refresh_linear(module: Any, state: Widths) -> None:
+    state["out_features"], state["in_features"] = module.weight.shape
+
+
+def _refresh_norm(module: Any, state: Widths) -> None:
+    if module.weight is not None:
+        state["num_features"] = module.weight.shape[0]
+
+
+LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any, Widths], None]], ...] = (
+    (nn.ConvTranspose2d, _refresh_transposed),
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _refresh_convolution),
+    (nn.Linear, _refresh_linear),
+    (nn.modules.batchnorm._BatchNorm, _refresh_norm),
+)
+
+
+@cache
+def _refresher(kind: type[Any]) -> Callable[[Any, Widths], None] | None:
+    return next((refresh for classes, refresh in LAYERS if issubclass(kind, classes)), None)
