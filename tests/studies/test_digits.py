@@ -259,7 +259,6 @@ def test_a_base_is_small_and_names_no_machine(name: str) -> None:
     assert (STUDY / name).stat().st_size < LIMIT_BYTES
     pickled = pickled_part(STUDY / name)
     assert absolute_paths(pickled) == []
-    assert b"/work/" not in pickled
 
 
 def test_the_guard_against_paths_can_fail() -> None:
