@@ -34,7 +34,7 @@ class Oracle:
             # OpenCV writes BGR, the loader gives RGB: COLOURS[0] = (255, 0, 0) is blue, channel 2.
             channel = 2 - int(image[:, int(ys.median()), int(xs.median())].argmax())
             x0, x1, y0, y1 = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
-            # By place, not by turn: Ultralytics lists the images of a fresh scan in no fixed order.
+            # By place, not by turn: Ultralytics warms up on uninitialised memory, which may look like a turn.
             if self.wrong_every and int(x0 + y0) % self.wrong_every == 0:
                 channel = (channel + 1) % 3
             output[i, :4, 0] = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dtype=torch.float32)
