@@ -91,7 +91,7 @@ class PickedTrial:
         )
 
     def export(self, format: str = "onnx", **options: Any) -> ExportReport:
-        """Export to `folder` and verify each artefact; `format` may name several: `onnx,openvino`.
+        """Export to `folder`, verify each artefact, write model_card.md; `format` may name several: `onnx,openvino`.
 
         Args:
             options: quantize, max_drop, device of `search.deliver.export.export_model`.
@@ -103,4 +103,23 @@ class PickedTrial:
         settings = {"imgsz": self.imgsz, "latency": spec.latency.model_dump(), **options}
         formats = tuple(name.strip() for name in format.split(",") if name.strip())
         checked_formats(formats, options.get("quantize"))  # before anybody is told to make weights for it
-        return export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
+        report = export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
+        if self.trial is not None:
+            self._write_card(report, f"paretoprune export {self.study.record.path}:{self.trial.number} format={format}")
+        return report
+
+    def _write_card(self, report: ExportReport, command: str) -> None:
+        """model_card.md beside the artefacts: what they were made from, how, and what was measured."""
+        from search.deliver.model_card import write_model_card
+
+        assert self.trial is not None and self.trial.measurement is not None
+        _, prints = self.study.record.read_args()
+        lineage = {"base model": prints["model"], "data": prints["data"], "plan": self.trial.measurement.digest}
+        write_model_card(
+            self.folder / "model_card.md",
+            self.study.snapshot(),
+            self.trial.number,
+            lineage=lineage,
+            commands=[f"paretoprune resume {self.study.record.path}", command],
+            export=report,
+        )

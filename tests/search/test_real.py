@@ -50,6 +50,7 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
             *("candidate.json", "progress.json", "result.json", "train.log", "weights.pt"),
         ]
     assert any(trial.candidate.removed for trial in study.trials())
+    _exported_with_its_card(study)
     base = study.base()
     assert base is not None and {"load", "trace", "latency", "accuracy"} <= base.seconds.keys()
     assert (
@@ -131,3 +132,15 @@ def test_a_prune_that_cannot_be_done_writes_nothing(
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ") and expected in result.stderr
     assert "Traceback" not in result.output and sorted(tiny.iterdir()) == before
+
+
+def _exported_with_its_card(study: Study) -> None:
+    """An export leaves the artefact, its report and a card that names what it was made from."""
+    picked = study.trial(0)
+    picked.export("onnx")
+    assert {"weights.onnx", "export.json", "model_card.md"} <= {path.name for path in picked.folder.iterdir()}
+    card = (picked.folder / "model_card.md").read_text()
+    _, prints = study.record.read_args()
+    assert picked.trial is not None and picked.trial.measurement is not None
+    for piece in (prints["model"], prints["data"], picked.trial.measurement.digest, "format=onnx", "AGPL-3.0"):
+        assert piece in card
