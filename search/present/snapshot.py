@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from objectives.objective import OBJECTIVES
 from search.errors import ConfigError, RunCorrupt
 
 Row = Mapping[str, Any]
@@ -42,18 +43,18 @@ class Figure:
         return f"{self.title} {self.unit}".strip()
 
 
+_SHORT = {
+    "precision": "precision",
+    "recall": "recall",
+    "latency_ms": "latency",
+    "params_m": "params",
+    "size_mb": "size",
+}
+"""Titles short enough for a column of a terminal; names, units and directions are those of the objectives."""
+
 _KNOWN = {
-    figure.name: figure
-    for figure in (
-        Figure("map50_95", "mAP50-95", "", "max"),
-        Figure("map50", "mAP50", "", "max"),
-        Figure("precision", "precision", "", "max"),
-        Figure("recall", "recall", "", "max"),
-        Figure("latency_ms", "latency", "ms", "min"),
-        Figure("params_m", "params", "M", "min"),
-        Figure("macs_g", "MACs", "G", "min"),
-        Figure("size_mb", "size", "MB", "min"),
-    )
+    one.name: Figure(one.name, _SHORT.get(one.name, one.title), "" if one.is_fraction else one.unit, one.direction)
+    for one in OBJECTIVES.values()
 }
 _COSTS = ("latency_ms", "params_m", "macs_g", "size_mb")
 
