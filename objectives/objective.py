@@ -135,6 +135,18 @@ OBJECTIVES: Mapping[str, Objective] = _table(
 bytes. A figure without a prefix is that of boxes; `map_small`: see `small_objects`; `per_class_drop`: how much
 less accurate the class is that lost most against the base."""
 
+_BOXES = ("map50_95", "map50", "precision", "recall", "map_small")
+TASK_FIGURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "detect": _BOXES,
+        "segment": (*_BOXES, "mask_map50_95", "mask_map50", "mask_map_small"),
+        "pose": (*_BOXES, "pose_map50_95", "pose_map50"),
+        "obb": _BOXES,
+        "classify": ("top1", "top5"),
+    }
+)
+"""Task -> its figures of accuracy. Those of small objects are there only where the data have some."""
+
 MAIN_FIGURES: Mapping[str, str] = MappingProxyType(
     {
         "detect": "map50_95",
