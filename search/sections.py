@@ -155,7 +155,7 @@ class LatencySpec(Section):
 
 
 class KeepSpec(Section):
-    """Which trials keep their weights on disk, and the most they may fill."""
+    """Which trials keep their weights on disk, and the most they may fill. front: those that may yet be on it, too."""
 
     weights: Literal["all", "front", "none"] = "front"
     max_gb: float = Field(default=20.0, gt=0)

@@ -285,8 +285,8 @@ class Study:
 
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None
-        content = write_snapshot(self)
-        discard(self.record, self.trials(), content["front"], self.spec.keep)
+        write_snapshot(self)
+        discard(self.record, self.trials(), self.ranked().undominated, self.spec.keep)
         listener.trial(trial, self._loop.progress())
 
     def _budget(self, name: str) -> Sequence[Bound]:
