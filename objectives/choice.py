@@ -289,6 +289,12 @@ def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequ
     error = rows[top][accuracy.name].standard_error
     close = [i for i in range(len(rows)) if ranks[i, 1] <= ranks[top, 1] + error]
     best = min(close, key=lambda i: (*ranks[i], i))
+    if best == top:
+        return Choice(
+            best,
+            f"{names[best]} has the {_superlative(accuracy)} {accuracy.title}, {_with_interval(rows[best], accuracy)}, "
+            f"and no smaller one of {_count(len(rows))} is within one standard error ({accuracy.text(error)}) of it.",
+        )
     return Choice(
         best,
         f"{names[best]} is the smallest ({size.text(rows[best][size.name].value)}) of the {len(close)} out "

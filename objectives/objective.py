@@ -107,7 +107,8 @@ class Objective:
         """The figure as a reader wants it: `0.412`, `5.13 ms`."""
         if self.is_fraction:
             return f"{value:.3f}"
-        return f"{value:.3g} {self.unit}" if abs(value) < 1000 else f"{value:.0f} {self.unit}"
+        number = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{number} {self.unit}".rstrip()
 
 
 def _table(*objectives: Objective) -> dict[str, Objective]:

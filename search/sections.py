@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from objectives.errors import LatencyError
+from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
 from search.training_keys import fault_of
 
@@ -152,6 +153,18 @@ class LatencySpec(Section):
     @classmethod
     def _as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
+
+
+class FigureSpec(Section):
+    """A figure of a user's own task: its unit ("" for none, "fraction" for a share) and which way is better."""
+
+    unit: str = ""
+    direction: Literal["max", "min"]
+    title: str | None = None
+
+    def objective(self, name: str) -> Objective:
+        """As the rest of the program knows it."""
+        return Objective(name, self.unit, self.direction, self.title or name)
 
 
 class KeepSpec(Section):

@@ -18,6 +18,7 @@ from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Limits, Loop, Progress, Watcher
+from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.record import RunRecord
 from search.session import Beginning, interrupting, logging_to
@@ -215,7 +216,8 @@ class Study:
     def _check_inputs(self) -> None:
         """What is known to be wrong before a folder is made."""
         for path in (self.spec.model, self.spec.data):
-            if not Path(path).exists():
+            own = OwnReference.parse(path)
+            if not (Path(path) if own is None else own.file).exists():
                 raise ConfigError(f"no such file: {path}", where="model and data of the study")
         if self._parts.engine is None and self.spec.search.engine != "optuna":
             raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")

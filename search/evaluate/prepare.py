@@ -133,12 +133,10 @@ def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
     """What `prepare_pruning` does, in the process that may crash."""
-    import torch
-
     from pruning import trace
-    from pruning.checkpoint import load_model
     from search.evaluate import pruned
     from search.evaluate.scores import scores_of
+    from search.evaluate.workload import example_input, load_model
     from search.space import Space
 
     limit_threads(share_of_cores(1))
@@ -147,9 +145,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         model = load_model(spec.model)
         check_before(spec, model)
     with phase("trace"):
-        channels = int(getattr(model, "yaml", {}).get("channels", 3))
-        sizes = tuple(pruned.sizes_of(spec))
-        graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
+        graphs = {size: trace(model, example_input(model, size)) for size in pruned.sizes_of(spec)}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.space, spec.sizes)
     with phase("score"):

@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.accuracy import Accuracy
 from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency
 from objectives.objective import Estimate
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
-from pruning.calibration import calibration_batches, recalibrate
-from pruning.checkpoint import load_model, save_model
-from pruning.recover import Recovery, recover
+from pruning.calibration import recalibrate
+from pruning.recover import Recovery
 from search.evaluate.evaluator import Realised
 from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
+from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
 from search.record import BATCHES
 from search.sections import RecoverSpec
 from search.space import Space
@@ -131,7 +131,8 @@ class PruningEvaluator:
         """Candidate against base, interleaved, while no other trial of this machine is timing or training."""
         spec, base = self.spec.latency, self.reference
         candidate = open_timed(spec, onnx, model, imgsz)
-        reference = open_timed(spec, base.onnx, base.model, base.imgsz)
+        unpruned = load_model(base.model) if spec.runtime == "torch" else base.model
+        reference = open_timed(spec, base.onnx, unpruned, base.imgsz)
         return measure([candidate], reference, spec, turns, seed=seed)[0]
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pruning import ChannelGraph, Scores
-from pruning.calibration import calibration_batches
 from pruning.sensitivity import LEVELS, Curve, measure_sensitivity
 from search.atomic import write_json
+from search.evaluate.workload import calibration_batches
 from search.space import Space
 from search.trial import Candidate
 

@@ -165,4 +165,9 @@ def test_one_standard_error_takes_the_smallest_that_is_as_good() -> None:
 
 
 def test_one_standard_error_of_exact_figures_is_the_best() -> None:
-    assert one_se(ROWS, OBJECTIVES).index == 0
+    choice = one_se(ROWS, OBJECTIVES)
+    assert choice.index == 0
+    assert choice.sentence == (
+        "row 0 has the highest mAP50-95, 0.500, "
+        "and no smaller one of 4 models is within one standard error (0.000) of it."
+    )
