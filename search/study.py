@@ -173,17 +173,22 @@ class Study:
             asked += self._budget(budget)
         self._need_trials()
         trial, sentence = analysis.pick(self.ranked(), asked, self.objectives)
-        return PickedTrial(self, trial, sentence, tuple(asked), budget)
+        return PickedTrial(self, trial, self._said(sentence), tuple(asked), budget)
 
     def knee(self) -> PickedTrial:
         """The trial after which more accuracy becomes expensive."""
         self._need_trials()
-        return PickedTrial(self, *analysis.knee(self.ranked(), self.objectives))
+        trial, sentence = analysis.knee(self.ranked(), self.objectives)
+        return PickedTrial(self, trial, self._said(sentence))
 
     def one_se(self) -> PickedTrial:
         """The smallest trial within one standard error of the most accurate."""
         self._need_trials()
-        return PickedTrial(self, *analysis.one_se(self.ranked(), self.objectives))
+        trial, sentence = analysis.one_se(self.ranked(), self.objectives)
+        return PickedTrial(self, trial, self._said(sentence))
+
+    def _said(self, sentence: str) -> str:
+        return sentence if self.target is None else f"On {self.target.name}: {sentence}"
 
     def trial(self, number: int) -> PickedTrial:
         """One trial by its number; ConfigError where there is no such trial."""
