@@ -42,7 +42,10 @@ class PickedTrial:
 
     @property
     def folder(self) -> Path:
-        """picks/<budget>, or picks/trial-0017: where what is delivered lies."""
+        """picks/<budget>, or picks/trial-0017: where what is delivered lies; picks/<budget>-on-<device> for another
+        device, whose pick is another one."""
+        if self.budget and self.study.target is not None:
+            return self.study.record.path / "picks" / f"{self.budget}-on-{self.study.target.name}"
         name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
         return self.study.record.path / "picks" / name
 

@@ -83,6 +83,8 @@ class Measurement:
         seconds: phase -> wall-clock seconds.
         per_class: class name -> map50_95.
         notes: what a reader should know, one sentence each.
+        timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
+            runtime, version, device, threads, processor; empty where nothing was timed.
     """
 
     figures: Mapping[str, Estimate]
@@ -92,6 +94,7 @@ class Measurement:
     seconds: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    timing: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -102,6 +105,7 @@ class Measurement:
             "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
             "per_class": dict(self.per_class),
             "notes": list(self.notes),
+            "timing": dict(self.timing),
         }
 
     @classmethod
@@ -114,6 +118,7 @@ class Measurement:
             seconds=dict(data["seconds"]),
             per_class=dict(data.get("per_class", {})),
             notes=tuple(data.get("notes", ())),
+            timing=dict(data.get("timing", {})),
         )
 
 

@@ -192,12 +192,15 @@ def measure_base(
     Its latency is the study's reference, hence exact.
     """
     from objectives.objective import Estimate
-    from search.evaluate import pruned, timing
+    from search.evaluate import pruned, timing, timings
 
+    widths = {group.name: group.size for group in graph.groups}
     with Turnstile(timing.lock_path()) as turns:
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
+            known = timings.Timings(base_dir.parent / "latency")
+            known.add(timings.timing_key(spec.latency, timings.widths_digest(widths), spec.imgsz, spec.imgsz), latency)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place, shelf = base_dir / "accuracy", base_dir / BATCHES
@@ -209,10 +212,11 @@ def measure_base(
         figures["per_class_drop"] = Estimate.exact(0.0)
     return Measurement(
         figures={**accuracy.figures, **figures},
-        widths={group.name: group.size for group in graph.groups},
+        widths=widths,
         seconds=phase.seconds,
         per_class=accuracy.per_class,
         notes=pruned.latency_notes(latency),
+        timing=pruned.timing_facts(spec.latency, latency),
     )
 
 
