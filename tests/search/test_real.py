@@ -87,6 +87,14 @@ def test_a_trial_that_begins_again_is_not_timed_again(
         _evaluated(prepared.evaluator, prepared.space.uniform(0.7), study.record.trial_dir(2))
 
 
+def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:
+    pauses: list[int] = []
+    spec, weights = Study(**tiny_study).spec, Path(tiny_study["model"])
+    found = pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
+    assert len(pauses) >= found.images / 32
+    assert found.figures == pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
+
+
 def _evaluated(evaluator: Any, candidate: Any, folder: Path) -> Measurement:
     folder.mkdir(parents=True)
     found: Measurement = evaluator.evaluate(candidate, 0, 0, folder)
