@@ -29,7 +29,7 @@ from objectives.batches import BatchShelf
 from objectives.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
 from objectives.errors import AccuracyError
 from objectives.objective import Estimate
-from objectives.subjects import check_data, subject_of
+from objectives.subjects import check_data, exported_subject, subject_of
 from objectives.ultralytics_door import quiet
 from objectives.validators import VALIDATORS, Seen, arguments, validate
 
@@ -62,24 +62,30 @@ def measure_accuracy(
     resamples: int = 100,
     seed: int = 0,
     shelf: Path | None = None,
+    rect: bool = True,
+    like: Path | None = None,
 ) -> Accuracy:
     """Validate `model` on a split of `data`.
 
     `model` is an Ultralytics module, pruned or not (it is copied; neither fused nor changed nor rebuilt from
     its YAML), or a file: `.pt`, `.onnx`. `data` is a data YAML, or a folder to classify; `imgsz` in pixels. Temporary
     files go below `work_dir` and are removed. `shelf` is a folder where prepared batches stay for the next call, in
-    this process or another (see `batches`). The same call gives the same figures: `seed` draws the resamples.
+    this process or another (see `batches`). With `rect` false images are square, as exported files of fixed shape get
+    them. `like`: the checkpoint that `model`, a file or folder of any format, was exported from. The same call gives
+    the same figures: `seed` draws the resamples.
 
     Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
     unlabelled split, classes that do not match.
     """
-    subject, facts = subject_of(model)
+    subject, facts = subject_of(model) if like is None else exported_subject(Path(str(model)), like)
     if facts.task not in VALIDATORS:
         known = ", ".join(VALIDATORS)
         raise AccuracyError(f"The accuracy of task {facts.task!r} cannot be measured yet. Tasks that can: {known}.")
     check_data(data, split, facts)
     single = facts.single_cls
-    asked = arguments(facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single)
+    asked = arguments(
+        facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single, rect=rect
+    )
     kept = None if shelf is None else BatchShelf(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
         validator, seen = validate(facts.task, subject, asked, Path(folder), kept)

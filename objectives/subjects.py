@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -46,6 +46,16 @@ def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
     except Exception as fault:
         raise AccuracyError(f"{path} could not be loaded as an Ultralytics checkpoint: {fault}") from fault
     return module, _module_facts(module, str(path))
+
+
+def exported_subject(artefact: Path, model: Path) -> tuple[str, Facts]:
+    """The same for an artefact of any format; what it is about is known from the checkpoint it was exported from.
+
+    Raises `AccuracyError`.
+    """
+    if not artefact.exists():
+        raise AccuracyError(f"There is no artefact at {artefact}.")
+    return str(artefact), replace(subject_of(model)[1], where=str(artefact))
 
 
 def _module_facts(model: nn.Module, where: str) -> Facts:

@@ -74,7 +74,7 @@ def validate(
 
 
 def arguments(
-    task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool
+    task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool, rect: bool
 ) -> Mapping[str, Any]:
     """What is pinned of a validation; see the head of this module."""
     return {
@@ -87,7 +87,7 @@ def arguments(
         "split": split,
         "single_cls": single_cls,
         "quantize": None,  # float32 for modules; a file keeps its own precision
-        "rect": True,
+        "rect": rect,
         "val": False,  # with True, COCO data switch to pycocotools
         "plots": False,
         "save_json": False,

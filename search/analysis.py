@@ -44,7 +44,7 @@ class Ranked:
     @property
     def labels(self) -> list[str]:
         """Names for sentences."""
-        return [f"trial {trial.number}" for trial in self.trials]
+        return [f"trial {trial.label}" for trial in self.trials]
 
 
 def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
@@ -205,7 +205,7 @@ def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective)
     if not gain.is_fraction:
         price = f"a {gain.title} of {gain.text(now)} instead of {gain.text(then)}"
     return (
-        f"trial {trial.number} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
+        f"trial {trial.label} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
         f"({cost.text(after)} instead of {cost.text(before)}) at {price}"
     )
 

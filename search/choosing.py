@@ -58,10 +58,9 @@ def picked_facts(picked: PickedTrial) -> dict[str, Any]:
 
 def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
     """Sentence, figures beside the base's, and what to type next."""
-    run, number = picked.study.record.path, facts["trial"]
     rows: list[RenderableType] = [Text(facts["sentence"]), Text(), figures_table(picked, facts["figures"])]
     rows += [Text(), Text(facts["note"] or f"written to {facts['folder']}")]
-    rows.append(Text(f"next: paretoprune export {run}:{number} format=onnx"))
+    rows.append(Text(f"next: paretoprune export {picked.ref} format=onnx"))
     return Group(*rows)
 
 

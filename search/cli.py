@@ -217,15 +217,29 @@ def pick(
 
 @app.command()
 @guarded
-def export(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """Export a trial and verify the artefacts: format=onnx,openvino quantize=8 max_drop=0.01."""
+def export(
+    ref: Ref,
+    words: Keys = None,
+    max_drop: Annotated[float | None, typer.Option("--max-drop", help="Largest loss allowed, such as 0.02.")] = None,
+    form: Form = "table",
+    debug: Debug = False,
+) -> None:
+    """Export a trial and verify the artefacts: format=onnx,openvino quantize=8,32 [device=0]."""
     from search.console import emit
+    from search.deliver.errors import DeliveryError
     from search.listing import render_export
     from search.refs import resolve
 
     keys = only_keys(words, ("format", "quantize", "max_drop", "device"))
+    if max_drop is not None:
+        keys["max_drop"] = max_drop
     picked = resolve(ref)
-    made = picked.export(str(keys.pop("format", "onnx")), **keys)
+    try:
+        made = picked.export(keys.pop("format", "onnx"), **keys)
+    except DeliveryError as error:
+        if error.report is not None:
+            emit(Console(), error.report.to_json(), form, render_export(error.report, picked.folder))
+        raise
     emit(Console(), made.to_json(), form, render_export(made, picked.folder))
 
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.errors import ParetoPruneError
 from search.record import RunRecord
 
@@ -50,14 +51,30 @@ def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def render_export(made: Any, folder: Path) -> RenderableType:
-    """One row per artefact."""
-    table = _table("artefact", "precision", "size", f"{made.metric} drop", "checks")
+def render_export(made: ExportReport, folder: Path) -> RenderableType:
+    """One row per artefact, then what was not looked at and what was not delivered."""
+    table = _table("artefact", "size", f"{made.metric}", "drop", "latency", "of base", "memory", "checks")
     for check in made.artefacts:
-        faults = "; ".join(check.faults) or "passed"
-        cells = (check.precision, f"{check.size_bytes / 1e6:.1f} MB", f"{check.drop:+.4f}")
-        table.add_row(Text(check.path), *cells, Text(faults))
-    return Group(table, Text(f"\nwritten to {folder}"))
+        table.add_row(Text(check.path or check.label), *_export_cells(check, made.metric))
+    remarks = [f"{check.label}: {said}" for check in made.artefacts for said in (*check.faults, *check.unchecked)]
+    said = [Text(line) for line in (*made.notes, *remarks)]
+    accuracy = (
+        f"{made.metric} of the model, on square images as the artefacts get them: {made.accuracy[made.metric]:.4f}"
+    )
+    return Group(table, Text(f"\n{accuracy}"), *said, Text(f"written to {folder}"))
+
+
+def _export_cells(check: ArtefactCheck, metric: str) -> tuple[str, ...]:
+    timed, memory, figure = check.latency, check.memory, check.accuracy.get(metric)
+    return (
+        f"{check.size_bytes / 1e6:.2f} MB" if check.size_bytes else "-",
+        "-" if figure is None else f"{figure:.4f}",
+        "-" if check.drop is None else f"{check.drop:+.4f}",
+        "-" if timed is None else f"{timed['p50_ms']:.2f} ms",
+        "-" if timed is None else f"{timed['ratio']['value']:.2f}",
+        "-" if memory is None else f"{memory['peak_mb']:.0f} MB",
+        "passed" if check.passed else "not delivered",
+    )
 
 
 def render_pruned(facts: Mapping[str, Any]) -> RenderableType:

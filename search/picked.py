@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from search.errors import ConfigError
+from search.exported import record_points
 from search.own_reference import OwnReference
 from search.trial import Trial, TrialState
 from search.weights import FILE, origin
@@ -38,7 +39,7 @@ class PickedTrial:
     @property
     def name(self) -> str:
         """`trial 17` or `base`."""
-        return "base" if self.trial is None else f"trial {self.trial.number}"
+        return "base" if self.trial is None else f"trial {self.trial.label}"
 
     @property
     def folder(self) -> Path:
@@ -46,8 +47,20 @@ class PickedTrial:
         device, whose pick is another one."""
         if self.budget and self.study.target is not None:
             return self.study.record.path / "picks" / f"{self.budget}-on-{self.study.target.name}"
-        name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
+        name = self.budget or ("base" if self.trial is None else f"trial-{self._place:04d}")
         return self.study.record.path / "picks" / name
+
+    @property
+    def _place(self) -> int:
+        """The trial itself; of an export, the trial that it was made from."""
+        assert self.trial is not None
+        return self.trial.number if self.trial.exported_from is None else self.trial.exported_from
+
+    @property
+    def ref(self) -> str:
+        """RUN:17, RUN:17-int8 or RUN:base: what the command line takes."""
+        name = "base" if self.trial is None else self.trial.label.replace(" ", "-")
+        return f"{self.study.record.path}:{name}"
 
     @property
     def imgsz(self) -> int:
@@ -71,7 +84,7 @@ class PickedTrial:
             f"the weights of {self.name} were not kept",
             where=str(path),
             expected="keep.weights: all, or a trial on the front",
-            next_command=f"paretoprune finetune {self.study.record.path}:{self.trial.number}",
+            next_command=f"paretoprune finetune {self.ref}",
         )
 
     def model(self) -> Path:
@@ -91,29 +104,63 @@ class PickedTrial:
             self.folder.name,
             rows[self.trial.number],
             self.weights(),
+            artefact=self.artefact(),
             bounds=limits,
             sentence=self.sentence,
         )
+
+    def artefact(self) -> Path | None:
+        """The file in reduced precision that was measured, where it lies on disk: a trial's beside its weights, an
+        export's where it was delivered."""
+        if self.trial is None or self.trial.candidate.precision == "fp32":
+            return None
+        from search.evaluate.precision import target_of
+
+        target = target_of(self.study.spec, self.trial.candidate.precision)
+        if self.trial.exported_from is None:
+            place = self.study.record.trial_dir(origin(self.trial))
+        else:
+            place = self.study.record.path / "picks" / f"trial-{self._place:04d}"
+        path = place / target.file_name(Path(FILE).stem)
+        return path if path.exists() else None
 
     def export(self, format: str = "onnx", **options: Any) -> ExportReport:
         """Export to `folder`, verify each artefact, write model_card.md; `format` may name several: `onnx,openvino`.
 
         Args:
-            options: quantize, max_drop, device of `search.deliver.export.export_model`.
+            options: quantize (the trial's own precision by default), max_drop, device of
+                `search.deliver.export.export_model`.
+
+        Raises:
+            DeliveryError: what failed is named; what passed is delivered, and on the card.
         """
+        from search.deliver.formats import asked_formats
+
+        formats = asked_formats(format)
+        if OwnReference.parse(self.study.spec.data) is not None:
+            report = self._export_own(formats, options)
+            self._delivered(report, formats, options)
+            return report
+        return self._export_verified(formats, options)
+
+    def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
+        from search.deliver.errors import DeliveryError
         from search.deliver.export import export_model
-        from search.deliver.formats import checked_formats
+        from search.deliver.formats import checked_targets
 
         spec = self.study.spec
-        settings = {"imgsz": self.imgsz, "latency": spec.latency.model_dump(), **options}
-        formats = tuple(name.strip() for name in format.split(",") if name.strip())
-        if OwnReference.parse(spec.data) is not None:
-            report = self._export_own(formats, options)
-        else:
-            checked_formats(formats, options.get("quantize"))  # before anybody is told to make weights for it
+        options.setdefault("quantize", self._bits())
+        # before anybody is told to make weights for it
+        checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
+        settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
+        settings["ready"] = self._ready()
+        try:
             report = export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
-        if self.trial is not None:
-            self._write_card(report, f"paretoprune export {self.study.record.path}:{self.trial.number} format={format}")
+        except DeliveryError as error:
+            if error.report is not None:
+                self._delivered(error.report, formats, options)
+            raise
+        self._delivered(report, formats, options)
         return report
 
     def _export_own(self, formats: tuple[str, ...], options: Mapping[str, Any]) -> ExportReport:
@@ -124,6 +171,27 @@ class PickedTrial:
         spec = self.study.spec
         most = options.get("max_drop")
         return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
+
+    def _ready(self) -> dict[str, Path]:
+        """The measured file of a trial in reduced precision, unless the weights were trained further since."""
+        path = self.artefact()
+        if path is None or self.trial is None or self.model() != self.weights():
+            return {}
+        from search.evaluate.precision import target_of
+
+        return {target_of(self.study.spec, self.trial.candidate.precision).label: path}
+
+    def _bits(self) -> int:
+        from search.deliver.formats import BITS
+
+        return 32 if self.trial is None else BITS[self.trial.candidate.precision]
+
+    def _delivered(self, report: ExportReport, formats: tuple[str, ...], options: Mapping[str, Any]) -> None:
+        if self.trial is not None:
+            words = [f"format={','.join(formats)}", *(f"{key}={_word(value)}" for key, value in options.items())]
+            if self.trial.exported_from is None and self.model() == self.weights():
+                record_points(self.study.record, self.study.spec, self.study.base(), self.trial, report)
+            self._write_card(report, f"paretoprune export {self.ref} {' '.join(words)}")
 
     def _write_card(self, report: ExportReport, command: str) -> None:
         """model_card.md beside the artefacts: what they were made from, how, and what was measured."""
@@ -136,7 +204,11 @@ class PickedTrial:
             self.folder / "model_card.md",
             self.study.snapshot(),
             self.trial.number,
-            lineage=lineage,
+            lineage={**lineage, "exported checkpoint": report.model_digest},
             commands=[f"paretoprune resume {self.study.record.path}", command],
             export=report,
         )
+
+
+def _word(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

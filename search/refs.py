@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from objectives.choice import Bound
 from search.errors import ConfigError, near_miss
+from search.exported import number_of
 from search.picked import PickedTrial
 from search.record import RunRecord
 from search.study import Study
 
 _WORDS = ("pick", "knee", "one-se", "base")
-_GRAMMAR = "RUN:17, RUN:pick, RUN:knee, RUN:base, RUN:edge (a budget) or RUN:best@latency_ms<=5"
+_GRAMMAR = "RUN:17, RUN:pick, RUN:knee, RUN:base, RUN:edge (a budget), RUN:17-int8 (exported) or RUN:best@latency_ms<=5"
 
 
 def find_run(text: str | None, project: Path = Path("runs/prune")) -> Path:
@@ -49,6 +51,8 @@ def resolve(text: str, open_study: Callable[[Path], Study] = Study.load) -> Pick
 def _named(study: Study, ref: str) -> PickedTrial:
     if ref.isdigit():
         return study.trial(int(ref))
+    if export := re.fullmatch(r"(\d+)-(fp16|int8|fp32)", ref):
+        return study.trial(number_of(int(export[1]), export[2]))
     if ref == "base":
         return PickedTrial(study, None, "the unpruned model")
     if ref == "knee":

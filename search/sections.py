@@ -86,10 +86,8 @@ class SpaceSpec(Section):
     @field_validator("precision")
     @classmethod
     def _precision(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value != ("fp32",):
-            raise ValueError(
-                "only [fp32] can be searched in this version; reduced precision is made on export: quantize=8"
-            )
+        if not value or len(set(value)) != len(value):
+            raise ValueError("expected different precisions, at least one, such as [fp32, int8]")
         return value
 
 

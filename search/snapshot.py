@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import analysis
 from search.atomic import write_atomic, write_json
+from search.exported import describe_row
 from search.retarget import target_names
 from search.trial import Measurement, Trial, TrialState, figures_to_json
 
@@ -23,7 +24,8 @@ FORMAT = 1
 def snapshot(study: Study) -> dict[str, Any]:
     """Everything about a study that is drawn, as plain JSON."""
     trials, base, objectives = study.trials(), study.base(), study.objectives
-    ranked = study.ranked()
+    points, ranked = study.points(), study.ranked()
+    searched = analysis.rank(trials, study.spec.bounds, objectives)
     measured = sum(trial.state == TrialState.COMPLETE for trial in trials)
     budgets = {name: study.spec.budget(name) for name in study.spec.budgets}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -45,9 +47,9 @@ def snapshot(study: Study) -> dict[str, Any]:
         "progress": study.progress(),
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": study.record.read_groups(),
-        "trials": [_trial(trial, study, ranked.front, base) for trial in trials],
+        "trials": [_trial(trial, study, ranked.front, base) for trial in points],
         "front": list(ranked.front),
-        "hypervolume": [] if base is None else study.volumes.upto(ranked, objectives, base),
+        "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
         "verdict": "" if base is None else analysis.verdict(ranked, base, objectives, measured),
     }
@@ -118,6 +120,7 @@ def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement |
         "notes": [] if measured is None else list(measured.notes),
         "timing": {} if measured is None else dict(measured.timing),
         "error": trial.error,
+        **describe_row(trial),
     }
 
 

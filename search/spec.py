@@ -22,6 +22,7 @@ from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
 from search.own_reference import OwnReference, located, with_task
+from search.precisions import precision_fault
 from search.sections import (
     STRIDE,
     FigureSpec,
@@ -94,6 +95,15 @@ class StudySpec(Section):
     def _plain_name(cls, value: str | None) -> str | None:
         if value is not None and not _NAME.match(value):
             raise ValueError("a name is a folder: letters, digits, dot, dash and underscore")
+        return value
+
+    @field_validator("latency")
+    @classmethod
+    def _runs_the_precisions(cls, value: LatencySpec, info: ValidationInfo) -> LatencySpec:
+        space = info.data.get("space")
+        fault = precision_fault(space.precision, value.runtime, value.device) if space is not None else None
+        if fault is not None:
+            raise ValueError(fault)
         return value
 
     @field_validator("figures")

@@ -17,6 +17,7 @@ from search.engines.engine import Engine
 from search.errors import ConfigError, RunCorrupt
 from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
+from search.exported import FIRST, exported_trials
 from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Limits, Loop, Progress, Watcher
 from search.own_reference import OwnReference
@@ -155,9 +156,17 @@ class Study:
         measured = self.record.read_base()
         return measured if self.target is None or measured is None else self.target.base(measured)
 
+    def points(self) -> tuple[Trial, ...]:
+        """The trials, and their exports in other precisions: everything that can be chosen.
+
+        By another device's times only the trials: exports were timed here.
+        """
+        trials = self.trials()
+        return trials if self.target is not None else (*trials, *exported_trials(self.record, trials))
+
     def ranked(self) -> analysis.Ranked:
-        """Trials that can be chosen from, and the front."""
-        return analysis.rank(self.trials(), self.spec.bounds, self.objectives)
+        """Points that can be chosen from, and the front."""
+        return analysis.rank(self.points(), self.spec.bounds, self.objectives)
 
     def front(self) -> tuple[Trial, ...]:
         """The trials that no other dominates, given the measuring error."""
@@ -194,12 +203,13 @@ class Study:
 
     def trial(self, number: int) -> PickedTrial:
         """One trial by its number; ConfigError where there is no such trial."""
-        found = self.record.read_trial(number)
+        found = self.record.read_trial(number) if number < FIRST else None
+        found = found or next((point for point in self.points() if point.number == number), None)
         if found is None:
             raise ConfigError(
                 f"{self.record.path} has no trial {number}", next_command=f"paretoprune ls {self.record.path}"
             )
-        return PickedTrial(self, found, f"trial {number}")
+        return PickedTrial(self, found, f"trial {found.label}")
 
     def report(self, path: Path | None = None) -> Path:
         """Write the offline page; by default report.html of the run, report-<device>.html by another device's times."""
@@ -320,7 +330,7 @@ class Study:
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None
         write_snapshot(self)
-        discard(self.record, self.trials(), self.ranked().undominated, self.spec.keep)
+        discard(self.record, self.points(), self.ranked().undominated, self.spec.keep)
         listener.trial(trial, self._loop.progress())
 
     def _budget(self, name: str) -> Sequence[Bound]:

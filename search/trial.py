@@ -149,6 +149,7 @@ class Trial:
         source: which proposer made the candidate ("opening", "tpe", ...).
         same_as: number of the trial whose measurement was copied because the networks are equal.
         error: text of the failure.
+        exported_from: number of the trial that this is an export of, in another precision (`search.exported`).
     """
 
     number: int
@@ -158,6 +159,12 @@ class Trial:
     error: str | None = None
     source: str = ""
     same_as: int | None = None
+    exported_from: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
+        return str(self.number) if self.exported_from is None else f"{self.exported_from} {self.candidate.precision}"
 
     @property
     def seconds_total(self) -> float:

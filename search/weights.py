@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from search.deliver.artefact import size_bytes
 from search.record import RunRecord
 from search.sections import KeepSpec
 from search.trial import Trial
@@ -22,21 +24,38 @@ def discard(record: RunRecord, trials: Iterable[Trial], front: Iterable[int], ke
     if keep.weights != "all":
         for number, path in held:
             if keep.weights == "none" or number not in wanted:
-                path.unlink()
+                discard_weights(path)
     rest = [(number in wanted, number, path) for number, path in held if path.is_file()]
     _shrink([path for _, _, path in sorted(rest)], keep.max_gb)
 
 
+def quantised(path: Path) -> list[Path]:
+    """What lies beside a checkpoint in reduced precision: weights_int8.onnx, weights_int8_openvino_model."""
+    return sorted(path.parent.glob(f"{path.stem}_*"))
+
+
+def discard_weights(path: Path) -> None:
+    """Delete a checkpoint and what was made of it."""
+    path.unlink(missing_ok=True)
+    for made in quantised(path):
+        if made.is_dir():
+            shutil.rmtree(made)
+        else:
+            made.unlink()
+
+
 def origin(trial: Trial) -> int:
     """The trial whose weights belong to this one: itself, or the one that it is a copy of."""
+    if trial.exported_from is not None:
+        return trial.exported_from
     return trial.number if trial.same_as is None else trial.same_as
 
 
 def _shrink(paths: list[Path], max_gb: float) -> None:
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [sum(size_bytes(one) for one in (path, *quantised(path))) for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         if sum(sizes) <= max_gb * 1e9:
             return
-        path.unlink()
+        discard_weights(path)
         sizes.remove(size)
         _log.warning("deleted %s: keep.max_gb is reached", path)

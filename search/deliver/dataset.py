@@ -1,4 +1,4 @@
-"""What an export has to know of a data set: its validation images and its classes. Nothing is downloaded."""
+"""What an export has to know of a data set: the images of a split and the classes. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from search.errors import ConfigError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files of the validation split, and class names in order (empty: a folder of class folders)."""
+    """Files of one split, and class names in order (empty: a folder of class folders)."""
 
     images: tuple[Path, ...]
     names: tuple[str, ...]
 
 
 def read_dataset(data: Path) -> Dataset:
-    """Read a data YAML, or a folder with a `val` folder.
+    """Read the validation split of a data YAML, or of a folder with a `val` (or `test`) folder.
 
     Raises:
         ConfigError: the data set is incomplete; its `download:` key is never followed.
     """
+    if data.is_dir() and not (data / "val").is_dir():
+        return read_split(data, "test")
+    return read_split(data, "val")
+
+
+def read_split(data: Path, split: str) -> Dataset:
+    """Read one split of a data YAML, or of a folder with a folder of that name. Raises as `read_dataset`."""
     if data.is_dir():
-        places = [place for name in ("val", "test") if (place := data / name).is_dir()][:1]
-        return Dataset(_images(places), ())
+        return Dataset(_images([place for place in [data / split] if place.is_dir()]), ())
     said = _checked(data)
-    val = said.get("val") or []
-    places = [Path(place) for place in ([val] if isinstance(val, (str, Path)) else val)]
+    found = said.get(split) or []
+    places = [Path(place) for place in ([found] if isinstance(found, (str, Path)) else found)]
     return Dataset(_images(places), tuple(str(name) for name in said["names"].values()))
 
 

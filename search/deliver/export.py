@@ -1,66 +1,66 @@
-"""Verified export: every artefact is reloaded, compared with the model, validated and measured before it is delivered.
+"""Verified export: every artefact is reloaded, compared with the model, validated, timed and weighed before delivery.
 
 An export that "succeeded" proves little (INT8 can lose all accuracy, see ultralytics#23987), so each artefact passes
-the raw outputs (`parity.py`), a second validation on the exported file and, if asked, the clock. Work happens in a
-folder inside the target that disappears; artefacts are renamed into place at the end.
+the raw outputs (`parity.py`), a second validation on the exported file, the clock (`timing.py`) and a process of its
+own (`footprint.py`). Work happens in a folder inside the target that disappears; artefacts are renamed into place at
+the end. What fails is not delivered, and does not keep the others from it.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from objectives.latency import compare
-from objectives.runtimes import open_runner
-from objectives.ultralytics_door import load_module, quiet
+from objectives.accuracy import Accuracy
+from objectives.errors import AccuracyError, BackendMissing, LatencyError
+from objectives.objective import MAIN_FIGURES
+from objectives.ultralytics_door import load_module
 from search.atomic import write_json
 from search.deliver.artefact import digest, size_bytes
 from search.deliver.dataset import check_classes, read_dataset
-from search.deliver.errors import CheckFailed, ExportFailed
-from search.deliver.export_report import ArtefactCheck, ExportReport, Parity
-from search.deliver.formats import PRECISIONS, Format, checked_formats
-from search.deliver.parity import (
-    LIMIT,
-    Array,
-    artefact_outputs,
-    compare_outputs,
-    load_images,
-    model_outputs,
-)
-from search.deliver.validation import validate
+from search.deliver.errors import CheckFailed, DeliveryError, ExportFailed
+from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.deliver.footprint import peak_memory
+from search.deliver.formats import Format, Target, checked_targets
+from search.deliver.make import make_artefact
+from search.deliver.parity import Array, artefact_outputs, compare_outputs, load_images, model_outputs, parity_fault
+from search.deliver.timing import time_artefact
+from search.deliver.validation import validate, values
 from search.errors import ConfigError
+from search.sections import LatencySpec
 
 PARITY_IMAGES = 4
-_METRICS = ("map50_95", "top1")
-_PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino")
+_PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt", "ncnn", "MNN")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
 class _Order:
     """What was asked for, and the model's own figures that artefacts are held against."""
 
-    model_path: Path
+    model: Path
+    base: Path
     data: Path
     imgsz: int
     device: str
-    quantize: int | None
     max_drop: float | None
-    latency: Mapping[str, Any] | None
-    task: str
+    latency: LatencySpec | None
+    ready: Mapping[str, Path]
     images: Sequence[Array]
     inputs: str
     outputs: list[list[Array]]
-    accuracy: Mapping[str, float]
+    accuracy: Accuracy
     metric: str
+    references: dict[str, Path] = field(default_factory=dict)
+    """The base's float32 file by format, made when it is first needed."""
 
 
 def export_model(
@@ -71,169 +71,153 @@ def export_model(
     data: Path,
     imgsz: int,
     device: str = "cpu",
-    quantize: int | None = None,
+    quantize: object = None,
     max_drop: float | None = None,
-    latency: Mapping[str, Any] | None = None,
+    latency: LatencySpec | None = None,
+    base: Path | None = None,
+    ready: Mapping[str, Path] | None = None,
 ) -> ExportReport:
-    """Export a checkpoint to `out_dir`, verify each artefact, and write export.json.
+    """Export a checkpoint to `out_dir` in every format and precision, verify each artefact, and write export.json.
 
     Args:
         model_path: an Ultralytics checkpoint, pruned or not.
         formats: names of `formats.FORMATS`.
-        data: data set whose validation split is used (also to calibrate INT8).
-        quantize: 8, 16 or 32 bits; None is 32.
+        data: its validation split judges, its training images calibrate INT8.
+        quantize: 8, 16 or 32 bits, or several of them; None is 32.
         max_drop: largest allowed loss of the metric, as a fraction (0.01 is one point).
-        latency: `threads`, `device` and `cap_s` to time with (further keys of a study's latency block are
-            ignored); None: do not time. The ratio is to the same model in PyTorch.
+        latency: threads, device and seconds to time with, on the runtime of each format; None: do not time.
+        base: the checkpoint whose float32 file is what latencies are compared with; None: the model itself.
+        ready: label ("onnx int8") -> an artefact that was made before, which is verified instead of making it again.
 
     Raises:
-        ConfigError, BackendMissing: before any work (format, precision, packages, model, data set).
-        AccuracyError, LatencyError: the model itself cannot be validated or timed.
-        ExportFailed: an export stopped or cannot be run; the folder is as it was.
-        CheckFailed: an artefact's outputs or accuracy are not the model's. It is not delivered; the artefacts that
-            passed are, and export.json holds the figures of all.
+        ConfigError, BackendMissing, DeviceMissing: before any work (format, precision, packages, model, data set).
+        AccuracyError: the model itself cannot be validated.
+        ExportFailed: an export stopped or cannot be run. CheckFailed: an artefact's outputs or accuracy are not the
+            model's. Either carries the report; what passed is delivered, and export.json holds the figures of all.
     """
-    wanted = checked_formats(formats, quantize)
-    if not model_path.is_file():
-        raise ConfigError(f"there is no model at {model_path}", expected="an Ultralytics checkpoint (.pt)")
-    order = _prepare(model_path, data, imgsz, device, quantize, max_drop, latency)
+    targets, notes = checked_targets(formats, quantize, device=device)
+    for path in (model_path, base or model_path):
+        if not path.is_file():
+            raise ConfigError(f"there is no model at {path}", expected="an Ultralytics checkpoint (.pt)")
+    order = _prepare(model_path, base or model_path, data, imgsz, device, max_drop, latency, ready or {})
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out_dir) as name:
-        made = [_make(order, form, Path(name)) for form in wanted]
-        for path, check in made:
-            if check.passed:
-                _deliver(path, out_dir / path.name)
-    report = _report(order, tuple(check for _, check in made))
-    write_json(out_dir / "export.json", report.to_json())
-    _fail_loudly(report, out_dir)
-    return report
+        checks = tuple(_delivered(order, target, Path(name), out_dir) for target in targets)
+    report = replace(_report(order, checks), notes=notes)
+    written = report.with_earlier(_read(out_dir / "export.json"), out_dir)
+    write_json(out_dir / "export.json", written.to_json())
+    _fail_loudly(report, written, out_dir)
+    return written
 
 
 def _prepare(
     model_path: Path,
+    base: Path,
     data: Path,
     imgsz: int,
     device: str,
-    quantize: int | None,
     max_drop: float | None,
-    latency: Mapping[str, Any] | None,
+    latency: LatencySpec | None,
+    ready: Mapping[str, Path],
 ) -> _Order:
     model: Any = load_module(model_path)
     channels = int(model.yaml.get("channels", 3))
     dataset = read_dataset(data)
     check_classes(model, dataset, data)
     images, inputs = load_images(dataset.images, imgsz, PARITY_IMAGES, channels)
-    task = str(model.task)
-    accuracy = validate(model_path, data, imgsz=imgsz, device=device, task=task)
-    metric = next((name for name in _METRICS if name in accuracy), next(iter(accuracy)))
-    outputs = model_outputs(model, images)
-    asked = (model_path, data, imgsz, device, quantize, max_drop, latency)
-    return _Order(*asked, task, images, inputs, outputs, accuracy, metric)
+    accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device)
+    asked = (model_path, base, data, imgsz, device, max_drop, latency, ready)
+    return _Order(*asked, images, inputs, model_outputs(model, images), accuracy, MAIN_FIGURES[str(model.task)])
 
 
-def _make(order: _Order, form: Format, folder: Path) -> tuple[Path, ArtefactCheck]:
-    """Export one format below `folder` and check it there."""
-    started = time.perf_counter()
-    place = folder / form.name
-    place.mkdir()
-    path = _named(_export(order, form, place), order, form)
+def _delivered(order: _Order, target: Target, work: Path, out_dir: Path) -> ArtefactCheck:
+    """Make, check and, if it passed, deliver one artefact."""
+    began = time.perf_counter()
+    empty = ArtefactCheck(target.form.name, target.precision)
+    try:
+        path = _made(order, target, work / target.label.replace(" ", "-"))
+        check = _checked(order, target, path, replace(empty, path=path.name), work)
+    except ExportFailed as error:
+        return replace(empty, faults=(error.what,))
+    if check.passed:
+        _deliver(path, out_dir / path.name)
+    return replace(check, seconds=round(time.perf_counter() - began, 3))
+
+
+def _made(order: _Order, target: Target, place: Path) -> Path:
+    ready = order.ready.get(target.label)
+    if ready is not None:
+        place.mkdir()
+        path = place / target.file_name(order.model.stem)
+        (shutil.copytree if ready.is_dir() else shutil.copyfile)(ready, path)
+        return path
+    return make_artefact(order.model, target, place, data=order.data, imgsz=order.imgsz, device=order.device)
+
+
+def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, work: Path) -> ArtefactCheck:
+    unchecked: list[str] = []
+    form, spec = target.form, order.latency
     parity = compare_outputs(order.outputs, artefact_outputs(path, form.name, order.images), order.inputs)
-    accuracy = validate(path, order.data, imgsz=order.imgsz, device=order.device, task=order.task)
-    drop = order.accuracy[order.metric] - accuracy[order.metric]
-    check = ArtefactCheck(
-        format=form.name,
-        precision=_precision(order.quantize),
-        path=path.name,
+    accuracy = _tried("accuracy", unchecked, lambda: _validated(order, path))
+    latency, threads = None, 1
+    if spec is not None:
+        threads = spec.threads
+        latency = _tried("latency", unchecked, lambda: _timed(order, form, path, spec, work))
+    memory = _tried("memory", unchecked, lambda: peak_memory(path, form.name, order.images[0].shape, threads))
+    figures = {} if accuracy is None else values(accuracy)
+    drop = values(order.accuracy)[order.metric] - figures[order.metric] if figures else None
+    check = replace(
+        empty,
         size_bytes=size_bytes(path),
         digest=digest(path),
-        seconds=round(time.perf_counter() - started, 3),
         parity=parity,
-        accuracy=accuracy,
+        accuracy=figures,
+        per_class={} if accuracy is None else accuracy.per_class,
         drop=drop,
-        latency=_latency(order, form, path),
-        faults=tuple(_faults(order, parity, drop)),
+        latency=latency,
+        memory=memory,
+        unchecked=tuple(unchecked),
     )
-    return path, check
+    return replace(check, faults=tuple(_faults(order, check)))
 
 
-def _export(order: _Order, form: Format, place: Path) -> Path:
-    from ultralytics.models import YOLO
-
-    # Ultralytics writes beside the checkpoint, so it gets one of its own.
-    source = Path(shutil.copyfile(order.model_path, place / f"{order.model_path.stem}.pt"))
-    options: dict[str, Any] = dict(form.options)
-    if order.quantize is not None:
-        options["quantize"] = order.quantize
-    if order.quantize == 8 and form.calibrates:
-        options["data"] = str(order.data)
+def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _Found | None:
+    """The figure; where this machine cannot take it, None, and the reason goes to `unchecked`."""
     try:
-        with quiet(), _silent_root():
-            made = YOLO(source).export(format=form.name, imgsz=order.imgsz, device=order.device, batch=1, **options)
-    except Exception as error:
-        raise ExportFailed(f"{form.name}: the export stopped: {error}", where=str(order.model_path)) from error
-    return Path(made)
-
-
-@contextmanager
-def _silent_root() -> Iterator[None]:
-    """ONNX Runtime's quantizer warns once a layer through the root logger, and gives that a handler that stays."""
-    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)
-        logging.root.handlers[:] = handlers
-
-
-def _named(path: Path, order: _Order, form: Format) -> Path:
-    """Ultralytics calls an FP16 file as an FP32 one; the name says what it is."""
-    tag = "" if order.quantize in (None, 32) else f"_{_precision(order.quantize)}"
-    wanted = path.with_name(f"{order.model_path.stem}{tag}{form.suffix}")
-    if wanted != path:
-        path.rename(wanted)
-    return wanted
-
-
-def _precision(quantize: int | None) -> str:
-    return PRECISIONS[quantize or 32]
-
-
-def _latency(order: _Order, form: Format, path: Path) -> dict[str, Any] | None:
-    if order.latency is None:
+        return measure()
+    except (AccuracyError, LatencyError, BackendMissing, ExportFailed) as error:
+        unchecked.append(f"{what}: {str(error).splitlines()[0]}")
         return None
-    device, threads = str(order.latency.get("device", "cpu")), int(order.latency.get("threads", 1))
-    settings: dict[str, Any] = {"imgsz": order.imgsz, "device": device, "threads": threads, "batch": 1}
-    runner = open_runner(_timeable(path, form), runtime=form.runtime, **settings)
-    reference = open_runner(order.model_path, runtime="torch", **settings)
-    found = compare(runner, reference, cap_s=float(order.latency.get("cap_s", 6.0)))
-    return {
-        **runner.describe(),
-        "p50_ms": found.p50_ms,
-        "p90_ms": found.p90_ms,
-        "torch_ms": found.reference_ms,
-        "ratio": {"value": found.ratio.value, "low": found.ratio.low, "high": found.ratio.high},
-        "flags": list(found.flags),
-    }
 
 
-def _timeable(path: Path, form: Format) -> Any:
-    if form.name != "torchscript":
-        return path
-    import torch
-
-    with quiet():
-        return torch.jit.load(str(path), map_location="cpu")
+def _validated(order: _Order, path: Path) -> Accuracy:
+    return validate(path, order.model, order.data, imgsz=order.imgsz, device=order.device)
 
 
-def _faults(order: _Order, parity: Parity, drop: float) -> Iterator[str]:
-    if order.quantize in (None, 32) and parity.relative > LIMIT:
-        yield f"outputs differ by {parity.relative:.2g} of their range, expected at most {LIMIT:g}"
-    if order.max_drop is not None and drop > order.max_drop:
-        yield (
-            f"{order.metric} fell by {drop:.4f} (from {order.accuracy[order.metric]:.4f}), "
-            f"expected at most {order.max_drop:g}"
-        )
+def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Path) -> dict[str, Any]:
+    from search.evaluate.timing import lock_path
+    from search.evaluate.turnstile import Turnstile
+
+    if form.name not in order.references:
+        place = work / f"reference-{form.name}"
+        keys: dict[str, Any] = {"data": order.data, "imgsz": order.imgsz, "device": order.device}
+        order.references[form.name] = make_artefact(order.base, Target(form, 32), place, **keys)
+    with Turnstile(lock_path()) as turns:
+        return time_artefact(path, form, order.references[form.name], order.model, order.imgsz, spec, turns)
+
+
+def _faults(order: _Order, check: ArtefactCheck) -> Iterator[str]:
+    assert check.parity is not None
+    fault = parity_fault(check.parity, check.precision)
+    if fault is not None:
+        yield fault
+    if order.max_drop is None:
+        return
+    if check.drop is None:
+        yield f"its {order.metric} could not be measured, so a drop of at most {order.max_drop:g} cannot be promised"
+    elif check.drop > order.max_drop:
+        before = order.accuracy.figures[order.metric].value
+        yield f"{order.metric} fell by {check.drop:.4f} (from {before:.4f}), expected at most {order.max_drop:g}"
 
 
 def _deliver(made: Path, place: Path) -> None:
@@ -245,28 +229,44 @@ def _deliver(made: Path, place: Path) -> None:
 
 def _report(order: _Order, checks: tuple[ArtefactCheck, ...]) -> ExportReport:
     return ExportReport(
-        model=order.model_path.name,
-        model_digest=digest(order.model_path),
-        size_bytes=size_bytes(order.model_path),
+        model=order.model.name,
+        model_digest=digest(order.model),
+        size_bytes=size_bytes(order.model),
         data=str(order.data),
         imgsz=order.imgsz,
         metric=order.metric,
-        accuracy=order.accuracy,
+        accuracy=values(order.accuracy),
+        per_class=order.accuracy.per_class,
         max_drop=order.max_drop,
         versions=dict(_versions()),
         artefacts=checks,
     )
 
 
-def _fail_loudly(report: ExportReport, out_dir: Path) -> None:
+def _read(path: Path) -> dict[str, Any] | None:
+    """What an earlier export left; None where nothing can be read: it is derived and may be deleted."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _fail_loudly(report: ExportReport, written: ExportReport, out_dir: Path) -> None:
     failed = [check for check in report.artefacts if not check.passed]
-    if failed:
-        rows = [f"{check.format} {check.precision}: {'; '.join(check.faults)}" for check in failed]
-        raise CheckFailed(
-            "\n".join(["not delivered:", *rows]),
-            where=str(out_dir / "export.json"),
-            next_command="export with quantize=16 or 32, or allow more with --max-drop",
-        )
+    if not failed:
+        return
+    rows = [f"{check.label}: {'; '.join(check.faults)}" for check in failed]
+    kind: type[DeliveryError] = CheckFailed if all(check.path for check in failed) else ExportFailed
+    delivered = [check.label for check in report.artefacts if check.passed]
+    rows += [f"delivered: {', '.join(delivered)}"] if delivered else []
+    error = kind(
+        "\n".join(["not delivered:", *rows]),
+        where=str(out_dir / "export.json"),
+        next_command="export with quantize=16 or 32, or allow more with --max-drop" if kind is CheckFailed else None,
+    )
+    error.report = written
+    raise error
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -18,45 +19,73 @@ class Parity:
         images: how many.
         max_abs: largest difference of any output value, in its own unit (pixels for boxes).
         relative: the largest difference within a channel over that channel's largest absolute value, worst channel.
+        loud: the same by root mean squares, where a channel is above half of its largest value: about 1 where an
+            artefact answers zeros.
     """
 
     inputs: str
     images: int
     max_abs: float
     relative: float
+    loud: float
 
 
 @dataclass(frozen=True)
 class ArtefactCheck:
-    """One artefact and everything measured on it. `path` is relative to the export folder.
+    """One artefact and everything measured on it. `path` is relative to the export folder; empty: none was made.
 
     Args:
+        parity: None where the artefact could not be run.
+        accuracy: figures of the validation split, by objective name; empty where it could not be validated.
         drop: metric of the model minus metric of the artefact (positive: the artefact is worse).
-        latency: runtime, median and 90th percentile in ms, ratio to the PyTorch model; None when not asked for.
+        latency: of this very file; None when not asked for. See `timing.py`.
+        memory: of a process that loads and runs it. See `footprint.py`.
+        unchecked: what could not be looked at on this machine, and why.
         faults: why it was not delivered; empty for a delivered one.
     """
 
     format: str
     precision: str
-    path: str
-    size_bytes: int
-    digest: str
-    seconds: float
-    parity: Parity
-    accuracy: Mapping[str, float]
-    drop: float
-    latency: Mapping[str, Any] | None
-    faults: tuple[str, ...]
+    path: str = ""
+    size_bytes: int = 0
+    digest: str = ""
+    seconds: float = 0.0
+    parity: Parity | None = None
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    drop: float | None = None
+    latency: Mapping[str, Any] | None = None
+    memory: Mapping[str, float] | None = None
+    unchecked: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """True when it was delivered."""
         return not self.faults
 
+    @property
+    def label(self) -> str:
+        """`onnx int8`."""
+        return f"{self.format} {self.precision}"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ArtefactCheck:
+        """Inverse of `asdict`. KeyError or TypeError: not such a record."""
+        parity = None if data["parity"] is None else Parity(**data["parity"])
+        texts = {key: tuple(data[key]) for key in ("unchecked", "faults")}
+        return cls(**{**data, "parity": parity, **texts})
+
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An export: the model it started from, and one check per artefact."""
+    """An export: the model it started from, and one check per artefact.
+
+    Args:
+        accuracy: of the model itself, validated as its artefacts are.
+        metric: the figure that `max_drop` bounds.
+        notes: what was asked for and does not exist.
+    """
 
     model: str
     model_digest: str
@@ -65,9 +94,11 @@ class ExportReport:
     imgsz: int
     metric: str
     accuracy: Mapping[str, float]
+    per_class: Mapping[str, float]
     max_drop: float | None
     versions: Mapping[str, str]
     artefacts: tuple[ArtefactCheck, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -77,3 +108,12 @@ class ExportReport:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON content of export.json."""
         return {"format": FORMAT, "passed": self.passed, **asdict(self)}
+
+    def with_earlier(self, content: Mapping[str, Any] | None, folder: Path) -> ExportReport:
+        """The same report with artefacts of an earlier export of the same model that still lie in `folder`."""
+        if content is None or content.get("format") != FORMAT or content.get("model_digest") != self.model_digest:
+            return self
+        remade = {check.label for check in self.artefacts}
+        checks = [ArtefactCheck.from_json(row) for row in content["artefacts"]]
+        kept = [c for c in checks if c.path and c.passed and c.label not in remade and (folder / c.path).exists()]
+        return replace(self, artefacts=(*kept, *self.artefacts))

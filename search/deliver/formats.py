@@ -1,17 +1,19 @@
-"""The formats that can be exported and verified here, and what each needs installed."""
+"""The formats that can be exported and verified here, the precisions that each has, and what each needs installed."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from objectives.errors import BackendMissing
-from objectives.runtimes import OPSET, Runtime
-from search.errors import ConfigError, near_miss
+from objectives.runtimes import OPSET
+from search.errors import ConfigError, DeviceMissing, near_miss
 
 PRECISIONS = {8: "int8", 16: "fp16", 32: "fp32"}
+BITS = {name: bits for bits, name in PRECISIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -20,83 +22,169 @@ class Format:
 
     Args:
         packages: modules that must be importable.
-        quantized: further modules for `quantize=8`.
+        precisions: bits -> further modules; what is not here cannot be asked for.
         suffix: how Ultralytics ends the artefact's name.
-        runtime: what times it.
-        calibrates: INT8 is calibrated on the data set.
+        runtime: what times and runs it; None: Ultralytics' own backend of the format.
+        calibrates: INT8 needs images through Ultralytics (ONNX is calibrated by `quantise.py`).
+        gpu: it is made and run on a GPU only.
         options: further keys of `YOLO.export`.
     """
 
     name: str
     packages: tuple[str, ...]
-    quantized: tuple[str, ...]
+    precisions: Mapping[int, tuple[str, ...]]
     suffix: str
-    runtime: Runtime
-    calibrates: bool
-    options: tuple[tuple[str, Any], ...] = ()
+    runtime: str | None
+    calibrates: bool = False
+    gpu: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-FORMATS = {
+# ONNX Runtime optimises the graph itself, so the simplifier (and its package) is not needed.
+_PLAIN_GRAPH = {"simplify": False, "opset": OPSET}
+
+FORMATS: dict[str, Format] = {
     found.name: found
     for found in (
-        # ONNX Runtime optimises the graph itself, so the simplifier (and its package) is not needed.
+        Format("onnx", ("onnx", "onnxruntime"), {32: (), 16: (), 8: ()}, ".onnx", "onnxruntime", options=_PLAIN_GRAPH),
+        Format("torchscript", (), {32: ()}, ".torchscript", "torch"),
         Format(
-            "onnx",
-            ("onnx", "onnxruntime"),
-            (),
-            ".onnx",
-            "onnxruntime",
-            True,
-            (("simplify", False), ("opset", OPSET)),
+            "openvino", ("openvino",), {32: (), 16: (), 8: ("nncf",)}, "_openvino_model", "openvino", calibrates=True
         ),
-        Format("torchscript", (), (), ".torchscript", "torch", False),
-        Format("openvino", ("openvino",), ("nncf",), "_openvino_model", "openvino", True),
+        Format(
+            "engine",
+            ("tensorrt", "onnx"),
+            {32: (), 16: (), 8: ()},
+            ".engine",
+            "tensorrt",
+            calibrates=True,
+            gpu=True,
+            options=_PLAIN_GRAPH,
+        ),
+        Format("ncnn", ("ncnn", "pnnx"), {32: (), 16: ()}, "_ncnn_model", None),
+        Format("mnn", ("MNN", "onnx"), {32: (), 16: (), 8: ()}, ".mnn", None, options=_PLAIN_GRAPH),
     )
 }
 
+_PIP = {"modelopt": '"nvidia-modelopt[onnx]"', "pnnx": "pnnx==20260526"}
+"""What pip calls a module, where the names differ; pnnx as Ultralytics 8.4.190 pins it."""
 
-def checked_formats(names: Sequence[str], quantize: int | None) -> tuple[Format, ...]:
-    """The formats of these names, each once, after everything that could stop them has been looked at.
+
+@dataclass(frozen=True)
+class Target:
+    """One artefact that is asked for: a format in a precision."""
+
+    form: Format
+    bits: int
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16 or int8."""
+        return PRECISIONS[self.bits]
+
+    @property
+    def label(self) -> str:
+        """`onnx int8`."""
+        return f"{self.form.name} {self.precision}"
+
+    def file_name(self, stem: str) -> str:
+        """model.onnx, model_int8.onnx, model_fp16_openvino_model: the name says what is in it."""
+        return f"{stem}{'' if self.bits == 32 else f'_{self.precision}'}{self.form.suffix}"
+
+
+def asked_formats(text: str | Sequence[str]) -> tuple[str, ...]:
+    """`onnx, openvino` or a list of names."""
+    found = text.split(",") if isinstance(text, str) else [str(name) for name in text]
+    return tuple(name.strip() for name in found if name.strip())
+
+
+def asked_bits(quantize: object) -> tuple[int, ...]:
+    """8, `8,32`, [8, 32] or None (32).
 
     Raises:
-        ConfigError: no format, an unknown one, or a precision that a format does not have.
-        BackendMissing: a package is not installed; carries the pip line.
+        ConfigError: anything but 8, 16 and 32.
     """
-    if not names:
+    listed = quantize.split(",") if isinstance(quantize, str) else quantize
+    found = listed if isinstance(listed, (list, tuple)) else [32 if listed is None else listed]
+    numbers = [int(str(one)) if str(one).strip().isdigit() else one for one in found]
+    for number in numbers:
+        if number not in PRECISIONS or isinstance(number, bool):
+            raise ConfigError(f"unknown precision {number}", where="quantize", expected="8, 16 or 32")
+    return tuple(dict.fromkeys(int(str(number)) for number in numbers))
+
+
+def checked_targets(
+    formats: Sequence[str], quantize: object = None, *, device: str = "cpu"
+) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+    """(what is to be made, a sentence for each combination that does not exist), after everything was looked at.
+
+    A format is left out in a precision that it does not have as long as it has another one that was asked for.
+
+    Raises:
+        ConfigError: no format, an unknown one, or one that has none of the precisions.
+        BackendMissing: packages are not installed; carries one pip line for all.
+        DeviceMissing: a format that needs a GPU.
+    """
+    if not formats:
         raise ConfigError("no format was named", where="format", expected=f"one or more of {', '.join(FORMATS)}")
-    if quantize is not None and quantize not in PRECISIONS:
-        raise ConfigError(f"unknown precision {quantize}", where="quantize", expected="8, 16 or 32")
-    found = tuple(_known(name) for name in dict.fromkeys(names))
-    for form in found:
-        _check_precision(form, quantize)
-        _check_packages(form, quantize)
-    return found
+    bits = asked_bits(quantize)
+    known = [_known(name) for name in dict.fromkeys(formats)]
+    for form in known:
+        _check_precisions(form, bits)
+    targets = tuple(Target(form, one) for form in known for one in bits if one in form.precisions)
+    _check_packages(targets)
+    _check_device(targets, device)
+    return targets, tuple(_left_out(known, bits))
+
+
+def _left_out(forms: Sequence[Format], bits: Sequence[int]) -> Iterator[str]:
+    for form in forms:
+        for one in bits:
+            if one not in form.precisions:
+                yield f"{form.name} has no {PRECISIONS[one]}; it was left out"
 
 
 def _known(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError(
-            f"unknown export format {name!r}",
+            f"{name!r} cannot be exported and verified here",
             where="format",
             expected=f"one of {', '.join(FORMATS)}",
             near=near_miss(name, FORMATS),
+            next_command=f"YOLO('model.pt').export(format={name!r}) makes what Ultralytics knows, unverified",
         )
     return FORMATS[name]
 
 
-def _check_precision(form: Format, quantize: int | None) -> None:
-    if form.name == "torchscript" and quantize in (8, 16):
+def _check_precisions(form: Format, bits: Sequence[int]) -> None:
+    if not any(one in form.precisions for one in bits):
+        asked = " or ".join(PRECISIONS[one] for one in bits)
+        has = ", ".join(map(str, form.precisions))
         raise ConfigError(
-            f"torchscript is not exported as {PRECISIONS[quantize]} here",
-            where="quantize",
-            expected="quantize=32, or format=onnx or openvino",
+            f"{form.name} is not exported as {asked} here", where="quantize", expected=f"quantize={has}, or format=onnx"
         )
 
 
-def _check_packages(form: Format, quantize: int | None) -> None:
-    wanted = form.packages + (form.quantized if quantize == 8 else ())
+def _check_packages(targets: Sequence[Target]) -> None:
+    wanted: dict[str, str] = {}
+    for target in targets:
+        for package in (*target.form.packages, *target.form.precisions[target.bits], *_more(target)):
+            wanted.setdefault(package, target.label)
     missing = [package for package in wanted if importlib.util.find_spec(package) is None]
     if missing:
-        raise BackendMissing(
-            " and ".join(missing), needed_for=f"format={form.name}", install=f"pip install {' '.join(missing)}"
-        )
+        needed = ", ".join(dict.fromkeys(wanted[package] for package in missing))
+        line = " ".join(_PIP.get(package, package) for package in missing)
+        raise BackendMissing(" and ".join(missing), needed_for=f"exporting {needed}", install=f"pip install {line}")
+
+
+def _more(target: Target) -> tuple[str, ...]:
+    """TensorRT takes reduced precision as marks in the graph since version 11; ModelOpt puts them there."""
+    if target.form.name != "engine" or target.bits == 32 or importlib.util.find_spec("tensorrt") is None:
+        return ()
+    return ("modelopt",) if int(version("tensorrt").partition(".")[0]) >= 11 else ()
+
+
+def _check_device(targets: Sequence[Target], device: str) -> None:
+    needs = [target.form.name for target in targets if target.form.gpu]
+    if needs and device == "cpu":
+        raise DeviceMissing(f"format={needs[0]} is made on a GPU", where="device", expected="device=0")

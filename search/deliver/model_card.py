@@ -88,7 +88,7 @@ def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def _figures(snapshot: Mapping[str, Any], row: Mapping[str, Any], export: ExportReport | None) -> str:
     checks = export.artefacts if export else ()
-    heads = ["figure", "base", f"trial {row['number']}", "difference", *(_artefact_name(check) for check in checks)]
+    heads = ["figure", "base", f"trial {row['number']}", "difference", *(check.label for check in checks)]
     return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
 
 
@@ -108,30 +108,40 @@ def _figure_row(
 
 def _exported(check: ArtefactCheck, name: str) -> float | None:
     if name == "size_mb":
-        return check.size_bytes / 1e6
+        return check.size_bytes / 1e6 or None
     if name == "latency_ms":
         return float(check.latency["p50_ms"]) if check.latency else None
     return check.accuracy.get(name)
 
 
-def _artefact_name(check: ArtefactCheck) -> str:
-    return f"{check.format} {check.precision}"
-
-
 def _artefacts(export: ExportReport) -> str:
-    heads = ("file", "precision", "size MB", "largest output difference", f"{export.metric} lost", "checks", "sha256")
-    note = (
-        f"Artefacts are validated on square {export.imgsz} px images, as is the checkpoint that they are held against "
-        f"({export.metric} {export.accuracy[export.metric]:.4f}); a validation with padded rectangles differs a little."
-    )
-    return _table(heads, (_artefact_row(check) for check in export.artefacts)) + f"\n\n{note}"
+    lost = f"{export.metric} lost"
+    heads = ("file", "precision", "size MB", "output difference", lost, "latency", "memory", "checks")
+    notes = [
+        f"Artefacts are validated on square {export.imgsz} px images, as is the checkpoint that they are held "
+        f"against ({export.metric} {export.accuracy[export.metric]:.4f}); a validation with padded rectangles differs "
+        "a little.",
+        "Latency is of the file itself, interleaved with the base's float32 file in the same runtime, and as a share "
+        "of that file's; memory is the peak of a process that opens and runs it, in brackets without the runtime.",
+        *(f"{check.label}: not looked at: {said}" for check in export.artefacts for said in check.unchecked),
+        *export.notes,
+    ]
+    digests = _table(("file", "sha256"), ((check.path, check.digest) for check in export.artefacts if check.path))
+    return "\n\n".join([_table(heads, map(_artefact_row, export.artefacts)), *map(_plain, notes), digests])
 
 
 def _artefact_row(check: ArtefactCheck) -> Sequence[str]:
-    parity = f"{check.parity.max_abs:.2g} ({check.parity.relative:.1g} of range, {check.parity.images} images)"
-    verdict = "passed" if check.passed else f"not delivered: {'; '.join(check.faults)}"
-    size = f"{check.size_bytes / 1e6:.2f}"
-    return (check.path, check.precision, size, parity, f"{check.drop:+.4f}", verdict, check.digest[:16])
+    parity, timed, memory = check.parity, check.latency, check.memory
+    return (
+        check.path or check.format,
+        check.precision,
+        f"{check.size_bytes / 1e6:.2f}",
+        f"{parity.max_abs:.2g} ({parity.loud:.1g} of the size, {parity.images} images)" if parity else "-",
+        "not measured" if check.drop is None else f"{check.drop:+.4f}",
+        f"{timed['p50_ms']:.2f} ms ({timed['ratio']['value']:.2f}, {timed['runtime']})" if timed else "-",
+        f"{memory['peak_mb']:.0f} MB ({memory['peak_mb'] - memory['runtime_mb']:.0f})" if memory else "-",
+        "passed" if check.passed else f"not delivered: {'; '.join(check.faults)}",
+    )
 
 
 def _versions(snapshot: Mapping[str, Any], export: ExportReport | None) -> Iterator[tuple[str, str]]:

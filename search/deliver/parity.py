@@ -21,9 +21,15 @@ from search.deliver.export_report import Parity
 Array = npt.NDArray[np.float32]
 
 LIMIT = 0.01
-"""Relative difference that a float32 artefact may have, in any channel; measured ones are below 1e-4."""
+"""Relative difference that a float32 artefact may have, in any channel; measured ones are below 1e-3."""
+LOUD_LIMITS = {"fp16": 0.1, "int8": 0.7}
+"""What a reduced precision may have: the rms of the differences over that of the values, where a channel is loud.
+Measured: 0.001 to 0.01 in FP16, 0.1 to 0.4 in INT8. INT8 is judged by its accuracy; this bound only says that something
+is still computed: a channel that was rounded to zeros, as happens where boxes and scores share a scale, has 1."""
 SMALLEST_RANGE = 1e-6
 """A channel whose values are all smaller is compared absolutely."""
+SAYS_SOMETHING = 0.1
+"""A channel is looked at for loudness when it reaches this: a score of one in ten, a tenth of a pixel."""
 
 
 def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) -> tuple[list[Array], str]:
@@ -31,7 +37,7 @@ def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) ->
 
     Random ones, and "random", when none can be read or the model does not take RGB.
     """
-    found = list(_letterboxed(files[:count], imgsz)) if channels == 3 else []
+    found = list(letterboxed(files[:count], imgsz)) if channels == 3 else []
     if found:
         return found, "val"
     rng = np.random.default_rng(0)
@@ -49,14 +55,14 @@ def model_outputs(model: Any, images: Sequence[Array]) -> list[list[Array]]:
 
 
 def artefact_outputs(path: Path, form: str, images: Sequence[Array]) -> list[list[Array]]:
-    """The raw outputs of an artefact, run by its own runtime on the CPU.
+    """The raw outputs of an artefact: by its own runtime on the CPU, or by Ultralytics' backend of the format.
 
     Raises:
         ExportFailed: it cannot be opened or run.
     """
     runs = {"onnx": _run_onnx, "torchscript": _run_torchscript, "openvino": _run_openvino}
     try:
-        return runs[form](path, images)
+        return runs.get(form, run_backend)(path, images)
     except Exception as error:
         raise ExportFailed(f"{path.name} was written but cannot be run: {error}", where=form) from error
 
@@ -67,22 +73,42 @@ def compare_outputs(expected: list[list[Array]], found: list[list[Array]], input
     Raises:
         ExportFailed: an output has a shape that the model does not give.
     """
-    pairs = [pair for want, got in zip(expected, found, strict=True) for pair in _matched(want, got)]
-    if not all(bool(np.isfinite(got).all()) for _, got in pairs):
+    by_image = [list(_matched(want, got)) for want, got in zip(expected, found, strict=True)]
+    if not all(bool(np.isfinite(got).all()) for pairs in by_image for _, got in pairs):
         raise ExportFailed("the artefact computes NaN or infinity where the model does not")
-    differences = [_differences(want, got) for want, got in pairs]
-    return Parity(inputs, len(expected), max(found[0] for found in differences), max(found[1] for found in differences))
+    outputs = [_side_by_side(pairs) for pairs in zip(*by_image, strict=True)]
+    gap, relative, loud = (max(_differences(*output)[index] for output in outputs) for index in range(3))
+    return Parity(inputs, len(expected), gap, relative, loud)
 
 
-def _differences(want: Array, got: Array) -> tuple[float, float]:
-    """(largest difference, largest share of its own channel's range).
+def parity_fault(parity: Parity, precision: str) -> str | None:
+    """Why these outputs are not the model's, by the tolerance of their precision; None where they are."""
+    if precision == "fp32" and parity.relative > LIMIT:
+        return f"outputs differ by {parity.relative:.2g} of their range, expected at most {LIMIT:g}"
+    limit = LOUD_LIMITS.get(precision)
+    if limit is not None and parity.loud > limit:
+        return f"outputs differ by {parity.loud:.2g} of their size, expected at most {limit:g} in {precision}"
+    return None
+
+
+def _side_by_side(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """One output of all images, (channels, everything else) each: what was expected and what was found."""
+    left, right = ([_by_channel(pair[side]) for pair in pairs] for side in (0, 1))
+    return np.concatenate(left, axis=1), np.concatenate(right, axis=1)
+
+
+def _differences(left: Array, right: Array) -> tuple[float, float, float]:
+    """(largest difference, largest share of its channel's range, largest share of the size where a channel is loud).
 
     Channels are taken one by one because they have different units: boxes are hundreds of pixels, scores at most one,
-    and a wrong score would be lost in the boxes' range.
+    and a wrong score would be lost in the boxes' range. Loud is above half of the channel's largest value.
     """
-    left, right = _by_channel(want), _by_channel(got)
-    gap, scale = np.abs(left - right).max(axis=1), np.abs(left).max(axis=1)
-    return float(gap.max()), float((gap / np.maximum(scale, SMALLEST_RANGE)).max())
+    gaps, scale = np.abs(left - right), np.abs(left).max(axis=1)
+    relative = float((gaps.max(axis=1) / np.maximum(scale, SMALLEST_RANGE)).max())
+    loud = (np.abs(left) >= 0.5 * scale[:, None]) & (scale > SAYS_SOMETHING)[:, None]
+    heard = loud.any(axis=1)
+    error, size = (np.sqrt((part**2 * loud).sum(axis=1)[heard]) for part in (gaps, left))
+    return float(gaps.max()), relative, float((error / size).max()) if heard.any() else 0.0
 
 
 def _by_channel(output: Array) -> Array:
@@ -135,7 +161,17 @@ def _run_openvino(path: Path, images: Sequence[Array]) -> list[list[Array]]:
     return [[np.array(part) for part in compiled([image]).values()] for image in images]
 
 
-def _letterboxed(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
+def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
+    """By Ultralytics' own backend of the format, as `YOLO(path)` runs it."""
+    from ultralytics.nn.autobackend import AutoBackend
+
+    with quiet(), torch.inference_mode():
+        backend: Any = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
+        return [[part.cpu().numpy() for part in _tensors(backend(torch.from_numpy(image)))] for image in images]
+
+
+def letterboxed(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
+    """Each image that can be read, as the validator shows it to a model: (1, 3, imgsz, imgsz) float32, RGB, 0 to 1."""
     import cv2
     from ultralytics.data.augment import LetterBox
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from search.errors import ConfigError, RunCorrupt
 
 
 def write_pick(
-    run: Path, budget: str, trial: Mapping[str, Any], weights: Path, *, bounds: Mapping[str, float], sentence: str
+    run: Path,
+    budget: str,
+    trial: Mapping[str, Any],
+    weights: Path,
+    *,
+    bounds: Mapping[str, float],
+    sentence: str,
+    artefact: Path | None = None,
 ) -> Path:
     """Write the pick of a budget (the trial's record and its weights) and return its folder.
 
@@ -20,6 +28,7 @@ def write_pick(
         run: the run's folder.
         trial: the trial's row of a snapshot.
         weights: its checkpoint.
+        artefact: its file in reduced precision, copied as model_int8.onnx or the like.
         bounds: the budget, a limit by figure.
         sentence: why this trial.
 
@@ -34,11 +43,23 @@ def write_pick(
             where=str(weights),
             next_command="set keep.weights: all, or run the trial again with paretoprune finetune",
         )
+    if artefact is not None:
+        _copy(artefact, folder / artefact.name.replace(weights.stem, "model", 1))
     # The weights first: a pick.json beside them means that both are there.
     write_atomic(folder / "model.pt", weights.read_bytes())
     content = {"format": 1, "budget": budget, "bounds": dict(bounds), "sentence": sentence, "trial": dict(trial)}
     write_json(folder / "pick.json", content)
     return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file, or a folder for OpenVINO; what was there before is replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def pick_folder(run: Path, budget: str) -> Path:

@@ -189,6 +189,7 @@ def _report(order: _Order, model_path: Path, data: str, imgsz: int, checks: tupl
         imgsz=imgsz,
         metric=order.metric,
         accuracy=order.accuracy,
+        per_class={},
         max_drop=order.max_drop,
         versions={name: version(name) for name in ("torch", "onnx", "onnxruntime")},
         artefacts=checks,

@@ -11,6 +11,7 @@ from objectives.objective import TASK_FIGURES
 from search.deliver.dataset import read_dataset
 from search.errors import ConfigError, DeviceMissing
 from search.own_reference import OwnReference
+from search.precisions import file_format
 from search.sections import RecoverSpec
 from search.spec import StudySpec
 from search.trial import Measurement
@@ -29,6 +30,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
         _check_own(spec)
         return
     _check_task(spec, str(getattr(model, "task", "detect")))
+    _check_precisions(spec)
     check_data(model, Path(spec.data))
 
 
@@ -43,11 +45,24 @@ def _check_own(spec: StudySpec) -> None:
     if spec.space.importance in DATA_CRITERIA:
         known = "l1, l2, bn_gamma or another that needs no labels"
         raise ConfigError(f"{spec.space.importance} needs labels", where="space.importance", expected=known)
+    if set(spec.space.precision) != {"fp32"}:
+        what = "a model of your own is exported in float32"
+        raise ConfigError(what, where="space.precision", expected="[fp32]")
     usual = RecoverSpec()
     for key in ("fraction", "batch", "slimming", "train"):
         if getattr(spec.recover, key) != getattr(usual, key):
             what = f"recover.{key} is for Ultralytics' trainer"
             raise ConfigError(what, where="recover", expected="epochs; the rest is decided by your finetune()")
+
+
+def _check_precisions(spec: StudySpec) -> None:
+    """What reduced precision needs is installed. Raises BackendMissing."""
+    from search.deliver.formats import BITS, FORMATS, checked_targets
+
+    reduced = [BITS[precision] for precision in spec.space.precision if precision != "fp32"]
+    if reduced:
+        form = file_format(spec.latency.runtime)
+        checked_targets([form], reduced, device="0" if FORMATS[form].gpu else "cpu")
 
 
 def _check_task(spec: StudySpec, task: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.calibration import recalibrate
 from pruning.recover import Recovery
+from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
 from search.evaluate.phases import Phases
+from search.evaluate.precision import score, scored_file, timing_file
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
@@ -37,6 +39,7 @@ from search.space import Space
 from search.spec import StudySpec
 from search.trial import Candidate, Measurement
 from search.weights import FILE as WEIGHTS
+from search.weights import discard_weights
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,12 @@ class PruningEvaluator:
             model = plan.apply(load_model(self.spec.model))
         with phase("export"):
             onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
+            timed = self._timed(model, onnx, candidate, work_dir / "timing")
         with phase("latency"):
-            latency = self._latency(plan, model, onnx, size, seed, turns)
-        figures = cost_figures(plan.cost(), onnx) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
+            latency = self._latency(plan, model, timed, candidate, seed, turns)
+        figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
         onnx.unlink()
+        shutil.rmtree(work_dir / "timing", ignore_errors=True)
         with phase("calibrate"):
             recalibrate(model, paced(calibration_batches(self.spec.data, size, task=task_of(model), seed=seed), phase))
         with phase("recover"):
@@ -122,8 +127,10 @@ class PruningEvaluator:
             shelf = self.reference.shelf
             place, pause = work_dir / "accuracy", turns.pause
             accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, pause)
+            if candidate.precision != "fp32":
+                accuracy = self._in_precision(accuracy, candidate, work_dir)
         if self.spec.keep.weights == "none":
-            (work_dir / WEIGHTS).unlink()
+            discard_weights(work_dir / WEIGHTS)
         return Measurement(
             figures={**accuracy.figures, **guard_figures(self.reference.per_class, accuracy), **figures},
             widths=plan.widths,
@@ -135,7 +142,27 @@ class PruningEvaluator:
             timing=timing_facts(self.spec.latency, latency),
         )
 
-    def _latency(self, plan: Plan, model: nn.Module, onnx: Path, imgsz: int, seed: int, turns: Turnstile) -> Latency:
+    def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
+        """The file whose time and size count: the float32 ONNX, or the candidate's own."""
+        if candidate.precision == "fp32":
+            return onnx
+        return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
+
+    def _in_precision(self, accuracy: Accuracy, candidate: Candidate, work_dir: Path) -> Accuracy:
+        """That of the quantised file, which stays beside the weights."""
+        weights, size = work_dir / WEIGHTS, candidate.imgsz
+        artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
+        scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size)
+        return replace(
+            accuracy,
+            figures=scored.figures,
+            per_class=scored.per_class,
+            per_class_error=scored.per_class_error,
+        )
+
+    def _latency(
+        self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: Turnstile
+    ) -> Latency:
         """Candidate against base, interleaved, while no other trial of this machine is timing or training.
 
         Equal widths are timed once in a run: it is looked for again when it is this trial's turn, since another trial
@@ -143,16 +170,17 @@ class PruningEvaluator:
         """
         spec, base = self.spec.latency, self.reference
         known = Timings(base.run / "latency")
-        key = timing_key(spec, widths_digest(plan.widths, plan.removed), imgsz, base.imgsz)
+        imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
+        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision)
         if (found := known.find(key)) is not None:
             return found
-        candidate = open_timed(spec, onnx, model, imgsz)
+        side = open_timed(spec, file, model, imgsz)
         unpruned = load_model(base.model) if spec.runtime == "torch" else base.model
         reference = open_timed(spec, base.onnx, unpruned, base.imgsz)
         with alone(spec, turns):
             found = known.find(key)
             if found is None:
-                found = compare(candidate, reference, cap_s=spec.seconds, seed=seed)
+                found = compare(side, reference, cap_s=spec.seconds, seed=seed)
                 known.add(key, found)
         return found
 
@@ -219,11 +247,11 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
 
 
 def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
-    """params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the float32 ONNX file that is timed)."""
+    """params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the file that is timed)."""
     exact = {
         "params_m": cost.params / 1e6,
         "macs_g": cost.macs / 1e9,
-        "size_mb": onnx.stat().st_size / 1e6,
+        "size_mb": size_bytes(onnx) / 1e6,
     }
     return {name: Estimate.exact(value) for name, value in exact.items()}
 

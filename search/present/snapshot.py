@@ -101,6 +101,11 @@ def figures(snapshot: Row) -> tuple[Figure, ...]:
     return tuple(describe(snapshot, name) for name in dict.fromkeys([*names, *seen]))
 
 
+def label(row: Row) -> str:
+    """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
+    return str(row.get("label", row["number"]))
+
+
 def base(snapshot: Row) -> Row:
     """The base's row; empty as long as it has not been measured."""
     found: Row = snapshot.get("base") or {}

@@ -25,7 +25,7 @@ def front_table(snapshot: Mapping[str, Any]) -> Table:
     table = _table(snapshot, "pick")
     for row in reading.front(snapshot):
         names = ", ".join(reading.picked_for(snapshot, row["number"]))
-        table.add_row(Text(str(row["number"])), *_cells(snapshot, row), Text(names, style="magenta"))
+        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), Text(names, style="magenta"))
     return _keep_numbers(table)
 
 
@@ -34,7 +34,7 @@ def trials_table(snapshot: Mapping[str, Any]) -> Table:
     table = _table(snapshot, "state")
     for row in snapshot.get("trials", ()):
         style = "" if row.get("feasible") else "dim"
-        table.add_row(Text(str(row["number"])), *_cells(snapshot, row), _state(row), style=style)
+        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), _state(row), style=style)
     return _keep_numbers(table)
 
 
@@ -106,7 +106,7 @@ def _breach(row: Row) -> str:
 
 
 def _title(snapshot: Row, row: Row) -> Text:
-    text = Text(f"trial {row['number']}", style="bold")
+    text = Text(f"trial {reading.label(row)}", style="bold")
     notes = ["on the front"] if row.get("on_front") else []
     notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["number"])]
     if row.get("same_as") is not None:

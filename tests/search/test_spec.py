@@ -73,7 +73,11 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
         ("trials: 5\n", "did you mean search.trials?"),
         ("space: {ratio: [0.5, 0.2]}\n", "lower bound must be below"),
         ("space: {ratio: [-0.1, 0.2]}\n", "0 to below 1"),
-        ("space: {precision: [fp32, int8]}\n", "only [fp32] can be searched in this version"),
+        ("space: {precision: [int8, int8]}\n", "expected different precisions, at least one"),
+        (
+            "space: {precision: [fp32, int8]}\nlatency: {runtime: torch}\n",
+            "latency: runtime torch on cpu cannot run int8",
+        ),
         ("imgsz: 100\n", "not a multiple of 32"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),

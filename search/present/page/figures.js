@@ -22,7 +22,7 @@ function layoutOf(colours, more) {
 
 /** The lines of a hover label: every figure with its interval and its difference to the base. */
 function hoverText(snapshot, row, figures) {
-  const label = row.number === null ? "<b>base</b> (unpruned)" : `<b>trial ${row.number}</b> ${plain(row.source || "")}`;
+  const label = row.number === null ? "<b>base</b> (unpruned)" : `<b>trial ${plain(row.label ?? String(row.number))}</b> ${plain(row.source || "")}`;
   const lines = figures.filter((figure) => !missing(valueOf(row, figure.name))).map((figure) => {
     const { value, low, high } = row.figures[figure.name];
     const spread = high > low ? ` <i>[${printed(figure, low)}, ${printed(figure, high)}]</i>` : "";

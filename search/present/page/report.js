@@ -87,7 +87,7 @@ function size(snapshot) {
 
 function trialLabel(snapshot, row) {
   const figures = figuresOf(snapshot).slice(0, 2).map((figure) => `${bare(figure)} ${withUnit(figure, valueOf(row, figure.name))}`);
-  return `${row.number}: ${figures.join(", ")}`;
+  return `${row.label ?? row.number}: ${figures.join(", ")}`;
 }
 
 function widths(snapshot) {
@@ -103,7 +103,7 @@ function widths(snapshot) {
 function keptSentence(snapshot, row) {
   const free = (snapshot.groups || []).filter((group) => !group.frozen), frozen = (snapshot.groups || []).length - free.length;
   const before = free.reduce((sum, group) => sum + group.size, 0), after = free.reduce((sum, group) => sum + (row.widths[group.name] ?? group.size), 0);
-  return `Trial ${row.number} keeps ${after} of ${before} channels (${((100 * after) / before).toFixed(0)} %) in ${free.length} groups, in network order${frozen ? `; ${frozen} frozen ${frozen === 1 ? "group is" : "groups are"} not shown` : ""}.`;
+  return `Trial ${row.label ?? row.number} keeps ${after} of ${before} channels (${((100 * after) / before).toFixed(0)} %) in ${free.length} groups, in network order${frozen ? `; ${frozen} frozen ${frozen === 1 ? "group is" : "groups are"} not shown` : ""}.`;
 }
 
 // ---- picks --------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ function secondsOf(row) {
 function trialCell(row) {
   if (row.number === null) return ["base"];
   const named = Object.entries(page.snapshot.picks || {}).filter(([, pick]) => pick.trial === row.number).map(([name]) => element("span", { class: "tag pick" }, name));
-  return [String(row.number), row.on_front ? element("span", { class: "tag" }, "front") : null, ...named];
+  return [row.label ?? String(row.number), row.on_front ? element("span", { class: "tag" }, "front") : null, ...named];
 }
 
 function cell(column, row) {

@@ -28,12 +28,13 @@ def snapshot() -> dict[str, Any]:
 def export() -> ExportReport:
     figures = {"map50_95": 0.4302, "map50": 0.61}
     check = ArtefactCheck(
-        "onnx", "int8", "model_int8.onnx", 3_200_000, "d" * 64, 4.2, Parity("val", 4, 1.5, 0.02), figures, 0.004,
-        {"p50_ms": 3.21}, (),
+        "onnx", "int8", "model_int8.onnx", 3_200_000, "d" * 64, 4.2, Parity("val", 4, 1.5, 0.02, 0.01), figures, {},
+        0.004, {"p50_ms": 3.21, "ratio": {"value": 0.62, "low": 0.6, "high": 0.64}, "runtime": "onnxruntime"},
+        {"peak_mb": 80.0, "runtime_mb": 48.0},
     )  # fmt: skip
     accuracy, versions = {"map50_95": 0.4342}, {"onnx": "1.23.2"}
     return ExportReport(
-        "model.pt", "e" * 64, 6_100_000, "data.yaml", 640, "map50_95", accuracy, 0.01, versions, (check,)
+        "model.pt", "e" * 64, 6_100_000, "data.yaml", 640, "map50_95", accuracy, {}, 0.01, versions, (check,)
     )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def test_the_card_tells_lineage_and_figures(snapshot: dict[str, Any], export: Ex
     assert f"{trial:.3f}" in row and "0.430" in row
     latency = next(line for line in card.splitlines() if line.startswith("| latency"))
     assert latency.rstrip(" |").endswith("3.21")
+    assert "3.21 ms (0.62, onnxruntime) | 80 MB (32) | passed" in card
 
 
 def test_names_cannot_break_the_card(snapshot: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Training images by which INT8 ranges are found: the study's own, evenly spread, in a fixed order.
+
+Training images, because ranges that were fitted to the validation images would make the figures measured on them too
+good. Evenly spread, because data sets are often sorted by what they show. No randomness: the same call gives the same
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from search.deliver.dataset import read_split
+from search.deliver.parity import Array, letterboxed
+
+IMAGES = 128
+"""Calibration images of an artefact that is delivered or scored."""
+
+
+def calibration_files(data: Path, count: int = IMAGES) -> tuple[Path, ...]:
+    """At most `count` training images, evenly spread over the sorted list.
+
+    Raises:
+        ConfigError: the data set cannot be read.
+    """
+    files = sorted(read_split(data, "train").images)
+    return tuple(files[:: max(1, ceil(len(files) / count))])
+
+
+def calibration_arrays(files: Sequence[Path], imgsz: int, task: str, channels: int = 3) -> Iterator[Array]:
+    """The images as the model gets them: (1, channels, imgsz, imgsz) float32, 0 to 1. Unreadable files are left out."""
+    if channels != 3:
+        rng = np.random.default_rng(0)
+        yield from (rng.random((1, channels, imgsz, imgsz), dtype=np.float32) for _ in files)
+        return
+    yield from _cropped(files, imgsz) if task == "classify" else letterboxed(files, imgsz)
+
+
+def _cropped(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
+    from PIL import Image
+    from ultralytics.data.augment import classify_transforms
+
+    transform: Any = classify_transforms(imgsz)
+    for file in files:
+        with Image.open(file) as image:
+            yield transform(image.convert("RGB"))[None].numpy()
+
+
+def calibration_set(data: Path, folder: Path, count: int = IMAGES) -> Path:
+    """A data set of links to these images, for exporters that read one themselves; returns what they take as `data`.
+
+    Both its splits are the same images. The labels' cache of the user's data is left alone.
+    """
+    files = calibration_files(data, count)
+    if data.is_dir():
+        for split in ("train", "val"):
+            _link(files, folder / split, by_class=True)
+        return folder
+    _link(files, folder / "images", by_class=False)
+    kept = {key: value for key, value in _said(data).items() if key in ("names", "kpt_shape", "flip_idx", "channels")}
+    document = {"path": str(folder), "train": "images", "val": "images", **kept}
+    (folder / "data.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    return folder / "data.yaml"
+
+
+def _said(data: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(data.read_text(encoding="utf-8"))
+    return found
+
+
+def _link(files: Sequence[Path], folder: Path, *, by_class: bool) -> None:
+    for number, file in enumerate(files):
+        place = folder / file.parent.name if by_class else folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:05}{file.suffix}").symlink_to(file.resolve())

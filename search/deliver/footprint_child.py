@@ -1,0 +1,89 @@
+"""Run as a script: FORMAT PATH SHAPE THREADS. Opens the artefact, runs it three times, prints its peak memory.
+
+It imports the runtime and nothing of this package: what is measured is what a user's own program would need.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import json
+import os
+import re
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+
+
+def peak_mb() -> float:
+    """Largest resident size of this process so far. `ru_maxrss` would begin with the parent's on Linux."""
+    try:
+        with open("/proc/self/status") as status:
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read())
+        assert found is not None
+        return int(found.group(1)) * 1024 / 1e6
+    except (OSError, AssertionError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def open_onnx(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image}
+    return lambda: session.run(None, feed)
+
+
+def open_openvino(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import openvino
+
+    source = sorted(glob.glob(os.path.join(path, "*.xml")))[0]
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
+    compiled = openvino.Core().compile_model(source, "CPU", options)
+    return lambda: compiled([image])
+
+
+def open_torchscript(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch.jit.load(path, map_location="cpu").eval()
+    given = torch.from_numpy(image)
+    return lambda: module(given)
+
+
+def open_backend(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import torch
+    from ultralytics.nn.autobackend import AutoBackend
+
+    device = torch.device("cuda:0" if path.endswith(".engine") else "cpu")
+    backend = AutoBackend(path, device=device, verbose=False)
+    given = torch.from_numpy(image).to(device)
+    return lambda: backend(given)
+
+
+OPENERS = {"onnx": open_onnx, "openvino": open_openvino, "torchscript": open_torchscript}
+
+
+def main(form: str, path: str, shape: str, threads: str) -> None:
+    """Print {"peak_mb", "runtime_mb"} as the last line."""
+    import numpy
+
+    importlib.import_module(MODULES.get(form, "ultralytics"))
+    before = peak_mb()
+    image = numpy.random.default_rng(0).random([int(part) for part in shape.split(",")], dtype=numpy.float32)
+    run = OPENERS.get(form, open_backend)(path, image, int(threads))
+    for _ in range(3):
+        run()
+    print(json.dumps({"peak_mb": round(peak_mb(), 1), "runtime_mb": round(before, 1)}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

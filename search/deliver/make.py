@@ -1,0 +1,95 @@
+"""A checkpoint in, one artefact out, by `YOLO.export`: the only place that calls it.
+
+The same settings serve a trial of the search and what is delivered from it, so that both are the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from objectives.ultralytics_door import quiet
+from search.deliver.calibration import IMAGES, calibration_arrays, calibration_files, calibration_set
+from search.deliver.errors import ExportFailed
+from search.deliver.formats import Target
+from search.deliver.quantise import quantise_onnx
+
+
+def make_artefact(
+    model: Path,
+    target: Target,
+    place: Path,
+    *,
+    data: Path,
+    imgsz: int,
+    device: str = "cpu",
+    batch: int = 1,
+    images: int = IMAGES,
+) -> Path:
+    """Export a checkpoint into the folder `place`, which is made; returns the artefact, a file or a folder.
+
+    Args:
+        data: the training images of this data set calibrate INT8.
+        images: how many of them; few do where only the time counts.
+
+    Raises:
+        ExportFailed: the exporter stopped. ConfigError: INT8, and the data set cannot be read.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    # Ultralytics writes beside the checkpoint, so it gets one of its own.
+    source = Path(shutil.copyfile(model, place / f"{model.stem}.pt"))
+    options = {**target.form.options, "imgsz": imgsz, "device": device, "batch": batch}
+    ours = target.bits == 8 and target.form.name == "onnx"
+    if target.bits != 32 and not ours:
+        options["quantize"] = target.bits
+    if target.bits == 8 and target.form.calibrates:
+        options |= {"data": str(calibration_set(data, place / "calibration", images)), "split": "train"}
+    try:
+        with silence():
+            made = _export(source, target, options)
+            path = place / target.file_name(model.stem)
+            if ours:
+                _quantise(source, made, path, data, imgsz, batch, images)
+            elif made != path:
+                made.rename(path)
+    except Exception as error:  # the exporters raise what they like
+        raise ExportFailed(f"{target.label}: the export stopped: {error}", where=str(model)) from error
+    return path
+
+
+def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
+    from ultralytics.models import YOLO
+
+    return Path(YOLO(source).export(format=target.form.name, **options))
+
+
+def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: int, batch: int, images: int) -> None:
+    import numpy as np
+
+    from objectives.ultralytics_door import load_module
+
+    module: Any = load_module(model)
+    channels = int(module.yaml.get("channels", 3))
+    arrays = calibration_arrays(calibration_files(data, images), imgsz, str(module.task), channels)
+    quantise_onnx(made, path, (np.repeat(array, batch, axis=0) for array in arrays))
+    made.unlink()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Quiet are Ultralytics, NNCF's bars, and ONNX Runtime's quantizer, which warns once a layer through the root
+    logger and gives that a handler that stays."""
+    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
+    logging.disable(logging.WARNING)
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)
+        logging.root.handlers[:] = handlers

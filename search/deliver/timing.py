@@ -1,0 +1,86 @@
+"""The latency of one artefact: that very file, interleaved with the base's float32 file of the same format.
+
+Pruning and quantising are then judged apart from what the runtime alone brings; the eager PyTorch model is timed in the
+same rounds, for those who deploy it today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from objectives.runner import Runner
+from objectives.ultralytics_door import quiet
+from search.deliver.formats import Format
+from search.evaluate.timing import measure, open_timed
+from search.evaluate.turnstile import Turnstile
+from search.sections import LatencySpec
+
+
+def time_artefact(
+    path: Path, form: Format, base: Path, model: Path, imgsz: int, spec: LatencySpec, turns: Turnstile
+) -> dict[str, Any]:
+    """Milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
+
+    Args:
+        base: the base's float32 artefact of the same format.
+        model: the checkpoint that was exported, run by eager PyTorch.
+
+    Raises:
+        LatencyError, BackendMissing: it cannot be timed.
+    """
+    side, reference = (_side(one, form, imgsz, spec) for one in (path, base))
+    eager = open_timed(spec.model_copy(update={"runtime": "torch", "batch": 1}), path, model, imgsz)
+    found, torch_found = measure([side, eager], reference, _here(form, spec), turns)
+    return {
+        **side[0].describe(),
+        "p50_ms": found.p50_ms,
+        "p90_ms": found.p90_ms,
+        "base_ms": found.reference_ms,
+        "ratio": found.ratio.to_dict(),
+        "torch_ms": torch_found.p50_ms,
+        "flags": list(found.flags),
+    }
+
+
+def _here(form: Format, spec: LatencySpec) -> LatencySpec:
+    """The study's settings on the runtime of the format (an ONNX file is timed by ONNX Runtime, whatever was searched),
+    one image at a time, as the files are exported."""
+    return spec.model_copy(update={"runtime": form.runtime or "torch", "batch": 1})
+
+
+def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runner, ...]:
+    if form.runtime is None:
+        return (_BackendRunner(path, form.name, imgsz),)
+    if form.name == "torchscript":
+        with quiet():
+            module = torch.jit.load(str(path), map_location="cpu")
+        return open_timed(_here(form, spec), path, module, imgsz)
+    return open_timed(_here(form, spec), path, path, imgsz)
+
+
+class _BackendRunner:
+    """A format without a runtime of its own here, run by Ultralytics' backend as `YOLO(path)` does."""
+
+    def __init__(self, path: Path, form: str, imgsz: int) -> None:
+        from ultralytics.nn.autobackend import AutoBackend
+
+        with quiet():
+            self._backend: Any = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
+        shape = (1, 3, imgsz, imgsz)
+        self._input = torch.from_numpy(np.random.default_rng(0).random(shape, dtype=np.float32))
+        self._form = form
+
+    def run(self) -> None:
+        with torch.inference_mode():
+            self._backend(self._input)
+
+    def describe(self) -> Mapping[str, str | int]:
+        batch, imgsz = self._input.shape[0], self._input.shape[-1]
+        # The backend opens its runtime with as many threads as that likes; nobody can set it.
+        runtime = f"ultralytics {self._form}"
+        return {"runtime": runtime, "device": "cpu", "threads": "own", "batch": batch, "imgsz": imgsz}

@@ -1,0 +1,172 @@
+"""A candidate in reduced precision: the file that is timed, the file that is scored, and the base in INT8.
+
+Timed is a file made before recovery, its ranges found on two images: time depends neither on the weights nor on the
+ranges. Scored is the file of the recovered weights, calibrated in full. It is kept beside them, so that what is picked
+is what was measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objectives.guard import largest_drop
+from objectives.objective import Estimate
+from pruning.checkpoint import save_model
+from search.deliver.artefact import size_bytes
+from search.deliver.formats import BITS, FORMATS, Target
+from search.deliver.make import make_artefact
+from search.deliver.shift import shifted
+from search.deliver.validation import validate, values
+from search.evaluate.phases import Phases
+from search.evaluate.timing import lock_path, measure, open_timed
+from search.evaluate.turnstile import Turnstile
+from search.precisions import file_format
+from search.spec import StudySpec
+from search.trial import Measurement
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from search.evaluate.pruned import PruningEvaluator
+
+TIMING_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Figures of accuracy in a precision, AP by class, and the standard error of that."""
+
+    figures: Mapping[str, Estimate]
+    per_class: Mapping[str, float]
+    per_class_error: Mapping[str, float]
+
+
+def target_of(spec: StudySpec, precision: str) -> Target:
+    """The file that the study's runtime is given in this precision."""
+    return Target(FORMATS[file_format(spec.latency.runtime)], BITS[precision])
+
+
+def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
+    """A file as fast as the one that will be scored, in `folder`, which disappears with it.
+
+    Raises:
+        ExportFailed: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = model if isinstance(model, Path) else folder / "timing.pt"
+    if not isinstance(model, Path):
+        save_model(model, checkpoint)
+    return _made(checkpoint, spec, precision, imgsz, folder / "file", spec.latency.batch, TIMING_IMAGES)
+
+
+def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
+    """The quantised file of a checkpoint, beside it: `weights_int8.onnx` of `weights.pt`.
+
+    Raises:
+        ExportFailed: it cannot be made.
+    """
+    place = folder / "quantising"
+    try:
+        made = _made(weights, spec, precision, imgsz, place, 1)
+        target = weights.with_name(made.name)
+        discard_file(target)
+        os.replace(made, target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return target
+
+
+def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: Path, batch: int, *few: int) -> Path:
+    target = target_of(spec, precision)
+    device = "0" if target.form.gpu else "cpu"
+    images = {"images": few[0]} if few else {}
+    return make_artefact(
+        checkpoint, target, place, data=Path(spec.data), imgsz=imgsz, device=device, batch=batch, **images
+    )
+
+
+def discard_file(path: Path) -> None:
+    """Remove an artefact, a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def score(
+    figures: Mapping[str, Estimate],
+    per_class: Mapping[str, float],
+    weights: Path,
+    artefact: Path,
+    spec: StudySpec,
+    imgsz: int,
+) -> Scored:
+    """The accuracy of an artefact, comparable with those of checkpoints.
+
+    A file gets square images, a checkpoint padded rectangles, which moves mAP by more than INT8 does. So both are
+    validated square, and what the file loses there is taken off the checkpoint's own figures.
+
+    Args:
+        figures: of the checkpoint, as every trial has them; other figures than accuracies are left out.
+
+    Raises:
+        AccuracyError: the artefact cannot be validated.
+    """
+    data, device = Path(spec.data), "0" if artefact.suffix == ".engine" else "cpu"
+    before, after = (validate(path, weights, data, imgsz=imgsz, device=device) for path in (weights, artefact))
+    lost = {name: before.per_class.get(name, 0.0) - after.per_class.get(name, 0.0) for name in per_class}
+    return Scored(
+        shifted(figures, values(before), values(after)),
+        {name: min(1.0, max(0.0, value - lost[name])) for name, value in per_class.items()},
+        after.per_class_error,
+    )
+
+
+def guarded(base: Mapping[str, float], scored: Scored) -> dict[str, Estimate]:
+    """per_class_drop, where there are classes."""
+    found = largest_drop(base, scored.per_class, scored.per_class_error)
+    return {} if found is None else {"per_class_drop": found[1]}
+
+
+def measure_base_precision(
+    evaluator: PruningEvaluator, base: Measurement, precision: str, work_dir: Path
+) -> Measurement:
+    """The honest row: the unpruned model, not trained any further, in another precision on the study's runtime.
+
+    Args:
+        base: what was measured of it in float32.
+        work_dir: for temporary files, which are removed.
+
+    Raises:
+        ExportFailed, AccuracyError, LatencyError: it cannot be made or measured.
+    """
+    spec, reference = evaluator.spec, evaluator.reference
+    imgsz, folder = reference.imgsz, work_dir / f"base-{precision}"
+    try:
+        with Turnstile(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            with phase("export"):
+                timed = timing_file(reference.model, spec, precision, imgsz, folder / "timing")
+                artefact = _made(reference.model, spec, precision, imgsz, folder / "scored", 1)
+            with phase("latency"):
+                sides = [open_timed(spec.latency, onnx, onnx, imgsz) for onnx in (timed, reference.onnx)]
+                (latency,) = measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
+            with phase("accuracy"):
+                scored = score(base.figures, base.per_class, reference.model, artefact, spec, imgsz)
+        costs = {name: base.figures[name] for name in ("params_m", "macs_g")}
+        costs["size_mb"] = Estimate.exact(size_bytes(artefact) / 1e6)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    figures = {**scored.figures, **guarded(base.per_class, scored), **costs}
+    return Measurement(
+        figures={**figures, "latency_ms": latency.in_ms(reference.latency_ms)},
+        widths=base.widths,
+        seconds=phase.seconds,
+        per_class=scored.per_class,
+        notes=(f"the unpruned model in {precision}, as {file_format(spec.latency.runtime)}",),
+    )

@@ -1,0 +1,108 @@
+"""Points of the front that were not searched: a trial's export in another precision, measured by `export`.
+
+    exports/0017-int8.json      figures of the file that `paretoprune export RUN:17 quantize=8` delivered
+
+Such a point is a row like a trial's in report, status and pick. It is called `17 int8`, and `RUN:17-int8` names it. It
+has a number of its own (rows are keyed by numbers), far above every trial's; no trial is told of it, so that a search
+that goes on is the same search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from objectives.guard import largest_drop
+from objectives.objective import Estimate
+from search.atomic import write_json
+from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.deliver.shift import shifted
+from search.record import RunRecord
+from search.spec import StudySpec
+from search.trial import Measurement, Trial, TrialState
+
+FORMAT = 1
+FIRST = 10_000_000
+"""Numbers of exported points begin here: FIRST + 10 * trial + the precision's place below."""
+_PLACES = {"fp32": 0, "fp16": 1, "int8": 2}
+
+
+def number_of(trial: int, precision: str) -> int:
+    """The number of an exported point."""
+    return FIRST + 10 * trial + _PLACES[precision]
+
+
+def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The exported points of these trials, by number. A file that cannot be read is no point: it can be made again."""
+    known = {trial.number: trial for trial in trials}
+    found = (_read(path, known) for path in sorted((record.path / "exports").glob("*.json")))
+    return tuple(sorted((point for point in found if point is not None), key=lambda point: point.number))
+
+
+def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        trial, precision = known[int(content["trial"])], str(content["precision"])
+        measured = Measurement.from_json(content["measurement"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Trial(
+        number_of(trial.number, precision),
+        TrialState.COMPLETE,
+        replace(trial.candidate, precision=precision),
+        measured,
+        source="export",
+        exported_from=trial.number,
+    )
+
+
+def record_points(
+    record: RunRecord, spec: StudySpec, base: Measurement | None, trial: Trial, report: ExportReport
+) -> tuple[str, ...]:
+    """Write a point for every delivered artefact that can be compared with the trials; returns their names.
+
+    That is: of the study's own runtime, in another precision than the trial's, timed and validated here.
+    """
+    names = []
+    for check in report.artefacts:
+        if base is not None and _comparable(check, spec, trial):
+            measured = _measurement(check, report, base, trial)
+            path = record.path / "exports" / f"{trial.number:04d}-{check.precision}.json"
+            content = {"format": FORMAT, "trial": trial.number, "precision": check.precision}
+            write_json(path, {**content, "measurement": measured.to_json()})
+            names.append(f"{trial.number} {check.precision}")
+    return tuple(names)
+
+
+def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
+    same_runtime = check.latency is not None and check.latency["runtime"] == spec.latency.runtime
+    other = check.precision != trial.candidate.precision
+    return same_runtime and other and check.passed and check.drop is not None and spec.latency.batch == 1
+
+
+def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
+    """The trial's figures, with what the artefact changes: its accuracy, time and size."""
+    assert trial.measurement is not None and check.latency is not None
+    figures = dict(shifted(trial.measurement.figures, report.accuracy, check.accuracy))
+    per_class = {
+        name: min(1.0, max(0.0, value + check.per_class.get(name, 0.0) - report.per_class.get(name, 0.0)))
+        for name, value in trial.measurement.per_class.items()
+    }
+    worst = largest_drop(base.per_class, per_class, {})
+    figures |= {} if worst is None else {"per_class_drop": worst[1]}
+    figures |= {name: trial.measurement.figures[name] for name in ("params_m", "macs_g")}
+    ratio = Estimate(**check.latency["ratio"])
+    figures["latency_ms"] = ratio.scaled(base.figures["latency_ms"].value)
+    figures["size_mb"] = Estimate.exact(check.size_bytes / 1e6)
+    said = f"exported from trial {trial.number} as {check.label} ({check.path}), not searched"
+    return replace(
+        trial.measurement, figures=figures, per_class=per_class, seconds={}, notes=(said,), timing=dict(check.latency)
+    )
+
+
+def describe_row(trial: Trial) -> dict[str, Any]:
+    """What a snapshot's row says of it, beside a trial's facts."""
+    return {"label": trial.label, "exported_from": trial.exported_from}

@@ -1,0 +1,38 @@
+"""Which precisions a runtime has, and the file that it is given in each. Light: read by the study's specification."""
+
+from __future__ import annotations
+
+from objectives.runtime_names import is_command
+
+FILES = {"onnxruntime": "onnx", "openvino": "openvino", "tensorrt": "engine"}
+"""Runtime -> export format of what it runs; a user's program (`command:`) gets ONNX."""
+_CPU = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "fp16", "int8")}
+_GPU = {"onnxruntime": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "int8")}
+"""ONNX Runtime computes FP16 in float on a CPU, and its CUDA kernels know no quantised convolution."""
+
+
+def precisions_of(runtime: str, device: str = "cpu") -> tuple[str, ...]:
+    """The precisions in which a candidate can be timed and validated; fp32 everywhere."""
+    if is_command(runtime):
+        return ("fp32", "fp16", "int8")
+    table = _GPU if runtime == "tensorrt" or device != "cpu" else _CPU
+    return table.get(runtime, ("fp32",))
+
+
+def file_format(runtime: str) -> str:
+    """The export format that the runtime is given."""
+    return "onnx" if is_command(runtime) else FILES[runtime]
+
+
+def precision_fault(precisions: tuple[str, ...], runtime: str, device: str) -> str | None:
+    """Why these precisions cannot be searched on this runtime; None where they can."""
+    known = precisions_of(runtime, device)
+    wrong = [precision for precision in precisions if precision not in known]
+    if not wrong:
+        return None
+    others = [f"{name} ({', '.join(found)})" for name in FILES if wrong[0] in (found := precisions_of(name, device))]
+    hint = f"; {wrong[0]} can be searched with runtime {' or '.join(others)}" if others else ""
+    return (
+        f"runtime {runtime} on {device} cannot run {wrong[0]}, which space.precision asks for: it has "
+        f"{', '.join(known)}{hint}"
+    )

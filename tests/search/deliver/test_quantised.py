@@ -1,0 +1,188 @@
+"""INT8 of pruned networks: made, verified, and why the layers that stay in float stay there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from objectives.ultralytics_door import load_module
+from pruning import trace
+from pruning.calibration import calibration_batches, recalibrate
+from pruning.checkpoint import count_parameters, load_model, save_model
+from search.deliver.artefact import size_bytes
+from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
+from search.deliver.dataset import read_dataset
+from search.deliver.errors import ExportFailed
+from search.deliver.export import export_model
+from search.deliver.export_report import ExportReport
+from search.deliver.formats import FORMATS, Target
+from search.deliver.make import make_artefact
+from search.deliver.parity import artefact_outputs, compare_outputs, load_images, model_outputs
+from search.deliver.quantise import kept_in_float, quantise_onnx
+from search.deliver.validation import validate
+from studies.digits.make_data import make_data
+from tests.tiny_data import make_tiny_data
+
+STUDIES = Path(__file__).parents[3] / "studies"
+DIGITS = STUDIES / "digits" / "yolov8n-digits.pt"
+SHAPES = sorted((STUDIES / "seg_shapes").glob("*.pt"))
+"""A trained segmentation base, where the study of that name brings one."""
+IDLE = ("model.7", "model.8", "model.9", "model.19", "model.20", "model.21")
+"""The digits are small objects: these deep layers do little, so half of them can go without a training."""
+FOUR = ["onnx fp32", "onnx int8", "openvino fp32", "openvino int8"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("digits") / "data", train=64, val=60)
+
+
+@pytest.fixture(scope="module")
+def pruned(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits base with half of its idle channels removed and its batch norms measured again."""
+    base = load_model(DIGITS)
+    graph = trace(base, torch.zeros(1, 3, 128, 128))
+    names = [g.name for g in graph.free if any(layer.startswith(f"{p}.") for layer in g.layers for p in IDLE)]
+    small = graph.plan(dict.fromkeys(names, 0.5), round_to=8).apply(base)
+    assert count_parameters(small) < 0.65 * count_parameters(base)
+    recalibrate(small, calibration_batches(digits, 128))
+    path = tmp_path_factory.mktemp("pruned") / "pruned.pt"
+    save_model(small, path)
+    return path
+
+
+def sizes(report: ExportReport) -> list[float]:
+    return [check.size_bytes / report.artefacts[0].size_bytes for check in report.artefacts]
+
+
+def test_a_pruned_detector_in_int8_is_the_same_detector(pruned: Path, digits: Path, tmp_path: Path) -> None:
+    report = export_model(
+        pruned, tmp_path, ["onnx", "openvino"], data=digits, imgsz=128, quantize=[32, 8], max_drop=0.03
+    )
+    assert [check.label for check in report.artefacts] == FOUR
+    assert report.accuracy["map50_95"] > 0.6
+    for check in report.artefacts:
+        assert check.parity is not None and check.drop is not None and not check.unchecked
+        limit = 1e-3 if check.precision == "fp32" else 0.5
+        assert check.parity.loud < limit
+        assert abs(check.drop) < 0.03
+    assert sizes(report)[1] < 0.35 > sizes(report)[3]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "export.json", "pruned.onnx", "pruned_int8.onnx", "pruned_openvino_model", "pruned_int8_openvino_model",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not SHAPES, reason="no trained segmentation base is bundled")
+def test_a_pruned_segmenter_in_int8_is_the_same_segmenter(tmp_path: Path) -> None:
+    from studies.seg_shapes.make_data import make_data as make_shapes
+
+    data = make_shapes(tmp_path / "data", train=64, val=60)
+    model = _pruned_segmenter(load_model(SHAPES[0]), 0.05, data, 160, tmp_path)
+    keys: dict[str, Any] = {"data": data, "imgsz": 160, "quantize": [32, 8], "max_drop": 0.05}
+    report = export_model(model, tmp_path / "out", ["onnx", "openvino"], **keys)
+    assert [check.label for check in report.artefacts] == FOUR
+    assert report.accuracy["mask_map50_95"] > 0.3
+    for check in report.artefacts:
+        assert abs(report.accuracy["mask_map50_95"] - check.accuracy["mask_map50_95"]) < 0.05
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_pruned_segmenter_has_boxes_and_masks_in_both_precisions(form: str, tmp_path: Path) -> None:
+    """A random network: what it sees is too faint for INT8, but every output is there, and boxes lie on their grid."""
+    data = make_tiny_data(tmp_path / "data", task="segment", size=64)
+    model = _pruned_segmenter(_random_segmenter(), 0.4, data, 64, tmp_path)
+    images = load_images(read_dataset(data).images, 64, 2, 3)[0]
+    want = model_outputs(load_module(model), images)
+    keys: dict[str, Any] = {"data": data, "imgsz": 64, "images": 4}
+    full, small = (make_artefact(model, Target(FORMATS[form], bits), tmp_path / str(bits), **keys) for bits in (32, 8))
+    expected, found = (artefact_outputs(path, form, images) for path in (full, small))
+    assert compare_outputs(want, expected, "val").relative < 1e-3
+    assert [output.shape for output in expected[0]] == [(1, 38, 84), (1, 32, 16, 16)]
+    assert [output.shape for output in found[0]] == [output.shape for output in expected[0]]
+    boxes, quantised = ([[output[:, :4] for output in side[0][:1]]] for side in (expected, found))
+    assert 0 < compare_outputs(boxes, quantised, "val").loud < 0.3
+    assert size_bytes(small) < 0.6 * size_bytes(full)
+
+
+def _pruned_segmenter(base: Any, ratio: float, data: Path, imgsz: int, folder: Path) -> Path:
+    small = trace(base, torch.zeros(1, 3, imgsz, imgsz)).plan(ratio, round_to=8).apply(base)
+    assert count_parameters(small) < count_parameters(base)
+    recalibrate(small, calibration_batches(data, imgsz, task="segment"))
+    save_model(small, folder / "pruned.pt")
+    return folder / "pruned.pt"
+
+
+def _random_segmenter() -> Any:
+    from ultralytics.nn.tasks import SegmentationModel
+
+    torch.manual_seed(0)
+    model: Any = SegmentationModel("yolo11n-seg.yaml", nc=2, verbose=False)
+    model.names, model.args, model.task = {0: "dark", 1: "bright"}, {}, "segment"
+    return model
+
+
+def test_the_same_call_gives_the_same_file(pruned: Path, digits: Path, tmp_path: Path) -> None:
+    images = list(calibration_arrays(calibration_files(digits, 2), 128, "detect"))
+    for form in ("onnx", "openvino"):
+        paths = [
+            make_artefact(pruned, Target(FORMATS[form], 8), tmp_path / form / name, data=digits, imgsz=128, images=4)
+            for name in ("a", "b")
+        ]
+        first, second = (artefact_outputs(path, form, images) for path in paths)
+        assert compare_outputs(first, second, "val").max_abs == 0
+
+
+def test_quantising_the_last_layers_too_costs_accuracy(
+    pruned: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every node that is not kept in float would cost: boxes in pixels and scores in one scale leave nothing."""
+    import onnx
+
+    plain = make_artefact(pruned, Target(FORMATS["onnx"], 32), tmp_path / "plain", data=digits, imgsz=128)
+    graph = onnx.load(str(plain)).graph
+    kept = kept_in_float(graph)
+    assert {node.name for node in graph.node if node.op_type in ("Concat", "Sigmoid", "Mul")} <= kept
+    heads = {node.name for node in graph.node if node.op_type == "Conv" and node.name in kept}
+    assert len(heads) == 7 and any("dfl" in name for name in heads), "three of boxes, three of classes, one of bins"
+    images = list(calibration_arrays(calibration_files(digits, 16), 128, "detect"))
+    monkeypatch.setattr("search.deliver.quantise.kept_in_float", lambda graph: set())
+    quantise_onnx(plain, tmp_path / "all.onnx", images)
+    assert validate(tmp_path / "all.onnx", pruned, digits, imgsz=128, device="cpu").figures["map50_95"].value < 0.3
+
+
+def test_calibration_images_are_spread_over_the_training_images(digits: Path, tmp_path: Path) -> None:
+    files = calibration_files(digits, 16)
+    assert len(files) == 16 and {file.parent.name for file in files} == {"train"}
+    assert files == calibration_files(digits, 16)
+    linked = calibration_set(digits, tmp_path / "set", 16)
+    assert [path.resolve() for path in sorted((linked.parent / "images").iterdir())] == [f.resolve() for f in files]
+    for array in calibration_arrays(files[:2], 96, "detect"):
+        assert array.shape == (1, 3, 96, 96) and array.dtype == np.float32 and 0 <= array.min() < array.max() <= 1
+
+
+def test_a_classifier_is_calibrated_on_its_class_folders(tmp_path: Path) -> None:
+    from ultralytics.nn.tasks import ClassificationModel
+
+    torch.manual_seed(0)
+    data = make_tiny_data(tmp_path / "data", task="classify", size=64)
+    model: Any = ClassificationModel("yolo11n-cls.yaml", nc=2, verbose=False)
+    model.names, model.args, model.task = {0: "bright", 1: "dark"}, {}, "classify"
+    save_model(model, tmp_path / "cls.pt")
+    report = export_model(tmp_path / "cls.pt", tmp_path / "out", ["onnx", "openvino"], data=data, imgsz=64, quantize=8)
+    assert [(check.label, set(check.accuracy)) for check in report.artefacts] == [
+        ("onnx int8", {"top1", "top5"}),
+        ("openvino int8", {"top1", "top5"}),
+    ]
+
+
+def test_no_image_to_calibrate_by(pruned: Path, digits: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    data = tmp_path / "data.yaml"
+    data.write_text(digits.read_text().replace("train: images/train", f"train: {empty}") + f"\npath: {digits.parent}\n")
+    with pytest.raises(ExportFailed, match="onnx int8: the export stopped: no image to find the ranges by"):
+        make_artefact(pruned, Target(FORMATS["onnx"], 8), tmp_path / "out", data=data, imgsz=128)
