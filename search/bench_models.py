@@ -101,7 +101,9 @@ def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
 
 
 def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = None) -> Model:
-    """A trial or base of a run as it was measured; its weights where they were kept."""
+    """A trial or base of a run as it was measured; its weights where they were kept, in INT8 its quantised file."""
+    if picked.trial is not None and picked.trial.candidate.precision != "fp32":
+        return Model(name or picked.name, imgsz or picked.imgsz, _quantised(picked), picked)
     try:
         path: Path | None = picked.weights()
     except ConfigError:
@@ -114,9 +116,22 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
     return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
 
 
+def _quantised(picked: PickedTrial) -> Path:
+    """The file itself: a plan can make the network again, not what was calibrated."""
+    path = picked.artefact()
+    if path is None:
+        raise ConfigError(
+            f"the file of {picked.name} was not kept",
+            expected="keep.weights: all, or a trial on the front",
+            next_command=f"paretoprune export {picked.ref}",
+        )
+    return path
+
+
 def front_of(study: Study) -> list[Trial]:
-    """The trials on the front, cheapest first."""
-    return sorted(study.front(), key=lambda trial: (_latency(trial), trial.number))
+    """The trials on the front, cheapest first; their exports are named one by one (`RUN:17-int8`)."""
+    trials = [trial for trial in study.front() if trial.exported_from is None]
+    return sorted(trials, key=lambda trial: (_latency(trial), trial.number))
 
 
 def _latency(trial: Trial) -> float:

@@ -61,7 +61,7 @@ def render_card(
     """The card as Markdown; every name in it is escaped."""
     row = reading.trial(snapshot, number)
     parts = [
-        f"# {_plain(snapshot['name'])}, trial {number}",
+        f"# {_plain(snapshot['name'])}, trial {reading.label(row)}",
         _summary(snapshot, row),
         "## Figures\n\n" + _figures(snapshot, row, export),
         *(["## Exported artefacts\n\n" + _artefacts(export)] if export else []),
@@ -88,7 +88,7 @@ def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def _figures(snapshot: Mapping[str, Any], row: Mapping[str, Any], export: ExportReport | None) -> str:
     checks = export.artefacts if export else ()
-    heads = ["figure", "base", f"trial {row['number']}", "difference", *(check.label for check in checks)]
+    heads = ["figure", "base", f"trial {reading.label(row)}", "difference", *(check.label for check in checks)]
     return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
 
 

@@ -106,6 +106,11 @@ def label(row: Row) -> str:
     return str(row.get("label", row["number"]))
 
 
+def label_of(snapshot: Row, number: int) -> str:
+    """The label of the row with this number; the number where there is no such row."""
+    return next((label(row) for row in snapshot.get("trials", ()) if row["number"] == number), str(number))
+
+
 def base(snapshot: Row) -> Row:
     """The base's row; empty as long as it has not been measured."""
     found: Row = snapshot.get("base") or {}

@@ -63,7 +63,8 @@ def _budgets(snapshot: Row) -> Table:
     for name in dict.fromkeys([*budgets, *picks]):
         bounds = ", ".join(f"{key} <= {limit}" for key, limit in (budgets.get(name) or {}).items())
         pick = picks.get(name) or {}
-        found = f"trial {pick['trial']}" if pick.get("trial") is not None else "nothing fits yet"
+        number = pick.get("trial")
+        found = "nothing fits yet" if number is None else f"trial {reading.label_of(snapshot, number)}"
         sentence = f"  {pick['sentence']}" if pick.get("sentence") else ""
         rows[str(name)] = f"{f'({bounds}) ' if bounds else ''}{found}{sentence}"
     return _pairs(rows)

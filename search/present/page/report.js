@@ -119,7 +119,7 @@ function pickCard(snapshot, name, pick) {
     return element("li", null, element("span", null, bare(figure)), element("span", null, withUnit(figure, valueOf(row, figure.name)), " ", diff ? element("small", { class: tone(diff) }, diff.text) : null));
   });
   return element("article", { class: "card" }, element("h3", null, name), element("p", { class: "muted" }, budgetText(snapshot, name)),
-    element("p", { class: "trial" }, missing(pick.trial) ? "nothing fits" : `trial ${pick.trial}`), element("ul", null, ...lines), element("p", { class: "muted" }, String(pick.sentence || "")));
+    element("p", { class: "trial" }, missing(pick.trial) ? "nothing fits" : `trial ${row.label ?? pick.trial}`), element("ul", null, ...lines), element("p", { class: "muted" }, String(pick.sentence || "")));
 }
 
 function picks(snapshot) {
