@@ -11,10 +11,11 @@ import argparse
 import copy
 import platform
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,9 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pruning import ChannelGraph, Cost, Plan, trace
-from pruning.checkpoint import count_parameters
+from pruning.checkpoint import count_parameters, save_model
 from tests.pruning import zoo
+from tests.pruning.alone import Alone
+from tests.tiny_data import make_tiny_data
 
+MAX_EXPORT_ERROR = 1e-5
 TASKS = ("", "-seg", "-pose", "-obb", "-cls")
 
 
@@ -83,6 +87,7 @@ class Row:
     worst_float64: float = 0.0
     exact: bool = False
     trains: bool = False
+    alone: str = ""
     fault: str = ""
     absent: str = ""
 
@@ -100,14 +105,16 @@ def plans(graph: ChannelGraph) -> dict[str, Plan]:
     return {**found, "half of the heads": graph.plan(0.2, heads=halved)} if halved else found
 
 
-def measured(name: str) -> Row:
+def measured(name: str, alone: Alone, folder: Path) -> Row:
     """One row. Never raises: what goes wrong becomes its `fault`."""
     try:
         model = zoo.calibrated(name)
     except URLError:
         return Row(name, absent="needs weights from the network to be built")
     try:
-        return _checked(name, model)
+        row, opened = _checked(name, model), opened_alone(name, alone, folder)
+        fault = "" if opened in ("yes", "-") else f"alone: {opened}"
+        return replace(row, alone=opened, fault="; ".join(filter(None, (row.fault, fault))))
     except Exception as error:  # a row of the table, not a crash of it
         return Row(name, fault=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160])
 
@@ -126,12 +133,33 @@ def _checked(name: str, model: nn.Module) -> Row:
             faults += [f"{kind}: apply and mask differ by {error:.1e}"] * (not error < bound)
         faults += [f"{kind}: cost() is not exact"] * (not same_cost)
     worst = [max(column) for column in zip(*errors, strict=True)]
-    trains = trains_a_step(graph.plan(0.5, round_to=4).apply(model))
+    trains = all(trains_a_step(plan.apply(model)) for plan in [*plans(graph).values(), graph.plan(0.5, round_to=4)])
     return Row(
         name, seconds, graph.cost().params, graph.cost().macs, len(graph.groups), len(graph.free),
         graph.free_mac_share(), len(graph.blocks), frozen_in_words(graph), *worst, exact, trains,
-        "; ".join(faults + ["does not train"] * (not trains)),
+        fault="; ".join(faults + ["does not train"] * (not trains)),
     )  # fmt: skip
+
+
+def opened_alone(name: str, alone: Alone, folder: Path) -> str:
+    """Saved, opened in a fresh process, validated, exported: 'yes', why not, or '-' (no such data).
+
+    The model has the two classes of tiny generated data, so that it can be validated.
+    """
+    if not name.startswith("yolo") or any(word in name for word in ("-sem", "-depth")):
+        return "-"
+    model, task = zoo.for_tiny_data(name), zoo.task_of(name)
+    small = trace(model, zoo.picture()).plan(0.4, round_to=8).apply(model)
+    path = folder / name.replace(".yaml", ".pt")
+    save_model(small, path)
+    data = folder / task
+    data = data if data.exists() else make_tiny_data(data, task, images=4)
+    answer = alone.check(name, path, str(data / "data.yaml" if data.is_dir() and task != "classify" else data))
+    if "error" in answer:
+        return str(answer["error"])[:120]
+    if answer["parameters"] != count_parameters(small):
+        return f"{answer['parameters']} parameters, saved {count_parameters(small)}"
+    return "yes" if answer["export_error"] < MAX_EXPORT_ERROR else f"export differs by {answer['export_error']:.0e}"
 
 
 def difference(model: nn.Module, plan: Plan) -> float:
@@ -188,7 +216,7 @@ def _short(reason: str) -> str:
 
 HEAD = (
     "| model | params M | MACs M | trace s | groups | free | MACs free % | blocks | frozen channels | float32 |"
-    " float64 | cost exact | trains |\n|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---|---|"
+    " float64 | cost exact | trains | alone |\n|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---|---|---|"
 )
 
 
@@ -196,12 +224,12 @@ def line(row: Row) -> str:
     """One row as Markdown."""
     name = row.name.removesuffix(".yaml").replace("torchvision:", "torchvision ")
     if row.absent or (row.fault and not row.groups):
-        return f"| {name} |" + " |" * 7 + f" {row.absent or f'**fails**: {row.fault}'} |" + " |" * 4
+        return f"| {name} |" + " |" * 7 + f" {row.absent or f'**fails**: {row.fault}'} |" + " |" * 5
     cells = (
         name, f"{row.params / 1e6:.2f}", f"{row.macs / 1e6:.0f}", f"{row.trace_seconds:.1f}",
         row.groups, row.free, f"{int(row.free_mac_share * 1e4) / 100:.2f}", row.blocks, row.frozen,
         f"{row.worst_float32:.0e}", f"{row.worst_float64:.0e}", _yes(row.exact),
-        _yes(row.trains) + (f" **fails**: {row.fault}" if row.fault else ""),
+        _yes(row.trains), row.alone + (f" **fails**: {row.fault}" if row.fault else ""),
     )  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -246,16 +274,20 @@ a trained network.
   half of the heads with 0.2 elsewhere, where attention can lose whole heads. A row fails above 1e-4 and 1e-9 (RT-DETR:
   float64 alone, since float32 rounding changes which queries its top-k selects).
 - *cost exact*: `plan.cost()` equals counted parameters and `torch.utils.flop_counter` (halved) on the built model, for
-  all of them. *trains*: forward in training mode, one optimizer step, finite outputs after it.
+  all of them. *trains*: forward in training mode, one optimizer step, finite outputs after it; for all of them.
+- *alone*: a pruned model with two classes, saved, opened by plain `YOLO(path)` in a fresh process that has none of this
+  project and loads safely: same parameters, predicts, validates, and ONNX Runtime gives what torch gives.
 
 """
 
 
 def rows_of(chosen: Iterable[str]) -> Iterator[Row]:
-    for name in chosen:
-        row = measured(name)
-        print(line(row), flush=True)
-        yield row
+    """One row after another, printed as it is made."""
+    with tempfile.TemporaryDirectory() as folder, Alone(Path(folder)) as alone:
+        for name in chosen:
+            row = measured(name, alone, Path(folder))
+            print(line(row), flush=True)
+            yield row
 
 
 def main() -> None:

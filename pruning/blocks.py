@@ -2,8 +2,9 @@
 
 Widths live in tensors, and for some blocks in attributes too. After surgery each entry re-reads its attributes from
 the tensors of the pruned block, so the tensors stay the only truth. An entry also says how the block cuts its
-channels: `pieces` (a split by stored sizes that `refresh` keeps right), `dims` (attention whose heads shrink evenly),
-`heads` (attention whose heads go whole, because the scale is computed from the head's dimension).
+channels: `pieces` (a split by stored sizes that `refresh` keeps right), or `dims` (attention: all heads keep equally
+many channels, chosen head by head, and heads can go whole). Attention divides by the root of a head's dimension; where
+that shrinks, the queries are multiplied by what the division has changed, so the block computes the same.
 Classes are found by name along the method resolution order, so subclasses follow their parents.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-SplitMode = Literal["pieces", "dims", "heads"]
+SplitMode = Literal["pieces", "dims"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,27 @@ def _halves(block: Any) -> None:
 def _attention(block: Any) -> None:
     """`num_heads` was set by the surgery, which knows how many heads are left."""
     block.head_dim = block.proj.conv.weight.shape[1] // block.num_heads
-    block.key_dim = (_outputs(block.qkv) // block.num_heads - block.head_dim) // 2  # `scale` keeps its trained value
+    block.key_dim = (_outputs(block.qkv) // block.num_heads - block.head_dim) // 2
+    scale = block.key_dim**-0.5
+    if scale != block.scale:
+        _rescale_queries(block, block.key_dim, block.scale / scale)
+        block.scale = scale
 
 
 def _area_attention(block: Any) -> None:
+    """As `_attention`; queries, keys and values have one dimension, and the scale is computed in each forward pass."""
+    before = block.head_dim
     block.all_head_dim = block.proj.conv.weight.shape[1]
-    block.num_heads = block.all_head_dim // block.head_dim
+    block.head_dim = block.all_head_dim // block.num_heads
+    if block.head_dim != before:
+        _rescale_queries(block, block.head_dim, (block.head_dim / before) ** 0.5)
+
+
+def _rescale_queries(block: Any, dimension: int, factor: float) -> None:
+    """Multiply the queries, the first `dimension` rows of each head in `qkv`, which has no activation."""
+    last = getattr(block.qkv, "bn", block.qkv.conv)  # a fused layer has no norm
+    for tensor in (last.weight, last.bias):
+        tensor.data.unflatten(0, (block.num_heads, -1))[:, :dimension].mul_(factor)
 
 
 def _outputs(layer: Any) -> int:
@@ -56,7 +72,7 @@ BLOCKS: dict[str, Block] = {
     "RepNCSPELAN4": Block("pieces", _halves),
     "ELAN1": Block("pieces", _halves),
     "Attention": Block("dims", _attention, equal_inputs=("qkv.conv.weight", "proj.conv.weight")),
-    "AAttn": Block("heads", _area_attention),
+    "AAttn": Block("dims", _area_attention),
 }
 
 

@@ -146,7 +146,7 @@ class _Units:
     def __init__(self, tracer: Tracer) -> None:
         self.of_atom = _components(tracer)
         self.slots = {slot: self.of_atom[vector.numpy()] for slot, vector in tracer.slots.items()}
-        self.frozen: dict[int, str] = {}
+        self.frozen: dict[int, str] = {int(self.of_atom[0]): "made by no layer"}  # what is read but has no label
         for reason, atoms in sorted(tracer.frozen, key=lambda item: item[0] != OUTPUT):
             for unit in np.unique(self.of_atom[atoms.numpy()]):
                 self.frozen.setdefault(int(unit), reason)

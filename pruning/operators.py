@@ -449,11 +449,6 @@ def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[i
         tracer.freeze(shaped, f"channels reshaped in {cls or 'the model'}")
         return
     pieces = shaped.unbind(heads)
-    if mode == "heads":  # a head goes whole
-        for piece in pieces:
-            atoms = lab.atoms_in(piece)
-            tracer.couple(atoms[:1].expand_as(atoms), atoms)
-        return
     assert inner != heads
     separate = tuple(lab.atoms_in(piece) for piece in pieces)
     tracer.partitions.append(Partition(separate, f"{path} ({node.name})", separate=True, block=path))

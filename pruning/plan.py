@@ -79,7 +79,13 @@ class Plan:
             return self
         parameter = next(model.parameters())
         example = torch.zeros(self.example_shape, dtype=parameter.dtype, device=parameter.device)
-        return replace(self, graph=trace(model, example))
+        graph = trace(model, example)
+        if graph.table.names != tuple(name for name, _ in self.kept):
+            raise PlanError(
+                "this plan names other groups than are found in the model: it was made by another version of "
+                "paretoprune. Prune again with the ratio, or use the version that made it."
+            )
+        return replace(self, graph=graph)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""

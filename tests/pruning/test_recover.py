@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from ultralytics.nn.distill_model import DistillationModel
 
 from pruning import GrewBackError, RecoveryError
 from pruning.calibration import calibration_batches, recalibrate
@@ -64,32 +66,37 @@ def test_a_short_run_keeps_the_architecture_and_learns(task: str, tmp_path: Path
     assert not list((tmp_path / "work").rglob("*.pt"))
 
 
-def test_plain_training_grows_back_and_ours_does_not(tmp_path: Path) -> None:
+def train(path: Path, data: Path, folder: Path, **options: object) -> Any:
+    """YOLO(path).train on tiny data; the YOLO object."""
     from ultralytics import YOLO
 
-    data = make_tiny_data(tmp_path / "data", images=8)
-    small = pruned(base_for("detect", tmp_path))
-    path, size = tmp_path / "pruned.pt", count_parameters(small)
-    save_model(small, path)
-    common = {"data": str(data), "epochs": 2, "imgsz": 64, "batch": 4, "project": str(tmp_path), "plots": False}
+    common = {"data": str(data), "epochs": 1, "imgsz": 64, "batch": 4, "project": str(folder), "plots": False}
     common |= {"workers": 0, "device": "cpu", "verbose": False}
-    with quiet():
-        stock = YOLO(path)
-        stock.train(name="stock", **{**common, "epochs": 1})
-        ours = YOLO(path)
-        ours.train(name="ours", trainer=trainer_for("detect"), distill_model=str(tmp_path / "base-detect.pt"), **common)
-    assert count_parameters(stock.model) > 1.5 * size, "the trap is gone: the trainers may no longer be needed"
-    for name in ("best.pt", "last.pt"):
-        assert count_parameters(load_model(tmp_path / "ours" / "weights" / name)) == size
+    net: Any = YOLO(path)
+    net.train(**{**common, **options})
+    return net
 
 
-def test_a_resumed_training_keeps_the_architecture(tmp_path: Path) -> None:
-    from ultralytics import YOLO
-
+def test_plain_training_grows_back(tmp_path: Path) -> None:
     data = make_tiny_data(tmp_path / "data", images=8)
     small = pruned(base_for("detect", tmp_path))
     path, size = tmp_path / "pruned.pt", count_parameters(small)
     save_model(small, path)
+    with quiet():
+        stock = train(path, data, tmp_path, name="stock")
+    assert count_parameters(stock.model) > 1.5 * size, "the trap is gone: the trainers may no longer be needed"
+
+
+@pytest.mark.parametrize("task", TRAINERS)
+def test_a_training_keeps_the_architecture_distilled_cut_resumed_and_evaluated(task: str, tmp_path: Path) -> None:
+    """YOLO.train(trainer=...): two epochs with a teacher (but for classify), stopped after one, resumed to the end."""
+    from ultralytics import YOLO
+
+    data, base = make_tiny_data(tmp_path / "data", task, images=8), base_for(task, tmp_path)
+    small = pruned(base)
+    path, shapes = tmp_path / "pruned.pt", {name: value.shape for name, value in small.state_dict().items()}
+    save_model(small, path)
+    teacher = {"distill_model": str(base)} if task != "classify" else {}
 
     def stop_after_one(trainer: object) -> None:
         raise KeyboardInterrupt
@@ -99,14 +106,16 @@ def test_a_resumed_training_keeps_the_architecture(tmp_path: Path) -> None:
         cut.add_callback("on_model_save", stop_after_one)
         with pytest.raises(KeyboardInterrupt):
             cut.train(
-                trainer=trainer_for("detect"), data=str(data), epochs=2, imgsz=64, batch=4, workers=0, device="cpu",
-                project=str(tmp_path), name="cut", plots=False,
+                trainer=trainer_for(task), data=str(data), epochs=2, imgsz=64, batch=4, workers=0, device="cpu",
+                project=str(tmp_path), name="cut", plots=False, **teacher,
             )  # fmt: skip
         last = tmp_path / "cut" / "weights" / "last.pt"
-        resumed = YOLO(last)
-        resumed.train(trainer=trainer_for("detect"), resume=True, device="cpu", workers=0)
-    assert resumed.trainer.epoch == 1 and resumed.trainer.start_epoch == 1
-    assert count_parameters(load_model(last)) == size
+        resumed: Any = YOLO(last)
+        resumed.train(trainer=trainer_for(task), resume=True, device="cpu", workers=0)
+    assert (resumed.trainer.start_epoch, resumed.trainer.epoch) == (1, 1)
+    assert isinstance(resumed.trainer.model, DistillationModel) == bool(teacher)
+    for file in (last, last.with_name("best.pt")):
+        assert {name: value.shape for name, value in load_model(file).state_dict().items()} == shapes
 
 
 def test_a_changed_count_is_an_error() -> None:

@@ -84,11 +84,16 @@ def calibrated(name: str) -> nn.Module:
     return model
 
 
+def task_of(name: str) -> str:
+    """The task that the name of a model YAML says."""
+    return next((task for tail, task in TASKS.items() if f"-{tail}" in name), "detect")
+
+
 def for_tiny_data(name: str) -> nn.Module:
     """A stock model with the two classes (and four keypoints) of tests/tiny_data.py, ready to be saved."""
     from ultralytics.nn import tasks as stock
 
-    task = next((task for tail, task in TASKS.items() if f"-{tail}." in name), "detect")
+    task = task_of(name)
     options = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
     torch.manual_seed(0)
     model: Any = getattr(stock, MODELS[task])(name, nc=2, verbose=False, **options)
