@@ -137,16 +137,18 @@ class CostModel:
         places = [place_of(owner) for owner in self.owners[1]]
         names = tuple(dict.fromkeys(places))
         into = np.array([[place == name for name in names] for place in places], dtype=np.float64)
-        return tuple(kind + name for kind in FEATURES for name in names), np.concatenate([macs @ into, channels @ into], axis=1)
+        return tuple(kind + name for kind in FEATURES for name in names), np.concatenate(
+            [macs @ into, channels @ into], axis=1
+        )
 
     def form(
         self, *, macs: Mapping[str, float], channels: Mapping[str, float], params: float, constant: float = 0.0
     ) -> Floats:
-        """A weighted cost as a quadratic form of the widths: (G + 1, G + 1), to be multiplied by (1, widths) on both sides.
+        """A weighted cost as a quadratic form of the widths: (G + 1, G + 1), to be multiplied by (1, widths) on both
+        sides.
 
-        `macs` and `channels` weigh the features of `work` by place, `params` every parameter. Each count is linear in the
-        widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds.
-        """
+        `macs` and `channels` weigh the features of `work` by place, `params` every parameter. Each count is linear in
+        the widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds."""
         extended = np.zeros((len(self.per_width) + 1, self.per_width.shape[1] + 1))
         extended[0, 0] = 1.0
         extended[1:, 1:] = self.per_width

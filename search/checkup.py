@@ -51,7 +51,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
     graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.space, spec.sizes)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
     least = space.smallest()
     smallest = graphs[least.imgsz].plan(

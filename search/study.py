@@ -249,7 +249,8 @@ class Study:
             sampler=search.sampler,
             seed=search.seed,
             workers=search.workers,
-            opening=opening(prepared.space, prepared.tolerant),
+            opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
+            guide=prepared.guide,
         )
         loop = Loop(
             proposer,

@@ -18,6 +18,7 @@ from objectives.objective import Estimate, objectives_named
 from search.engines.engine import Engine, Finished, Job
 from search.evaluate.evaluator import Evaluator, Prepared, Realised
 from search.evaluate.isolation import classify
+from search.evaluate.ladder import Gate
 from search.propose.proposer import Proposer
 from search.record import RunRecord, write_outcome
 from search.space import Block, Dimension, Space
@@ -58,14 +59,22 @@ class KnownFrontEvaluator:
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
         return Realised(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
-        """See `Evaluator.evaluate`."""
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """See `Evaluator.evaluate`. The score is the accuracy that is lost."""
         time.sleep(self.sleep_s)
         realised = self.realise(candidate)
         shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
         figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
-        seconds = {"recover": self.seconds}
-        return Measurement(figures, realised.widths, digest=realised.key, seconds=seconds)
+        score = 0.5 - figures["map50_95"].value
+        screened = gate is not None and not gate.admits(score)
+        if screened:
+            del figures["map50_95"]
+        seconds = {"score": 1.0} if screened else {"recover": self.seconds}
+        return Measurement(
+            figures, realised.widths, digest=realised.key, seconds=seconds, score=score, screened=screened
+        )
 
     def _width(self, ratio: float) -> int:
         kept = math.ceil((1 - ratio) * _SIZE / self.round_to) * self.round_to
@@ -100,11 +109,13 @@ class FailingEvaluator:
         """See `Evaluator.realise`."""
         return self.inner.realise(candidate)
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
         """See `Evaluator.evaluate`."""
         if number in self.failures:
             _fail(self.failures[number])
-        return self.inner.evaluate(candidate, number, seed, work_dir)
+        return self.inner.evaluate(candidate, number, seed, work_dir, gate)
 
 
 def _fail(way: str) -> None:
@@ -186,7 +197,7 @@ class InlineEngine:
         if job.number == self.cut_at:
             raise Cut(f"at trial {job.number}")
         try:
-            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir)
+            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
         except Exception as error:
             return (Finished(job.number, classify(error)),)
         self.clock.advance(sum(measured.seconds.values()))

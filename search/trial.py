@@ -4,6 +4,8 @@ The life of a trial:
 
     waiting --ask--> running --measured--> complete
                         |
+                        |--its re-calibrated outputs promise too little--> screened    (not fine-tuned)
+                        |
                         |--crash, time-out, NaN, out of memory--> failed    (recorded, never run again)
                         |
                         `--Ctrl-C, kill, power cut--> stopped --resume--> running, same number, same candidate
@@ -25,6 +27,7 @@ class TrialState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
+    SCREENED = "screened"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -83,6 +86,8 @@ class Measurement:
         seconds: phase -> wall-clock seconds.
         per_class: class name -> map50_95.
         notes: what a reader should know, one sentence each.
+        score: divergence of the re-calibrated outputs before the fine-tune; None where it was not taken.
+        screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
     """
 
     figures: Mapping[str, Estimate]
@@ -92,6 +97,8 @@ class Measurement:
     seconds: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    score: float | None = None
+    screened: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -102,6 +109,8 @@ class Measurement:
             "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
             "per_class": dict(self.per_class),
             "notes": list(self.notes),
+            "score": self.score,
+            "screened": self.screened,
         }
 
     @classmethod
@@ -114,6 +123,8 @@ class Measurement:
             seconds=dict(data["seconds"]),
             per_class=dict(data.get("per_class", {})),
             notes=tuple(data.get("notes", ())),
+            score=data.get("score"),
+            screened=bool(data.get("screened", False)),
         )
 
 

@@ -1,15 +1,16 @@
 """Allocation: the widths that cost the network least for a given latency, before any trial.
 
-Every dimension of the space has a menu: the widths that it can really have, each with a *price*, what its outputs lose by
-it alone (propose/sensitivity.py). The *cost* of a vector is what the user pays for the model: predicted latency as a share
-of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as in HALP (Shen et al.,
-NeurIPS 2022, arXiv 2110.10811).
+Every dimension of the space has a menu: the widths that it can really have, each with a *price*, what its outputs lose
+by it alone (propose/sensitivity.py). The *cost* of a vector is what the user pays for the model: predicted latency as
+a share of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as in HALP
+(Shen et al., NeurIPS 2022, arXiv 2110.10811).
 
-Latency is not a sum over dimensions, since a layer's work is c_in * c_out (MDP, Sun et al., CVPR 2025, arXiv 2504.02168).
-So the knapsack is solved through its Lagrangian, price + multiplier * cost (Everett, Operations Research 11, 1963; for bit
-allocation Shoham and Gersho, IEEE TASSP 36, 1988), by coordinate descent that evaluates the true cost of each choice.
-The multiplier rises step by step from nothing, each step starting where the last ended: the path is a ladder of vectors
-from the base to the smallest network, and a budget is met by the last rung within it, widened again where room is left.
+Latency is not a sum over dimensions, since a layer's work is c_in * c_out (MDP, Sun et al., CVPR 2025, arXiv
+2504.02168). So the knapsack is solved through its Lagrangian, price + multiplier * cost (Everett, Operations Research
+11, 1963; for bit allocation Shoham and Gersho, IEEE TASSP 36, 1988), by coordinate descent that evaluates the true
+cost of each choice. The multiplier rises step by step from nothing, each step starting where the last ended: the path
+is a ladder of vectors from the base to the smallest network, and a budget is met by the last rung within it, widened
+again where room is left.
 
 Symbols: D dimensions, k menu entries, G groups, n rows.
 """
@@ -34,7 +35,8 @@ CostOf = Callable[[Ints, tuple[str, ...]], Floats]
 
 MULTIPLIERS = np.geomspace(1e-3, 30.0, 40)
 FLOOR = 0.002
-"""Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is free."""
+"""Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is
+free."""
 _SWEEPS = 6
 
 
@@ -96,7 +98,7 @@ class Allocator:
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the coefficients, in network order."""
-        return tuple(dict.fromkeys(part.stage for part in (*self.menus, *self.removals)))
+        return tuple(dict.fromkeys([*(menu.stage for menu in self.menus), *(one.stage for one in self.removals)]))
 
     def within(self, budget: float, weights: Mapping[str, float] | None = None) -> Candidate:
         """The best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
@@ -170,21 +172,25 @@ class Allocator:
         """Coordinate descent on price + multiplier * cost."""
         for _ in range(_SWEEPS):
             before = vector
-            for number, menu in enumerate(self.menus):
-                if menu.name not in self._gone(vector.removed):
-                    vector = self._best_entry(vector, number, menu, multiplier, weights.get(menu.stage, 1.0))
+            vector = self._sweep(vector, multiplier, weights)
             for removal in self.removals:
                 vector = self._with_or_without(vector, removal, multiplier, weights)
             if vector == before:
                 break
         return vector
 
-    def _best_entry(self, vector: Vector, number: int, menu: Menu, multiplier: float, weight: float) -> Vector:
-        rows = np.repeat(self.widths(vector)[None], len(menu.prices), axis=0)
-        rows[:, menu.columns] = menu.widths
-        total = weight * menu.prices + multiplier * self.cost_of(rows, vector.removed)
-        best = int(np.argmin(total))
-        return vector if best == vector.entries[number] else _with_entry(vector, number, best)
+    def _sweep(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
+        """Every dimension once, in network order, each to its best entry given all others."""
+        entries, widths, gone = list(vector.entries), self.widths(vector), self._gone(vector.removed)
+        for number, menu in enumerate(self.menus):
+            if menu.name in gone:
+                continue
+            rows = np.repeat(widths[None], len(menu.prices), axis=0)
+            rows[:, menu.columns] = menu.widths
+            total = weights.get(menu.stage, 1.0) * menu.prices + multiplier * self.cost_of(rows, vector.removed)
+            entries[number] = int(np.argmin(total))
+            widths[menu.columns] = menu.widths[entries[number]]
+        return replace(vector, entries=tuple(entries))
 
     def _with_or_without(
         self, vector: Vector, removal: Removal, multiplier: float, weights: Mapping[str, float]
@@ -202,18 +208,32 @@ class Allocator:
         return vector
 
     def _best_step_back(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
-        now = self.cost(vector)
-        best: tuple[float, Vector] | None = None
         gone = self._gone(vector.removed)
-        for number, (menu, entry) in enumerate(zip(self.menus, vector.entries, strict=True)):
-            if entry == 0 or menu.name in gone:
-                continue
-            wider = _with_entry(vector, number, entry - 1)
-            saved = weights.get(menu.stage, 1.0) * float(menu.prices[entry] - menu.prices[entry - 1])
-            cost = self.cost(wider)
-            if cost <= budget and (best is None or saved / max(cost - now, 1e-6) > best[0]):
-                best = saved / max(cost - now, 1e-6), wider
-        return None if best is None else best[1]
+        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.menus[n].name not in gone]
+        if not steps:
+            return None
+        rows = np.repeat(self.widths(vector)[None], len(steps) + 1, axis=0)
+        for row, number in enumerate(steps):
+            menu = self.menus[number]
+            rows[row, menu.columns] = menu.widths[vector.entries[number] - 1]
+        *costs, now = self.cost_of(rows, vector.removed).tolist()
+        worth = [
+            -1.0 if cost > budget else self._saved(vector, number, weights) / max(cost - now, 1e-6)
+            for number, cost in zip(steps, costs, strict=True)
+        ]
+        best = int(np.argmax(worth))
+        return None if worth[best] < 0 else _with_entry(vector, steps[best], vector.entries[steps[best]] - 1)
+
+    def _saved(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
+        """Price that one step back of a dimension saves."""
+        menu, entry = self.menus[number], vector.entries[number]
+        return weights.get(menu.stage, 1.0) * float(menu.prices[entry] - menu.prices[entry - 1])
+
+    def shaken(self, spread: float, random: np.random.Generator) -> Allocator:
+        """The same with each dimension's prices multiplied by a factor, log-normal with standard deviation `spread`."""
+        factors = np.exp(spread * random.standard_normal(len(self.menus)))
+        menus = [replace(m, prices=m.prices * factor) for m, factor in zip(self.menus, factors, strict=True)]
+        return replace(self, menus=tuple(menus), _paths={})
 
     def _gone(self, removed: tuple[str, ...]) -> frozenset[str]:
         """Dimensions that lie in removed blocks."""

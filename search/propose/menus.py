@@ -82,7 +82,8 @@ def allocator_of(
     round_to: int,
     latency: LatencyModel | None = None,
 ) -> Allocator:
-    """The allocator of a space with one dimension per tie of groups, from sensitivity curves of its dimensions and blocks."""
+    """The allocator of a space with one dimension per tie of groups, from sensitivity curves of its dimensions and
+    blocks."""
     stages = {group.name: group.stage for group in graph.groups}
     menus = tuple(_menu(graph, d, curves[d.name], round_to, stages[d.groups[0]]) for d in space.dimensions)
     removals = tuple(_removal(space, block.path, block.parameter, curves, stages) for block in space.blocks)
@@ -90,7 +91,7 @@ def allocator_of(
 
 
 def _menu(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int, stage: str) -> Menu:
-    """Every width that the dimension can have between its bounds, found by asking for each share of its widest group."""
+    """Every width that the dimension can have within its bounds, found by asking for each share of its widest group."""
     columns = [graph.table.numbers[name] for name in dimension.groups]
     ties = {int(graph.table.ties[column]) for column in columns}
     full = graph.table.full_widths()
@@ -100,7 +101,7 @@ def _menu(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int
         ratio = 1 - kept / most
         if dimension.low <= ratio <= dimension.high:
             widths = realised_widths(graph, dict.fromkeys(ties, ratio), round_to, 1)
-            found[tuple(int(widths[column]) for column in columns)] = ratio
+            found.setdefault(tuple(int(widths[column]) for column in columns), ratio)
     shares = [1 - sum(widths) / sum(int(full[c]) for c in columns) for widths in found]
     prices = Curve.through([(share, curve.at(share)) for share in shares if share > 0])
     menu = menu_of(dimension.name, columns, list(found), shares, prices, stage)

@@ -1,0 +1,97 @@
+"""What `auto` needs before its first trial: prices, a latency model, and the base at every input size and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.latency_model import LatencyModel
+from objectives.objective import Objective, objectives_named
+from objectives.runtimes import export_for_timing
+from pruning import ChannelGraph, Plan, Scores
+from search.evaluate import probes, pruned
+from search.evaluate.outputs import output_probe
+from search.evaluate.phases import Phases
+from search.evaluate.turnstile import Turnstile
+from search.propose.guide import Guide
+from search.propose.menus import allocator_of
+from search.propose.sensitivity import sensitivity_curves
+from search.space import Space
+from search.spec import StudySpec
+from search.trial import Measurement
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under study, traced and scored."""
+
+    spec: StudySpec
+    model: Any
+    graph: ChannelGraph
+    space: Space
+    scores: Scores
+    onnx: Path
+    run: Path
+
+
+def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None:
+    """The guide of a study; None where no accuracy is searched for, so that nothing has a price."""
+    spec = subject.spec
+    gain = next((o for o in objectives_named(spec.objectives) if o.direction == "max"), None)
+    if gain is None:
+        return None
+    with phase("sensitivity"):
+        probe = output_probe(spec, subject.model, subject.graph, subject.scores)
+        curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
+    latency = None
+    if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
+        with phase("probes"):
+            latency = latency_model(subject, phase)
+    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency)
+    targets = targets_of(spec, base, objectives_named(spec.objectives))
+    return Guide(allocator, (gain.name, base.figures[gain.name].value), targets, spec.search.seed)
+
+
+def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
+    """Time the probes and fit; both are kept in latency/."""
+    spec, folder = subject.spec, subject.run / "latency"
+    candidates = probes.designed(subject.space, probes.PROBES, spec.search.seed)
+    plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
+
+    def opened(plan: Plan) -> Any:
+        small = plan.apply(subject.model)
+        onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
+        return pruned.open_timed(spec.latency, onnx, small, spec.imgsz)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    reference = pruned.open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
+    with Turnstile(pruned.lock_path()) as turns, turns.timing():
+        timed = probes.timed_probes(
+            plans, opened, reference, folder, cap_s=spec.latency.seconds / 2, on_progress=phase.advance
+        )
+    (folder / "probe.onnx").unlink(missing_ok=True)
+    model = probes.fitted(subject.graph, timed)
+    probes.write_model(folder, model)
+    return model
+
+
+def targets_of(spec: StudySpec, base: Measurement, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
+    """Costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first.
+
+    A cost is mostly latency, so a latency limit counts as it is; other limits steer the search through the sampler.
+    """
+    limits: list[float] = []
+    asked: list[Mapping[str, float]] = [
+        {bound.name: bound.limit for bound in spec.budget(name)} for name in spec.budgets
+    ]
+    asked.append({bound.name: bound.limit for bound in spec.bounds if bound.op == "<="})
+    for limit in asked:
+        if "latency_ms" in limit and "latency_ms" in base.figures:
+            limits.append(_SAFE * limit["latency_ms"] / base.figures["latency_ms"].value)
+    return tuple(sorted({round(limit, 4) for limit in limits if 0 < limit < 1}))
+
+
+_SAFE = 0.97
+"""Share of a limit that is aimed at: a predicted latency errs by a few percent."""

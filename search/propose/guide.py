@@ -1,0 +1,178 @@
+"""The `auto` sampler: allocation for the first trials, then allocation under prices that the trials have corrected.
+
+A trial does not choose sixty ratios. It chooses a budget and the coefficients of some ten stages; allocation turns them
+into the best vector that the prices know. So every candidate is near the front from the first trial on, and what is
+learned is small enough to be learned from dozens of trials.
+
+    opening    the ladder: budgets from nearly the base's cost to a quarter of it, at the prices as measured
+    later      a sample of the coefficients (surrogate.py), single dimensions shaken a little (what stages cannot
+               express), the ladder under those prices, and of its rungs the one that adds the most hypervolume
+
+The vectors of one ladder share all but the budget, so a whole front is compared for the price of one. Where the study
+names budgets, every other trial is for one of them, exactly within it.
+
+What is known of a trial before its fine-tune, the divergence of its re-calibrated outputs, decides whether it gets one:
+see `ladder.py` in evaluate/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from search.evaluate.ladder import Gate, expected_share, gate_for
+from search.propose.allocation import Allocator, Floats, Vector
+from search.propose.surrogate import Surrogate, fit_surrogate
+from search.trial import Candidate
+
+RUNGS = (0.85, 0.7, 0.55, 0.43, 0.33, 0.25)
+"""Costs of the opening, as shares of the base's: a geometric ladder, since speed is asked for in factors."""
+SHAKE = 0.4
+"""Standard deviation of the logarithm of a single dimension's coefficient."""
+_MOST = 400
+"""The surrogate is fitted to the last so many trials."""
+_WORST = 1.05
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of an earlier trial.
+
+    Attributes:
+        share: accuracy as a share of the base's; None when it was not fine-tuned.
+        cost: as the allocator counts it.
+        score: divergence after re-calibration; None where it was not taken.
+    """
+
+    candidate: Candidate
+    share: float | None
+    cost: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A candidate, what made it, and what it must show before it is fine-tuned."""
+
+    candidate: Candidate
+    source: str
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Proposes candidates from what was told. The n-th depends on the seed, n and what was told, nothing else.
+
+    Args:
+        accuracy: name of the figure that is kept high, and the base's value of it.
+        targets: costs of the study's named budgets and constraints, as shares of the base's.
+    """
+
+    allocator: Allocator
+    accuracy: tuple[str, float]
+    targets: tuple[float, ...] = ()
+    seed: int = 0
+    _known: dict[Candidate, Floats] = field(default_factory=dict, compare=False, repr=False)
+
+    def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
+        """A trial as the guide remembers it."""
+        name, base = self.accuracy
+        share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
+        return Told(candidate, share, self.allocator.cost(self.allocator.vector(candidate)), score)
+
+    def estimated(self, told: Sequence[Told], score: float) -> float:
+        """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
+        return expected_share(told_pairs(told), score) * self.accuracy[1]
+
+    def opening(self) -> tuple[Candidate, ...]:
+        """The ladder, the named budgets first."""
+        budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
+        found = [self.allocator.within(budget) for budget in budgets]
+        return tuple(dict.fromkeys(found))
+
+    def advise(self, number: int, told: Sequence[Told]) -> Advice:
+        """The candidate for trial `number`."""
+        random = np.random.default_rng([self.seed, number, 2])
+        tuned = [one for one in told if one.share is not None][-_MOST:]
+        seen = {self.allocator.vector(one.candidate) for one in told}
+        advice = None
+        for _ in range(_TRIES):
+            advice = self._sampled(number, tuned, told, random)
+            if self.allocator.vector(advice.candidate) not in seen:
+                break
+        assert advice is not None
+        return advice
+
+    def _sampled(self, number: int, tuned: Sequence[Told], told: Sequence[Told], random: np.random.Generator) -> Advice:
+        surrogate = self._fitted(tuned, random)
+        stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
+        shaken = self.allocator.shaken(SHAKE, random)
+        if self.targets and number % 2 == 0:
+            budget = self.targets[number // 2 % len(self.targets)]
+            vector, source = shaken.vector_within(budget, stage), "guided:budget"
+        else:
+            vector, source = self._most_volume(shaken, stage, surrogate, tuned), "guided:front"
+        gate = gate_for(told_pairs(told), front_of(tuned), self.allocator.cost(vector))
+        return Advice(self.allocator.candidate(vector), source, gate)
+
+    def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
+        rows = np.array([self._prices(one.candidate) for one in tuned]).reshape(-1, len(self.allocator.stages))
+        return fit_surrogate(rows, [one.share for one in tuned if one.share is not None], random)
+
+    def _prices(self, candidate: Candidate) -> Floats:
+        if candidate not in self._known:
+            paid = self.allocator.prices_by_stage(self.allocator.vector(candidate))
+            self._known[candidate] = np.array([paid[stage] for stage in self.allocator.stages])
+        return self._known[candidate]
+
+    def _most_volume(
+        self, shaken: Allocator, weights: Mapping[str, float], surrogate: Surrogate, tuned: Sequence[Told]
+    ) -> Vector:
+        """The rung of the ladder that is expected to add most to the volume of (accuracy, cost)."""
+        path = tuple(dict.fromkeys(shaken.path(weights)))[1:]
+        paid = np.array([self._prices(self.allocator.candidate(vector)) for vector in path])
+        shares, costs = surrogate.share(paid), [self.allocator.cost(vector) for vector in path]
+        front = front_of(tuned)
+        gains = [added_volume(front, cost, share) for cost, share in zip(costs, shares.tolist(), strict=True)]
+        return path[int(np.argmax(gains))]
+
+
+def _relative(coefficients: Floats) -> list[float]:
+    """Coefficients as weights of prices, mean 1; a stage that seems free keeps a tenth."""
+    mean = max(float(coefficients.mean()), 1e-12)
+    return [max(float(c) / mean, 0.1) for c in coefficients]
+
+
+def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+    """(score, share of the base's accuracy) of trials that have both."""
+    return tuple((one.score, one.share) for one in told if one.score is not None and one.share is not None)
+
+
+def front_of(tuned: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+    """(cost, share) of the trials that no other beats in both, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, share in sorted((one.cost, -(one.share or 0.0)) for one in tuned):
+        if not front or -share > front[-1][1]:
+            front.append((cost, -share))
+    return tuple(front)
+
+
+def added_volume(front: Sequence[tuple[float, float]], cost: float, share: float) -> float:
+    """Area that a point adds to what the front dominates, within cost <= 1.05 and share >= 0."""
+    area, left = 0.0, cost
+    level = 0.0
+    for other, height in _steps(front):
+        if other <= cost:
+            level = max(level, height)
+            continue
+        area += max(0.0, min(other, _WORST) - left) * max(0.0, share - level)
+        left, level = max(left, other), max(level, height)
+    return area
+
+
+def _steps(front: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    yield from front
+    yield _WORST, 0.0
