@@ -1,34 +1,37 @@
 """The accuracy of a model on a split, by Ultralytics' own validator, with the error that few images leave.
 
-What is pinned, so that base, trials and exported files stand on the same ground whatever the defaults become:
-float32, rectangular batches as in `yolo val` (Ultralytics turns them off by itself for files of fixed shape),
-one metric (COCO data would switch to pycocotools for the unpruned figure only), Ultralytics' confidence and
-IoU thresholds, no plots, no files left behind. Data are never downloaded, and the `download:` script of a
-data YAML is never run.
-
 The interval comes from resampling validation images (`bootstrap`). It says how far the figure would move with
 other images of the same kind. Two models measured on the *same* images share most of that: their difference
 is better known than the two intervals suggest.
+
+Figures by task (as fractions; names in `objective.OBJECTIVES`):
+
+    detect, obb   map50_95, map50, precision, recall, map_small
+    segment       those of the boxes, and mask_map50_95, mask_map50, mask_map_small
+    pose          those of the boxes, and pose_map50_95, pose_map50
+    classify      top1, top5
+
+Accuracy on small objects is there where the split has some.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from objectives.bootstrap import ImageStats, resample_weights, resampled_figures
+from objectives.batches import BatchShelf
+from objectives.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
 from objectives.errors import AccuracyError
 from objectives.objective import Estimate
-from objectives.ultralytics_door import is_ultralytics, load_module, quiet, twin_of
+from objectives.subjects import check_data, subject_of
+from objectives.ultralytics_door import quiet
+from objectives.validators import VALIDATORS, Seen, arguments, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +41,13 @@ class Accuracy:
     figures: Mapping[str, Estimate]
     """By objective name, with 95 % intervals."""
     per_class: Mapping[str, float]
-    """AP50-95 of each class that has labels in the split, by class name."""
+    """Of each class that has labels in the split, by name: AP50-95 of what the task is about (boxes, masks,
+    keypoints), or the share of its images that are classified rightly."""
     images: int
     labels: int
     resamples: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """How one Ultralytics task is validated: a new task is one entry in `TASKS`."""
-
-    validator: str
-    """`module:Class`."""
-    read: Callable[[Any, Mapping[str, list[Any]], int, int], Accuracy]
-    """From the validator when done, its per-image statistics, resamples and seed."""
+    per_class_error: Mapping[str, float]
+    """Standard error of each figure of `per_class`."""
 
 
 def measure_accuracy(
@@ -65,177 +61,38 @@ def measure_accuracy(
     work_dir: Path | None = None,
     resamples: int = 100,
     seed: int = 0,
+    shelf: Path | None = None,
 ) -> Accuracy:
     """Validate `model` on a split of `data`.
 
     `model` is an Ultralytics module, pruned or not (it is copied; neither fused nor changed nor rebuilt from
-    its YAML), or a file: `.pt`, `.onnx`. `data` is a data YAML, `imgsz` in pixels. Temporary files go below
-    `work_dir` and are removed. The same call gives the same figures: `seed` draws the resamples.
+    its YAML), or a file: `.pt`, `.onnx`. `data` is a data YAML, or a folder to classify; `imgsz` in pixels. Temporary
+    files go below `work_dir` and are removed. `shelf` is a folder where prepared batches stay for the next call, in
+    this process or another (see `batches`). The same call gives the same figures: `seed` draws the resamples.
 
-    Raises `AccuracyError`: not an Ultralytics model, a task without an entry, data that are missing or
-    unreadable, an empty or unlabelled split, classes that do not match.
+    Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
+    unlabelled split, classes that do not match.
     """
-    subject, facts = _subject(model)
-    task = _task(facts.task)
-    _check_data(data, split, facts)
+    subject, facts = subject_of(model)
+    if facts.task not in VALIDATORS:
+        known = ", ".join(VALIDATORS)
+        raise AccuracyError(f"The accuracy of task {facts.task!r} cannot be measured yet. Tasks that can: {known}.")
+    check_data(data, split, facts)
+    single = facts.single_cls
+    asked = arguments(facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single)
+    kept = None if shelf is None else BatchShelf(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
-        validator = _validator(task, Path(folder))
-        done, stats = _validate(validator, subject, _arguments(facts, data, imgsz, device, batch, split), Path(folder))
-    _check_counts(done, data, split)
-    return task.read(done, stats, resamples, seed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What must be known of a model before it can be validated."""
-
-    where: str
-    task: str
-    names: tuple[str, ...]
-    single_cls: bool
-
-
-def _subject(model: nn.Module | Path | str) -> tuple[nn.Module | str, _Facts]:
-    """What the validator is given, and its facts. A checkpoint is loaded here: its task is inside."""
-    if isinstance(model, nn.Module):
-        return model, _module_facts(model, type(model).__name__)
-    path = Path(model)
-    if not path.is_file():
-        raise AccuracyError(f"There is no model at {path}. Expected an Ultralytics module, a .pt or an .onnx file.")
-    if path.suffix == ".onnx":
-        return str(path), _onnx_facts(path)
-    if path.suffix != ".pt":
-        raise AccuracyError(f"{path}: expected a .pt or .onnx file, found {path.suffix or 'no suffix'}.")
-    try:
-        module = load_module(path)
-    except Exception as fault:
-        raise AccuracyError(f"{path} could not be loaded as an Ultralytics checkpoint: {fault}") from fault
-    return module, _module_facts(module, str(path))
-
-
-def _module_facts(model: nn.Module, where: str) -> _Facts:
-    if not is_ultralytics(model):
-        raise AccuracyError(
-            f"{where} is not an Ultralytics model, so Ultralytics cannot validate it. "
-            f"Measure a plain PyTorch model with a metric function of your own."
-        )
-    twin = model if getattr(model, "task", None) else twin_of(model)
-    arguments = getattr(model, "args", {})
-    single = arguments.get("single_cls") if isinstance(arguments, Mapping) else getattr(arguments, "single_cls", False)
-    return _Facts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
-
-
-def _onnx_facts(path: Path) -> _Facts:
-    import onnx
-
-    try:
-        graph = onnx.load(str(path), load_external_data=False)
-        notes = {entry.key: entry.value for entry in graph.metadata_props}
-        return _Facts(str(path), notes["task"], _names(ast.literal_eval(notes["names"])), single_cls=False)
-    except Exception as fault:
-        raise AccuracyError(
-            f"{path} is not an ONNX file that Ultralytics exported: its task and class names cannot be read "
-            f"({fault}). "
-            f"Export it with YOLO.export(format='onnx')."
-        ) from fault
-
-
-def _names(names: Mapping[int, str] | Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(names[i]) for i in sorted(names)) if isinstance(names, Mapping) else tuple(map(str, names))
-
-
-def _task(name: str) -> _Task:
-    if name in TASKS:
-        return TASKS[name]
-    raise AccuracyError(f"The accuracy of task {name!r} cannot be measured yet. Tasks that can: {', '.join(TASKS)}.")
-
-
-def _check_data(data: str | Path, split: str, facts: _Facts) -> None:
-    """Before the validator looks: it would download, skip labels of surplus classes, and mix up reordered
-    ones."""
-    from ultralytics.data.utils import check_det_dataset
-
-    try:
-        with quiet():
-            found = check_det_dataset(str(data), autodownload=False, split=split)
-    except Exception as fault:
-        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
-    wanted = _names(found["names"])
-    if facts.single_cls:
-        return
-    if len(facts.names) != len(wanted):
-        raise AccuracyError(
-            f"{facts.where} has {len(facts.names)} classes, data {data} have {len(wanted)} "
-            f"({_some(wanted)}). "
-            f"Expected equal numbers: give the data that the model was trained on."
-        )
-    if facts.names != wanted and sorted(facts.names) == sorted(wanted):
-        raise AccuracyError(
-            f"{facts.where} and data {data} have the same classes in another order: {_some(facts.names)} "
-            f"against "
-            f"{_some(wanted)}. Bring the names in the data YAML into the model's order, and the labels with "
-            f"them."
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        validator, seen = validate(facts.task, subject, asked, Path(folder), kept)
+    if facts.task == "classify":
+        return _of_classes(validator, seen, resamples, seed)
+    _check_counts(validator, data, split)
+    return _of_objects(facts.task, validator, seen, resamples, seed)
 
 
 def _made(folder: Path | None) -> Path | None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _validator(task: _Task, folder: Path) -> Callable[..., Any]:
-    module, name = task.validator.split(":")
-    kind = getattr(importlib.import_module(module), name)
-
-    def make(arguments: Mapping[str, Any]) -> Any:
-        return kind(args=dict(arguments), save_dir=folder)
-
-    return make
-
-
-def _arguments(facts: _Facts, data: str | Path, imgsz: int, device: str, batch: int, split: str) -> Mapping[str, Any]:
-    return {
-        "task": facts.task,
-        "mode": "val",
-        "data": str(data),
-        "imgsz": imgsz,
-        "device": device,
-        "batch": batch,
-        "split": split,
-        "single_cls": facts.single_cls,
-        "quantize": None,  # float32 for modules; a file keeps its own precision
-        "rect": True,
-        "val": False,  # with True, COCO data switch to pycocotools
-        "plots": False,
-        "save_json": False,
-        "save_txt": False,
-        "verbose": False,
-    }
-
-
-def _validate(
-    make: Callable[..., Any], subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path
-) -> tuple[Any, Mapping[str, list[Any]]]:
-    """Run the validator; also its per-image statistics, which it forgets at the end."""
-    stats: dict[str, list[Any]] = {}
-
-    def keep(validator: Any) -> None:
-        stats.update({key: list(images) for key, images in validator.metrics.stats.items()})
-
-    try:
-        validator = make(arguments)
-        validator.add_callback("on_val_batch_end", keep)
-        validator(model=subject)
-    except Exception as fault:
-        raise AccuracyError(
-            f"Ultralytics' validator failed on split {arguments['split']!r} of {arguments['data']}: {fault}"
-        ) from fault
-    return validator, stats
 
 
 def _check_counts(validator: Any, data: str | Path, split: str) -> None:
@@ -249,22 +106,99 @@ def _check_counts(validator: Any, data: str | Path, split: str) -> None:
         )
 
 
-def _read_detection(validator: Any, stats: Mapping[str, list[Any]], resamples: int, seed: int) -> Accuracy:
-    box = validator.metrics.box
-    images = ImageStats.collect(stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"])
-    weights = resample_weights(images.images, images.cells, resamples=resamples, seed=seed)
-    drawn = resampled_figures(images, weights)
-    figures = {
-        name: _estimate(value, getattr(drawn, name))
-        for name, value in (
-            ("map50_95", box.map),
-            ("map50", box.map50),
-            ("precision", box.mp),
-            ("recall", box.mr),
-        )
-    }
-    per_class = {str(validator.names[c]): float(ap) for c, ap in zip(box.ap_class_index, box.ap, strict=True)}
-    return Accuracy(figures, per_class, int(validator.seen), len(images.target_cls), len(weights))
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One way to judge detections: by box, mask or keypoints."""
+
+    prefix: str
+    metric: str
+    """Ultralytics' attribute."""
+    tp: str
+    """Name of the true positives among the per-image arrays."""
+    figures: tuple[tuple[str, str], ...] = (("map50_95", "map"), ("map50", "map50"))
+    """(name of the objective, Ultralytics' attribute of the metric)."""
+    small: bool = True
+
+
+_BOX = _Kind("", "box", "tp", (("map50_95", "map"), ("map50", "map50"), ("precision", "mp"), ("recall", "mr")))
+_KINDS: Mapping[str, tuple[_Kind, ...]] = {
+    "detect": (_BOX,),
+    "obb": (_BOX,),
+    "segment": (_BOX, _Kind("mask_", "seg", "tp_m")),
+    "pose": (_BOX, _Kind("pose_", "pose", "tp_p", small=False)),  # COCO has no keypoints of small people
+}
+
+
+def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
+    """Figures of boxes, masks or keypoints; the last kind of a task is what it is about."""
+    first = _image_stats(seen, "tp")
+    weights = resample_weights(first.images, first.cells, resamples=resamples, seed=seed)
+    figures: dict[str, Estimate] = {}
+    for kind in _KINDS[task]:
+        metric = getattr(validator.metrics, kind.metric)
+        drawn = resampled_figures(_image_stats(seen, kind.tp), weights)
+        for name, attribute in kind.figures:
+            figures[kind.prefix + name] = _estimate(getattr(metric, attribute), getattr(drawn, name))
+        if kind.small and (small := _small_stats(seen, kind.tp)) is not None:
+            value = resampled_map(small, np.ones((1, small.images)))[0]
+            figures[f"{kind.prefix}map_small"] = _estimate(value, resampled_map(small, weights))
+    names = [str(validator.names[c]) for c in metric.ap_class_index]
+    return Accuracy(
+        figures=figures,
+        per_class=dict(zip(names, map(float, metric.ap), strict=True)),
+        images=int(validator.seen),
+        labels=len(first.target_cls),
+        resamples=len(weights),
+        per_class_error=dict(zip(names, _errors(drawn.per_class), strict=True)),
+    )
+
+
+def _image_stats(seen: Seen, tp: str) -> ImageStats:
+    stats = seen.stats
+    return ImageStats.collect(stats[tp], stats["conf"], stats["pred_cls"], stats["target_cls"])
+
+
+def _small_stats(seen: Seen, tp: str) -> ImageStats | None:
+    """The same for small labels only; None where there is none."""
+    small, stats = seen.small[tp], seen.stats
+    targets = [classes[matches.small] for classes, matches in zip(stats["target_cls"], small, strict=True)]
+    if not any(len(classes) for classes in targets):
+        return None
+    found, ignored = [matches.tp for matches in small], [matches.ignored for matches in small]
+    return ImageStats.collect(found, stats["conf"], stats["pred_cls"], targets, ignored)
+
+
+def _of_classes(validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
+    """Top-1 and top-5 of images, each of which is right or wrong."""
+    hits = seen.predictions == seen.targets[:, None]
+    right = np.column_stack([hits[:, 0], hits.any(axis=1)]).astype(np.float64)
+    weights = resample_weights(len(right), len(right), resamples=resamples, seed=seed)
+    drawn = weights @ right / len(right)
+    values = (validator.metrics.top1, validator.metrics.top5)
+    figures = {name: _estimate(values[i], drawn[:, i]) for i, name in enumerate(("top1", "top5"))}
+    classes = np.unique(seen.targets)
+    shares = _class_shares(right[:, 0], seen.targets, classes, np.ones((1, len(right))))[0]
+    errors = _errors(_class_shares(right[:, 0], seen.targets, classes, weights))
+    names = [str(validator.names[int(c)]) for c in classes]
+    per_class, per_error = (dict(zip(names, map(float, found), strict=True)) for found in (shares, errors))
+    return Accuracy(figures, per_class, len(right), len(right), len(weights), per_error)
+
+
+def _class_shares(right: Floats, targets: Any, classes: Any, weights: Floats) -> Floats:
+    """Share of each class's images (K) that are right, in each resample (R): (R, K); NaN without any."""
+    own = (targets[:, None] == classes).astype(np.float64)
+    total = weights @ own
+    shares: Floats = np.divide(
+        weights @ (own * right[:, None]), total, out=np.full_like(total, np.nan), where=total > 0
+    )
+    return shares
+
+
+def _errors(drawn: Floats) -> Iterator[float]:
+    """Standard deviation over resamples (R, K), of each class; 0 where fewer than two resamples have the class."""
+    for column in drawn.T:
+        known = column[~np.isnan(column)]
+        yield float(known.std(ddof=1)) if len(known) > 1 else 0.0
 
 
 def _estimate(value: float, resampled: Any) -> Estimate:
@@ -275,8 +209,3 @@ def _estimate(value: float, resampled: Any) -> Estimate:
     wanted.
     """
     return Estimate.normal(float(value), float(np.std(resampled, ddof=1)), within=(0.0, 1.0))
-
-
-TASKS: Mapping[str, _Task] = MappingProxyType(
-    {"detect": _Task("ultralytics.models.yolo.detect:DetectionValidator", _read_detection)}
-)

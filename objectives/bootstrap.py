@@ -42,6 +42,8 @@ class ImageStats:
     target_cls: Ints
     target_image: Ints
     images: int
+    ignored: npt.NDArray[np.bool_] | None = None
+    """(D, T): detections that count neither for nor against the model at an IoU threshold."""
 
     @property
     def cells(self) -> int:
@@ -55,6 +57,7 @@ class ImageStats:
         conf: Sequence[Floats],
         pred_cls: Sequence[Floats],
         target_cls: Sequence[Floats],
+        ignored: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> ImageStats:
         """From per-image arrays, in the order of the images."""
         return cls(
@@ -65,17 +68,23 @@ class ImageStats:
             target_cls=np.concatenate(target_cls).astype(np.int64),
             target_image=np.repeat(np.arange(len(target_cls)), [len(c) for c in target_cls]),
             images=len(conf),
+            ignored=None if ignored is None else np.concatenate(ignored).astype(bool),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ResampledFigures:
-    """One figure per resample, each of shape (R,), as fractions."""
+    """One figure per resample, each of shape (R,), as fractions.
+
+    `classes` (K,) are those that have labels, `per_class` (R, K) their AP50-95, NaN where a resample has no label.
+    """
 
     map50_95: Floats
     map50: Floats
     precision: Floats
     recall: Floats
+    classes: Ints
+    per_class: Floats
 
 
 def resample_weights(images: int, cells: int, *, resamples: int, seed: int) -> Floats:
@@ -112,7 +121,19 @@ def resampled_figures(stats: ImageStats, weights: Floats) -> ResampledFigures:
         map50=_mean(ap[:, :, 0], present),
         precision=_mean(np.take_along_axis(precision, at_best_f1, axis=2)[:, :, 0], present),
         recall=_mean(np.take_along_axis(recall, at_best_f1, axis=2)[:, :, 0], present),
+        classes=classes,
+        per_class=np.where(present, ap.mean(axis=2), np.nan),
     )
+
+
+def resampled_map(stats: ImageStats, weights: Floats) -> Floats:
+    """Only the mean AP50-95, shape (R,): what `resampled_figures` says, without precision and recall."""
+    classes = np.unique(stats.target_cls)
+    ap, labels = np.zeros((len(weights), len(classes))), np.zeros((len(weights), len(classes)))
+    for k, (number, curve) in enumerate(_by_class(stats, weights, classes)):
+        labels[:, k] = number
+        ap[:, k] = curve.average_precision(number).mean(axis=1)
+    return _mean(ap, labels > 0)
 
 
 def _mean(values: Floats, present: npt.NDArray[np.bool_]) -> Floats:
@@ -143,6 +164,7 @@ class _Curve:
     tp: npt.NDArray[np.bool_]
     conf: Floats
     weights: Floats
+    ignored: npt.NDArray[np.bool_] | None
 
     def average_precision(self, labels: Floats) -> Floats:
         """Shape (R, T). `labels` (R,) is the weighted number of labels."""
@@ -150,6 +172,8 @@ class _Curve:
         drawn = self.weights.cumsum(axis=1)
         for t in range(self.tp.shape[1]):
             hits = np.flatnonzero(self.tp[:, t])
+            if len(hits) and self.ignored is not None:
+                drawn = (self.weights * ~self.ignored[:, t]).cumsum(axis=1)
             if len(hits):
                 ap[:, t] = _interpolated(self.weights[:, hits].cumsum(axis=1), drawn[:, hits], labels)
         return ap
@@ -176,7 +200,8 @@ def _by_class(stats: ImageStats, weights: Floats, classes: Ints) -> Iterator[tup
     for c in classes:
         chosen = order[stats.pred_cls[order] == c]
         labels = weights[:, stats.target_image[stats.target_cls == c]].sum(axis=1)
-        yield labels, _Curve(stats.tp[chosen], stats.conf[chosen], weights[:, stats.pred_image[chosen]])
+        ignored = None if stats.ignored is None else stats.ignored[chosen]
+        yield labels, _Curve(stats.tp[chosen], stats.conf[chosen], weights[:, stats.pred_image[chosen]], ignored)
 
 
 def _interpolated(hits: Floats, drawn: Floats, labels: Floats) -> Floats:

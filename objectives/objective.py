@@ -117,13 +117,46 @@ OBJECTIVES: Mapping[str, Objective] = _table(
     Objective("map50", "fraction", "max", "mAP50"),
     Objective("precision", "fraction", "max", "Precision"),
     Objective("recall", "fraction", "max", "Recall"),
+    Objective("map_small", "fraction", "max", "mAP50-95 of small objects"),
+    Objective("mask_map50_95", "fraction", "max", "Mask mAP50-95"),
+    Objective("mask_map50", "fraction", "max", "Mask mAP50"),
+    Objective("mask_map_small", "fraction", "max", "Mask mAP50-95 of small objects"),
+    Objective("pose_map50_95", "fraction", "max", "Pose mAP50-95"),
+    Objective("pose_map50", "fraction", "max", "Pose mAP50"),
+    Objective("top1", "fraction", "max", "Top-1 accuracy"),
+    Objective("top5", "fraction", "max", "Top-5 accuracy"),
+    Objective("per_class_drop", "fraction", "min", "Largest loss of a class"),
     Objective("latency_ms", "ms", "min", "Latency"),
     Objective("params_m", "M", "min", "Parameters"),
     Objective("macs_g", "G", "min", "MACs"),
     Objective("size_mb", "MB", "min", "Size"),
 )
 """Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
-bytes."""
+bytes. A figure without a prefix is that of boxes; `map_small`: see `small_objects`; `per_class_drop`: how much
+less accurate the class is that lost most against the base."""
+
+_BOXES = ("map50_95", "map50", "precision", "recall", "map_small")
+TASK_FIGURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "detect": _BOXES,
+        "segment": (*_BOXES, "mask_map50_95", "mask_map50", "mask_map_small"),
+        "pose": (*_BOXES, "pose_map50_95", "pose_map50"),
+        "obb": _BOXES,
+        "classify": ("top1", "top5"),
+    }
+)
+"""Task -> its figures of accuracy. Those of small objects are there only where the data have some."""
+
+MAIN_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "detect": "map50_95",
+        "segment": "mask_map50_95",
+        "pose": "pose_map50_95",
+        "obb": "map50_95",
+        "classify": "top1",
+    }
+)
+"""Task -> the figure that the task is about: the default objective, and what a class may not lose."""
 
 
 def objective_named(name: str) -> Objective:

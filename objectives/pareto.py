@@ -3,26 +3,28 @@
 n rows, m objectives. This module is the one boundary where signs are flipped: `costs` turns figures into
 numbers of which less is better, and whatever is ranked anywhere is ranked by them.
 
+Overlapping 95 % intervals are a tie: what they differ by may be noise. A front is made in two steps.
+
 **Dominance.** Row a dominates row b when
 
 1. in *every* objective neither a's figure nor the bad end of a's 95 % interval is worse than b's, and
 2. in *at least one* objective a is better beyond both errors: the intervals do not overlap.
 
-So a difference inside overlapping intervals is a tie, and a tie evicts nobody. Condition 1 compares numbers
-instead of asking "not clearly worse", because the latter is not transitive: with three objectives it runs in
-circles (every row dominated, an empty front), and with two a chain of small steps, each inside the error,
-lets the fastest and worst row evict all others. As defined here the relation is a strict partial order:
+This is a strict partial order (transitive: a over b over c gives bad(a) <= bad(b) < good(c) in the objective where b
+beats c; irreflexive: an interval overlaps itself). Hence some row is always undominated, and adding a dominated row
+changes nothing.
 
-- transitive: a over b over c gives bad(a) <= bad(b) < good(c) in the objective where b beats c, hence 2. for
-  a over c;
-- irreflexive: an interval overlaps itself.
+**Ties.** Among the undominated rows there are still some that are there by noise: a slower, larger model whose accuracy
+came out a hair higher. Row a *beats* row b when a is better beyond both errors in at least one objective, and b is so
+in none: all that b has to show are ties. Who is beaten by a member of the front is not on it.
 
-Hence a front of at least one row is never empty, adding a dominated row changes nothing, every row that is
-undominated by its bare figures is on the front, and exact figures give the usual Pareto front. Equal rows do
-not dominate each other: all of them stay.
+Beating is not transitive: in a chain of small steps, each inside the error, each row beats the one before, and the last
+is far worse than the first. So membership is decided from the top: rows that nobody beats are members, who is beaten by
+a member is out, and again among the rest. The ends of a chain are both on the front if they differ beyond the errors.
+Where rows beat each other in a circle (it takes three objectives), all of the circle are members.
 
-The price is a front that may be wider than the bare figures would have it, by rows that the measurement
-cannot tell apart.
+Exact figures give the usual Pareto front; equal rows do not beat each other: all of them stay. A row that is left out
+is dominated, or beaten by a member; a member is beaten by nobody but its own circle.
 """
 
 from __future__ import annotations
@@ -33,11 +35,13 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse.csgraph import connected_components
 
 from objectives.errors import ObjectiveError
 from objectives.objective import Estimate, Objective, figure
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Row = Mapping[str, Estimate]
 
 
@@ -75,16 +79,38 @@ def dominates(a: Row, b: Row, objectives: Sequence[Objective]) -> bool:
 
 
 def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    """Indices, ascending, of the rows that no other row dominates. Of no rows: an empty tuple."""
+    """Indices, ascending, of the rows on the front; see the head of this module. Of no rows: an empty tuple."""
     table = costs(rows, objectives)
-    return tuple(i for i in range(len(rows)) if not _dominated_by(table, i).any())
+    undominated = [i for i in range(len(rows)) if not _dominated_by(table, i).any()]
+    return tuple(sorted(_unbeaten(undominated, _beats(table, undominated))))
 
 
-def _dominated_by(table: Costs, i: int) -> npt.NDArray[np.bool_]:
+def _beats(table: Costs, rows: Sequence[int]) -> Flags:
+    """Shape (k, k) over `rows`: whether the first beats the second."""
+    good, bad = table.good[rows], table.bad[rows]
+    clearly = np.asarray((bad[:, None] < good[None]).any(axis=2))
+    return clearly & ~clearly.T
+
+
+def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
+    """The members among `rows`: nobody beats them, or only their own circle, or who beats them is beaten himself."""
+    kept: list[int] = []
+    left = np.arange(len(rows))
+    while len(left):
+        among = beats[np.ix_(left, left)]
+        _, circle = connected_components(among, connection="strong")
+        from_outside = (among & (circle[:, None] != circle[None])).any(axis=0)
+        top = ~np.isin(circle, circle[from_outside])
+        kept += [rows[i] for i in left[top]]
+        left = left[~top & ~among[top].any(axis=0)]
+    return kept
+
+
+def _dominated_by(table: Costs, i: int) -> Flags:
     """Shape (n,): which rows dominate row i."""
     not_worse = (table.value <= table.value[i]) & (table.bad <= table.bad[i])
     better = table.bad < table.good[i]
-    dominators: npt.NDArray[np.bool_] = not_worse.all(axis=1) & better.any(axis=1)
+    dominators: Flags = not_worse.all(axis=1) & better.any(axis=1)
     return dominators
 
 

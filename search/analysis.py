@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from objectives import choice, pareto
 from objectives.choice import Bound, Choice
 from objectives.errors import NothingFits, ObjectiveError
+from objectives.guard import largest_drop
 from objectives.objective import Estimate, Objective
 from search.trial import Measurement, Trial, TrialState
 
@@ -47,6 +48,25 @@ def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
         return False
     figures = trial.measurement.figures
     return all(bound.holds(figures) for bound in bounds if bound.name in figures)
+
+
+def broken(trial: Trial, bounds: Sequence[Bound], base: Measurement | None) -> tuple[str, ...]:
+    """The constraints that a measured trial breaks, a few words each; a lost class by its name."""
+    if trial.measurement is None:
+        return ()
+    figures = trial.measurement.figures
+    missed = [bound for bound in bounds if bound.name in figures and not bound.holds(figures)]
+    return tuple(_breach(bound, trial.measurement, base) for bound in missed)
+
+
+def _breach(bound: Bound, measured: Measurement, base: Measurement | None) -> str:
+    text = f"{bound.objective.text(measured.figures[bound.name].value)} against {bound}"
+    before = {} if base is None or bound.name != "per_class_drop" else base.per_class
+    lost = largest_drop(before, measured.per_class, {})
+    if lost is None:
+        return text
+    name, after = lost[0], measured.per_class.get(lost[0], 0.0)
+    return f"class {name} fell from {before[name]:.3f} to {after:.3f}: {text}"
 
 
 def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[Objective]) -> Ranked:

@@ -24,6 +24,7 @@ from search.lock import RunLock
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
 
 FORMAT = 1
+BATCHES = "batches"
 
 
 class RunRecord:
@@ -51,6 +52,11 @@ class RunRecord:
     @property
     def base_dir(self) -> Path:
         return self.path / "base"
+
+    @property
+    def batches_dir(self) -> Path:
+        """Prepared validation batches: derived, and removed when a search is finished."""
+        return self.base_dir / BATCHES
 
     @property
     def snapshot_path(self) -> Path:

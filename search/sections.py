@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from search.training_keys import fault_of
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
-_STRIDE = 32
+STRIDE = 32
 
 
 class Section(BaseModel):
@@ -141,6 +141,6 @@ class KeepSpec(Section):
 
 def check_size(size: int) -> int:
     """An input size that the models take. Raises ValueError."""
-    if size < _STRIDE or size % _STRIDE:
-        raise ValueError(f"{size} is not a multiple of {_STRIDE}, the stride of the models")
+    if size < STRIDE or size % STRIDE:
+        raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models")
     return size

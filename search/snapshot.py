@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import analysis
 from search.atomic import write_atomic, write_json
-from search.trial import Trial, TrialState, figures_to_json
+from search.trial import Measurement, Trial, TrialState, figures_to_json
 
 if TYPE_CHECKING:
     from search.study import Study
@@ -42,7 +42,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "progress": study.progress(),
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": study.record.read_groups(),
-        "trials": [_trial(trial, study, ranked.front) for trial in trials],
+        "trials": [_trial(trial, study, ranked.front, base) for trial in trials],
         "front": list(ranked.front),
         "hypervolume": [] if base is None else study.volumes.upto(ranked, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
@@ -96,13 +96,14 @@ def _cells(row: Mapping[str, Any], figures: Sequence[str], ratios: Sequence[str]
     return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
 
 
-def _trial(trial: Trial, study: Study, front: Sequence[int]) -> dict[str, Any]:
+def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement | None) -> dict[str, Any]:
     measured = trial.measurement
     return {
         "number": trial.number,
         "state": trial.state.value,
         "source": trial.source,
         "feasible": analysis.is_feasible(trial, study.spec.bounds),
+        "breaks": list(analysis.broken(trial, study.spec.bounds, base)),
         "on_front": trial.number in front,
         "same_as": trial.same_as,
         "figures": {} if measured is None else figures_to_json(measured.figures),

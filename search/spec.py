@@ -14,12 +14,14 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
-from objectives.objective import objectives_named
+from objectives.objective import MAIN_FIGURES, objectives_named
 from search import yaml_source
+from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
-from search.sections import KeepSpec, LatencySpec, RecoverSpec, SearchSpec, Section, SpaceSpec, check_size
+from search.sections import STRIDE, KeepSpec, LatencySpec, RecoverSpec, SearchSpec, Section, SpaceSpec, check_size
 from search.training_keys import shipped_settings
 
+_COSTS = ("latency_ms", "params_m")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
@@ -35,7 +37,7 @@ class StudySpec(Section):
     storage: str | None = None
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
-    objectives: tuple[str, ...] = ("map50_95", "latency_ms", "params_m")
+    objectives: tuple[str, ...] = (MAIN_FIGURES["detect"], *_COSTS)
     constraints: dict[str, str] = Field(default_factory=dict)
     budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
@@ -152,10 +154,23 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
         if data.get("name") is None and "name" not in given and study.name != "args.yaml":
             given["name"] = _name_of(study)
     merged = yaml_source.merge(data, _absolute(given, Path.cwd()))
+    if check_paths:
+        merged = {**_said_by_checkpoint(merged), **merged}
     try:
         return StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
+
+
+def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that depend on the model: the accuracy that its task is about, the input size that it was trained at."""
+    facts = checkpoint_facts(Path(str(data.get("model"))))
+    found: dict[str, Any] = {}
+    if facts.task is not None and facts.task in MAIN_FIGURES:
+        found["objectives"] = [MAIN_FIGURES[facts.task], *_COSTS]
+    if facts.imgsz is not None and not facts.imgsz % STRIDE:
+        found["imgsz"] = facts.imgsz
+    return found
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:

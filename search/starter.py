@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from objectives.objective import MAIN_FIGURES
 from search.atomic import write_atomic
+from search.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError
 
 _TEXT = """\
 # A study for paretoprune. Every key can be changed on the command line: paretoprune search study.yaml search.trials=50
 model: {model}          # an Ultralytics checkpoint; paths are relative to this file
 data: {data}            # the data set that it was trained on
-imgsz: 640
+imgsz: {imgsz}              # what the model was trained at, where its checkpoint says so
 device: auto            # where to train and validate: auto, cpu, 0, ...
 name: {name}            # the run goes to runs/prune/{name}
 
@@ -29,8 +31,8 @@ space:
   ignore: []            # patterns of layers to leave alone
   depth: true           # whole residual blocks may be removed too
 
-objectives: [map50_95, latency_ms, params_m]
-constraints: {{}}       # for example {{latency_ms: "<=8"}}: what is worse is never on the front
+objectives: [{accuracy}, latency_ms, params_m]
+constraints: {{}}       # for example {{latency_ms: "<=8", per_class_drop: 0.1}}: what is worse is never on the front
 budgets:                # the front is searched once; each budget gets its pick
   edge: {{latency_ms: 5}}
 
@@ -53,5 +55,7 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
-    write_atomic(path, _TEXT.format(model=model, data=data, name=Path(model).stem))
+    facts = checkpoint_facts(path.parent / model)
+    asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
+    write_atomic(path, _TEXT.format(model=model, data=data, name=Path(model).stem, **asked))
     return path

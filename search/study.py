@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,6 +269,7 @@ class Study:
             with interrupting(loop):
                 loop.run()
             self._ended = "finished"
+            shutil.rmtree(self.record.batches_dir, ignore_errors=True)
         finally:
             proposer.close()
             self._loop = None

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from objectives.objective import TASK_FIGURES
 from search.deliver.dataset import read_dataset
 from search.errors import ConfigError, DeviceMissing
 from search.spec import StudySpec
+from search.trial import Measurement
 
 
 def check_before(spec: StudySpec, model: Any) -> None:
@@ -21,7 +23,31 @@ def check_before(spec: StudySpec, model: Any) -> None:
     for device in (spec.device, spec.latency.device):
         check_device(device)
     _check_runtime(spec.latency.runtime)
+    _check_task(spec, str(getattr(model, "task", "detect")))
     check_data(model, Path(spec.data))
+
+
+def _check_task(spec: StudySpec, task: str) -> None:
+    """No objective and no constraint of another task: an mAP of masks where there are none."""
+    own = TASK_FIGURES.get(task, ())
+    foreign = {name for figures in TASK_FIGURES.values() for name in figures} - set(own)
+    for name in (*spec.objectives, *spec.constraints):
+        if name in foreign:
+            where = "objectives" if name in spec.objectives else "constraints"
+            raise ConfigError(f"{name} is no figure of a {task} model", where=where, expected=", ".join(own))
+
+
+def check_objectives(spec: StudySpec, base: Measurement) -> None:
+    """Make sure that the base has every figure that the study asks for: no trial would have it either.
+
+    Raises:
+        ConfigError: names the figure, and those that were measured.
+    """
+    missing = [name for name in (*spec.objectives, *spec.constraints) if name not in base.figures]
+    if missing:
+        what = f"the base has no {missing[0]}"
+        hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
+        raise ConfigError(what + hint, where="objectives and constraints", expected=", ".join(base.figures))
 
 
 def check_device(device: str) -> None:

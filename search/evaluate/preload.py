@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
-for _name in ("search.evaluate.pruned", "ultralytics", "ultralytics.engine.trainer", "onnxruntime"):
+_MODULES = (
+    "search.evaluate.pruned",
+    "ultralytics",
+    "ultralytics.engine.trainer",
+    "onnxruntime",
+    "torchvision",  # the first validator imports it, and with it half of PyTorch's compiler: a second or two a trial
+    "matplotlib.pyplot",  # these three: what Ultralytics imports in the middle of its first validation
+    "thop",
+    "ultralytics.utils.events",
+)
+for _name in _MODULES:
     with contextlib.suppress(ImportError):  # what is missing is reported by the trial that needs it
         __import__(_name)

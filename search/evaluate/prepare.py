@@ -16,10 +16,10 @@ from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
 from search.evaluate.phases import Phases, discard_standing, read_standing
-from search.evaluate.preflight import check_before
+from search.evaluate.preflight import check_before, check_objectives
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
-from search.record import RunRecord
+from search.record import BATCHES, RunRecord
 from search.spec import StudySpec
 from search.trial import Measurement
 
@@ -161,7 +161,9 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     with phase("export"):
         onnx = _base_onnx(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
-    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, base.figures["latency_ms"].value)
+    check_objectives(spec, base)
+    milliseconds = base.figures["latency_ms"].value
+    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
     guide = None
     if spec.search.sampler == "auto":
@@ -188,10 +190,13 @@ def measure_base(
             latency = compare(runners[0], runners[1], cap_s=spec.latency.seconds, seed=spec.search.seed)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
-            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, base_dir / "accuracy")
+            place, shelf = base_dir / "accuracy", base_dir / BATCHES
+            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruned.cost_figures(graph.cost(), onnx)
     figures["latency_ms"] = Estimate.exact(latency.reference_ms)
+    if accuracy.per_class:
+        figures["per_class_drop"] = Estimate.exact(0.0)
     return Measurement(
         figures={**accuracy.figures, **figures},
         widths={group.name: group.size for group in graph.groups},

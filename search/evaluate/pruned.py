@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency, compare
 from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate
@@ -35,6 +36,7 @@ from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
 from search.propose.menus import work_of
+from search.record import BATCHES
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
 from search.spec import StudySpec
@@ -44,12 +46,18 @@ from search.weights import FILE as WEIGHTS
 
 @dataclass(frozen=True)
 class Reference:
-    """What candidates are timed against: the base's ONNX, and its milliseconds measured once per study."""
+    """What candidates are measured against: the base's ONNX, its milliseconds and its classes, once per study."""
 
     onnx: Path
     model: Path
     imgsz: int
     latency_ms: float
+    per_class: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shelf(self) -> Path:
+        """Where the prepared validation batches of the study lie."""
+        return self.onnx.parent / BATCHES
 
 
 @dataclass(frozen=True)
@@ -147,11 +155,12 @@ class PruningEvaluator:
         with phase("save"):
             save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
         with phase("accuracy"):
-            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, work_dir / "accuracy")
+            shelf = self.reference.shelf
+            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, work_dir / "accuracy", shelf)
         if self.spec.keep.weights == "none":
             (work_dir / WEIGHTS).unlink()
         return Measurement(
-            figures={**accuracy.figures, **figures},
+            figures={**accuracy.figures, **guard_figures(self.reference.per_class, accuracy), **figures},
             widths=plan.widths,
             plan=plan.to_json(),
             digest=plan.digest,
@@ -173,9 +182,21 @@ class PruningEvaluator:
             torch.set_num_threads(threads)  # the torch runtime sets its own
 
 
-def accuracy_of(weights: Path, spec: StudySpec, imgsz: int, device: str, folder: Path) -> Accuracy:
-    """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered."""
-    return measure_accuracy(load_model(weights), spec.data, imgsz=imgsz, device=device, work_dir=folder)
+def accuracy_of(
+    weights: Path, spec: StudySpec, imgsz: int, device: str, folder: Path, shelf: Path | None = None
+) -> Accuracy:
+    """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered.
+
+    `shelf`: where validation batches lie prepared (`objectives.batches`).
+    """
+    model = load_model(weights)
+    return measure_accuracy(model, spec.data, imgsz=imgsz, device=device, work_dir=folder, shelf=shelf)
+
+
+def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Estimate]:
+    """per_class_drop, where there are classes; `base` is the accuracy of each class before pruning."""
+    found = largest_drop(base, accuracy.per_class, accuracy.per_class_error)
+    return {} if found is None else {"per_class_drop": found[1]}
 
 
 def paced(batches: Iterable[Any], phase: Phases) -> Iterator[Any]:

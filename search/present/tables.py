@@ -95,9 +95,14 @@ def _state(row: Row) -> Text:
     if row.get("on_front"):
         return Text("front", style="green")
     if row["state"] == "complete":
-        return Text("complete" if row.get("feasible") else "breaks a constraint")
+        return Text("complete" if row.get("feasible") else _breach(row))
     cause = str(row.get("error") or "").strip().split("\n")[0]
     return Text(f"{row['state']}{': ' if cause else ''}{cause}", style="red" if row["state"] == "failed" else "")
+
+
+def _breach(row: Row) -> str:
+    """Which constraint, by how much, and which class where one was lost."""
+    return "; ".join(row.get("breaks") or ()) or "breaks a constraint"
 
 
 def _title(snapshot: Row, row: Row) -> Text:
@@ -113,7 +118,7 @@ def _facts(row: Row) -> Table:
     candidate, seconds = row.get("candidate") or {}, row.get("seconds") or {}
     spent = ", ".join(f"{phase} {reading.duration(spent)}" for phase, spent in seconds.items())
     facts = {
-        "state": row["state"] if row.get("feasible") or row["state"] != "complete" else "breaks a constraint",
+        "state": row["state"] if row.get("feasible") or row["state"] != "complete" else _breach(row),
         "source": row.get("source"),
         "input": f"{candidate['imgsz']} px, {candidate.get('precision', 'fp32')}" if candidate.get("imgsz") else None,
         "removed": ", ".join(row.get("removed") or ()),

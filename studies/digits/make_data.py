@@ -15,10 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits, load_sample_images
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository: the studies share a maker of folders
+from studies.made_folder import make_folder
+
 Float = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
@@ -36,7 +36,6 @@ Ints = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val")
 NAMES = tuple("0123456789")
-MARKER = "made.json"
 VAL_DIGITS = 0.25  # share of the digit samples that only val sees
 VAL_PHOTO = 0.30  # share of each photograph's width, at its right edge, that only val sees
 INK = 0.5  # a pixel is ink where the mask is at least this
@@ -242,55 +241,13 @@ def _write_split(root: Path, split: str, recipe: Recipe) -> str:
     return sha.hexdigest()
 
 
-def _write_dataset(root: Path, recipe: Recipe) -> None:
-    """Write the whole data set into ``root``, the marker last."""
+def _write_dataset(root: Path, recipe: Recipe) -> dict[str, Any]:
+    """Write the whole data set into ``root``; return what it was made from."""
     content = {split: _write_split(root, split, recipe) for split in SPLITS}
     paths = "".join(f"{split}: images/{split}\n" for split in SPLITS)  # no root: the folder may move
     names = "".join(f"  {index}: '{name}'\n" for index, name in enumerate(NAMES))
     (root / "data.yaml").write_text(f"{paths}names:\n{names}")
-    made = {"digest": recipe.digest(), "recipe": asdict(recipe), "content": content}
-    (root / MARKER).write_text(json.dumps(made, indent=2) + "\n")
-
-
-@contextmanager
-def _workroom(out: Path) -> Iterator[Path]:
-    """Lend an empty folder on the same file system as ``out``; it is gone afterwards, whatever happens."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-
-
-def read_marker(out: Path) -> dict[str, Any]:
-    """Return what ``out`` was made from: digest, recipe, content; empty unless it is a finished data set."""
-    try:
-        made: dict[str, Any] = json.loads((out / MARKER).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return made
-
-
-def _is_made(out: Path, recipe: Recipe) -> bool:
-    return read_marker(out).get("digest") == recipe.digest()
-
-
-def _swap_in(new: Path, out: Path, room: Path, recipe: Recipe) -> None:
-    """Put ``new`` at ``out``; what was there moves to ``room``, and is deleted with it."""
-    try:
-        if out.exists():
-            out.rename(room / "old")
-        new.rename(out)
-    except OSError:  # a process beside us put its own there between our two lines
-        if not _is_made(out, recipe):
-            raise
-
-
-def _refuse_foreign(out: Path) -> None:
-    """Raise FileExistsError when ``out`` holds something that this script did not make."""
-    if out.exists() and not read_marker(out) and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out}: expected nothing or a data set with {MARKER}, found other files")
+    return {"recipe": asdict(recipe), "content": content}
 
 
 def make_data(out: Path, train: int = 1200, val: int = 300, imgsz: int = 128, seed: int = 0) -> Path:
@@ -301,14 +258,7 @@ def make_data(out: Path, train: int = 1200, val: int = 300, imgsz: int = 128, se
     cannot be drawn and FileExistsError when ``out`` holds other files.
     """
     out, recipe = Path(out).resolve(), Recipe(train, val, imgsz, seed)
-    if _is_made(out, recipe):
-        return out / "data.yaml"
-    _refuse_foreign(out)
-    with _workroom(out) as room:
-        new = room / "new"
-        _write_dataset(new, recipe)
-        if not _is_made(out, recipe):  # else a process beside us was faster, with the same bytes
-            _swap_in(new, out, room, recipe)
+    make_folder(out, recipe.digest(), lambda root: _write_dataset(root, recipe))
     return out / "data.yaml"
 
 

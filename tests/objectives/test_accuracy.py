@@ -54,7 +54,7 @@ def measured(tiny_yolo: Any, tiny_data: Path) -> Accuracy:
 
 
 def test_every_figure_has_an_interval_and_a_name(measured: Accuracy) -> None:
-    assert set(measured.figures) == {"map50_95", "map50", "precision", "recall"}
+    assert set(measured.figures) == {"map50_95", "map50", "precision", "recall", "map_small"}
     assert all(0 <= e.low <= e.value <= e.high <= 1 for e in measured.figures.values())
     assert measured.images == 8 and measured.labels == 8 and measured.resamples == 100
     assert set(measured.per_class) <= set(NAMES)

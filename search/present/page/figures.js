@@ -31,7 +31,8 @@ function hoverText(snapshot, row, figures) {
   });
   const candidate = row.candidate || {};
   const shape = candidate.imgsz ? [`${candidate.imgsz} px, ${plain(candidate.precision || "fp32")}`] : [];
-  const note = row.feasible === false ? ["breaks a constraint"] : [];
+  const broken = (row.breaks || []).map(plain);
+  const note = row.feasible === false ? (broken.length ? broken : ["breaks a constraint"]) : [];
   return [label, ...lines, ...shape, ...note].join("<br>");
 }
 

@@ -134,7 +134,7 @@ function columns(snapshot) {
   const figures = figuresOf(snapshot).map((figure) => ({ key: figure.name, title: axisTitle(figure), figure, value: (row) => valueOf(row, figure.name) }));
   const text = (key, value) => ({ key, title: key, text: true, value });
   return [
-    { key: "trial", title: "trial", value: (row) => row.number, cell: trialCell }, text("state", (row) => row.state), text("source", (row) => row.source), ...figures,
+    { key: "trial", title: "trial", value: (row) => row.number, cell: trialCell }, text("state", stateOf), text("source", (row) => row.source), ...figures,
     { key: "px", title: "px", value: (row) => (row.candidate || {}).imgsz }, text("precision", (row) => (row.candidate || {}).precision),
     { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] },
   ];
@@ -184,6 +184,7 @@ function heading(column) {
   return element("th", { class: column.text ? "text" : "", "aria-sort": order }, button);
 }
 
+const stateOf = (row) => (row.state === "complete" && row.feasible === false ? (row.breaks || []).join("; ") || "breaks a constraint" : row.state);
 const FILTERS = { all: () => true, front: (row) => row.on_front, feasible: (row) => row.state === "complete" && row.feasible !== false };
 
 function trials(snapshot) {

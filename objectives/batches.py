@@ -1,0 +1,158 @@
+"""Validation batches, prepared once and read by every later validation of a study.
+
+A search validates the same images hundreds of times, each time in a fresh process. Listing files, verifying labels,
+decoding, scaling and padding images, drawing masks: all of it gives the same batches every time. The first validation
+leaves them in a folder; the others map that file into memory, so that processes side by side share one copy.
+
+The file's name says what the batches depend on: the files of the split with their sizes and times of change, the task,
+the input size, the batch size. Changed data make a new file and the old one is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+MOST_BYTES = 2_000_000_000
+"""Larger splits are prepared anew each time: the disk and its cache are there for the training images too."""
+
+
+@dataclass(frozen=True)
+class BatchShelf:
+    """Batches of one data set in a folder of their own."""
+
+    folder: Path
+
+    def loader(self, key: str, loader: Any) -> Any:
+        """What a validator iterates: the stored batches of `key`, else `loader()`, which fills the shelf as it goes."""
+        stored = self._stored(key)
+        return StoredBatches(stored) if stored is not None else RecordedBatches(loader(), self, key)
+
+    def put(self, key: str, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Store batches whole or not at all; a full disk is no reason to fail."""
+        part = self._path(key).with_suffix(f".{os.getpid()}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save([{name: _plain(value) for name, value in batch.items()} for batch in batches], part)
+            for old in self.folder.glob(f"{key.partition('-')[0]}-*.pt"):
+                old.unlink(missing_ok=True)
+            part.replace(self._path(key))
+        except (OSError, RuntimeError):
+            part.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.pt"
+
+    def _stored(self, key: str) -> list[dict[str, Any]] | None:
+        try:
+            found: list[dict[str, Any]] = torch.load(self._path(key), mmap=True, weights_only=True)
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError):
+            return None
+        return found
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What validators ask of a data set: how many images it has, and how many labels each of them."""
+
+    labels: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class StoredBatches:
+    """Stored batches in the place of a data loader. Each turn gives fresh dictionaries: validators write into them."""
+
+    def __init__(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        self._batches = batches
+        self.batch_size = max((len(batch["img"]) for batch in batches), default=1)
+        self.dataset = _Labels([labels for batch in batches for labels in _labels(batch)])
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (dict(batch) for batch in self._batches)
+
+
+class RecordedBatches:
+    """A data loader whose batches are put on a shelf when all of them have been seen and they are not too many."""
+
+    def __init__(self, loader: Any, shelf: BatchShelf, key: str) -> None:
+        self._loader, self._shelf, self._key = loader, shelf, key
+        self.batch_size = loader.batch_size
+        self.dataset = loader.dataset
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        kept: list[dict[str, Any]] = []
+        total = 0
+        for batch in self._loader:
+            total += _bytes(batch)
+            if total <= MOST_BYTES:
+                kept.append(dict(batch))
+            else:
+                kept.clear()
+            yield batch
+        if kept and total <= MOST_BYTES:
+            self._shelf.put(self._key, kept)
+
+
+def batch_key(places: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
+    """A name for batches: their size in px, and a digest of everything that they depend on."""
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode())
+    for path in _files(places):
+        for found in (path, _label_of(path)):
+            try:
+                about = found.stat()
+            except OSError:  # an image without objects has no label file
+                continue
+            digest.update(f"{found}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    return f"{settings['task']}{settings['imgsz']}-{digest.hexdigest()[:20]}"
+
+
+def _files(places: Sequence[str | Path]) -> Iterator[Path]:
+    """Every file below folders, and every line of list files, in order."""
+    for place in map(Path, places):
+        if place.is_dir():
+            for parent, folders, names in os.walk(place, followlinks=True):
+                folders.sort()
+                yield from (Path(parent, name) for name in sorted(names))
+        elif place.is_file():
+            lines = place.read_text(encoding="utf-8").splitlines()
+            yield from (place.parent / line.strip() for line in lines if line.strip())
+
+
+def _label_of(image: Path) -> Path:
+    """Where YOLO looks for the label file of an image: the last folder `images` becomes `labels`."""
+    head, found, tail = str(image).rpartition(f"{os.sep}images{os.sep}")
+    return Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt") if found else image.with_suffix(".txt")
+
+
+def _labels(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    counts = torch.bincount(batch["batch_idx"].long(), minlength=len(batch["img"])) if "batch_idx" in batch else ()
+    for count in counts if len(counts) else [0] * len(batch["img"]):
+        yield {"cls": np.zeros((int(count), 1), np.float32)}
+
+
+def _plain(value: Any) -> Any:
+    """The same without NumPy, whose arrays PyTorch's restricted loader refuses."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _bytes(batch: Mapping[str, Any]) -> int:
+    return sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))

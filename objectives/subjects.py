@@ -1,0 +1,130 @@
+"""What is validated on which data: the facts that must agree before a validator looks.
+
+A validator would download missing data, skip the labels of surplus classes, and mix up reordered ones, all without a
+word. Here that is refused. Data are never downloaded, and the `download:` script of a data YAML is never run.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from objectives.errors import AccuracyError
+from objectives.ultralytics_door import is_ultralytics, load_module, quiet, twin_of
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What must be known of a model before it can be validated."""
+
+    where: str
+    task: str
+    names: tuple[str, ...]
+    single_cls: bool
+
+
+def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
+    """What the validator is given, and its facts. A checkpoint is loaded here: its task is inside.
+
+    Raises `AccuracyError`.
+    """
+    if isinstance(model, nn.Module):
+        return model, _module_facts(model, type(model).__name__)
+    path = Path(model)
+    if not path.is_file():
+        raise AccuracyError(f"There is no model at {path}. Expected an Ultralytics module, a .pt or an .onnx file.")
+    if path.suffix == ".onnx":
+        return str(path), _onnx_facts(path)
+    if path.suffix != ".pt":
+        raise AccuracyError(f"{path}: expected a .pt or .onnx file, found {path.suffix or 'no suffix'}.")
+    try:
+        module = load_module(path)
+    except Exception as fault:
+        raise AccuracyError(f"{path} could not be loaded as an Ultralytics checkpoint: {fault}") from fault
+    return module, _module_facts(module, str(path))
+
+
+def _module_facts(model: nn.Module, where: str) -> Facts:
+    if not is_ultralytics(model):
+        raise AccuracyError(
+            f"{where} is not an Ultralytics model, so Ultralytics cannot validate it. "
+            f"Measure a plain PyTorch model with a metric function of your own."
+        )
+    twin = model if getattr(model, "task", None) else twin_of(model)
+    arguments = getattr(model, "args", {})
+    single = arguments.get("single_cls") if isinstance(arguments, Mapping) else getattr(arguments, "single_cls", False)
+    return Facts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
+
+
+def _onnx_facts(path: Path) -> Facts:
+    import onnx
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False)
+        notes = {entry.key: entry.value for entry in graph.metadata_props}
+        return Facts(str(path), notes["task"], _names(ast.literal_eval(notes["names"])), single_cls=False)
+    except Exception as fault:
+        raise AccuracyError(
+            f"{path} is not an ONNX file that Ultralytics exported: its task and class names cannot be read "
+            f"({fault}). "
+            f"Export it with YOLO.export(format='onnx')."
+        ) from fault
+
+
+def _names(names: Mapping[int, str] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(names[i]) for i in sorted(names)) if isinstance(names, Mapping) else tuple(map(str, names))
+
+
+def check_data(data: str | Path, split: str, facts: Facts) -> None:
+    """Refuse data that are missing, or whose classes are not the model's. Raises `AccuracyError`."""
+    if facts.task == "classify":
+        _check_folders(Path(data), split, facts)
+        return
+    from ultralytics.data.utils import check_det_dataset
+
+    try:
+        with quiet():
+            found = check_det_dataset(str(data), autodownload=False, split=split)
+    except Exception as fault:
+        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
+    _check_names(data, _names(found["names"]), facts)
+
+
+def _check_folders(data: Path, split: str, facts: Facts) -> None:
+    """Data to classify: a folder of splits, each with a folder per class, whose order is that of the alphabet."""
+    place = data / split
+    if not place.is_dir():
+        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {place}.")
+    folders = tuple(sorted(path.name for path in place.iterdir() if path.is_dir()))
+    unknown = sorted(set(folders) - set(facts.names))
+    if unknown and not facts.single_cls:
+        raise AccuracyError(
+            f"{facts.where} has the classes {_some(facts.names)}; {place} has folders of others: {_some(unknown)}. "
+            f"Expected a folder per class of the model: give the data that it was trained on."
+        )
+
+
+def _check_names(data: str | Path, wanted: tuple[str, ...], facts: Facts) -> None:
+    if facts.single_cls:
+        return
+    if len(facts.names) != len(wanted):
+        raise AccuracyError(
+            f"{facts.where} has {len(facts.names)} classes, data {data} have {len(wanted)} "
+            f"({_some(wanted)}). "
+            f"Expected equal numbers: give the data that the model was trained on."
+        )
+    if facts.names != wanted and sorted(facts.names) == sorted(wanted):
+        raise AccuracyError(
+            f"{facts.where} and data {data} have the same classes in another order: {_some(facts.names)} "
+            f"against "
+            f"{_some(wanted)}. Bring the names in the data YAML into the model's order, and the labels with "
+            f"them."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,177 @@
+"""Ultralytics' own validators, run in this process, and what they learn about each image.
+
+What is pinned, so that base, trials and exported files stand on the same ground whatever the defaults become: float32,
+rectangular batches as in `yolo val` (Ultralytics turns them off by itself for files of fixed shape), one metric (COCO
+data would switch to pycocotools for the unpruned figure only), Ultralytics' confidence and IoU thresholds, no plots, no
+files left behind.
+
+A validator forgets what it learned about single images when it is done. Here a subclass keeps it: true positives by
+box, mask or keypoints, and what counts for small objects. The figures themselves stay Ultralytics'.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from objectives.batches import BatchShelf, batch_key
+from objectives.errors import AccuracyError
+from objectives.small_objects import SmallMatches, match_small
+
+VALIDATORS: Mapping[str, str] = MappingProxyType(
+    {
+        "detect": "ultralytics.models.yolo.detect:DetectionValidator",
+        "segment": "ultralytics.models.yolo.segment:SegmentationValidator",
+        "pose": "ultralytics.models.yolo.pose:PoseValidator",
+        "obb": "ultralytics.models.yolo.obb:OBBValidator",
+        "classify": "ultralytics.models.yolo.classify:ClassificationValidator",
+    }
+)
+"""Task -> `module:Class`."""
+
+
+@dataclass
+class Seen:
+    """What a validator learned about each image.
+
+    Attributes:
+        stats: Ultralytics' per-image arrays: tp, tp_m (masks) or tp_p (keypoints), conf, pred_cls, target_cls.
+        small: matches of small objects for the same names of true positives.
+        predictions: classify only: the best classes (n, 5) of every image, and `targets` its own.
+    """
+
+    stats: dict[str, list[Any]] = field(default_factory=dict)
+    small: dict[str, list[SmallMatches]] = field(default_factory=dict)
+    predictions: Any = None
+    targets: Any = None
+
+
+def validate(
+    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchShelf | None
+) -> tuple[Any, Seen]:
+    """Run the task's validator over one split; `folder` is for its temporary files.
+
+    Returns the validator, done, and what it saw. Raises `AccuracyError` with the cause.
+    """
+    module, name = VALIDATORS[task].split(":")
+    seen = Seen()
+    try:
+        kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
+        validator = kind(args=dict(arguments), save_dir=folder)
+        validator(model=subject)
+    except Exception as fault:
+        raise AccuracyError(
+            f"Ultralytics' validator failed on split {arguments['split']!r} of {arguments['data']}: {fault}"
+        ) from fault
+    return validator, seen
+
+
+def arguments(
+    task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool
+) -> Mapping[str, Any]:
+    """What is pinned of a validation; see the head of this module."""
+    return {
+        "task": task,
+        "mode": "val",
+        "data": str(data),
+        "imgsz": imgsz,
+        "device": device,
+        "batch": batch,
+        "split": split,
+        "single_cls": single_cls,
+        "quantize": None,  # float32 for modules; a file keeps its own precision
+        "rect": True,
+        "val": False,  # with True, COCO data switch to pycocotools
+        "plots": False,
+        "save_json": False,
+        "save_txt": False,
+        "verbose": False,
+    }
+
+
+def _watched(kind: type[Any], seen: Seen, shelf: BatchShelf | None) -> type[Any]:
+    """A subclass of a validator that fills `seen`, and takes its batches from the shelf."""
+
+    class Watched(kind):  # type: ignore[misc]  # which class it is becomes known when Ultralytics is imported
+        def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
+            def fresh() -> Any:
+                return super(Watched, self).get_dataloader(dataset_path, batch_size)
+
+            if shelf is None:
+                return fresh()
+            places = dataset_path if isinstance(dataset_path, list) else [dataset_path]
+            return shelf.loader(batch_key(places, _of_batches(self, batch_size)), fresh)
+
+        def match_predictions(self, pred_classes: Any, true_classes: Any, iou: Any, use_scipy: bool = False) -> Any:
+            same = true_classes[:, None] == pred_classes
+            self.overlaps.append((iou * same).cpu().numpy())
+            return super().match_predictions(pred_classes, true_classes, iou, use_scipy)
+
+        def _process_batch(self, preds: Any, batch: Any) -> Any:
+            self.overlaps: list[Any] = []
+            found = super()._process_batch(preds, batch)
+            names = [name for name in ("tp", "tp_m", "tp_p") if name in found]
+            for name, matches in zip(names, _small(self, preds, batch, len(names)), strict=True):
+                seen.small.setdefault(name, []).append(matches)
+            return found
+
+        def get_stats(self) -> Any:
+            if hasattr(self.metrics, "stats"):
+                seen.stats = {key: list(images) for key, images in self.metrics.stats.items()}
+            else:
+                seen.predictions, seen.targets = (_joined(parts) for parts in (self.pred, self.targets))
+            return super().get_stats()
+
+    return Watched
+
+
+def _of_batches(validator: Any, batch_size: int) -> dict[str, Any]:
+    """Everything beside the files that a validator's batches depend on."""
+    import ultralytics
+
+    args = validator.args
+    asked = {key: getattr(args, key) for key in ("task", "imgsz", "rect", "single_cls", "classes", "split")}
+    names = list(validator.names.values()) if args.task == "classify" else validator.data.get("kpt_shape")
+    about = {"batch": batch_size, "stride": int(np.max(validator.stride)), "names": names}
+    return {**asked, **about, "version": ultralytics.__version__}
+
+
+def _joined(parts: list[Any]) -> Any:
+    return np.concatenate([part.numpy() for part in parts]) if parts else np.zeros(0)
+
+
+def _small(validator: Any, preds: Any, batch: Any, count: int) -> list[SmallMatches]:
+    """Matches of small objects in one image, for each kind of true positive; see `small_objects`."""
+    gain = float(batch["ratio_pad"][0][0])
+    label_areas = _label_areas(batch) / gain**2
+    box_areas = _box_areas(preds["bboxes"]) / gain**2
+    areas = [box_areas, _mask_areas(preds["masks"], batch["imgsz"]) / gain**2 if "masks" in preds else box_areas]
+    empty = np.zeros((len(label_areas), len(box_areas)))
+    overlaps = validator.overlaps or [empty] * count  # without detections or labels nothing is matched
+    thresholds = validator.iouv.cpu().numpy()
+    return [match_small(overlaps[i], thresholds, areas[i], label_areas) for i in range(count)]
+
+
+def _label_areas(batch: Any) -> Any:
+    if "masks" in batch and len(batch["cls"]):
+        return _mask_areas(batch["masks"], batch["imgsz"])
+    return _box_areas(batch["bboxes"])
+
+
+def _box_areas(boxes: Any) -> Any:
+    """(n, 4) corners, or (n, 5) centre, sides and angle, in px: (n,)."""
+    sides = boxes[:, 2:4] if boxes.shape[1] == 5 else boxes[:, 2:4] - boxes[:, :2]
+    return sides.prod(1).double().cpu().numpy()
+
+
+def _mask_areas(masks: Any, imgsz: Any) -> Any:
+    """(n, h, w) of 0 and 1, coarser than the input (H, W): areas in px of the input, (n,)."""
+    cell = (imgsz[0] / masks.shape[1]) * (imgsz[1] / masks.shape[2])
+    return masks.flatten(1).double().sum(1).cpu().numpy() * cell
