@@ -75,19 +75,18 @@ def _reach(
     spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """(figure -> (base, smallest candidate), seconds that exporting and timing one candidate takes)."""
-    from objectives.latency import compare
     from objectives.runtimes import export_for_timing
-    from search.evaluate import pruned
+    from search.evaluate import timing
     from search.evaluate.turnstile import Turnstile
 
     small, batch = smallest.apply(model), spec.latency.batch
     base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
     began = time.perf_counter()
     least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
-    reference = pruned.open_timed(spec.latency, base_onnx, model, spec.imgsz)
-    candidate = pruned.open_timed(spec.latency, least_onnx, small, imgsz)
-    with Turnstile(pruned.lock_path()) as turns, turns.timing():
-        found = compare(candidate, reference, cap_s=spec.latency.seconds)
+    reference = timing.open_timed(spec.latency, base_onnx, model, spec.imgsz)
+    candidate = timing.open_timed(spec.latency, least_onnx, small, imgsz)
+    with Turnstile(timing.lock_path()) as turns:
+        (found,) = timing.measure([candidate], reference, spec.latency, turns)
     timing_s = time.perf_counter() - began
     before, after = graph.cost(), smallest.cost()
     return {

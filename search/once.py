@@ -227,11 +227,12 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     from pruning.checkpoint import load_model, save_model
     from search.evaluate import pruned
     from search.evaluate.phases import Phases
+    from search.evaluate.timing import lock_path
     from search.evaluate.turnstile import Turnstile
 
     seed, device = spec.search.seed, pruned.resolve_device(spec.device)
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
-    with Turnstile(pruned.lock_path()) as turns:
+    with Turnstile(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
         if weights is not None:
             model = load_model(weights)

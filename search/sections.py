@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from objectives.errors import LatencyError
+from objectives.runtime_names import check_runtime, is_command
 from search.training_keys import fault_of
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
@@ -118,13 +120,33 @@ class RecoverSpec(BaseModel):
 
 
 class LatencySpec(Section):
-    """What is timed. `seconds`: the most that one candidate's comparison with the base may take."""
+    """What is timed, and on what: `runtime` is a name of `objectives.runtime_names`, or `command:PROGRAM`.
 
-    runtime: Literal["onnxruntime", "torch", "openvino"] = "onnxruntime"
+    `seconds`: the most that one candidate's comparison with the base may take, 60 for a command if nothing is said.
+    `timeout_s`: the most that one call of a command may take.
+    """
+
+    runtime: str = "onnxruntime"
     device: str = "cpu"
     threads: int = Field(default=1, ge=1)
     batch: int = Field(default=1, ge=1)
     seconds: float = Field(default=6.0, gt=0)
+    timeout_s: float = Field(default=300.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seconds_of_a_command(cls, data: Any) -> Any:
+        if isinstance(data, dict) and is_command(str(data.get("runtime", ""))):
+            return {"seconds": 60.0, **data}
+        return data
+
+    @field_validator("runtime")
+    @classmethod
+    def _known_runtime(cls, value: str) -> str:
+        try:
+            return check_runtime(value)
+        except LatencyError as fault:
+            raise ValueError(str(fault)) from fault
 
     @field_validator("device", mode="before")
     @classmethod

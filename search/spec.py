@@ -6,6 +6,7 @@ Precedence: command-line `key=value`, then YAML, then the defaults written here.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
+from objectives.errors import LatencyError
 from objectives.objective import MAIN_FIGURES, objectives_named
+from objectives.runtime_names import COMMAND, command_words, is_command
 from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
@@ -198,7 +201,24 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         value = result.get(key)
         if isinstance(value, str | Path):
             result[key] = _locate(str(value), folder, bundled=key == "data")
-    return result
+    if isinstance(result.get("latency"), Mapping):
+        result["latency"] = _program_located(result["latency"], "runtime", folder)
+    return _program_located(result, "latency.runtime", folder)
+
+
+def _program_located(data: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    """`command:./time.sh` means the program beside the study, wherever the search is started."""
+    runtime = data.get(key)
+    if not isinstance(runtime, str) or not is_command(runtime):
+        return dict(data)
+    try:
+        program, *rest = command_words(runtime)
+    except LatencyError:  # the section's own check says what is wrong
+        return dict(data)
+    path = folder / program
+    if "/" not in program or not path.is_file():
+        return dict(data)
+    return {**data, key: COMMAND + shlex.join([str(path.resolve()), *rest])}
 
 
 def _locate(value: str, folder: Path, *, bundled: bool) -> str:

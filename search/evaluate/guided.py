@@ -11,9 +11,10 @@ from objectives.latency_model import LatencyModel
 from objectives.objective import Objective, objectives_named
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
-from search.evaluate import probes, pruned
+from search.evaluate import probes
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
+from search.evaluate.timing import lock_path, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.propose.guide import Guide
 from search.propose.menus import allocator_of
@@ -63,11 +64,11 @@ def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
     def opened(plan: Plan) -> Any:
         small = plan.apply(subject.model)
         onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
-        return pruned.open_timed(spec.latency, onnx, small, spec.imgsz)
+        return open_timed(spec.latency, onnx, small, spec.imgsz)
 
     folder.mkdir(parents=True, exist_ok=True)
-    reference = pruned.open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
-    with Turnstile(pruned.lock_path()) as turns, turns.timing():
+    reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
+    with Turnstile(lock_path()) as turns, turns.timing():
         timed = probes.timed_probes(
             plans, opened, reference, folder, cap_s=spec.latency.seconds / 2, on_progress=phase.advance
         )

@@ -22,8 +22,8 @@ def check_before(spec: StudySpec, model: Any) -> None:
     """
     for device in (spec.device, spec.latency.device):
         check_device(device)
-    _check_runtime(spec.latency.runtime)
     _check_task(spec, str(getattr(model, "task", "detect")))
+    check_runtime(spec.latency.runtime)
     check_data(model, Path(spec.data))
 
 
@@ -62,10 +62,15 @@ def check_device(device: str) -> None:
         raise DeviceMissing(f"there is no GPU {missing[0]} that PyTorch can use", where="device", expected=known)
 
 
-def _check_runtime(runtime: str) -> None:
+def check_runtime(runtime: str) -> None:
+    """Make sure that the package, or the program, that times is there. Raises BackendMissing."""
     from objectives.errors import BackendMissing
+    from objectives.runtime_command import check_program
+    from objectives.runtime_names import command_words, is_command
 
-    if importlib.util.find_spec(runtime) is None:
+    if is_command(runtime):
+        check_program(command_words(runtime)[0], runtime)
+    elif importlib.util.find_spec(runtime) is None:
         raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
 
 

@@ -180,14 +180,13 @@ def measure_base(
 
     Its latency is the study's reference, hence exact.
     """
-    from objectives.latency import compare
     from objectives.objective import Estimate
-    from search.evaluate import pruned
+    from search.evaluate import pruned, timing
 
-    with Turnstile(pruned.lock_path()) as turns:
-        with phase("latency"), turns.timing():
-            runners = [pruned.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
-            latency = compare(runners[0], runners[1], cap_s=spec.latency.seconds, seed=spec.search.seed)
+    with Turnstile(timing.lock_path()) as turns:
+        with phase("latency"):
+            sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
+            (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place, shelf = base_dir / "accuracy", base_dir / BATCHES

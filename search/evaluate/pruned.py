@@ -7,9 +7,7 @@ saved and read again: what a user gets, not what was in memory.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +19,10 @@ from torch import nn
 
 from objectives.accuracy import Accuracy, measure_accuracy
 from objectives.guard import largest_drop
-from objectives.latency import FLAGS, Latency, compare
+from objectives.latency import FLAGS, Latency
 from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate
-from objectives.runtimes import export_for_timing, open_runner
+from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.calibration import calibration_batches, recalibrate
 from pruning.checkpoint import load_model, save_model
@@ -34,10 +32,11 @@ from search.evaluate.ladder import Gate
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.propose.menus import work_of
 from search.record import BATCHES
-from search.sections import LatencySpec, RecoverSpec
+from search.sections import RecoverSpec
 from search.space import Space
 from search.spec import StudySpec
 from search.trial import Candidate, Measurement
@@ -174,12 +173,7 @@ class PruningEvaluator:
         spec, base = self.spec.latency, self.reference
         candidate = open_timed(spec, onnx, model, imgsz)
         reference = open_timed(spec, base.onnx, base.model, base.imgsz)
-        threads = torch.get_num_threads()
-        try:
-            with turns.timing():
-                return compare(candidate, reference, cap_s=spec.seconds, seed=seed)
-        finally:
-            torch.set_num_threads(threads)  # the torch runtime sets its own
+        return measure([candidate], reference, spec, turns, seed=seed)[0]
 
 
 def accuracy_of(
@@ -235,19 +229,6 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
     )
 
 
-def open_timed(spec: LatencySpec, onnx: Path, model: nn.Module | Path, imgsz: int) -> Any:
-    """A runner of the study's runtime: torch runs the module, every other runtime the ONNX file."""
-    artefact = model if spec.runtime == "torch" else onnx
-    return open_runner(
-        artefact,
-        runtime=spec.runtime,
-        imgsz=imgsz,
-        device=spec.device,
-        threads=spec.threads,
-        batch=spec.batch,
-    )
-
-
 def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
     """params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the float32 ONNX file that is timed)."""
     exact = {
@@ -273,11 +254,6 @@ def resolve_device(device: str) -> str:
     if device != "auto":
         return device
     return "0" if torch.cuda.is_available() else "cpu"
-
-
-def lock_path() -> Path:
-    """The measuring lock of this user on this machine: two studies must not time at once either."""
-    return Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
 
 
 def group_rows(graph: ChannelGraph) -> tuple[dict[str, Any], ...]:

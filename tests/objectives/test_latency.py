@@ -16,7 +16,6 @@ from objectives.latency import (
     compare,
     compare_many,
     measuring_lock,
-    median_interval,
     runqueue_wait_s,
 )
 from tests.objectives.fakes import FakeRunner, SimulatedClock
@@ -115,13 +114,39 @@ def test_a_block_is_long_enough_for_any_model(clock: SimulatedClock, seconds: fl
     assert per_block * seconds >= 0.0075
 
 
-def test_median_interval_against_tabulated_ranks() -> None:
-    """Ranks of the 95 % interval of a median, e.g. Conover 1999, table A3: n=9 gives 2 and 8, n=20 gives 6
-    and 15."""
-    for n, low, high in ((6, 1, 6), (9, 2, 8), (20, 6, 15), (100, 40, 61)):
-        estimate = median_interval([float(x) for x in range(n, 0, -1)])
-        assert (estimate.low, estimate.high) == (low, high)
-        assert estimate.value == (n + 1) / 2
+def test_openings_that_differ_are_averaged_and_widen_the_interval() -> None:
+    """Each opening of an artefact is faster or slower by 1 % as long as it is open."""
+
+    def measured(openings: int, seed: int) -> Latency:
+        clock, random = SimulatedClock(), np.random.default_rng(seed)
+        sides = [
+            [
+                FakeRunner(clock, 0.004 * random.normal(1, 0.01), 0.003, seed=99 * seed + k + 9 * s)
+                for k in range(openings)
+            ]
+            for s in range(2)
+        ]
+        return compare(sides[0], sides[1], clock=clock, seed=seed)
+
+    single, several = ([measured(count, seed) for seed in range(60)] for count in (1, 6))
+    assert np.mean([r.ratio.low <= 1 <= r.ratio.high for r in single]) < 0.5, "else there is nothing to repair"
+    assert np.mean([r.ratio.low <= 1 <= r.ratio.high for r in several]) >= 0.93
+    spread = [float(np.std([r.ratio.value for r in results])) for results in (single, several)]
+    assert spread[1] < 0.6 * spread[0]
+
+
+def test_every_opening_takes_part(clock: SimulatedClock) -> None:
+    candidate, reference = ([FakeRunner(clock, 0.004, seed=k + s) for k in range(6)] for s in (0, 10))
+    assert compare(candidate, reference, clock=clock).rounds >= 12
+    runs = [runner.runs for runner in (*candidate[1:], *reference[1:])]
+    assert min(runs) > 5 and max(runs[:5]) - min(runs[:5]) <= max(runs) / 2
+
+
+def test_the_caller_is_told_how_much_of_the_cap_is_used(clock: SimulatedClock) -> None:
+    told: list[float] = []
+    side = FakeRunner(clock, 0.004, noise=0.3, seed=1)
+    compare_many([side], FakeRunner(clock, 0.004), clock=clock, cap_s=1.0, watch=told.append)
+    assert told == sorted(told) and 0 < told[0] < told[-1] == 1.0
 
 
 def test_bad_arguments_are_named(clock: SimulatedClock) -> None:

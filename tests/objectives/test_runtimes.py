@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,8 @@ from torch import nn
 
 from objectives import BackendMissing, LatencyError
 from objectives.latency import compare
-from objectives.runtimes import OPSET, export_for_timing, open_runner
+from objectives.runtime_tensorrt import plan_of
+from objectives.runtimes import OPSET, export_for_timing, open_runner, open_side
 from tests.objectives.rectangles import SIZE, state_of, unchanged
 
 
@@ -162,8 +165,40 @@ def test_a_missing_cuda_provider_says_how_to_get_it(exported: Path) -> None:
         open_runner(exported, runtime="onnxruntime", imgsz=SIZE, device="cuda")
 
 
-def test_openvino_gives_a_runner(exported: Path) -> None:
-    pytest.importorskip("openvino")
+def test_openvino_computes_in_float32_even_where_the_processor_has_bfloat16(exported: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed: pip install openvino")
     runner = open_runner(exported, runtime="openvino", imgsz=SIZE, threads=1)
     runner.run()
-    assert runner.describe()["runtime"] == "openvino"
+    facts = runner.describe()
+    assert facts["runtime"] == "openvino" and facts["threads"] == 1 and facts["precision"] == "fp32"
+
+
+def test_a_side_is_several_openings_of_one_file(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objectives.runtimes.OPENING_S", 1e6)
+    side = open_side(exported, 4, runtime="onnxruntime", imgsz=SIZE)
+    assert len({id(runner) for runner in side}) == 4
+    monkeypatch.setattr("objectives.runtimes.OPENING_S", 0.0)
+    assert len(open_side(exported, 4, runtime="onnxruntime", imgsz=SIZE)) == 1, "what opens slowly is opened once"
+
+
+def test_tensorrt_that_is_missing_says_how_to_get_it(exported: Path) -> None:
+    if importlib.util.find_spec("tensorrt"):
+        pytest.skip("tensorrt is installed here")
+    with pytest.raises(BackendMissing, match="pip install tensorrt"):
+        open_runner(exported, runtime="tensorrt", imgsz=SIZE)
+
+
+def test_tensorrt_gives_a_runner(exported: Path) -> None:
+    pytest.importorskip("tensorrt", reason="tensorrt is not installed: pip install tensorrt, on a machine with a GPU")
+    if not torch.cuda.is_available():
+        pytest.skip("TensorRT needs a CUDA device")
+    runner = open_runner(exported, runtime="tensorrt", imgsz=SIZE, device="0")
+    runner.run()
+    assert runner.describe()["runtime"] == "tensorrt"
+
+
+def test_the_engine_in_a_file_of_ultralytics_is_found(tmp_path: Path) -> None:
+    facts = json.dumps({"stride": 32}).encode()
+    (tmp_path / "with.engine").write_bytes(len(facts).to_bytes(4, "little") + facts + b"plan")
+    (tmp_path / "plain.engine").write_bytes(b"ftrtplan")
+    assert plan_of(tmp_path / "with.engine") == b"plan" and plan_of(tmp_path / "plain.engine") == b"ftrtplan"

@@ -48,7 +48,8 @@ CASES: dict[str, tuple[Change, str, int, str]] = {
     "ignored group": (lambda p: None, "space.ignore=[model.4.cv3]", 2, "did you mean: model.4.cv2"),
     "engine": (lambda p: None, "search.engine=ray", 2, "not in this version"),
     "device": (lambda p: None, "device=97", 4, "there is no GPU 97"),
-    "runtime": (lambda p: None, "latency.runtime=openvino", 4, "pip install openvino"),
+    "runtime": (lambda p: None, "latency.runtime=tensorrt", 4, "pip install tensorrt"),
+    "program": (lambda p: None, "latency.runtime=command:./nowhere.sh", 4, "name a program that is there"),
     "folder that cannot be made": (lambda p: (p / "runs").write_text("a file"), "", 2, "cannot be written"),
 }
 
@@ -61,8 +62,8 @@ def test_a_search_that_cannot_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change, word, code, expected = CASES[name]
-    if name == "runtime" and importlib.util.find_spec("openvino") is not None:
-        pytest.skip("openvino is installed")
+    if name == "runtime" and importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("tensorrt is installed")
     place = tmp_path / "place"
     shutil.copytree(tiny, place)
     (place / "data/data.yaml").write_text((tiny / "data/data.yaml").read_text().replace(str(tiny), str(place)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from objectives.runtime_names import command_words
 from search.errors import ConfigError
 from search.spec import dump_yaml, load_spec, with_defaults
 
@@ -169,3 +170,31 @@ def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
     del old["recover"]["slimming"], old["space"]["depth"]
     assert with_defaults(old) == load_spec(workplace / "study.yaml").resolved()
     assert with_defaults({"model": 3}) == {"model": 3}
+
+
+def test_a_program_as_runtime_is_found_beside_the_study(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = workplace / "my time.sh"
+    program.write_text("#!/bin/sh\necho 5\n")
+    (workplace / "study.yaml").write_text(HEAD + "latency: {runtime: \"command:'./my time.sh' -b {model}\"}\n")
+    (workplace / "elsewhere").mkdir()
+    monkeypatch.chdir(workplace / "elsewhere")
+    spec = load_spec(workplace / "study.yaml")
+    assert command_words(spec.latency.runtime) == [str(program), "-b", "{model}"]
+    assert (spec.latency.seconds, spec.latency.timeout_s) == (60.0, 300.0)
+    again = load_spec(None, {**spec.resolved(), "latency.seconds": 7})
+    assert again.latency.runtime == spec.latency.runtime and again.latency.seconds == 7
+    on_path = load_spec(workplace / "study.yaml", {"latency.runtime": "command:ssh board ./time"})
+    assert on_path.latency.runtime == "command:ssh board ./time"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ("onnx", "Did you mean onnxruntime?"),
+        ("comand:x", "Did you mean command:?"),
+        ("'command:'", "names no program"),
+        ("command:./time.sh '{model}x", "Quote as in a shell"),
+    ],
+)
+def test_a_runtime_that_does_not_exist(workplace: Path, runtime: str, said: str) -> None:
+    assert said in _faults(workplace, "latency:\n  runtime: onnxruntime\n", **{"latency.runtime": runtime.strip("'")})

@@ -1,0 +1,57 @@
+"""95 % intervals of a median, without assuming a distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from objectives.objective import Estimate
+
+SMALLEST_SAMPLE = 6
+"""Below six samples no pair of order statistics encloses the median with 95 %."""
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
+"""97.5 % quantiles of Student's t with 1, 2, 3, ... degrees of freedom; 1.96 beyond is near enough."""
+
+
+def median_interval(samples: Sequence[float]) -> Estimate:
+    """The median and its 95 % interval between two order statistics.
+
+    With n samples the interval from the k-th smallest to the k-th largest encloses the median with the
+    probability 1 - 2 P(Binomial(n, 1/2) < k) (David and Nagaraja 2003, "Order Statistics", equation 7.1.1); k is
+    the largest for which that is at least 95 %. Below six samples it is the range.
+    """
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    n = len(ordered)
+    k = _rank(n)
+    return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]))
+
+
+def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
+    """The mean of the clusters' medians, with an interval that covers what varies between clusters too.
+
+    Samples of one cluster share something that is drawn anew for the next one, so there are only as many independent
+    samples as clusters: half the interval is t * sd(medians of the clusters) / sqrt(number of clusters), and no end
+    lies inside that of `median_interval` over all samples. One cluster is `median_interval`.
+    """
+    pooled = median_interval([sample for cluster in clusters for sample in cluster])
+    medians = [float(np.median(cluster)) for cluster in clusters if len(cluster)]
+    if len(medians) < 2:
+        return pooled
+    value = float(np.mean(medians))
+    margin = t95(len(medians) - 1) * float(np.std(medians, ddof=1)) / math.sqrt(len(medians))
+    return Estimate(value, min(pooled.low, value - margin), max(pooled.high, value + margin))
+
+
+def t95(freedom: int) -> float:
+    """Half-width of the central 95 % of Student's t."""
+    return T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
+
+
+def _rank(n: int) -> int:
+    below, k = 0.5**n, 0
+    while below <= 0.025:
+        k += 1
+        below += math.comb(n, k) * 0.5**n
+    return max(1, k)

@@ -1,0 +1,60 @@
+"""How a study times: its runtime opened several times, both sides interleaved, alone on the quietest processors."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from objectives.latency import Latency, Side, compare_many
+from objectives.quiet_cores import pinned
+from objectives.runner import Runner
+from objectives.runtime_names import is_command
+from objectives.runtimes import OPENINGS, open_side
+from search.evaluate.turnstile import Turnstile
+from search.sections import LatencySpec
+
+
+def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
+    """One side on the study's runtime: torch runs the module, every other runtime the ONNX file."""
+    return open_side(
+        model if spec.runtime == "torch" else onnx,
+        OPENINGS,
+        runtime=spec.runtime,
+        imgsz=imgsz,
+        device=spec.device,
+        threads=spec.threads,
+        batch=spec.batch,
+        timeout_s=spec.timeout_s,
+    )
+
+
+def measure(
+    candidates: Sequence[Side],
+    reference: Side,
+    spec: LatencySpec,
+    turns: Turnstile,
+    *,
+    seed: int = 0,
+    watch: Callable[[float], None] = lambda share: None,
+) -> tuple[Latency, ...]:
+    """Candidates against the reference while no other trial of this user on this machine trains or times.
+
+    What computes on this machine's processors stays on the quietest of them.
+    """
+    threads = torch.get_num_threads()
+    here = spec.device == "cpu" and not is_command(spec.runtime)
+    try:
+        with turns.timing(), pinned(spec.threads if here else os.cpu_count() or 1):
+            return compare_many(candidates, reference, cap_s=spec.seconds, seed=seed, watch=watch)
+    finally:
+        torch.set_num_threads(threads)  # the torch runtime sets its own
+
+
+def lock_path() -> Path:
+    """The measuring lock of this user on this machine: two studies must not time at once either."""
+    return Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
