@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from objectives.latency import Latency
 from objectives.latency_model import LatencyModel
 from objectives.objective import Objective, objectives_named
 from objectives.runtimes import export_for_timing
@@ -14,7 +15,7 @@ from pruning import ChannelGraph, Plan, Scores
 from search.evaluate import probes
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
-from search.evaluate.timing import lock_path, open_timed
+from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.propose.guide import Guide
 from search.propose.menus import allocator_of
@@ -61,17 +62,18 @@ def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
     candidates = probes.designed(subject.space, probes.PROBES, spec.search.seed)
     plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
 
-    def opened(plan: Plan) -> Any:
-        small = plan.apply(subject.model)
-        onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
-        return open_timed(spec.latency, onnx, small, spec.imgsz)
-
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
-    with Turnstile(lock_path()) as turns, turns.timing():
-        timed = probes.timed_probes(
-            plans, opened, reference, folder, cap_s=spec.latency.seconds / 2, on_progress=phase.advance
-        )
+    briefly = spec.latency.model_copy(update={"seconds": spec.latency.seconds / 2})
+    with Turnstile(lock_path()) as turns:
+
+        def time_plan(plan: Plan, seed: int) -> Latency:
+            small = plan.apply(subject.model)
+            onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
+            candidate = open_timed(spec.latency, onnx, small, spec.imgsz)
+            return measure([candidate], reference, briefly, turns, seed=seed)[0]
+
+        timed = probes.timed_probes(plans, time_plan, folder, phase.advance)
     (folder / "probe.onnx").unlink(missing_ok=True)
     model = probes.fitted(subject.graph, timed)
     probes.write_model(folder, model)

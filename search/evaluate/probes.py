@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from objectives.latency import compare
+from objectives.latency import Latency
 from objectives.latency_model import LatencyModel
-from objectives.runtimes import Runner
 from pruning import ChannelGraph, Plan, Scores
 from search.atomic import write_json
 from search.propose.menus import expected_shares, feature_names, work_of
@@ -54,19 +53,20 @@ def designed(space: Space, count: int, seed: int) -> tuple[Candidate, ...]:
 
 def timed_probes(
     plans: Sequence[Plan],
-    open_plan: Callable[[Plan], Runner],
-    reference: Runner,
+    time_plan: Callable[[Plan, int], Latency],
     folder: Path,
-    *,
-    cap_s: float,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Probe, ...]:
-    """Time each plan against the base; what `folder` holds already is not timed again."""
+    """Time each plan against the base; what `folder` holds already is not timed again.
+
+    Args:
+        time_plan: a plan and the seed of its rounds -> its latency.
+    """
     known = {(probe.widths, probe.removed): probe for probe in read_probes(folder)}
     for number, plan in enumerate(plans):
         key = (tuple(plan.widths.values()), plan.removed)
         if key not in known:
-            found = compare(open_plan(plan), reference, cap_s=cap_s, half_width=0.02, seed=number)
+            found = time_plan(plan, number)
             known[key] = Probe(*key, found.ratio.value, tuple(found.flags))
             _write(folder, known.values())
         on_progress((number + 1) / len(plans))
