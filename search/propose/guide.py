@@ -17,7 +17,7 @@ see `ladder.py` in evaluate/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,7 +47,7 @@ class Told:
         score: divergence after re-calibration; None where it was not taken.
     """
 
-    candidate: Candidate
+    vector: Vector
     share: float | None
     cost: float
     score: float | None = None
@@ -75,13 +75,14 @@ class Guide:
     accuracy: tuple[str, float]
     targets: tuple[float, ...] = ()
     seed: int = 0
-    _known: dict[Candidate, Floats] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
 
     def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
         """A trial as the guide remembers it."""
         name, base = self.accuracy
         share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
-        return Told(candidate, share, self.allocator.cost(self.allocator.vector(candidate)), score)
+        vector = self.allocator.vector(candidate)
+        return Told(vector, share, self.allocator.cost(vector), score)
 
     def estimated(self, told: Sequence[Told], score: float) -> float:
         """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
@@ -90,50 +91,47 @@ class Guide:
     def opening(self) -> tuple[Candidate, ...]:
         """The ladder, the named budgets first."""
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
-        found = [self.allocator.within(budget) for budget in budgets]
-        return tuple(dict.fromkeys(found))
+        found = dict.fromkeys(self.allocator.vector_within(budget, {}) for budget in budgets)
+        return tuple(map(self.allocator.candidate, found))
 
     def advise(self, number: int, told: Sequence[Told]) -> Advice:
         """The candidate for trial `number`."""
         random = np.random.default_rng([self.seed, number, 2])
         tuned = [one for one in told if one.share is not None][-_MOST:]
-        seen = {self.allocator.vector(one.candidate) for one in told}
-        advice = None
-        for _ in range(_TRIES):
-            advice = self._sampled(number, tuned, told, random)
-            if self.allocator.vector(advice.candidate) not in seen:
+        seen = {one.vector for one in told}
+        vector, source = self._sampled(number, tuned, seen, random, SHAKE)
+        for more in range(1, _TRIES):
+            if vector not in seen:
                 break
-        assert advice is not None
-        return advice
-
-    def _sampled(self, number: int, tuned: Sequence[Told], told: Sequence[Told], random: np.random.Generator) -> Advice:
-        surrogate = self._fitted(tuned, random)
-        stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
-        shaken = self.allocator.shaken(SHAKE, random)
-        if self.targets and number % 2 == 0:
-            budget = self.targets[number // 2 % len(self.targets)]
-            vector, source = shaken.vector_within(budget, stage), "guided:budget"
-        else:
-            vector, source = self._most_volume(shaken, stage, surrogate, tuned), "guided:front"
+            vector, source = self._sampled(number, tuned, seen, random, SHAKE * (1 + more))
         gate = gate_for(told_pairs(told), front_of(tuned), self.allocator.cost(vector))
         return Advice(self.allocator.candidate(vector), source, gate)
 
+    def _sampled(
+        self, number: int, tuned: Sequence[Told], seen: Set[Vector], random: np.random.Generator, shake: float
+    ) -> tuple[Vector, str]:
+        surrogate = self._fitted(tuned, random)
+        stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
+        shaken = self.allocator.shaken(shake, random)
+        if self.targets and number % 2 == 0:
+            budget = self.targets[number // 2 % len(self.targets)]
+            return shaken.vector_within(budget, stage), "guided:budget"
+        path = [vector for vector in dict.fromkeys(shaken.path(stage)) if vector not in seen]
+        return self._most_volume(path or list(shaken.path(stage)), surrogate, tuned), "guided:front"
+
     def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
-        rows = np.array([self._prices(one.candidate) for one in tuned]).reshape(-1, len(self.allocator.stages))
+        rows = np.array([self._prices(one.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
         return fit_surrogate(rows, [one.share for one in tuned if one.share is not None], random)
 
-    def _prices(self, candidate: Candidate) -> Floats:
-        if candidate not in self._known:
-            paid = self.allocator.prices_by_stage(self.allocator.vector(candidate))
-            self._known[candidate] = np.array([paid[stage] for stage in self.allocator.stages])
-        return self._known[candidate]
+    def _prices(self, vector: Vector) -> Floats:
+        if vector not in self._known:
+            paid = self.allocator.prices_by_stage(vector)
+            self._known[vector] = np.array([paid[stage] for stage in self.allocator.stages])
+        return self._known[vector]
 
-    def _most_volume(
-        self, shaken: Allocator, weights: Mapping[str, float], surrogate: Surrogate, tuned: Sequence[Told]
-    ) -> Vector:
+    def _most_volume(self, path: Sequence[Vector], surrogate: Surrogate, tuned: Sequence[Told]) -> Vector:
         """The rung of the ladder that is expected to add most to the volume of (accuracy, cost)."""
-        path = tuple(dict.fromkeys(shaken.path(weights)))[1:]
-        paid = np.array([self._prices(self.allocator.candidate(vector)) for vector in path])
+        paid = np.array([self._prices(vector) for vector in path])
         shares, costs = surrogate.share(paid), [self.allocator.cost(vector) for vector in path]
         front = front_of(tuned)
         gains = [added_volume(front, cost, share) for cost, share in zip(costs, shares.tolist(), strict=True)]

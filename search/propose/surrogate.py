@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 LEAST = 0.02
 """Accuracy below this share of the base's counts as this share: the logarithm of nothing is not a figure."""
-BELIEF = 4.0
+BELIEF = 1.0
 """How many trials the belief in one common coefficient is worth."""
 START = 3.0
 """The coefficient before any trial: a price of 0.1 costs a quarter of the accuracy."""
