@@ -54,7 +54,7 @@ def cheapest(allocator: Allocator, budget: float) -> float:
 rows = st.lists(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3), min_size=3, max_size=3)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(rows, st.floats(0.25, 1.0), st.one_of(st.none(), st.floats(0.0, 1.0)))
 def test_a_budget_is_kept_and_nearly_optimal(prices: list[list[float]], budget: float, removal: float | None) -> None:
     """The Lagrangian finds the convex hull of the trade-off; what lies between is filled by single steps."""
@@ -65,6 +65,7 @@ def test_a_budget_is_kept_and_nearly_optimal(prices: list[list[float]], budget: 
     assert allocator.price(vector) <= best + 0.35 * (sum(map(sum, prices)) + (removal or 0)) + 1e-9
 
 
+@settings(max_examples=30, deadline=None)
 @given(rows)
 def test_the_optimum_is_found_on_the_path(prices: list[list[float]]) -> None:
     """Every rung that the path visits cannot be improved by changing one dimension at its own cost."""
