@@ -33,11 +33,13 @@ Ints = npt.NDArray[np.int64]
 CostOf = Callable[[Ints, tuple[str, ...]], Floats]
 """(n, G) group widths and the removed blocks -> (n,) cost as a share of the base's."""
 
-MULTIPLIERS = np.geomspace(1e-3, 30.0, 40)
+MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
 FLOOR = 0.002
 """Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is
 free."""
 _SWEEPS = 6
+_RUNGS = 3
+"""Rungs from which a budget is filled; the best result counts."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,10 @@ class Allocator:
         """`within`, as menu entries."""
         path = self.path(weights)
         fitting = [vector for vector in path if self.cost(vector) <= budget]
-        return self._widened(fitting[0], budget, weights) if fitting else path[-1]
+        if not fitting:
+            return path[-1]
+        tried = [self._exchanged(self._widened(one, budget, weights), budget, weights) for one in fitting[:_RUNGS]]
+        return min(tried, key=lambda vector: self.price(vector, weights))
 
     def path(self, weights: Mapping[str, float]) -> tuple[Vector, ...]:
         """The ladder from the base to the smallest network, as the multiplier rises."""
@@ -167,6 +172,7 @@ class Allocator:
         for multiplier in MULTIPLIERS:
             vector = self._descend(vector, float(multiplier), weights)
             yield vector
+        yield Vector(tuple(len(menu.prices) - 1 for menu in self.menus), tuple(one.path for one in self.removals))
 
     def _descend(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
         """Coordinate descent on price + multiplier * cost."""
@@ -223,6 +229,38 @@ class Allocator:
         ]
         best = int(np.argmax(worth))
         return None if worth[best] < 0 else _with_entry(vector, steps[best], vector.entries[steps[best]] - 1)
+
+    def _exchanged(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
+        """Narrow one dimension and widen another as long as that saves price within the budget."""
+        while (better := self._best_exchange(vector, budget, weights)) is not None:
+            vector = self._widened(better, budget, weights)
+        return vector
+
+    def _best_exchange(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
+        gone = self._gone(vector.removed)
+        there = [n for n, menu in enumerate(self.menus) if menu.name not in gone]
+        wider = {n: self._saved(vector, n, weights) for n in there if vector.entries[n] > 0}
+        narrower = {
+            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.menus[n].prices)
+        }
+        gains = {(a, b): saved - paid for a, saved in wider.items() for b, paid in narrower.items() if a != b}
+        useful = sorted((pair for pair, gain in gains.items() if gain > 1e-12), key=gains.__getitem__, reverse=True)
+        if not useful:
+            return None
+        rows = np.repeat(self.widths(vector)[None], len(useful), axis=0)
+        for row, (a, b) in enumerate(useful):
+            rows[row, self.menus[a].columns] = self.menus[a].widths[vector.entries[a] - 1]
+            rows[row, self.menus[b].columns] = self.menus[b].widths[vector.entries[b] + 1]
+        fits = np.flatnonzero(self.cost_of(rows, vector.removed) <= budget)
+        if not fits.size:
+            return None
+        a, b = useful[int(fits[0])]
+        return _with_entry(_with_entry(vector, a, vector.entries[a] - 1), b, vector.entries[b] + 1)
+
+    def _paid(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
+        """Price that one more step of a dimension costs."""
+        menu, entry = self.menus[number], vector.entries[number]
+        return weights.get(menu.stage, 1.0) * float(menu.prices[entry + 1] - menu.prices[entry])
 
     def _saved(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
         """Price that one step back of a dimension saves."""
