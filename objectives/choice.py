@@ -134,9 +134,9 @@ def pick(
     *,
     labels: Sequence[str] | None = None,
 ) -> Choice:
-    """The row of largest accuracy within all bounds; equal accuracy: less latency, then fewer parameters.
+    """The row of best accuracy within all bounds; equal accuracy: less latency, then fewer parameters.
 
-    Accuracy is the first objective of which more is better; without one, the first objective decides.
+    Accuracy is the first objective that is no cost; without one, the first objective decides.
     `labels` name the rows in the sentence ("trial 17"). Raises `NothingFits` with the closest row,
     `ObjectiveError` on no rows or a missing figure.
     """
@@ -162,14 +162,16 @@ def _pick_sentence(
     fitting: Sequence[int],
     names: Sequence[str],
 ) -> str:
-    superlative = "highest" if goal.direction == "max" else "lowest"
-    claim = f"{names[best]} has the {superlative} {goal.title}, {_with_interval(rows[best], goal)}"
+    claim = f"{names[best]} has the {_superlative(goal)} {goal.title}, {_with_interval(rows[best], goal)}"
     if not bounds:
         return f"{claim}, of {_count(len(rows))}."
-    held = ", ".join(f"{b} with {b.objective.text(rows[best][b.name].value)}" for b in bounds)
+    held = " and ".join(f"{b} (it has {b.objective.text(rows[best][b.name].value)})" for b in bounds)
     unclear = [b.name for b in bounds if not b.is_clear(rows[best])]
     doubt = f"; the 95 % interval of {' and '.join(unclear)} reaches beyond the limit" if unclear else ""
-    return f"{claim}, of the {len(fitting)} out of {_count(len(rows))} within the budget ({held}){doubt}."
+    if len(fitting) == 1:
+        alone = f"{names[best]} alone of {_count(len(rows))} is within {held}"
+        return f"{alone}: {goal.title} {_with_interval(rows[best], goal)}{doubt}."
+    return f"{claim}, of the {len(fitting)} among {_count(len(rows))} that are within {held}{doubt}."
 
 
 def _nothing_fits(rows: Sequence[Row], bounds: Sequence[Bound], names: Sequence[str]) -> NothingFits:
@@ -215,9 +217,8 @@ def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequen
     accuracy, cost = _accuracy(objectives), _cost(objectives)
     if accuracy is None or cost is None:
         raise ObjectiveError(
-            "A knee lies between an accuracy and a cost: give one objective of which more is better and one "
-            "of which "
-            f"less is better, found: {', '.join(o.name for o in objectives) or 'none'}."
+            "A knee lies between an accuracy and a cost: give one objective of each kind, "
+            f"found: {', '.join(o.name for o in objectives) or 'none'}."
         )
     line = _staircase(rows, accuracy, cost)
     heights = _heights_above_chord(rows, line, accuracy, cost)
@@ -225,8 +226,8 @@ def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequen
         best = line[-1]
         return Choice(
             best,
-            f"{names[best]} has the highest {accuracy.title}, {_with_interval(rows[best], accuracy)}; "
-            f"the front of {_count(len(line))} has no knee.",
+            f"{names[best]} has the {_superlative(accuracy)} {accuracy.title}, "
+            f"{_with_interval(rows[best], accuracy)}; the front of {_count(len(line))} has no knee.",
         )
     best = line[int(np.argmax(heights))]
     return Choice(best, _knee_sentence(rows, names, accuracy, cost, best, line))
@@ -261,12 +262,11 @@ def _knee_sentence(
     line: list[int],
 ) -> str:
     top, row = rows[line[-1]], rows[best]
-    given = accuracy.text(top[accuracy.name].value - row[accuracy.name].value)
+    given = accuracy.text(abs(top[accuracy.name].value - row[accuracy.name].value))
     share = 100 * (1 - row[cost.name].value / top[cost.name].value)
     return (
-        f"{names[best]} is the knee of {_count(len(line))} on the front: {accuracy.title} "
-        f"{_with_interval(row, accuracy)} at {cost.text(row[cost.name].value)}; against the most accurate "
-        f"row, "
+        f"{names[best]} is the knee of the front of {_count(len(line))}: {accuracy.title} "
+        f"{_with_interval(row, accuracy)} at {cost.text(row[cost.name].value)}; against the most accurate, "
         f"{names[line[-1]]}, it gives up {given} for {share:.0f} % less {cost.title.lower()}."
     )
 
@@ -289,6 +289,12 @@ def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequ
     error = rows[top][accuracy.name].standard_error
     close = [i for i in range(len(rows)) if ranks[i, 1] <= ranks[top, 1] + error]
     best = min(close, key=lambda i: (*ranks[i], i))
+    if best == top:
+        return Choice(
+            best,
+            f"{names[best]} has the {_superlative(accuracy)} {accuracy.title}, {_with_interval(rows[best], accuracy)}, "
+            f"and no smaller one of {_count(len(rows))} is within one standard error ({accuracy.text(error)}) of it.",
+        )
     return Choice(
         best,
         f"{names[best]} is the smallest ({size.text(rows[best][size.name].value)}) of the {len(close)} out "
@@ -300,10 +306,14 @@ def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequ
     )
 
 
+def _superlative(objective: Objective) -> str:
+    return "highest" if objective.direction == "max" else "lowest"
+
+
 def _labels(rows: Sequence[Row], labels: Sequence[str] | None) -> Sequence[str]:
     if not rows:
         raise ObjectiveError(
-            "There is nothing to choose from: no row has figures yet. Let at least one trial complete."
+            "There is nothing to choose from: no model has figures yet. Let at least one trial complete."
         )
     if labels is not None and len(labels) != len(rows):
         raise ObjectiveError(f"Expected one label per row: {len(rows)} rows, {len(labels)} labels.")
@@ -311,12 +321,12 @@ def _labels(rows: Sequence[Row], labels: Sequence[str] | None) -> Sequence[str]:
 
 
 def _accuracy(objectives: Sequence[Objective]) -> Objective | None:
-    return next((o for o in objectives if o.direction == "max"), None)
+    return next((o for o in objectives if not o.is_cost), None)
 
 
 def _cost(objectives: Sequence[Objective]) -> Objective | None:
-    falling = [o for o in objectives if o.direction == "min"]
-    return next((o for o in falling if o.name == "latency_ms"), falling[0] if falling else None)
+    found = [o for o in objectives if o.is_cost]
+    return next((o for o in found if o.name == "latency_ms"), found[0] if found else None)
 
 
 def _all_have(rows: Sequence[Row], name: str) -> bool:
@@ -332,4 +342,4 @@ def _with_interval(row: Row, objective: Objective) -> str:
 
 
 def _count(number: int) -> str:
-    return f"{number} row" if number == 1 else f"{number} rows"
+    return f"{number} model" if number == 1 else f"{number} models"

@@ -62,6 +62,7 @@ class Latency:
     p90_ms: float
     reference_ms: float
     """Median inference of the reference in the same rounds."""
+    reference_p90_ms: float
     rounds: int
     seconds: float
     """What the whole measurement took, warm-up included; shared by all candidates of one call."""
@@ -138,7 +139,8 @@ def compare_many(
             lambda: watch(min(1.0, (clock() - start) / allowed)),
         )
         seconds = float(clock() - start)
-        foreign = (waiting() - waited) / seconds > FOREIGN_LOAD
+        here = not isinstance(base[0], SelfTimed)  # elsewhere, who waits here does not matter
+        foreign = here and (waiting() - waited) / seconds > FOREIGN_LOAD
     return tuple(rounds.result(i, half_width, seconds, foreign) for i in range(len(sides)))
 
 
@@ -246,6 +248,7 @@ class _Rounds:
         ratio = self._ratio(i)
         reference_times = np.concatenate(self.reference_times)
         p50, p90 = np.percentile(np.concatenate(self.times[i]), [50, 90]) * 1e3
+        base_p50, base_p90 = np.percentile(reference_times, [50, 90]) * 1e3
         flags = [
             *(["not_settled"] if not _settled(ratio, half_width) else []),
             *(["few_rounds"] if len(self.ratios[i]) < SMALLEST_SAMPLE else []),
@@ -257,7 +260,8 @@ class _Rounds:
             ratio=ratio,
             p50_ms=float(p50),
             p90_ms=float(p90),
-            reference_ms=float(np.median(reference_times) * 1e3),
+            reference_ms=float(base_p50),
+            reference_p90_ms=float(base_p90),
             rounds=len(self.ratios[i]),
             seconds=seconds,
             flags=tuple(flags),

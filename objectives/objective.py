@@ -96,6 +96,8 @@ class Objective:
     unit: str
     direction: Direction
     title: str
+    is_cost: bool = False
+    """What a model takes (time, memory, work), as against how good it is."""
 
     @property
     def is_fraction(self) -> bool:
@@ -105,14 +107,15 @@ class Objective:
         """The figure as a reader wants it: `0.412`, `5.13 ms`."""
         if self.is_fraction:
             return f"{value:.3f}"
-        return f"{value:.3g} {self.unit}" if abs(value) < 1000 else f"{value:.0f} {self.unit}"
+        number = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return f"{number} {self.unit}".rstrip()
 
 
-def _table(*objectives: Objective) -> Mapping[str, Objective]:
-    return MappingProxyType({objective.name: objective for objective in objectives})
+def _table(*objectives: Objective) -> dict[str, Objective]:
+    return {objective.name: objective for objective in objectives}
 
 
-OBJECTIVES: Mapping[str, Objective] = _table(
+_KNOWN: dict[str, Objective] = _table(
     Objective("map50_95", "fraction", "max", "mAP50-95"),
     Objective("map50", "fraction", "max", "mAP50"),
     Objective("precision", "fraction", "max", "Precision"),
@@ -126,11 +129,12 @@ OBJECTIVES: Mapping[str, Objective] = _table(
     Objective("top1", "fraction", "max", "Top-1 accuracy"),
     Objective("top5", "fraction", "max", "Top-5 accuracy"),
     Objective("per_class_drop", "fraction", "min", "Largest loss of a class"),
-    Objective("latency_ms", "ms", "min", "Latency"),
-    Objective("params_m", "M", "min", "Parameters"),
-    Objective("macs_g", "G", "min", "MACs"),
-    Objective("size_mb", "MB", "min", "Size"),
+    Objective("latency_ms", "ms", "min", "Latency", is_cost=True),
+    Objective("params_m", "M", "min", "Parameters", is_cost=True),
+    Objective("macs_g", "G", "min", "MACs", is_cost=True),
+    Objective("size_mb", "MB", "min", "Size", is_cost=True),
 )
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType(_KNOWN)
 """Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
 bytes. A figure without a prefix is that of boxes; `map_small`: see `small_objects`; `per_class_drop`: how much
 less accurate the class is that lost most against the base."""
@@ -157,6 +161,22 @@ MAIN_FIGURES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Task -> the figure that the task is about: the default objective, and what a class may not lose."""
+
+
+_BUILT_IN = frozenset(_KNOWN)
+
+
+def register(objective: Objective) -> None:
+    """Make a figure of a user's own task known in this process; the same figure again changes nothing.
+
+    Raises `ObjectiveError` where the name is taken: by a figure of this package, or by another of the user's.
+    """
+    known = _KNOWN.get(objective.name)
+    if objective.name in _BUILT_IN and known != objective:
+        raise ObjectiveError(f"The figure {objective.name!r} is measured here already: choose another name.")
+    if known is not None and known != objective:
+        raise ObjectiveError(f"The figure {objective.name!r} is known as {known}, not as {objective}.")
+    _KNOWN[objective.name] = objective
 
 
 def objective_named(name: str) -> Objective:

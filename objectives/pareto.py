@@ -81,8 +81,20 @@ def dominates(a: Row, b: Row, objectives: Sequence[Objective]) -> bool:
 def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
     """Indices, ascending, of the rows on the front; see the head of this module. Of no rows: an empty tuple."""
     table = costs(rows, objectives)
-    undominated = [i for i in range(len(rows)) if not _dominated_by(table, i).any()]
-    return tuple(sorted(_unbeaten(undominated, _beats(table, undominated))))
+    left = _undominated(table)
+    return tuple(sorted(_unbeaten(left, _beats(table, left))))
+
+
+def undominated(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Indices, ascending, of the rows that may yet be on the front when further rows come in.
+
+    Who is dominated stays so. Who is only beaten returns when the one who beats him is beaten himself.
+    """
+    return tuple(_undominated(costs(rows, objectives)))
+
+
+def _undominated(table: Costs) -> list[int]:
+    return [i for i in range(len(table.value)) if not _dominated_by(table, i).any()]
 
 
 def _beats(table: Costs, rows: Sequence[int]) -> Flags:

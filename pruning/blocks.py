@@ -63,11 +63,12 @@ BLOCKS: dict[str, Block] = {
 def block_of(module: nn.Module) -> Block | None:
     """The entry of a module's class or of its nearest listed parent."""
     kind: Any = type(module)
-    return _block_of_class(kind)
+    return block_of_class(kind)
 
 
 @cache
-def _block_of_class(kind: type[Any]) -> Block | None:
+def block_of_class(kind: type[Any]) -> Block | None:
+    """The entry of a class or of its nearest listed parent."""
     for cls in kind.__mro__:
         if cls.__name__ in BLOCKS and (cls.__module__ or "").startswith("ultralytics."):
             return BLOCKS[cls.__name__]

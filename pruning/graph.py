@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,12 +30,16 @@ from pruning.importance import Scores, score
 from pruning.operators import RULES, Unsupported, unsupported
 from pruning.plan import Plan, Ranking, make_plan
 
+if TYPE_CHECKING:
+    from pruning.surgery import Mould
+
 
 @dataclass
 class Tracer:
     """What the operator rules write into while they walk the graph."""
 
     modules: Mapping[str, nn.Module]
+    first_names: Mapping[str, str] = field(default_factory=dict)  # of tensors: any name -> the one that is used
     size: int = 1  # atom 0 is "no channel"
     meetings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     slots: dict[Slot, Tensor] = field(default_factory=dict)
@@ -132,6 +136,7 @@ class ChannelGraph:
     fingerprint: str
     blocks: tuple[RemovableBlock, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
+    moulds: list[Mould] = field(default_factory=list, repr=False, compare=False)  # surgery's, at most one
 
     @property
     def free(self) -> tuple[Group, ...]:
@@ -196,7 +201,7 @@ class ChannelGraph:
         return self.costs.share_touching(free, self.table.full_widths())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "model": None}
+        return {**self.__dict__, "model": None, "moulds": []}
 
 
 def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
@@ -206,7 +211,7 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     they touch and are listed in `ChannelGraph.unsupported`.
     """
     working = copy.deepcopy(model).eval()
-    tracer = Tracer(dict(working.named_modules()))
+    tracer = Tracer(dict(working.named_modules()), _first_names(working))
     with torch.no_grad():
         _walk(tracer, _export(working, example))
         if _unseen(tracer, working):  # branches that only training runs (auxiliary and segmentation losses)
@@ -223,6 +228,13 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
         blocks=removable_blocks(working),
         model=model,
     )
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of every tensor -> its first: a tied weight has several, and the export may choose any."""
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -306,6 +318,7 @@ def _placeholder(tracer: Tracer, node: fx.Node, names: Mapping[str, str], inputs
     shape = tuple(value.shape)
     if node.name in names:
         name = strip_root(names[node.name])
+        name = tracer.first_names.get(name, name)
         tracer.parameters[node.name] = name
         tracer.shapes[name] = shape
         return _loose_parameter(tracer, node, name, shape)

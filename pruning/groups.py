@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,15 @@ class Partition:
     block: str = ""
 
 
+class Tie(NamedTuple):
+    """Groups that keep the same share: `widths` are possible; per width the largest member has `units` (`channels`)."""
+
+    members: list[int]
+    widths: int
+    units: int
+    channels: int
+
+
 @dataclass(frozen=True)
 class GroupTable:
     """Which unit each index of each tensor dimension belongs to. Units are numbered group by group.
@@ -91,9 +100,31 @@ class GroupTable:
         return tuple((units, tuple(slots)) for units, slots in found.values())
 
     @cached_property
-    def tied(self) -> Mapping[int, Ints]:
-        """Tie number -> its groups."""
-        return {int(tie): np.flatnonzero(self.ties == tie) for tie in np.unique(self.ties)}
+    def tied(self) -> Mapping[int, Tie]:
+        """Tie number -> the tie."""
+        full = self.full_widths()
+        found = {}
+        for tie in np.unique(self.ties):
+            inside = np.flatnonzero(self.ties == tie)
+            steps = self.steps[inside]
+            channels = int((steps * self.channels[inside]).max())
+            found[int(tie)] = Tie(inside.tolist(), int(full[inside[0]] // steps[0]), int(steps.max()), channels)
+        return found
+
+    @cached_property
+    def tie_list(self) -> list[int]:
+        """`ties` as plain numbers, which a loop reads faster."""
+        return [int(tie) for tie in self.ties]
+
+    @cached_property
+    def step_list(self) -> list[int]:
+        """`steps` as plain numbers."""
+        return [int(step) for step in self.steps]
+
+    @cached_property
+    def places(self) -> Ints:
+        """(units,) the index of every unit in its group."""
+        return np.arange(int(self.starts[-1])) - np.repeat(self.starts[:-1], self.full_widths())
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:

@@ -47,6 +47,11 @@ class Scores:
         """Units of each group, the highest score first (equal scores: the lower index)."""
         return {name: np.argsort(-found, kind="stable") for name, found in self.by_group.items()}
 
+    @cached_property
+    def ranks(self) -> Mapping[str, Ints]:
+        """Place of each unit in its group: 0 has the highest score. The inverse of `best_first`."""
+        return {name: np.argsort(order, kind="stable") for name, order in self.best_first.items()}
+
 
 def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
     """Scores by a data-free criterion. Raises PlanError for a name that is none."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_GLOBAL_SHARE = 0.9
 
+Flags = npt.NDArray[np.bool_]
 Ranking = Literal["local", "global"]
 """local: each group loses its own ratio; global: all channels compete, one ratio for the model."""
 
@@ -51,6 +52,8 @@ class Plan:
     example_shape: tuple[int, ...]
     removed: tuple[str, ...] = ()
     graph: ChannelGraph | None = field(default=None, compare=False, repr=False)
+    keep: Flags | None = field(default=None, compare=False, repr=False)
+    """(units,) True where a unit of the graph is kept: `kept` in the form that surgery reads."""
 
     @property
     def widths(self) -> dict[str, int]:
@@ -82,7 +85,7 @@ class Plan:
         """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
         from pruning.surgery import apply
 
-        return apply(self.bind(model), model)
+        return apply(self, model)
 
     def mask(self, model: nn.Module) -> nn.Module:
         """A copy of full size whose removed channels are zero: computes what `apply` computes."""
@@ -97,8 +100,10 @@ class Plan:
         costs = self.graph.costs_without(self.removed)
         return costs.of_widths(np.array(list(self.widths.values())))
 
-    def unit_mask(self, table: GroupTable) -> npt.NDArray[np.bool_]:
+    def unit_mask(self, table: GroupTable) -> Flags:
         """(units,) True where a unit is kept."""
+        if self.keep is not None:
+            return self.keep
         keep = np.zeros(int(table.starts[-1]), dtype=bool)
         for start, (_, indices) in zip(table.starts[:-1], self.kept, strict=True):
             keep[start + np.array(indices, dtype=np.int64)] = True
@@ -165,29 +170,32 @@ def make_plan(
     widths = realised_widths(graph, per_tie, round_to, min_width)
     if heads:
         remove_heads(graph, widths, scores, heads)
-    kept = tuple(
-        (group.name, _best(scores, group.name, width))
-        for group, width in zip(graph.groups, widths.tolist(), strict=True)
+    keep = np.concatenate([scores.ranks[name] for name in graph.table.names]) < np.repeat(
+        widths, graph.table.full_widths()
     )
-    return Plan(kept, graph.fingerprint, graph.example_shape, tuple(sorted(removed)), graph)
+    kept = _kept_by_group(graph.table, keep, widths)
+    return Plan(kept, graph.fingerprint, graph.example_shape, tuple(sorted(removed)), graph, keep)
 
 
-def _best(scores: Scores, group: str, width: int) -> tuple[int, ...]:
-    best = scores.best_first[group]
-    return tuple(range(width)) if width == len(best) else tuple(np.sort(best[:width]).tolist())
+def _kept_by_group(table: GroupTable, keep: Flags, widths: Ints) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The indices of kept units, counted in each group."""
+    places = table.places[keep].tolist()
+    ends = np.cumsum(widths).tolist()
+    begins = [0, *ends[:-1]]
+    return tuple((name, tuple(places[a:b])) for name, a, b in zip(table.names, begins, ends, strict=True))
 
 
 def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> dict[int, float]:
     """Tie number -> requested ratio. Two different ratios for one tie are an error, never a silent winner."""
+    ties = graph.table.tie_list
     if not isinstance(ratios, Mapping):
         check_ratio("ratio", ratios)
-        return {int(graph.table.ties[g]): float(ratios) for g in range(len(graph.groups))}
+        return dict.fromkeys(ties, float(ratios))
     chosen: dict[int, tuple[str, float]] = {}
     for name, ratio in ratios.items():
         check_ratio(name, ratio)
         for g in members(graph, name):
-            tie = int(graph.table.ties[g])
-            other, earlier = chosen.setdefault(tie, (name, float(ratio)))
+            other, earlier = chosen.setdefault(ties[g], (name, float(ratio)))
             if earlier != float(ratio):
                 raise PlanError(
                     f"{name}: {ratio} but {other}: {earlier}; these channels are tied (they keep equal shares), "
@@ -256,17 +264,16 @@ def members(graph: ChannelGraph, name: str) -> list[int]:
 
 def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to: int, min_width: int) -> Ints:
     """(G,) channels kept per group after rounding, ties and minimums."""
-    full, steps = graph.table.full_widths(), graph.table.steps
-    widths = full.copy()
+    table = graph.table
+    widths = table.full_widths().tolist()
     for tie, ratio in per_tie.items():
-        inside = graph.table.tied[tie]
-        if graph.groups[inside[0]].frozen is not None:
-            continue
-        n = int(full[inside[0]] // steps[inside[0]])
-        step = _step(graph.table, inside, round_to)
-        smallest = min(n, ceil(min_width / int(steps[inside].max())))
-        widths[inside] = steps[inside] * realised_width(n, ratio, step, smallest)
-    return widths
+        members, n, widest, channels = table.tied[tie]
+        if graph.groups[members[0]].frozen is None:
+            step = round_to // gcd(round_to, channels)  # makes the widest member a multiple of `round_to` channels
+            width = realised_width(n, ratio, step, min(n, ceil(min_width / widest)))
+            for group in members:
+                widths[group] = table.step_list[group] * width
+    return np.array(widths, dtype=np.int64)
 
 
 def remove_heads(graph: ChannelGraph, widths: Ints, scores: Scores, heads: Mapping[str, int]) -> None:
@@ -304,12 +311,6 @@ def remove_heads(graph: ChannelGraph, widths: Ints, scores: Scores, heads: Mappi
 
 def _in_heads(table: GroupTable, group: int) -> bool:
     return any(group in head for members in table.heads.values() for head in members)
-
-
-def _step(table: GroupTable, inside: Ints, round_to: int) -> int:
-    """The step of a tie's width that makes the widest of its members a multiple of `round_to` channels."""
-    channels = int((table.steps[inside] * table.channels[inside]).max())
-    return round_to // gcd(round_to, channels)
 
 
 def realised_width(n: int, ratio: float, step: int, minimum: int) -> int:

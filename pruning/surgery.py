@@ -1,44 +1,67 @@
 """Plan.apply and Plan.mask: the same plan as a smaller module, and as a module of full size with zeros.
 
-`apply` builds the new module from the kept slices directly; nothing of full size is copied first. Modules are cloned
-shallowly (same class, own dictionaries), tensors are sliced along the dimensions that the group table names, and the
-few width attributes of stock classes are re-read from the new tensors.
+`apply` builds the new module from the kept slices directly; nothing of full size is copied first. The module tree is
+rebuilt by a template (template.py), tensors are sliced along the dimensions that the group table names, and the few
+width attributes of stock classes are re-read from the new tensors.
 """
 
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruning.blocks import block_of
+from pruning.blocks import block_of_class
 from pruning.depth import remove_blocks, silence_blocks
+from pruning.groups import GroupTable, Ints
 from pruning.plan import Plan
-
-IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None), torch.Size, torch.dtype, torch.device, type})
-EMPTY = frozenset({dict, OrderedDict, list, set})
-OWN_TREES = frozenset({"_parameters", "_buffers", "_modules"})
+from pruning.template import Cast, Template, TreeChanged
 
 
 def apply(plan: Plan, model: nn.Module) -> nn.Module:
-    """A new module that holds only the kept channels. Classes, names, hooks of the model stay; weights are copied."""
+    """A new module that holds only the kept channels. Classes, names, hooks of the model stay; weights are copied.
+
+    Raises PlanError for a model that the plan was not made on.
+    """
+    if plan.graph is None:
+        plan = plan.bind(model)
     assert plan.graph is not None
-    cloner = _Cloner(_kept_indices(plan))
+    mould, cast = _cast(plan, model)
     with torch.no_grad():
-        small = cloner.module(model, "")
-    widths = plan.widths if plan.graph.table.heads else {}
-    for block, heads in plan.graph.table.heads.items():
-        left = sum(any(widths[plan.graph.groups[g].name] for g in head) for head in heads)
-        small.get_submodule(block).num_heads = left  # type: ignore[assignment]
-    for module in cloner.modules.values():
-        _refresh(module)
+        small = cast.filled(mould.cut(cast.tensors, plan.unit_mask(plan.graph.table)))
+        _set_heads(plan, small)
+        mould.refresh(cast.clones)
     return remove_blocks(small, plan.removed) if plan.removed else small
+
+
+def _cast(plan: Plan, model: nn.Module) -> tuple[Mould, Cast]:
+    """Clones of the modules, by the mould of the plan's graph, made anew for a model of another structure."""
+    graph = plan.graph
+    assert graph is not None
+    if graph.moulds:
+        with suppress(TreeChanged):
+            return graph.moulds[0], graph.moulds[0].template.cast(model)
+    plan.bind(model)  # a mould is only kept for a model that the graph fits
+    mould = Mould.of(graph.table, model)
+    graph.moulds[:] = [mould]
+    return mould, mould.template.cast(model)
+
+
+def _set_heads(plan: Plan, small: nn.Module) -> None:
+    """How many heads are left: the one width that no tensor tells."""
+    assert plan.graph is not None
+    table = plan.graph.table
+    widths = plan.widths if table.heads else {}
+    for block, heads in table.heads.items():
+        left = sum(any(widths[table.names[g]] for g in head) for head in heads)
+        small.get_submodule(block).num_heads = left  # type: ignore[assignment]
 
 
 def mask(plan: Plan, model: nn.Module) -> nn.Module:
@@ -53,20 +76,6 @@ def mask(plan: Plan, model: nn.Module) -> nn.Module:
     return silence_blocks(twin, plan.removed)
 
 
-def _kept_indices(plan: Plan) -> dict[str, dict[int, Tensor]]:
-    """Tensor name -> dimension -> kept indices, for dimensions that lose something."""
-    assert plan.graph is not None
-    keep = plan.unit_mask(plan.graph.table)
-    found: dict[str, dict[int, Tensor]] = {}
-    for units, slots in plan.graph.table.alike:
-        flags = keep[units]
-        if not flags.all():
-            indices = torch.from_numpy(np.flatnonzero(flags))
-            for name, dim in slots:
-                found.setdefault(name, {})[dim] = indices
-    return found
-
-
 def _removed_indices(plan: Plan) -> dict[tuple[str, int], Tensor]:
     assert plan.graph is not None
     keep = plan.unit_mask(plan.graph.table)
@@ -77,108 +86,136 @@ def _removed_indices(plan: Plan) -> dict[tuple[str, int], Tensor]:
     }
 
 
-class _Cloner:
-    """Copies a module tree, slicing tensors on the way. Shared modules and tensors stay shared.
+_make_parameter: Callable[[type[nn.Parameter], Tensor, bool], nn.Parameter] = torch.Tensor._make_subclass
+"""What nn.Parameter calls for a plain tensor, after asking what it was given; a model has hundreds."""
 
-    A search does this for every candidate, a few hundred modules and tensors each time, so the loops are kept short.
+Cuts = tuple[tuple[int, int], ...]
+"""(dimension, vector of units) of a tensor that can lose something."""
+
+
+@dataclass(frozen=True)
+class Mould:
+    """What one candidate after another needs of a graph and a model's structure. Holds no weights.
+
+    V vectors of units (the units of a dimension, index by index) serve all tensors. `units` holds them end to end,
+    `places` the index of each entry in its own vector, `bounds` (V + 1,) where they begin; `parameters` are the tensors
+    that are trained.
     """
 
-    def __init__(self, kept: dict[str, dict[int, Tensor]]) -> None:
-        self.kept = kept
-        self.modules: dict[int, nn.Module] = {}
-        self.tensors: dict[int, Tensor] = {}
+    template: Template
+    cuts: tuple[Cuts, ...]
+    units: Ints
+    places: Ints
+    bounds: Ints
+    parameters: tuple[int, ...]
+    refreshers: tuple[tuple[int, Callable[[Any], None]], ...]
 
-    def module(self, source: nn.Module, path: str) -> nn.Module:
-        if id(source) in self.modules:
-            return self.modules[id(source)]
-        clone = object.__new__(type(source))
-        self.modules[id(source)] = clone
-        state = clone.__dict__
-        for key, value in source.__dict__.items():
-            kind = type(value)
-            if kind in IMMUTABLE:
-                state[key] = value
-            elif key not in OWN_TREES:
-                state[key] = kind() if kind in EMPTY and not value else _copied(value)
-        prefix = f"{path}." if path else ""
-        state["_parameters"] = {k: self._tensor(v, prefix + k) for k, v in source._parameters.items()}
-        state["_buffers"] = {k: self._tensor(v, prefix + k) for k, v in source._buffers.items()}
-        state["_modules"] = {k: None if v is None else self.module(v, prefix + k) for k, v in source._modules.items()}
-        return clone
+    @classmethod
+    def of(cls, table: GroupTable, model: nn.Module) -> Mould:
+        """The mould of models that look like `model`."""
+        template = Template(model)
+        vectors = [units for units, _ in table.alike]
+        numbers = {slot: number for number, (_, slots) in enumerate(table.alike) for slot in slots}
+        cuts = tuple(
+            tuple((dim, numbers[name, dim]) for dim in range(tensor.dim()) if (name, dim) in numbers)
+            for name, tensor in zip(template.names, template.tensors, strict=True)
+        )
+        bounds = np.concatenate([[0], np.cumsum([len(units) for units in vectors])])
+        places = np.concatenate([np.arange(len(units)) for units in vectors])
+        parameters = tuple(n for n, tensor in enumerate(template.tensors) if isinstance(tensor, nn.Parameter))
+        refreshers = tuple((n, refresh) for n, kind in enumerate(template.kinds) for refresh in _refreshers(kind))
+        return cls(template, cuts, np.concatenate(vectors), places, bounds, parameters, refreshers)
 
-    def _tensor(self, source: Tensor | None, name: str) -> Tensor | None:
-        if source is None:
-            return None
-        known = self.tensors.get(id(source))
-        if known is None:
-            known = self.tensors[id(source)] = self._sliced(source, name)
-        return known
+    def cut(self, tensors: Sequence[Tensor], keep: npt.NDArray[np.bool_]) -> list[Tensor]:
+        """Copies of the kept slices of `tensors`; `keep` (units,) says what stays."""
+        kept = _Kept(self, keep)
+        cut = [_sliced(tensor, cuts, kept.on(tensor.device)) for tensor, cuts in zip(tensors, self.cuts, strict=True)]
+        for number in self.parameters:
+            cut[number] = _make_parameter(nn.Parameter, cut[number], tensors[number].requires_grad)
+        return cut
 
-    def _sliced(self, source: Tensor, name: str) -> Tensor:
-        value = source
-        dims = self.kept.get(name)
-        if dims is None:
-            value = source.detach().clone()
-        else:
-            for dim, indices in dims.items():
-                value = value.index_select(dim, indices if source.is_cpu else indices.to(source.device))
-        is_parameter = type(source) is nn.Parameter or isinstance(source, nn.Parameter)  # the second is slow
-        return nn.Parameter(value, source.requires_grad) if is_parameter else value
+    def refresh(self, modules: Sequence[nn.Module]) -> None:
+        """Make the stored widths of all layers and blocks agree with their tensors."""
+        for number, refresh in self.refreshers:
+            refresh(modules[number])
 
 
-def _copied(value: Any) -> Any:
-    """Own copy of an attribute that is not a module, a parameter or a buffer."""
-    kind = type(value)
-    if kind in IMMUTABLE:
-        return value
-    if kind is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    if kind is list:
-        return [_copied(item) for item in value]
-    if kind is tuple and IMMUTABLE.issuperset(map(type, value)):
-        return value
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if callable(value) and not isinstance(value, nn.Module):
-        return value
-    return copy.deepcopy(value)
+class _Kept:
+    """Kept indices of every vector of units (None: all of them), made once for each device."""
+
+    def __init__(self, mould: Mould, keep: npt.NDArray[np.bool_]) -> None:
+        flags = keep[mould.units]
+        counts = np.add.reduceat(flags, mould.bounds[:-1], dtype=np.int64)
+        self.whole: list[bool] = (counts == np.diff(mould.bounds)).tolist()
+        self.counts: list[int] = counts.tolist()
+        self.indices = torch.from_numpy(mould.places[flags])
+        self.of_device: dict[torch.device, list[Tensor | None]] = {}
+
+    def on(self, device: torch.device) -> list[Tensor | None]:
+        """The kept indices of each vector."""
+        found = self.of_device.get(device)
+        if found is None:
+            pieces = self.indices.to(device).split(self.counts)
+            found = [None if whole else piece for whole, piece in zip(self.whole, pieces, strict=True)]
+            self.of_device[device] = found
+        return found
 
 
-def _refresh(module: Any) -> None:
-    """Make the stored widths of a layer or block agree with its tensors."""
-    refresh = _refresher(module.__class__)
-    if refresh is not None:
-        refresh(module, module.__dict__)  # plain numbers: nn.Module's own __setattr__ would only take time
-    block = block_of(module)
-    if block is not None and block.refresh is not None:
-        block.refresh(module)
+def _sliced(source: Tensor, cuts: Cuts, kept: Sequence[Tensor | None]) -> Tensor:
+    """A copy of the kept slices of one tensor."""
+    asked = [(dim, indices) for dim, vector in cuts if (indices := kept[vector]) is not None]
+    if not asked:
+        return source.detach().clone()
+    (dim, indices), *rest = asked
+    if rest and dim == 0 and len(indices) * source.stride(0) > BLOCK:
+        return _in_blocks(source, indices, *rest[0])
+    value = source.index_select(dim, indices)
+    for dim, indices in rest:
+        value = value.index_select(dim, indices)
+    return value
 
 
-Widths = dict[str, Any]
+BLOCK = 1 << 19
+"""Numbers (2 MB) of an intermediate result: what stays in the cache, and what a large layer may take beside itself."""
 
 
-def _refresh_transposed(module: Any, state: Widths) -> None:
-    weight = module.weight
+def _in_blocks(source: Tensor, rows: Tensor, dim: int, indices: Tensor) -> Tensor:
+    """Kept `rows`, then kept `indices` of `dim`, a block of rows at a time: the rows never exist as a whole."""
+    shape = list(source.shape)
+    shape[0], shape[dim] = len(rows), len(indices)
+    result = source.new_empty(shape)
+    for piece, part in zip(result.split(step := max(1, BLOCK // source.stride(0))), rows.split(step), strict=True):
+        torch.index_select(source.index_select(0, part), dim, indices, out=piece)
+    return result
+
+
+Refresh = Callable[[Any], None]
+
+
+def _refresh_transposed(module: Any) -> None:
+    state, weight = module.__dict__, module._parameters["weight"]
     state["in_channels"], state["out_channels"] = weight.shape[0], weight.shape[1] * module.groups
 
 
-def _refresh_convolution(module: Any, state: Widths) -> None:
-    outputs, inputs = module.weight.shape[:2]
-    if module.groups > 1 and inputs == 1:  # depthwise: one input channel per group
-        state["groups"] = outputs // (module.out_channels // module.groups)
-    state["out_channels"], state["in_channels"] = outputs, inputs * module.groups
+def _refresh_convolution(module: Any) -> None:
+    state = module.__dict__  # plain numbers: nn.Module's own __setattr__ would only take time
+    outputs, inputs = state["_parameters"]["weight"].shape[:2]
+    if state["groups"] > 1 and inputs == 1:  # depthwise: one input channel per group
+        state["groups"] = outputs // (state["out_channels"] // state["groups"])
+    state["out_channels"], state["in_channels"] = outputs, inputs * state["groups"]
 
 
-def _refresh_linear(module: Any, state: Widths) -> None:
-    state["out_features"], state["in_features"] = module.weight.shape
+def _refresh_linear(module: Any) -> None:
+    module.__dict__["out_features"], module.__dict__["in_features"] = module._parameters["weight"].shape
 
 
-def _refresh_norm(module: Any, state: Widths) -> None:
-    if module.weight is not None:
-        state["num_features"] = module.weight.shape[0]
+def _refresh_norm(module: Any) -> None:
+    weight = module._parameters["weight"]
+    if weight is not None:
+        module.__dict__["num_features"] = weight.shape[0]
 
 
-LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any, Widths], None]], ...] = (
+LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Refresh], ...] = (
     (nn.ConvTranspose2d, _refresh_transposed),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _refresh_convolution),
     (nn.Linear, _refresh_linear),
@@ -186,6 +223,9 @@ LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[[Any
 )
 
 
-@cache
-def _refresher(kind: type[Any]) -> Callable[[Any, Widths], None] | None:
-    return next((refresh for classes, refresh in LAYERS if issubclass(kind, classes)), None)
+def _refreshers(kind: Any) -> Iterator[Refresh]:
+    """What makes the stored widths of a layer or block of this class agree with its tensors."""
+    yield from (refresh for classes, refresh in LAYERS if issubclass(kind, classes))
+    block = block_of_class(kind)
+    if block is not None and block.refresh is not None:
+        yield block.refresh

@@ -15,8 +15,11 @@ from search.trial import Measurement, Trial, TrialState
 Figures = Mapping[str, Estimate]
 _WORST_SHARE = 1.05
 """Hypervolume counts what is better than 1.05 times the base's cost and than no accuracy at all."""
+_WORST_ERROR = 3.0
 _NEGLIGIBLE_LOSS = 0.01
 """One point of mAP: below it the verdict calls the accuracy kept."""
+_NEGLIGIBLE_SHARE = 0.02
+"""The same for a figure with a unit of its own: a share of the base's, or its standard error if that is more."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Ranked:
 
     Attributes:
         trials: complete and within all constraints, by number.
-        front: numbers of those that no other dominates, given the measuring error.
+        front: numbers of those on the front, given the measuring error (`objectives.pareto`).
+        undominated: those that may yet be on it when further trials come in; the front is among them.
     """
 
     trials: tuple[Trial, ...]
     front: tuple[int, ...]
+    undominated: tuple[int, ...] = ()
 
     @property
     def rows(self) -> list[Figures]:
@@ -78,8 +83,9 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
         return measured and is_feasible(trial, bounds) and names <= _figures(trial).keys()
 
     chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
-    indices = pareto.front([_figures(trial) for trial in chosen], objectives) if chosen else ()
-    return Ranked(chosen, tuple(chosen[index].number for index in indices))
+    rows = [_figures(trial) for trial in chosen]
+    front, left = (way(rows, objectives) if rows else () for way in (pareto.front, pareto.undominated))
+    return Ranked(chosen, tuple(chosen[i].number for i in front), tuple(chosen[i].number for i in left))
 
 
 def pick(ranked: Ranked, bounds: Sequence[Bound], objectives: Sequence[Objective]) -> tuple[Trial, str]:
@@ -139,7 +145,14 @@ class VolumeTrack:
 
 def volume_reference(base: Measurement, objectives: Sequence[Objective]) -> dict[str, float]:
     """The worst acceptable figure per objective, from the base."""
-    return {o.name: 0.0 if o.direction == "max" else base.figures[o.name].value * _WORST_SHARE for o in objectives}
+    return {o.name: _worst(o, base.figures[o.name].value) for o in objectives}
+
+
+def _worst(objective: Objective, base: float) -> float:
+    """No accuracy at all; for an error, which has no such end, three times the base's."""
+    if objective.direction == "max":
+        return 0.0
+    return base * _WORST_SHARE if objective.is_cost else (_WORST_ERROR * base or 1.0)
 
 
 def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], measured: int) -> str:
@@ -148,34 +161,52 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
     Args:
         measured: trials that are complete, feasible or not.
     """
-    gain = next((o for o in objectives if o.direction == "max"), None)
-    cost = next((o for o in objectives if o.direction == "min"), None)
+    gain = next((o for o in objectives if not o.is_cost), None)
+    cost = next((o for o in objectives if o.is_cost), None)
     if not measured:
         return "No trial has been measured yet."
     if not ranked.trials:
         return f"None of {measured} measured trials is within the constraints."
     if gain is None or cost is None:
         return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
-    on_front = [trial for trial in ranked.trials if trial.number in ranked.front]
-    floor = base.figures[gain.name].value - _NEGLIGIBLE_LOSS
-    kept = [trial for trial in on_front if _figures(trial)[gain.name].value >= floor]
+    if gain.direction == "max" and base.figures[gain.name].value <= 0:
+        return (
+            f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
+            f"Check that model and data belong together."
+        )
+    kept = [trial for trial in ranked.trials if _loss(trial, base, gain) <= _slack(base, gain)]
     if kept:
         best = min(kept, key=lambda trial: _figures(trial)[cost.name].value)
         if _figures(best)[cost.name].high < base.figures[cost.name].low:
             return f"Worth it: {_tradeoff(best, base, gain, cost)}."
-    best = max(on_front, key=lambda trial: _figures(trial)[gain.name].value)
+    best = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
     if _figures(best)[cost.name].high < base.figures[cost.name].low:
         return f"Worth it only if accuracy can be given up: {_tradeoff(best, base, gain, cost)}."
     return f"Not worth it so far: no trial has less {cost.title.lower()} than the base at an accuracy near it."
 
 
+def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:
+    """How much worse than the base, in the unit of the figure."""
+    change = _figures(trial)[gain.name].value - base.figures[gain.name].value
+    return -change if gain.direction == "max" else change
+
+
+def _slack(base: Measurement, gain: Objective) -> float:
+    """The loss that still counts as none."""
+    figure = base.figures[gain.name]
+    return _NEGLIGIBLE_LOSS if gain.is_fraction else max(_NEGLIGIBLE_SHARE * abs(figure.value), figure.standard_error)
+
+
 def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective) -> str:
     figures = _figures(trial)
     before, after = base.figures[cost.name].value, figures[cost.name].value
-    points = 100 * (figures[gain.name].value - base.figures[gain.name].value)
+    now, then = figures[gain.name].value, base.figures[gain.name].value
+    price = f"{100 * (now - then):+.1f} points of {gain.title}"
+    if not gain.is_fraction:
+        price = f"a {gain.title} of {gain.text(now)} instead of {gain.text(then)}"
     return (
         f"trial {trial.number} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
-        f"({cost.text(after)} instead of {cost.text(before)}) at {points:+.1f} points of {gain.title}"
+        f"({cost.text(after)} instead of {cost.text(before)}) at {price}"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from search.environment import environment
 from search.evaluate.prepare import run_isolated
 from search.fingerprint import comparable
+from search.own_reference import OwnReference
 from search.record import RunRecord
 from search.spec import StudySpec, with_defaults
 
@@ -34,22 +35,19 @@ def check(spec: StudySpec) -> dict[str, Any]:
 
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """What `check` does, in the process that may crash."""
-    import torch
-
     from pruning import trace
-    from pruning.checkpoint import load_model
     from search.evaluate import pruned
     from search.evaluate.preflight import check_before
     from search.evaluate.scores import scores_of
     from search.evaluate.threads import limit_threads, share_of_cores
+    from search.evaluate.workload import example_input, load_model
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
     check_before(spec, model)
-    channels = int(getattr(model, "yaml", {}).get("channels", 3))
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
-    graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
+    graphs = {size: trace(model, example_input(model, size)) for size in sizes}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
@@ -116,6 +114,8 @@ def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path
     from search.evaluate.rehearsal import rehearse, trial_seconds
     from search.evaluate.threads import limit_threads, share_of_cores
 
+    if OwnReference.parse(spec.data) is not None:
+        return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
     pace = rehearse(spec, model, pruned.resolve_device(spec.device), spec.imgsz, folder)
     return trial_seconds(spec, pace, timing_s)

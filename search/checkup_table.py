@@ -26,7 +26,10 @@ def render_check(facts: Mapping[str, Any]) -> RenderableType:
 
 def _time(found: Mapping[str, Any] | None) -> str:
     if found is None:
-        return "how long it takes is not known: the images of the data set cannot be counted"
+        return (
+            "how long it takes is not known before the first trial: the fine-tune is your own, "
+            "or the images of the data set cannot be counted"
+        )
     trial, total = duration(found["trial_s"]), duration(found["total_s"])
     return f"a trial takes about {trial}, {found['trials']} trials about {total} (from {found['from']})"
 

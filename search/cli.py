@@ -34,6 +34,7 @@ Form = Annotated[str, typer.Option("-f", "--format", help="table, json or yaml")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; default: the latest.")]
 Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, base or best@latency_ms<=5.")]
+Target = Annotated[str | None, typer.Option("--target", help="By the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
 
 
@@ -183,10 +184,12 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
 def report(
     run: Run = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: report.html of the run.")] = None,
+    target: Target = None,
     debug: Debug = False,
 ) -> None:
     """Write the whole run as one offline page."""
-    print(_load(run).report(out))
+    study = _load(run) if target is None else _load(run).on(target)
+    print(study.report(out))
 
 
 @app.command()
@@ -198,6 +201,7 @@ def pick(
     budget: Annotated[str | None, typer.Option("--budget", help="A budget of the study, by name.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Where more accuracy becomes expensive.")] = False,
     one_se: Annotated[bool, typer.Option("--one-se", help="The smallest within one standard error.")] = False,
+    target: Target = None,
     form: Form = "table",
     debug: Debug = False,
 ) -> None:
@@ -205,7 +209,8 @@ def pick(
     from search.choosing import choose, picked_facts, render_picked
     from search.console import emit
 
-    picked = choose(_load(run), most or [], least or [], budget, knee=knee, one_se=one_se)
+    study = _load(run) if target is None else _load(run).on(target)
+    picked = choose(study, most or [], least or [], budget, knee=knee, one_se=one_se)
     facts = picked_facts(picked)
     emit(Console(), facts, form, render_picked(facts, picked))
 
@@ -222,6 +227,30 @@ def export(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = Fa
     picked = resolve(ref)
     made = picked.export(str(keys.pop("format", "onnx")), **keys)
     emit(Console(), made.to_json(), form, render_export(made, picked.folder))
+
+
+@app.command()
+@guarded
+def bench(
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODEL... [key=value ...]")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Write a kit that times RUN's front elsewhere.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--import", help="Figures of such a kit: re-rank RUN's front.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="With --import: what to call that device.")] = None,
+    form: Form = "table",
+    debug: Debug = False,
+) -> None:
+    """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick), interleaved, the first is the reference: runtime=openvino.
+
+    runtime= onnxruntime, torch, openvino, tensorrt or "command:./time_on_board.sh {model}"; further keys: threads,
+    device, batch, imgsz, seconds (per model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
+    """
+    from search.bench_commands import run_bench
+
+    run_bench(words or [], bundle, figures, name, form)
 
 
 @app.command()

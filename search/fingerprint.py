@@ -11,17 +11,34 @@ from typing import Any
 import yaml
 
 from search.errors import ConfigError, NotComparable
+from search.own_reference import OwnReference
 from search.spec import StudySpec
 
 _IMAGES = {".bmp", ".dng", ".heic", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif"}
 _SPLITS = ("train", "val", "test", "minival")
 _SEARCH_KEYS = ("sampler", "seed")
-_STUDY_KEYS = ("imgsz", "space", "objectives", "constraints", "recover", "latency")
+_STUDY_KEYS = ("imgsz", "space", "figures", "objectives", "constraints", "recover", "latency")
 
 
 def fingerprint(spec: StudySpec) -> dict[str, str]:
     """sha256 of the checkpoint's bytes, and of the dataset file with names and sizes of the images it lists."""
-    return {"model": _file_sha256(Path(spec.model)), "data": _data_sha256(Path(spec.data))}
+    model, data = OwnReference.parse(spec.model), OwnReference.parse(spec.data)
+    return {
+        "model": _file_sha256(Path(spec.model)) if model is None else _own_sha256(model),
+        "data": _data_sha256(Path(spec.data)) if data is None else _own_sha256(data),
+    }
+
+
+def _own_sha256(reference: OwnReference) -> str:
+    """Of the user's file, the name in it, and the data: a file's bytes, or the names and sizes of a folder's files."""
+    digest = hashlib.sha256(f"{reference.name}\0{_file_sha256(reference.file)}".encode())
+    data = None if reference.data is None else Path(reference.data)
+    if data is not None and data.is_file():
+        digest.update(_file_sha256(data).encode())
+    if data is not None and data.is_dir():
+        for path in sorted(path for path in data.rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(data)}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[str, Any]:

@@ -223,12 +223,12 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
 def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
     """What `finetune` does, in a quiet process of its own."""
     from pruning import Plan
-    from pruning.calibration import calibration_batches, recalibrate
-    from pruning.checkpoint import load_model, save_model
+    from pruning.calibration import recalibrate
     from search.evaluate import pruned
     from search.evaluate.phases import Phases
     from search.evaluate.timing import lock_path
     from search.evaluate.turnstile import Turnstile
+    from search.evaluate.workload import calibration_batches, load_model, save_model
 
     seed, device = spec.search.seed, pruned.resolve_device(spec.device)
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from search.errors import ConfigError
+from search.own_reference import OwnReference
 from search.trial import Trial, TrialState
 from search.weights import FILE, origin
 
@@ -40,7 +42,10 @@ class PickedTrial:
 
     @property
     def folder(self) -> Path:
-        """picks/<budget>, or picks/trial-0017: where what is delivered lies."""
+        """picks/<budget>, or picks/trial-0017: where what is delivered lies; picks/<budget>-on-<device> for another
+        device, whose pick is another one."""
+        if self.budget and self.study.target is not None:
+            return self.study.record.path / "picks" / f"{self.budget}-on-{self.study.target.name}"
         name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
         return self.study.record.path / "picks" / name
 
@@ -102,11 +107,23 @@ class PickedTrial:
         spec = self.study.spec
         settings = {"imgsz": self.imgsz, "latency": spec.latency.model_dump(), **options}
         formats = tuple(name.strip() for name in format.split(",") if name.strip())
-        checked_formats(formats, options.get("quantize"))  # before anybody is told to make weights for it
-        report = export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
+        if OwnReference.parse(spec.data) is not None:
+            report = self._export_own(formats, options)
+        else:
+            checked_formats(formats, options.get("quantize"))  # before anybody is told to make weights for it
+            report = export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
         if self.trial is not None:
             self._write_card(report, f"paretoprune export {self.study.record.path}:{self.trial.number} format={format}")
         return report
+
+    def _export_own(self, formats: tuple[str, ...], options: Mapping[str, Any]) -> ExportReport:
+        from search.deliver.plain import export_plain
+
+        if options.get("quantize") not in (None, 32):
+            raise ConfigError("a model of your own is exported in float32", where="quantize", expected="32")
+        spec = self.study.spec
+        most = options.get("max_drop")
+        return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
 
     def _write_card(self, report: ExportReport, command: str) -> None:
         """model_card.md beside the artefacts: what they were made from, how, and what was measured."""

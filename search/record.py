@@ -2,7 +2,7 @@
 
     runs/prune/<name>/
       args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock
-      base/{base.json,groups.json,base.onnx}
+      base/{base.json,groups.json,base.onnx} latency/{<key>.json,kits/<id>.json,targets/<name>.json}
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,error.txt?}
 
 The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.

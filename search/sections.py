@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from objectives.errors import LatencyError
+from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
 from search.training_keys import fault_of
 
@@ -154,8 +155,20 @@ class LatencySpec(Section):
         return str(value) if isinstance(value, int) else value
 
 
+class FigureSpec(Section):
+    """A figure of a user's own task: its unit ("" for none, "fraction" for a share) and which way is better."""
+
+    unit: str = ""
+    direction: Literal["max", "min"]
+    title: str | None = None
+
+    def objective(self, name: str) -> Objective:
+        """As the rest of the program knows it."""
+        return Objective(name, self.unit, self.direction, self.title or name)
+
+
 class KeepSpec(Section):
-    """Which trials keep their weights on disk, and the most they may fill."""
+    """Which trials keep their weights on disk, and the most they may fill. front: those that may yet be on it, too."""
 
     weights: Literal["all", "front", "none"] = "front"
     max_gb: float = Field(default=20.0, gt=0)

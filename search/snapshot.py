@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import analysis
 from search.atomic import write_atomic, write_json
+from search.retarget import target_names
 from search.trial import Measurement, Trial, TrialState, figures_to_json
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def snapshot(study: Study) -> dict[str, Any]:
         "updated": now,
         "version": version(),
         "environment": study.record.read_environment(),
+        "target": None if study.target is None else {"name": study.target.name, **study.target.machine},
+        "targets": target_names(study.record),
         "study": study.spec.resolved(),
         "objectives": [_objective(objective) for objective in objectives],
         "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in study.spec.bounds],
@@ -113,6 +116,7 @@ def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement |
         "candidate": trial.candidate.to_json(),
         "seconds": {} if measured is None or trial.same_as is not None else dict(measured.seconds),
         "notes": [] if measured is None else list(measured.notes),
+        "timing": {} if measured is None else dict(measured.timing),
         "error": trial.error,
     }
 

@@ -16,12 +16,23 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
 from objectives.errors import LatencyError
-from objectives.objective import MAIN_FIGURES, objectives_named
+from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtime_names import COMMAND, command_words, is_command
 from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
-from search.sections import STRIDE, KeepSpec, LatencySpec, RecoverSpec, SearchSpec, Section, SpaceSpec, check_size
+from search.own_reference import OwnReference, located, with_task
+from search.sections import (
+    STRIDE,
+    FigureSpec,
+    KeepSpec,
+    LatencySpec,
+    RecoverSpec,
+    SearchSpec,
+    Section,
+    SpaceSpec,
+    check_size,
+)
 from search.training_keys import shipped_settings
 
 _COSTS = ("latency_ms", "params_m")
@@ -29,7 +40,10 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
 class StudySpec(Section):
-    """One study. See DESIGN.md, study.yaml, for the words."""
+    """One study. See DESIGN.md, study.yaml, for the words.
+
+    `figures`: what a user's own task measures, by name. They are known in every process that has the study.
+    """
 
     model: str
     data: str
@@ -40,6 +54,7 @@ class StudySpec(Section):
     storage: str | None = None
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
+    figures: dict[str, FigureSpec] = Field(default_factory=dict)
     objectives: tuple[str, ...] = (MAIN_FIGURES["detect"], *_COSTS)
     constraints: dict[str, str] = Field(default_factory=dict)
     budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -50,21 +65,24 @@ class StudySpec(Section):
     @field_validator("model")
     @classmethod
     def _model_exists(cls, value: str, info: ValidationInfo) -> str:
-        if _paths_matter(info) and not Path(value).is_file():
-            raise ValueError(f"no such file: {value}; expected an Ultralytics checkpoint (.pt)")
+        if _paths_matter(info) and not _file_of(value).is_file():
+            raise ValueError(
+                f"no such file: {_file_of(value)}; expected an Ultralytics checkpoint (.pt), or module.py:function"
+            )
         return value
 
     @field_validator("data")
     @classmethod
     def _data_exists(cls, value: str, info: ValidationInfo) -> str:
-        if _paths_matter(info) and not Path(value).exists():
+        if _paths_matter(info) and not _file_of(value).exists():
             raise ValueError(f"no such file: {value}; expected a dataset YAML (or an image folder to classify)")
         return value
 
     @field_validator("imgsz")
     @classmethod
-    def _size(cls, value: int) -> int:
-        return check_size(value)
+    def _size(cls, value: int, info: ValidationInfo) -> int:
+        own = OwnReference.parse(info.data.get("model")) is not None and value > 0
+        return value if own else check_size(value)
 
     @field_validator("device", mode="before")
     @classmethod
@@ -77,6 +95,20 @@ class StudySpec(Section):
         if value is not None and not _NAME.match(value):
             raise ValueError("a name is a folder: letters, digits, dot, dash and underscore")
         return value
+
+    @field_validator("figures")
+    @classmethod
+    def _registered(cls, value: dict[str, FigureSpec]) -> dict[str, FigureSpec]:
+        for name, said in value.items():
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} cannot be a figure: letters, digits and underscores, no digit first")
+            register(said.objective(name))
+        return value
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        for name, said in self.figures.items():  # in a process that did not read the study but was handed it
+            register(said.objective(name))
 
     @field_validator("objectives")
     @classmethod
@@ -156,7 +188,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
         data.pop("fingerprint", None)
         if data.get("name") is None and "name" not in given and study.name != "args.yaml":
             given["name"] = _name_of(study)
-    merged = yaml_source.merge(data, _absolute(given, Path.cwd()))
+    merged = with_task(yaml_source.merge(data, _absolute(given, Path.cwd())))
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
     try:
@@ -167,6 +199,9 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
 
 def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that depend on the model: the accuracy that its task is about, the input size that it was trained at."""
+    own = data.get("figures")
+    if OwnReference.parse(data.get("model")) is not None:
+        return {"objectives": [next(iter(own)), *_COSTS]} if isinstance(own, Mapping) and own else {}
     facts = checkpoint_facts(Path(str(data.get("model"))))
     found: dict[str, Any] = {}
     if facts.task is not None and facts.task in MAIN_FIGURES:
@@ -197,9 +232,13 @@ def _name_of(study: Path) -> str | None:
 
 def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result = dict(data)
-    for key in ("model", "data"):
+    for key in ("model", "data", "task"):
         value = result.get(key)
-        if isinstance(value, str | Path):
+        if not isinstance(value, str | Path):
+            continue
+        if OwnReference.parse(value) is not None:
+            result[key] = located(str(value), folder)
+        elif key != "task":
             result[key] = _locate(str(value), folder, bundled=key == "data")
     if isinstance(result.get("latency"), Mapping):
         result["latency"] = _program_located(result["latency"], "runtime", folder)
@@ -228,6 +267,12 @@ def _locate(value: str, folder: Path, *, bundled: bool) -> str:
         shipped = shipped_settings() / "datasets" / value
         path = shipped if shipped.is_file() else path
     return str(path.resolve())
+
+
+def _file_of(value: str) -> Path:
+    """The file that must be there: of a user's own model or task the one that is named before the colon."""
+    own = OwnReference.parse(value)
+    return Path(value) if own is None else own.file
 
 
 def _paths_matter(info: ValidationInfo) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
@@ -18,6 +19,7 @@ from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Limits, Loop, Progress, Watcher
+from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.record import RunRecord
 from search.session import Beginning, interrupting, logging_to
@@ -25,6 +27,9 @@ from search.snapshot import write_snapshot
 from search.spec import StudySpec, load_spec, with_defaults
 from search.trial import Measurement, Trial, TrialState
 from search.weights import discard
+
+if TYPE_CHECKING:
+    from search.retarget import Target
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
 _SECTIONS = ("search", "space", "recover", "latency", "keep")
@@ -86,6 +91,7 @@ class Study:
         self.spec = spec
         self.record = RunRecord(Path(spec.project) / spec.run_name)
         self.volumes = analysis.VolumeTrack()
+        self.target: Target | None = None
         self._parts = parts or Parts()
         self._loop: Loop | None = None
         self._ended = ""
@@ -118,15 +124,36 @@ class Study:
             self._run(prepared, listener)
         return self
 
+    def on(self, target: str) -> Study:
+        """This study as another device sees it: latencies are those that `bench --import` brought from there.
+
+        Its trials are those that were timed there. A constraint on latency was said for the study's own runtime and
+        does not count; budgets do.
+
+        Raises:
+            ConfigError: no figures of such a device.
+        """
+        from search.retarget import read_target
+
+        constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
+        there = copy.copy(self)
+        there.target = read_target(self.record, target)
+        there.spec = self.spec.model_copy(update={"constraints": constraints})
+        there.volumes = analysis.VolumeTrack()
+        return there
+
     def trials(self) -> tuple[Trial, ...]:
         """All trials, by number; those of a live search in this process as it knows them."""
+        if self.target is not None:
+            return self.target.trials(self.record.trials())
         if self._loop is None:
             return self.record.trials()
         return tuple(self._loop.trials[number] for number in sorted(self._loop.trials))
 
     def base(self) -> Measurement | None:
         """The unpruned model's figures; None before it was measured."""
-        return self.record.read_base()
+        measured = self.record.read_base()
+        return measured if self.target is None or measured is None else self.target.base(measured)
 
     def ranked(self) -> analysis.Ranked:
         """Trials that can be chosen from, and the front."""
@@ -148,17 +175,22 @@ class Study:
             asked += self._budget(budget)
         self._need_trials()
         trial, sentence = analysis.pick(self.ranked(), asked, self.objectives)
-        return PickedTrial(self, trial, sentence, tuple(asked), budget)
+        return PickedTrial(self, trial, self._said(sentence), tuple(asked), budget)
 
     def knee(self) -> PickedTrial:
         """The trial after which more accuracy becomes expensive."""
         self._need_trials()
-        return PickedTrial(self, *analysis.knee(self.ranked(), self.objectives))
+        trial, sentence = analysis.knee(self.ranked(), self.objectives)
+        return PickedTrial(self, trial, self._said(sentence))
 
     def one_se(self) -> PickedTrial:
         """The smallest trial within one standard error of the most accurate."""
         self._need_trials()
-        return PickedTrial(self, *analysis.one_se(self.ranked(), self.objectives))
+        trial, sentence = analysis.one_se(self.ranked(), self.objectives)
+        return PickedTrial(self, trial, self._said(sentence))
+
+    def _said(self, sentence: str) -> str:
+        return sentence if self.target is None else f"On {self.target.name}: {sentence}"
 
     def trial(self, number: int) -> PickedTrial:
         """One trial by its number; ConfigError where there is no such trial."""
@@ -170,14 +202,15 @@ class Study:
         return PickedTrial(self, found, f"trial {number}")
 
     def report(self, path: Path | None = None) -> Path:
-        """Write the offline page; report.html of the run by default."""
+        """Write the offline page; by default report.html of the run, report-<device>.html by another device's times."""
         from search.present.report import write_report
 
-        return write_report(self.snapshot(), path or self.record.path / "report.html")
+        name = "report.html" if self.target is None else f"report-{self.target.name}.html"
+        return write_report(self.snapshot(), path or self.record.path / name)
 
     def snapshot(self) -> dict[str, Any]:
         """The plain record that is drawn; taken from disk while another process searches."""
-        on_disk = self.record.read_snapshot()
+        on_disk = self.record.read_snapshot() if self.target is None else None
         if on_disk is not None and self._loop is None and self.record.lock.is_held():
             return on_disk
         from search.snapshot import snapshot
@@ -215,7 +248,8 @@ class Study:
     def _check_inputs(self) -> None:
         """What is known to be wrong before a folder is made."""
         for path in (self.spec.model, self.spec.data):
-            if not Path(path).exists():
+            own = OwnReference.parse(path)
+            if not (Path(path) if own is None else own.file).exists():
                 raise ConfigError(f"no such file: {path}", where="model and data of the study")
         if self._parts.engine is None and self.spec.search.engine != "optuna":
             raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")
@@ -286,8 +320,8 @@ class Study:
 
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None
-        content = write_snapshot(self)
-        discard(self.record, self.trials(), content["front"], self.spec.keep)
+        write_snapshot(self)
+        discard(self.record, self.trials(), self.ranked().undominated, self.spec.keep)
         listener.trial(trial, self._loop.progress())
 
     def _budget(self, name: str) -> Sequence[Bound]:

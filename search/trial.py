@@ -88,6 +88,8 @@ class Measurement:
         notes: what a reader should know, one sentence each.
         score: divergence of the re-calibrated outputs before the fine-tune; None where it was not taken.
         screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
+        timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
+            runtime, version, device, threads, processor; empty where nothing was timed.
     """
 
     figures: Mapping[str, Estimate]
@@ -99,6 +101,7 @@ class Measurement:
     notes: tuple[str, ...] = ()
     score: float | None = None
     screened: bool = False
+    timing: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,6 +114,7 @@ class Measurement:
             "notes": list(self.notes),
             "score": self.score,
             "screened": self.screened,
+            "timing": dict(self.timing),
         }
 
     @classmethod
@@ -125,6 +129,7 @@ class Measurement:
             notes=tuple(data.get("notes", ())),
             score=data.get("score"),
             screened=bool(data.get("screened", False)),
+            timing=dict(data.get("timing", {})),
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pruning import ChannelGraph, Scores
-from pruning.calibration import calibration_batches
 from pruning.sensitivity import SensitivityProbe
+from search.evaluate.workload import calibration_batches
 from search.spec import StudySpec
 
 IMAGES = 64

@@ -10,6 +10,8 @@ from typing import Any
 from objectives.objective import TASK_FIGURES
 from search.deliver.dataset import read_dataset
 from search.errors import ConfigError, DeviceMissing
+from search.own_reference import OwnReference
+from search.sections import RecoverSpec
 from search.spec import StudySpec
 from search.trial import Measurement
 
@@ -22,9 +24,30 @@ def check_before(spec: StudySpec, model: Any) -> None:
     """
     for device in (spec.device, spec.latency.device):
         check_device(device)
-    _check_task(spec, str(getattr(model, "task", "detect")))
     check_runtime(spec.latency.runtime)
+    if OwnReference.parse(spec.data) is not None:
+        _check_own(spec)
+        return
+    _check_task(spec, str(getattr(model, "task", "detect")))
     check_data(model, Path(spec.data))
+
+
+def _check_own(spec: StudySpec) -> None:
+    """A user's own task: it is there, and nothing is asked of it that only Ultralytics' trainers know."""
+    from pruning.importance import DATA_CRITERIA
+    from search.evaluate.own_task import task_of
+
+    reference = OwnReference.parse(spec.data)
+    assert reference is not None
+    task_of(reference)
+    if spec.space.importance in DATA_CRITERIA:
+        known = "l1, l2, bn_gamma or another that needs no labels"
+        raise ConfigError(f"{spec.space.importance} needs labels", where="space.importance", expected=known)
+    usual = RecoverSpec()
+    for key in ("fraction", "batch", "slimming", "train"):
+        if getattr(spec.recover, key) != getattr(usual, key):
+            what = f"recover.{key} is for Ultralytics' trainer"
+            raise ConfigError(what, where="recover", expected="epochs; the rest is decided by your finetune()")
 
 
 def _check_task(spec: StudySpec, task: str) -> None:

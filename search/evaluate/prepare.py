@@ -134,14 +134,12 @@ def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
     """What `prepare_pruning` does, in the process that may crash."""
-    import torch
-
     from pruning import trace
-    from pruning.checkpoint import load_model
     from search.evaluate import pruned
     from search.evaluate.guided import Subject, guide_of
     from search.evaluate.probes import read_model
     from search.evaluate.scores import scores_of
+    from search.evaluate.workload import example_input, load_model
     from search.space import Space
 
     limit_threads(share_of_cores(1))
@@ -150,9 +148,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         model = load_model(spec.model)
         check_before(spec, model)
     with phase("trace"):
-        channels = int(getattr(model, "yaml", {}).get("channels", 3))
-        sizes = tuple(pruned.sizes_of(spec))
-        graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes}
+        graphs = {size: trace(model, example_input(model, size)) for size in pruned.sizes_of(spec)}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     with phase("score"):
@@ -181,12 +177,15 @@ def measure_base(
     Its latency is the study's reference, hence exact.
     """
     from objectives.objective import Estimate
-    from search.evaluate import pruned, timing
+    from search.evaluate import pruned, timing, timings
 
+    widths = {group.name: group.size for group in graph.groups}
     with Turnstile(timing.lock_path()) as turns:
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
+            known = timings.Timings(base_dir.parent / "latency")
+            known.add(timings.timing_key(spec.latency, timings.widths_digest(widths), spec.imgsz, spec.imgsz), latency)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place, shelf = base_dir / "accuracy", base_dir / BATCHES
@@ -198,10 +197,11 @@ def measure_base(
         figures["per_class_drop"] = Estimate.exact(0.0)
     return Measurement(
         figures={**accuracy.figures, **figures},
-        widths={group.name: group.size for group in graph.groups},
+        widths=widths,
         seconds=phase.seconds,
         per_class=accuracy.per_class,
         notes=pruned.latency_notes(latency),
+        timing=pruned.timing_facts(spec.latency, latency),
     )
 
 

@@ -17,26 +17,27 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.accuracy import Accuracy
 from objectives.guard import largest_drop
-from objectives.latency import FLAGS, Latency
+from objectives.latency import FLAGS, Latency, compare
 from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
-from pruning.calibration import calibration_batches, recalibrate
-from pruning.checkpoint import load_model, save_model
-from pruning.recover import Recovery, recover
+from pruning.calibration import recalibrate
+from pruning.recover import Recovery
 from search.evaluate.evaluator import Realised
 from search.evaluate.ladder import Gate
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.timing import lock_path, measure, open_timed
+from search.evaluate.timing import alone, lock_path, open_timed
+from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
+from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
 from search.propose.menus import work_of
 from search.record import BATCHES
-from search.sections import RecoverSpec
+from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
 from search.spec import StudySpec
 from search.trial import Candidate, Measurement
@@ -57,6 +58,11 @@ class Reference:
     def shelf(self) -> Path:
         """Where the prepared validation batches of the study lie."""
         return self.onnx.parent / BATCHES
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.onnx.parent.parent
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class PruningEvaluator:
         with phase("export"):
             onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
         with phase("latency"):
-            latency = self._latency(model, onnx, size, seed, turns)
+            latency = self._latency(plan, model, onnx, size, seed, turns)
         figures = cost_figures(plan.cost(), onnx) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
         onnx.unlink()
         with phase("calibrate"):
@@ -166,14 +172,29 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             notes=latency_notes(latency),
+            timing=timing_facts(self.spec.latency, latency),
         )
 
-    def _latency(self, model: nn.Module, onnx: Path, imgsz: int, seed: int, turns: Turnstile) -> Latency:
-        """Candidate against base, interleaved, while no other trial of this machine is timing or training."""
+    def _latency(self, plan: Plan, model: nn.Module, onnx: Path, imgsz: int, seed: int, turns: Turnstile) -> Latency:
+        """Candidate against base, interleaved, while no other trial of this machine is timing or training.
+
+        Equal widths are timed once in a run: it is looked for again when it is this trial's turn, since another trial
+        may have had the same widths.
+        """
         spec, base = self.spec.latency, self.reference
+        known = Timings(base.run / "latency")
+        key = timing_key(spec, widths_digest(plan.widths, plan.removed), imgsz, base.imgsz)
+        if (found := known.find(key)) is not None:
+            return found
         candidate = open_timed(spec, onnx, model, imgsz)
-        reference = open_timed(spec, base.onnx, base.model, base.imgsz)
-        return measure([candidate], reference, spec, turns, seed=seed)[0]
+        unpruned = load_model(base.model) if spec.runtime == "torch" else base.model
+        reference = open_timed(spec, base.onnx, unpruned, base.imgsz)
+        with alone(spec, turns):
+            found = known.find(key)
+            if found is None:
+                found = compare(candidate, reference, cap_s=spec.seconds, seed=seed)
+                known.add(key, found)
+        return found
 
 
 def accuracy_of(
@@ -237,6 +258,11 @@ def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
         "size_mb": onnx.stat().st_size / 1e6,
     }
     return {name: Estimate.exact(value) for name, value in exact.items()}
+
+
+def timing_facts(spec: LatencySpec, latency: Latency) -> dict[str, Any]:
+    """The measurement behind a latency: ratio to the base, p50 and p90, flags, and what it was measured on."""
+    return {**latency_to_json(latency), "batch": spec.batch, **conditions(spec)}
 
 
 def latency_notes(latency: Latency) -> tuple[str, ...]:

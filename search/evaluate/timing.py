@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[R
     )
 
 
+@contextmanager
+def alone(spec: LatencySpec, turns: Turnstile) -> Iterator[None]:
+    """Inside, no other trial of this user on this machine trains or times, and this process' threads stay on the
+    quietest processors, where the study's runtime computes on them."""
+    threads = torch.get_num_threads()
+    here = spec.device == "cpu" and not is_command(spec.runtime)
+    try:
+        with turns.timing(), pinned(spec.threads) if here else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads)  # the torch runtime sets its own
+
+
 def measure(
     candidates: Sequence[Side],
     reference: Side,
@@ -42,17 +56,9 @@ def measure(
     seed: int = 0,
     watch: Callable[[float], None] = lambda share: None,
 ) -> tuple[Latency, ...]:
-    """Candidates against the reference while no other trial of this user on this machine trains or times.
-
-    What computes on this machine's processors stays on the quietest of them.
-    """
-    threads = torch.get_num_threads()
-    here = spec.device == "cpu" and not is_command(spec.runtime)
-    try:
-        with turns.timing(), pinned(spec.threads if here else os.cpu_count() or 1):
-            return compare_many(candidates, reference, cap_s=spec.seconds, seed=seed, watch=watch)
-    finally:
-        torch.set_num_threads(threads)  # the torch runtime sets its own
+    """Candidates against the reference, interleaved, alone."""
+    with alone(spec, turns):
+        return compare_many(candidates, reference, cap_s=spec.seconds, seed=seed, watch=watch)
 
 
 def lock_path() -> Path:

@@ -6,7 +6,8 @@ Two locked files (flock, so that a process that dies gives way):
     floor   shared by all who work; held alone for an instant by whoever times, which waits until all have stopped
 
 A worker stands on the floor except while it waits at the gate. Whoever times leaves the floor, shuts the gate, and
-waits until the floor is empty: those who work stop at their next `pause`, which is one training step away.
+waits until the floor is empty: those who work stop at their next `pause`, which is one training step away, and so do
+their data loaders.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from objectives.measuring_lock import measuring_lock
+from search.evaluate.loaders import loaders_stopped
 
 PATIENCE_S = 120.0
 """After that long the measurement starts beside the work that did not stop; it then flags the foreign load."""
@@ -50,20 +52,32 @@ class Turnstile:
             os.close(handle)
 
     def pause(self) -> None:
-        """Let somebody time, if anybody wants to; costs a few system calls where nobody does."""
-        fcntl.flock(self._floor, fcntl.LOCK_UN)
-        self._enter()
+        """Let somebody time, if anybody wants to; costs two system calls where nobody does. The data loaders of this
+        process wait too."""
+        if self._gate_is_open():
+            return
+        with loaders_stopped():
+            fcntl.flock(self._floor, fcntl.LOCK_UN)
+            self._enter()
 
     @contextmanager
     def timing(self) -> Iterator[None]:
         """Alone on this machine, as far as trials of this user are concerned."""
         fcntl.flock(self._floor, fcntl.LOCK_UN)
         try:
-            with measuring_lock(self._gate_path):
+            with measuring_lock(self._gate_path), loaders_stopped():
                 self._wait_for_the_others()
                 yield
         finally:
             self._enter()
+
+    def _gate_is_open(self) -> bool:
+        try:
+            fcntl.flock(self._gate, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        return True
 
     def _enter(self) -> None:
         fcntl.flock(self._gate, fcntl.LOCK_SH)

@@ -81,6 +81,7 @@ def slim(snapshot: Mapping[str, Any]) -> dict[str, Any]:
 def _slim_trial(row: Mapping[str, Any], picked: bool) -> dict[str, Any]:
     candidate = {key: found for key, found in (row.get("candidate") or {}).items() if key != "ratios"}
     kept = {key: found for key, found in row.items() if key != "widths" or picked or row.get("on_front")}
+    kept.pop("timing", None)
     return {**kept, "candidate": candidate}
 
 

@@ -72,13 +72,19 @@ def test_pick_is_the_most_accurate_within_the_budget_and_says_why() -> None:
     choice = pick(ROWS, [Bound.parse("latency_ms<=6.5")], OBJECTIVES)
     assert choice.index == 1
     assert choice.sentence == (
-        "row 1 has the highest mAP50-95, 0.480, of the 3 out of 4 rows within the budget (latency_ms<=6.5 with 6 ms)."
+        "row 1 has the highest mAP50-95, 0.480, of the 3 among 4 models that are within latency_ms<=6.5 (it has 6 ms)."
     )
 
 
 def test_pick_without_budget_and_with_labels() -> None:
     choice = pick(ROWS, [], OBJECTIVES, labels=["base", "trial 1", "trial 2", "trial 3"])
-    assert choice.index == 0 and choice.sentence == "base has the highest mAP50-95, 0.500, of 4 rows."
+    assert choice.index == 0 and choice.sentence == "base has the highest mAP50-95, 0.500, of 4 models."
+
+
+def test_pick_of_the_only_one_that_fits_says_so() -> None:
+    assert pick(ROWS, [Bound.parse("latency_ms<=3.5")], OBJECTIVES).sentence == (
+        "row 3 alone of 4 models is within latency_ms<=3.5 (it has 3 ms): mAP50-95 0.300."
+    )
 
 
 def test_pick_breaks_ties_by_latency_then_parameters() -> None:
@@ -159,4 +165,9 @@ def test_one_standard_error_takes_the_smallest_that_is_as_good() -> None:
 
 
 def test_one_standard_error_of_exact_figures_is_the_best() -> None:
-    assert one_se(ROWS, OBJECTIVES).index == 0
+    choice = one_se(ROWS, OBJECTIVES)
+    assert choice.index == 0
+    assert choice.sentence == (
+        "row 0 has the highest mAP50-95, 0.500, "
+        "and no smaller one of 4 models is within one standard error (0.000) of it."
+    )

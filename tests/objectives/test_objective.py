@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from objectives import OBJECTIVES, Estimate, ObjectiveError, objectives_named
-from objectives.objective import figure, objective_named
+from objectives.objective import MAIN_FIGURES, TASK_FIGURES, Objective, figure, objective_named, register
 
 
 def test_exact_figure_has_no_width() -> None:
@@ -52,12 +53,11 @@ def test_scaled_and_to_dict() -> None:
 
 def test_table_names_itself_and_knows_directions() -> None:
     assert all(name == objective.name for name, objective in OBJECTIVES.items())
-    assert {n for n, o in OBJECTIVES.items() if o.direction == "max"} == {
-        "map50_95",
-        "map50",
-        "precision",
-        "recall",
-    }
+    less_is_better = {n for n, o in OBJECTIVES.items() if o.direction == "min"}
+    assert less_is_better == {"latency_ms", "params_m", "macs_g", "size_mb", "per_class_drop"}
+    assert {n for n, o in OBJECTIVES.items() if o.is_cost} == less_is_better - {"per_class_drop"}
+    assert {name for figures in TASK_FIGURES.values() for name in figures} <= OBJECTIVES.keys() - less_is_better
+    assert all(figure in TASK_FIGURES[task] for task, figure in MAIN_FIGURES.items())
 
 
 def test_unknown_objective_names_the_near_miss() -> None:
@@ -86,3 +86,16 @@ def test_missing_figure_names_row_and_what_it_has() -> None:
 )
 def test_figures_as_text(name: str, value: float, text: str) -> None:
     assert OBJECTIVES[name].text(value) == text
+
+
+def test_a_figure_of_ones_own_is_known_once_it_is_registered() -> None:
+    own = Objective("own_error", "%", "min", "Own error")
+    with pytest.raises(ObjectiveError, match="Unknown objective 'own_error'"):
+        objectives_named(["own_error"])
+    register(own)
+    register(own)
+    assert objectives_named(["own_error"]) == (own,) and not own.is_cost
+    with pytest.raises(ObjectiveError, match="is known as"):
+        register(replace(own, direction="max"))
+    with pytest.raises(ObjectiveError, match="measured here already"):
+        register(replace(own, name="recall"))

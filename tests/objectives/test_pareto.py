@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives import Estimate, ObjectiveError, objectives_named
-from objectives.pareto import Row, costs, dominates, front, hypervolume
+from objectives.pareto import Row, costs, dominates, front, hypervolume, undominated
 
 TWO = objectives_named(["map50_95", "latency_ms"])
 THREE = objectives_named(["map50_95", "latency_ms", "params_m"])
@@ -50,6 +50,14 @@ def test_front_is_never_empty_and_whoever_is_out_is_dominated_or_beaten_by_a_mem
     for i in set(range(len(rows))) - set(members):
         dominated = any(dominates(row, rows[i], THREE) for row in rows)
         assert dominated or any(beats(rows[j], rows[i]) for j in members)
+
+
+@given(noisy_rows, noisy_rows)
+def test_whoever_is_on_a_later_front_is_undominated_now(rows: list[Row], later: list[Row]) -> None:
+    """So the weights of the others may be deleted."""
+    now = set(undominated(rows, THREE))
+    assert set(front(rows, THREE)) <= now
+    assert {i for i in front([*rows, *later], THREE) if i < len(rows)} <= now
 
 
 @given(noisy_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,24 @@ def _save_tiny(path: Path, classes: tuple[str, ...]) -> None:
     model: Any = DetectionModel("yolov8n.yaml", nc=len(classes), verbose=False)
     model.names, model.args, model.task = dict(enumerate(classes)), {}, "detect"
     save_model(model, path)
+
+
+@pytest.fixture(scope="session")
+def planned_once(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from .planned import make_planned_run
+
+    place = tmp_path_factory.mktemp("planned")
+    make_planned_run(tiny / "base.pt", tiny / "data" / "data.yaml", project=str(place))
+    return place
+
+
+@pytest.fixture
+def planned(planned_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A finished run of real plans in runs/prune/planned of the working folder (see planned.py)."""
+    shutil.copytree(planned_once, tmp_path / "runs" / "prune")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("search.bench.lock_path", lambda: tmp_path / "measuring.lock")  # nobody else's turn matters
+    return Study.load("runs/prune/planned")
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from objectives.objective import Estimate, objectives_named
-from search.analysis import rank
+from dataclasses import replace
+
+from objectives.choice import Bound
+from objectives.objective import Estimate, Objective, objectives_named, register
+from search.analysis import VolumeTrack, knee, pick, rank, verdict
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 
@@ -20,3 +23,50 @@ def test_a_network_that_came_up_twice_is_on_the_front_once() -> None:
     )
     assert ranked.front == (0, 1)
     assert [one.number for one in ranked.trials] == [0, 1, 3]
+
+
+def base_of(accuracy: float, latency: float) -> Measurement:
+    return Measurement({"map50_95": Estimate.exact(accuracy), "latency_ms": Estimate.exact(latency)})
+
+
+OBJECTIVES = objectives_named(["map50_95", "latency_ms"])
+
+
+def test_a_base_that_finds_nothing_is_nothing_to_compare_with() -> None:
+    trials = [trial(0, 0.0, 1.0)]
+    said = verdict(rank(trials, [], OBJECTIVES), base_of(0.0, 2.0), OBJECTIVES, 1)
+    assert "Worth it" not in said and "the base itself has a mAP50-95 of 0" in said
+    assert verdict(rank(trials, [], OBJECTIVES), base_of(0.005, 2.0), OBJECTIVES, 1).startswith("Worth it:")
+
+
+def test_what_ties_with_a_front_member_can_still_be_worth_it() -> None:
+    """A trial as accurate as the base and faster, beaten on the front by one that is faster still."""
+    wide = {"map50_95": Estimate(0.45, 0.4, 0.6), "latency_ms": Estimate.exact(1.0)}
+    faster = replace(trial(1, 0, 0), measurement=Measurement(wide))
+    ranked = rank([trial(0, 0.5, 1.5), faster], [], OBJECTIVES)
+    assert ranked.front == (1,) and ranked.undominated == (0, 1)
+    assert verdict(ranked, base_of(0.5, 2.0), OBJECTIVES, 2).startswith("Worth it: trial 0")
+
+
+def test_an_error_is_an_accuracy_of_which_less_is_better() -> None:
+    register(Objective("mae_of_test", "px", "min", "MAE"))
+    objectives = objectives_named(["mae_of_test", "latency_ms"])
+
+    def row(error: float, latency: float) -> dict[str, Estimate]:
+        return {"mae_of_test": Estimate.exact(error), "latency_ms": Estimate.exact(latency)}
+
+    trials = [
+        Trial(number, TrialState.COMPLETE, Candidate({}), Measurement(row(*figures)))
+        for number, figures in enumerate([(4.05, 1.0), (4.5, 0.5), (9.0, 0.4)])
+    ]
+    ranked = rank(trials, [], objectives)
+    base = Measurement(row(4.0, 2.0))
+    assert verdict(ranked, base, objectives, 3) == (
+        "Worth it: trial 0 has 50 % less latency than the base (1 ms instead of 2 ms) "
+        "at a MAE of 4.05 px instead of 4 px."
+    )
+    assert pick(ranked, [], objectives)[0].number == 0
+    assert pick(ranked, [Bound.parse("latency_ms<=0.6")], objectives)[0].number == 1
+    assert knee(ranked, objectives)[0].number == 1
+    volumes = VolumeTrack().upto(ranked, objectives, base)
+    assert 0 < volumes[0]["value"] < volumes[-1]["value"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from ultralytics.utils import torch_utils
 
+from objectives.measuring_lock import measuring_lock
+from search.evaluate.loaders import loaders_stopped
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
@@ -48,6 +53,63 @@ def _wait_for(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nobody works any more"
         time.sleep(0.005)
+
+
+class _Slow(torch.utils.data.Dataset[int]):
+    """Every item costs its loader some milliseconds of a processor."""
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __getitem__(self, index: int) -> int:
+        return sum(range(20_000)) + index
+
+
+def test_the_loaders_of_who_waits_wait_too(tmp_path: Path) -> None:
+    """The queue of a data loader is long: without a stop its processes work on for all that it holds."""
+    gate, told, ended = tmp_path / "gate", threading.Event(), threading.Event()
+    batches: Any = iter(torch.utils.data.DataLoader(_Slow(), batch_size=8, num_workers=2, prefetch_factor=500))
+    next(batches)
+    loaders = [psutil.Process(child.pid) for child in multiprocessing.active_children() if child.daemon]
+
+    def train() -> None:
+        with Turnstile(gate) as turns:
+            told.set()
+            while not ended.is_set():
+                next(batches)
+                turns.pause()
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    try:
+        assert told.wait(10)
+        with measuring_lock(gate):  # a Turnstile here would stop them too: they are of the same process
+            _wait_for(lambda: all(loader.status() == psutil.STATUS_STOPPED for loader in loaders))
+            before = _cpu_s(loaders)
+            time.sleep(0.3)
+            assert _cpu_s(loaders) == before
+        _wait_for(lambda: _cpu_s(loaders) > before)
+    finally:
+        ended.set()
+        trainer.join(10)
+        batches._shutdown_workers()
+    assert len(loaders) == 2 and not trainer.is_alive()
+
+
+def _cpu_s(processes: list[psutil.Process]) -> float:
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+
+def test_other_children_are_left_alone() -> None:
+    """A coordinator's children are trials: one of them may be the one that times."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+    child.start()
+    try:
+        with loaders_stopped():
+            assert psutil.Process(child.pid).status() != psutil.STATUS_STOPPED
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_work_that_does_not_stop_is_not_waited_for_without_end(tmp_path: Path) -> None:

@@ -1,0 +1,271 @@
+"""`paretoprune bench`: models timed on a runtime, interleaved, with the first as the reference."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from objectives.errors import LatencyError
+from objectives.latency import Latency
+from objectives.objective import Estimate
+from objectives.runner import Runner
+from objectives.runtimes import export_for_timing
+from search.bench_models import Model, models_of, runtime_for, split_words
+from search.errors import ConfigError, near_miss
+from search.evaluate.preflight import check_runtime
+from search.evaluate.timing import lock_path, measure, open_timed
+from search.evaluate.timings import Timings, conditions, timing_key, widths_digest
+from search.evaluate.turnstile import Turnstile
+from search.sections import LatencySpec
+from search.study import Study
+
+KEYS = (*LatencySpec.model_fields, "imgsz")
+AT_ONCE = 4
+"""Candidates that share the reference's blocks: each is open several times, and memory is not for ever."""
+
+Say = Callable[[str, float | None], None]
+"""What is being done, and the seconds that it takes at most, where known."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is timed, and how."""
+
+    models: tuple[Model, ...]
+    spec: LatencySpec
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One model's figures against the first.
+
+    Attributes:
+        ratio: its time over the first model's; exactly 1 for the first itself.
+        latency_ms: ratio times the median inference of the first model, in milliseconds.
+        cached: the run had measured these widths before.
+    """
+
+    model: Model
+    ratio: Estimate
+    latency_ms: Estimate
+    p50_ms: float
+    p90_ms: float
+    rounds: int
+    flags: tuple[str, ...]
+    cached: bool = False
+
+
+def order_of(words: Sequence[str]) -> Order:
+    """What `bench` was asked for. Settings: those of the first model's run, then the overrides.
+
+    Raises:
+        ConfigError: a model that does not exist, a key or value that is none. BackendMissing: the runtime is not there.
+    """
+    named, keys = split_words(words)
+    _check_keys(keys)
+    imgsz = keys.pop("imgsz", None)
+    if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32):
+        raise ConfigError(f"{imgsz!r} is not a size in pixels", where="imgsz=", expected="for example 640")
+    models = tuple(models_of(named, imgsz))
+    spec = _settings(_given(models[0]), keys)
+    check_runtime(spec.runtime)
+    for model in models:
+        _check_opens(model, spec.runtime)
+    return Order(models, spec)
+
+
+def _given(first: Model) -> dict[str, Any]:
+    given: dict[str, Any] = {} if first.picked is None else first.picked.study.spec.latency.model_dump()
+    only = runtime_for(first.path)
+    return given if only is None else {**given, "runtime": only}
+
+
+def _check_keys(keys: Mapping[str, Any]) -> None:
+    for key in keys:
+        if key not in KEYS:
+            raise ConfigError(
+                f"unknown key {key!r}", where="command line", expected=", ".join(KEYS), near=near_miss(key, KEYS)
+            )
+
+
+def settings_of(study: Study, keys: Mapping[str, Any]) -> LatencySpec:
+    """The latency settings of a study, with overrides. Raises ConfigError: a key or value that is none."""
+    _check_keys(keys)
+    return _settings(study.spec.latency.model_dump(), keys)
+
+
+def _settings(given: dict[str, Any], keys: Mapping[str, Any]) -> LatencySpec:
+    if "runtime" in keys:  # a cap that was chosen for another runtime says nothing
+        given = {key: value for key, value in given.items() if key != "seconds"}
+    try:
+        return LatencySpec.model_validate({**given, **keys})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ConfigError(
+            str(fault["msg"]).removeprefix("Value error, "), where=f"{'.'.join(map(str, fault['loc']))}="
+        ) from error
+
+
+def _check_opens(model: Model, runtime: str) -> None:
+    only = runtime_for(model.path)
+    if only is not None and only != runtime:
+        raise ConfigError(
+            f"{model.name} is opened by {only} only", where=f"runtime={runtime}", expected=f"runtime={only}"
+        )
+    if runtime == "torch" and model.path is not None and model.path.suffix not in (".pt", ".torchscript"):
+        raise ConfigError(f"torch does not open {model.name}", where="runtime=torch", expected="a .pt file")
+
+
+def bench(order: Order, say: Say = lambda what, left_s: None) -> tuple[Timed, ...]:
+    """Time the models; the first row is the reference. What its run has timed already is not timed again.
+
+    Raises:
+        LatencyError: a model cannot be exported, opened or timed.
+    """
+    known = _known(order)
+    first, twins = order.models[0], _twins(order)
+    rest = [model for model in order.models[1:] if model not in known and twins[model] is model]
+    if not rest and first not in known:  # nothing but the reference itself is left to say how long it takes
+        rest = [first]
+    fresh = _timed(order, rest, say)
+    if first not in known:
+        fresh.setdefault(first, _of_reference(fresh[rest[0]]))
+    fresh |= {model: fresh[twin] for model, twin in twins.items() if twin in fresh}
+    _remember(order, fresh)
+    return tuple(_rows(order, known, fresh))
+
+
+def _of_reference(latency: Latency) -> Latency:
+    """What a comparison says of its reference."""
+    return replace(latency, ratio=Estimate.exact(1.0), p50_ms=latency.reference_ms, p90_ms=latency.reference_p90_ms)
+
+
+def _timed(order: Order, models: Sequence[Model], say: Say) -> dict[Model, Latency]:
+    fresh: dict[Model, Latency] = {}
+    if not models:
+        return fresh
+    groups = [models[at : at + AT_ONCE] for at in range(0, len(models), AT_ONCE)]
+    with tempfile.TemporaryDirectory(prefix="paretoprune-bench-") as name, Turnstile(lock_path()) as turns:
+        reference = _opened(order.models[0], order.spec, Path(name), say)
+        for number, group in enumerate(groups):
+            sides = [_opened(model, order.spec, Path(name), say) for model in group]
+            watch = _watching(say, sides, order.spec, len(groups) - number - 1)
+            found = measure(sides, reference, order.spec, turns, watch=watch)
+            fresh |= dict(zip(group, found, strict=True))
+    return fresh
+
+
+def _watching(say: Say, sides: Sequence[Any], spec: LatencySpec, groups_left: int) -> Callable[[float], None]:
+    whole = spec.seconds * len(sides)
+
+    def watch(share: float) -> None:
+        say("timing", whole * (1 - share) + groups_left * spec.seconds * AT_ONCE)
+
+    return watch
+
+
+def _opened(model: Model, spec: LatencySpec, folder: Path, say: Say) -> tuple[Runner, ...]:
+    say(f"opening {model.name}", None)
+    if model.path is not None and model.path.suffix == ".torchscript":
+        return open_timed(spec, model.path, _script(model.path), model.imgsz)
+    if model.path is not None and model.path.suffix != ".pt":
+        return open_timed(spec, model.path, model.path, model.imgsz)
+    module = model.module()
+    if spec.runtime == "torch":
+        return open_timed(spec, Path(), module, model.imgsz)
+    path = folder / f"{len(list(folder.iterdir()))}.onnx"
+    return open_timed(spec, export_for_timing(module, path, imgsz=model.imgsz, batch=spec.batch), module, model.imgsz)
+
+
+def _script(path: Path) -> Any:
+    import torch
+
+    from objectives.ultralytics_door import quiet
+
+    try:
+        with quiet():
+            return torch.jit.load(str(path), map_location="cpu")
+    except RuntimeError as fault:
+        raise LatencyError(f"{path} cannot be opened as TorchScript: {fault}") from fault
+
+
+def _known(order: Order) -> dict[Model, Latency]:
+    """What the run of the first model has timed before, if that model is the base that its figures refer to."""
+    found = {model: timings.find(key) for model, (timings, key) in _keys(order).items()}
+    return {model: latency for model, latency in found.items() if latency is not None}
+
+
+def _keys(order: Order) -> dict[Model, tuple[Timings, dict[str, Any]]]:
+    first = order.models[0]
+    if not first.is_base or first.run is None:
+        return {}
+    timings = Timings(first.run / "latency")
+    return {
+        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
+        for model in order.models
+        if model.run == first.run and (digest := _digest(model)) is not None
+    }
+
+
+def _twins(order: Order) -> dict[Model, Model]:
+    """Each model and the first of its widths: equal networks are timed once."""
+    keys = {model: json.dumps(key, sort_keys=True) for model, (_, key) in _keys(order).items()}
+    seen: dict[str, Model] = {}
+    return {model: seen.setdefault(keys.get(model, f"{at}"), model) for at, model in enumerate(order.models)}
+
+
+def _digest(model: Model) -> str | None:
+    """What `timings.widths_digest` says of a trial, or of the base, of a run."""
+    assert model.picked is not None
+    trial = model.picked.trial
+    measured = model.picked.study.base() if trial is None else trial.measurement
+    return (
+        None if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+    )
+
+
+def _remember(order: Order, fresh: Mapping[Model, Latency]) -> None:
+    keys = _keys(order)
+    for model in fresh.keys() & keys.keys():
+        timings, key = keys[model]
+        timings.add(key, fresh[model])
+
+
+def _rows(order: Order, known: Mapping[Model, Latency], fresh: Mapping[Model, Latency]) -> Iterator[Timed]:
+    """All milliseconds are ratios times those of one measurement of the reference: the run's own where there is one,
+    so that figures of different days can be compared."""
+    base = _of_reference(known.get(order.models[0]) or fresh[order.models[0]])
+    for model in order.models:
+        found = base if model is order.models[0] else fresh.get(model) or known[model]
+        scale = base.reference_ms / found.reference_ms
+        times = (found.p50_ms * scale, found.p90_ms * scale)
+        in_ms = found.in_ms(base.reference_ms)
+        yield Timed(model, found.ratio, in_ms, *times, found.rounds, found.flags, model not in fresh)
+
+
+def facts_of(order: Order, rows: Sequence[Timed]) -> list[dict[str, Any]]:
+    """Rows as plain data: model, latency_ms, ratio, interval (of the ratio), and what explains them."""
+    where = {**conditions(order.spec), "batch": order.spec.batch}
+    return [
+        {
+            "model": row.model.name,
+            "latency_ms": row.latency_ms.value,
+            "ratio": row.ratio.value,
+            "interval": [row.ratio.low, row.ratio.high],
+            "latency_interval_ms": [row.latency_ms.low, row.latency_ms.high],
+            "p50_ms": row.p50_ms,
+            "p90_ms": row.p90_ms,
+            "rounds": row.rounds,
+            "flags": list(row.flags),
+            "cached": row.cached,
+            "imgsz": row.model.imgsz,
+            **where,
+        }
+        for row in rows
+    ]

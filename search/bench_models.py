@@ -1,0 +1,182 @@
+"""The words of `bench`: which models are timed, at what size, and what is known of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from objectives.runtime_names import Runtime
+from search import yaml_source
+from search.errors import ConfigError
+from search.picked import PickedTrial
+from search.refs import find_run, resolve
+from search.study import Study
+from search.trial import Trial
+
+_KEY = re.compile(r"^[a-z_][a-z_.]*=")
+_SUFFIXES = (".pt", ".onnx", ".xml", ".engine", ".torchscript")
+_FALLBACK_IMGSZ = 640
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of a bench.
+
+    Attributes:
+        name: as the user called it; `RUN:17` and `RUN:base` of a whole run.
+        imgsz: input size in pixels.
+        path: an artefact as it lies on disk; None for a trial whose weights were not kept: it is built from its plan.
+        picked: the trial or base of a run that it is.
+    """
+
+    name: str
+    imgsz: int
+    path: Path | None
+    picked: PickedTrial | None = field(default=None, compare=False)
+
+    @property
+    def run(self) -> Path | None:
+        """The run that it belongs to."""
+        return None if self.picked is None else self.picked.study.record.path
+
+    @property
+    def is_base(self) -> bool:
+        return self.picked is not None and self.picked.trial is None
+
+    def module(self) -> Any:
+        """The PyTorch module. Time does not depend on the values of weights, so a plan is enough."""
+        from dataclasses import replace
+
+        from pruning import Plan
+        from pruning.checkpoint import load_model
+
+        if self.path is not None:
+            return load_model(self.path)
+        assert self.picked is not None and self.picked.trial is not None
+        measured = self.picked.trial.measurement
+        assert measured is not None and measured.plan is not None
+        plan = Plan.from_json(measured.plan)
+        base, graph = _traced(self.picked.study.spec.model, plan.example_shape)
+        return replace(plan, graph=graph).apply(base)
+
+
+@lru_cache(maxsize=1)
+def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The base and its graph: a front is many plans of one trace."""
+    import torch
+
+    from pruning import trace
+    from pruning.checkpoint import load_model
+
+    base = load_model(model)
+    return base, trace(base, torch.zeros(shape))
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """(models, overrides): `runtime=openvino` is an override, `RUN:best@latency_ms<=5` and what exists is a model."""
+    keys = [word for word in words if _KEY.match(word) and not Path(word).exists()]
+    return [word for word in words if word not in keys], yaml_source.parse_overrides(keys)
+
+
+def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
+    """The models that the words name, each once: files, `RUN:REF`, or `RUN`, which is its base and its front.
+
+    Raises:
+        ConfigError: a word that names nothing; NothingFits: a budget that no trial is within.
+    """
+    found = [model for word in words for model in _named(word, imgsz)]
+    if not found:
+        raise ConfigError("no model was named", expected="paretoprune bench best.pt small.onnx, or a run, or RUN:17")
+    return list({(model.name, model.imgsz): model for model in found}.values())
+
+
+def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = None) -> Model:
+    """A trial or base of a run as it was measured; its weights where they were kept."""
+    try:
+        path: Path | None = picked.weights()
+    except ConfigError:
+        measured = None if picked.trial is None else picked.trial.measurement
+        if measured is None or measured.plan is None:
+            raise
+        path = None
+    if path is not None and not path.is_file():
+        raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.study.record.path}")
+    return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
+
+
+def front_of(study: Study) -> list[Trial]:
+    """The trials on the front, cheapest first."""
+    return sorted(study.front(), key=lambda trial: (_latency(trial), trial.number))
+
+
+def _latency(trial: Trial) -> float:
+    figures = {} if trial.measurement is None else trial.measurement.figures
+    return figures["latency_ms"].value if "latency_ms" in figures else 0.0
+
+
+def _named(word: str, imgsz: int | None) -> list[Model]:
+    path = Path(word)
+    if path.suffix in _SUFFIXES or (path.is_dir() and any(path.glob("*.xml"))):
+        if not path.exists():
+            raise ConfigError(f"no such file: {word}", where="bench", expected=f"a model ({', '.join(_SUFFIXES)})")
+        return [Model(word, imgsz or imgsz_of(path), path)]
+    if ":" in word and not path.exists():
+        return [model_of(resolve(word), word, imgsz)]
+    study = Study.load(find_run(word))
+    chosen = [PickedTrial(study, None, "the unpruned model")]
+    chosen += [PickedTrial(study, trial, f"trial {trial.number}") for trial in front_of(study)]
+    return [model_of(picked, f"{study.record.path.name}:{_ref(picked)}", imgsz) for picked in chosen]
+
+
+def _ref(picked: PickedTrial) -> str:
+    return "base" if picked.trial is None else str(picked.trial.number)
+
+
+def imgsz_of(path: Path) -> int:
+    """The input size of a file: that of a static graph, or that of a checkpoint's training.
+
+    Raises:
+        ConfigError: the file does not say.
+    """
+    if path.suffix == ".pt":
+        from objectives.ultralytics_door import load_module
+
+        arguments = getattr(load_module(path), "args", None) or {}
+        size = arguments.get("imgsz") if isinstance(arguments, Mapping) else getattr(arguments, "imgsz", None)
+        return size if isinstance(size, int) else _FALLBACK_IMGSZ
+    size = _static_size(path)
+    if size is None:
+        raise ConfigError(f"{path} does not say its input size", where="bench", expected="imgsz=640, for example")
+    return size
+
+
+def _static_size(path: Path) -> int | None:
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(str(path), load_external_data=False).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        inputs = [one for one in graph.input if one.name not in weights]
+        sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim] if inputs else []
+    elif path.suffix == ".xml" or path.is_dir():
+        import openvino
+
+        source = path if path.is_file() else next(iter(sorted(path.glob("*.xml"))))
+        shape = openvino.Core().read_model(str(source)).input(0).partial_shape
+        sides = [side.get_length() if side.is_static else 0 for side in shape]
+    else:
+        return None
+    return sides[-1] if len(sides) == 4 and sides[-1] > 0 and sides[-1] == sides[-2] else None
+
+
+def runtime_for(path: Path | None) -> Runtime | None:
+    """The only runtime that can open such a file; None where there is a choice."""
+    if path is None:
+        return None
+    if path.suffix == ".xml" or path.is_dir():
+        return "openvino"
+    return {".engine": "tensorrt", ".torchscript": "torch"}.get(path.suffix)  # type: ignore[return-value]

@@ -1,0 +1,135 @@
+"""The device kit: exported models and one script that times them where ParetoPrune cannot be installed.
+
+    kit.zip
+      manifest.json     what is in it, with a sha256 each, and how to time it
+      run.py            the runner: Python 3.8, the standard library and one runtime
+      README.md
+      models/*.onnx     the base and the front; networks of equal widths once
+
+The manifest stays in the run too (`latency/kits/<id>.json`): figures that come back are held against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from objectives.runtimes import export_for_timing
+from search.atomic import write_json
+from search.bench_models import Model, front_of, model_of
+from search.errors import ConfigError
+from search.evaluate.timings import widths_digest
+from search.picked import PickedTrial
+from search.retarget import FORMAT, kit_path
+from search.sections import LatencySpec
+from search.study import Study
+
+HALF_WIDTH = 0.01
+_RUNTIMES = ("onnxruntime", "openvino")
+_EPOCH = (2020, 1, 1, 0, 0, 0)
+"""Times in the archive: equal models make equal archives."""
+
+
+def build_kit(
+    study: Study, out: Path, spec: LatencySpec, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Export the base and the front to a kit, and write it to `out` (whole or not at all).
+
+    Returns the manifest. Raises ConfigError: no front, a runtime that the runner does not know; LatencyError: a model
+    that cannot be exported.
+    """
+    if spec.runtime not in _RUNTIMES:
+        raise ConfigError(
+            f"the kit's runner does not know {spec.runtime}", where="runtime=", expected=" or ".join(_RUNTIMES)
+        )
+    front = front_of(study)
+    if not front:
+        raise ConfigError(
+            f"{study.record.path} has no front yet", next_command=f"paretoprune resume {study.record.path}"
+        )
+    wanted = [PickedTrial(study, None, ""), *(PickedTrial(study, trial, "") for trial in front)]
+    with tempfile.TemporaryDirectory(prefix="paretoprune-kit-") as name:
+        rows = _export(wanted, spec, Path(name), say)
+        manifest = _manifest(study, spec, rows)
+        write_json(kit_path(study.record, manifest["kit"]), manifest)
+        _write_zip(out, manifest, Path(name))
+    return manifest
+
+
+def _export(
+    wanted: Sequence[PickedTrial], spec: LatencySpec, folder: Path, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """One row per different network: file, sha256, input size, and the trials that it stands for."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for number, picked in enumerate(wanted, 1):
+        model = model_of(picked)
+        key = (_widths(picked), model.imgsz)
+        if key not in rows:
+            say(f"exporting {picked.name} ({number}/{len(wanted)})")
+            rows[key] = _exported(model, picked, spec, folder)
+        if picked.trial is not None:
+            rows[key]["trials"].append(picked.trial.number)
+    return list(rows.values())
+
+
+def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path) -> dict[str, Any]:
+    name = "base" if picked.trial is None else f"{picked.trial.number:04d}"
+    path = export_for_timing(model.module(), folder / f"{name}.onnx", imgsz=model.imgsz, batch=spec.batch)
+    return {
+        "file": f"models/{path.name}",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "imgsz": model.imgsz,
+        "base": picked.trial is None,
+        "trials": [],
+    }
+
+
+def _widths(picked: PickedTrial) -> str:
+    trial = picked.trial
+    measured = picked.study.base() if trial is None else trial.measurement
+    return "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+
+
+def _manifest(study: Study, spec: LatencySpec, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    settings = {
+        "runtime": spec.runtime,
+        "threads": spec.threads,
+        "batch": spec.batch,
+        "seconds": spec.seconds,
+        "half_width": HALF_WIDTH,
+    }
+    content = {
+        "format": FORMAT,
+        "run": study.spec.run_name,
+        "settings": settings,
+        "models": [dict(row) for row in rows],
+    }
+    return {**content, "kit": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def _write_zip(out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with zipfile.ZipFile(part, "w") as archive:
+            source = files("search.deliver").joinpath("kit")
+            for name in ("run.py", "README.md"):
+                _add(archive, name, source.joinpath(name).read_bytes())
+            _add(archive, "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+            for row in manifest["models"]:
+                _add(archive, row["file"], (folder / Path(row["file"]).name).read_bytes())
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Weights do not compress; text is small."""
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)

@@ -1,0 +1,382 @@
+# ruff: noqa: B905, UP
+"""Times the models beside this file on this machine and writes figures.json. README.md says how.
+
+Needs Python 3.8 or newer and the runtime (onnxruntime, or openvino), nothing else. The protocol is that of
+ParetoPrune's objectives/latency.py: rounds in which base, candidate, base alternate; the fastest inference of each
+block; the ratio to the base per round; several openings of each file, which take turns, and the mean of their medians
+with a 95 % interval that counts openings as independent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import json
+import math
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+FORMAT = 1
+HERE = os.path.dirname(os.path.abspath(__file__))
+BLOCK_S = 0.008
+MAX_RUNS_PER_BLOCK = 200
+MIN_ROUNDS = 9
+SMALLEST_SAMPLE = 6
+DRIFT, THROTTLING, NOISE, FOREIGN_LOAD = 0.05, 0.10, 0.30, 0.05
+Ratio = tuple[float, float, float]
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
+
+
+class OnnxModel:
+    """One session of ONNX Runtime."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import numpy
+        import onnxruntime
+
+        wanted = onnxruntime.SessionOptions()
+        wanted.intra_op_num_threads = options.threads
+        wanted.inter_op_num_threads = 1
+        wanted.log_severity_level = 3
+        wanted.add_session_config_entry("session.force_spinning_stop", "1")
+        providers = [options.provider] if options.provider else ["CPUExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(path, wanted, providers=providers)
+        given = self.session.get_inputs()[0]
+        self.feed = {given.name: image(numpy, given.shape, model, options)}
+
+    def run(self) -> None:
+        self.session.run(None, self.feed)
+
+    @staticmethod
+    def version() -> str:
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+
+class OpenvinoModel:
+    """One compiled model of OpenVINO, in float32 on a CPU."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import numpy
+        import openvino
+
+        device = options.provider or "CPU"
+        hints = {"PERFORMANCE_HINT": "LATENCY"}
+        if device == "CPU":
+            hints.update({"INFERENCE_NUM_THREADS": str(options.threads), "INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino.Core().compile_model(path, device, hints)
+        self.request = compiled.create_infer_request()
+        self.input = image(numpy, [int(side) for side in compiled.input(0).shape], model, options)
+
+    def run(self) -> None:
+        self.request.infer([self.input], share_inputs=True, share_outputs=True)
+
+    @staticmethod
+    def version() -> str:
+        import openvino
+
+        return str(openvino.__version__)
+
+
+RUNTIMES: dict[str, Any] = {"onnxruntime": OnnxModel, "openvino": OpenvinoModel}
+
+
+def image(numpy: Any, shape: Sequence[Any], model: dict[str, Any], options: argparse.Namespace) -> Any:
+    """A random image: zeros could be faster than images."""
+    channels = shape[1] if isinstance(shape[1], int) else 3
+    size = (options.batch, channels, model["imgsz"], model["imgsz"])
+    return numpy.random.RandomState(0).random_sample(size).astype(numpy.float32)
+
+
+# What follows up to `measure` is arithmetic, held against ParetoPrune's own by its tests.
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Linear between the two nearest samples."""
+    ordered = sorted(values)
+    at = share * (len(ordered) - 1)
+    below = math.floor(at)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (at - below) * (ordered[above] - ordered[below])
+
+
+def median_interval(samples: Sequence[float]) -> Ratio:
+    """(median, low, high): between two order statistics."""
+    ordered, n = sorted(samples), len(samples)
+    below, k = 0.5**n, 0
+    while below <= 0.025:
+        k += 1
+        below += combinations(n, k) * 0.5**n
+    k = max(1, k)
+    return statistics.median(ordered), ordered[k - 1], ordered[n - k]
+
+
+def combinations(n: int, k: int) -> int:
+    return math.factorial(n) // (math.factorial(k) * math.factorial(n - k))
+
+
+def clustered_interval(clusters: Sequence[Sequence[float]]) -> Ratio:
+    """(mean of the clusters' medians, low, high): clusters are the independent samples."""
+    middle, low, high = median_interval([sample for cluster in clusters for sample in cluster])
+    medians = [statistics.median(cluster) for cluster in clusters if cluster]
+    if len(medians) < 2:
+        return middle, low, high
+    value, freedom = statistics.mean(medians), len(medians) - 1
+    t = T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
+    margin = t * statistics.stdev(medians) / math.sqrt(len(medians))
+    return value, min(low, value - margin), max(high, value + margin)
+
+
+def settled(ratio: Ratio, half_width: float) -> bool:
+    return (ratio[2] - ratio[1]) / 2 <= half_width * ratio[0]
+
+
+def flags_of(
+    ratio: Ratio, rounds: int, minima: list[float], times: list[float], waited_share: float, half_width: float
+) -> list[str]:
+    """Names and limits are those of ParetoPrune's objectives/disturbance.py."""
+    found = []
+    if not settled(ratio, half_width):
+        found.append("not_settled")
+    if rounds < SMALLEST_SAMPLE:
+        found.append("few_rounds")
+    third = len(minima) // 3
+    change = statistics.median(minima[-third:]) / statistics.median(minima[:third]) - 1 if third else 0.0
+    if abs(change) > DRIFT:
+        found.append("drift")
+    if change > THROTTLING:
+        found.append("throttling")
+    if waited_share > FOREIGN_LOAD:
+        found.append("foreign_load")
+    if quantile(times, 0.9) > (1 + NOISE) * quantile(times, 0.5):
+        found.append("noisy")
+    return found
+
+
+def measure(
+    candidate: list[Any],
+    reference: list[Any],
+    options: argparse.Namespace,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
+    """One side against the other; a side is a list of openings of one file. Times in seconds."""
+    gc.disable()
+    try:
+        start, waited = clock(), waited_s()
+        typical = [warm_up(side, clock) for side in (reference, candidate)]
+        runs = runs_per_block(typical, options.seconds)
+        openings = max(len(reference), len(candidate))
+        clusters: list[list[float]] = [[] for _ in range(openings)]
+        times: list[float] = []
+        base_times: list[float] = []
+        minima: list[float] = []
+        look, number = max(MIN_ROUNDS, 2 * openings), 0
+        while True:
+            base, other = reference[number % len(reference)], candidate[number % len(candidate)]
+            blocks = [block(runner, runs, clock) for runner in (base, other, base)]
+            least = [min(found) for found in blocks]
+            clusters[number % openings].append(least[1] / math.sqrt(least[0] * least[2]))
+            minima += [least[0], least[2]]
+            times += blocks[1][1:] or blocks[1]
+            base_times += (blocks[0][1:] or blocks[0]) + (blocks[2][1:] or blocks[2])
+            number += 1
+            done = number == look and settled(clustered_interval(clusters), options.half_width)
+            if number == look:
+                look = math.ceil(look * 1.3)
+            if done or clock() - start >= options.seconds:
+                break
+        share = (waited_s() - waited) / (clock() - start)
+    finally:
+        gc.enable()
+    ratio = clustered_interval(clusters)
+    flags = flags_of(ratio, number, minima, base_times, share, options.half_width)
+    return {"ratio": ratio, "times": times, "base_times": base_times, "rounds": number, "flags": flags}
+
+
+def block(runner: Any, runs: int, clock: Callable[[], float]) -> list[float]:
+    found = []
+    for _ in range(runs):
+        start = clock()
+        runner.run()
+        found.append(clock() - start)
+    return found
+
+
+def warm_up(side: list[Any], clock: Callable[[], float]) -> float:
+    for runner in side:
+        block(runner, 2, clock)
+    return min(block(side[0], 3, clock))
+
+
+def runs_per_block(typical: list[float], seconds: float) -> int:
+    wanted = max(2, math.ceil(BLOCK_S / min(typical)))
+    affordable = int(seconds / ((typical[1] + 2 * typical[0]) * MIN_ROUNDS))
+    return max(1, min(wanted, affordable, MAX_RUNS_PER_BLOCK))
+
+
+def waited_s() -> float:
+    """Seconds that this process was ready to run while another one had the processor (Linux; elsewhere 0)."""
+    waited = 0
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/schedstat") as file:
+                waited += int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return waited / 1e9
+
+
+def pin(threads: int) -> None:
+    """Stay on `threads` processors (the last ones: the first serve interrupts), so that nothing moves this process."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        if len(allowed) > threads:
+            os.sched_setaffinity(0, set(allowed[-threads:]))
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith(("model name", "Model"))]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def read_manifest() -> dict[str, Any]:
+    """The list of models; every file is checked against its sha256."""
+    with open(os.path.join(HERE, "manifest.json")) as file:
+        manifest: dict[str, Any] = json.load(file)
+    for model in manifest["models"]:
+        with open(os.path.join(HERE, model["file"]), "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != model["sha256"]:
+                sys.exit(f"error: {model['file']} is not the file that this kit was made with; unpack the kit again")
+    return manifest
+
+
+def options_of(manifest: dict[str, Any], words: list[str] | None) -> argparse.Namespace:
+    settings = manifest["settings"]
+    parser = argparse.ArgumentParser(description="Times the models of this kit; see README.md.")
+    parser.add_argument("--runtime", choices=sorted(RUNTIMES), default=settings["runtime"])
+    parser.add_argument("--provider", help="execution provider of ONNX Runtime, or device of OpenVINO; default: CPU")
+    parser.add_argument("--threads", type=int, default=settings["threads"])
+    parser.add_argument("--seconds", type=float, default=settings["seconds"], help="at most, per model")
+    parser.add_argument("--openings", type=int, default=6, help="of each file; fewer need less memory")
+    parser.add_argument("--name", default=platform.node() or "device", help="what to call this device")
+    parser.add_argument("--out", default="figures.json")
+    options = parser.parse_args(words)
+    if options.threads < 1 or options.openings < 1 or not 0 < options.seconds < math.inf:
+        parser.error("--threads, --openings and --seconds are above 0")
+    options.half_width, options.batch = settings["half_width"], settings["batch"]
+    return options
+
+
+def opened(model: dict[str, Any], options: argparse.Namespace) -> list[Any]:
+    path = os.path.join(HERE, model["file"])
+    return [RUNTIMES[options.runtime](path, model, options) for _ in range(options.openings)]
+
+
+def time_all(manifest: dict[str, Any], options: argparse.Namespace) -> tuple[list[Any], list[float], dict[str, Any]]:
+    """(figures of each model, inferences of the base in seconds, its own ratio to itself)."""
+    base = next(model for model in manifest["models"] if model["base"])
+    others = [model for model in manifest["models"] if not model["base"]]
+    random.Random(0).shuffle(others)
+    reference = opened(base, options)
+    rows: list[Any] = []
+    base_times: list[float] = []
+    itself: dict[str, Any] = {}
+    began = time.perf_counter()
+    for number, model in enumerate([base, *others], 1):
+        found = measure(opened(model, options), reference, options)
+        base_times += found["base_times"]
+        if model is base:
+            itself = found
+        else:
+            rows.append((model, found))
+        left_s = (time.perf_counter() - began) / number * (len(others) + 1 - number)
+        print(f"{number}/{len(others) + 1} {model['file']}: {said(found)}, about {left_s:.0f} s left", flush=True)
+    return rows, base_times, itself
+
+
+def said(found: dict[str, Any]) -> str:
+    value, low, high = found["ratio"]
+    flags = " ".join(["", *found["flags"]])
+    return f"{1e3 * quantile(found['times'], 0.5):.2f} ms, ratio {value:.3f} ({low:.3f} to {high:.3f}){flags}"
+
+
+def estimate(ratio: Ratio) -> dict[str, float]:
+    return dict(zip(("value", "low", "high"), ratio))
+
+
+def figures_of(
+    manifest: dict[str, Any],
+    options: argparse.Namespace,
+    rows: list[Any],
+    base_times: list[float],
+    itself: dict[str, Any],
+) -> dict[str, Any]:
+    base = next(model for model in manifest["models"] if model["base"])
+    base_ms = 1e3 * quantile(base_times, 0.5)
+    models = [entry(base, itself, estimate((1.0, 1.0, 1.0)), base_ms)]
+    models += [entry(model, found, estimate(found["ratio"]), base_ms) for model, found in rows]
+    return {
+        "format": FORMAT,
+        "kit": manifest["kit"],
+        "name": options.name,
+        "machine": {
+            "system": f"{platform.system()} {platform.release()}",
+            "machine": platform.machine(),
+            "processor": processor(),
+            "python": platform.python_version(),
+            "runtime": options.runtime,
+            "version": RUNTIMES[options.runtime].version(),
+            "provider": options.provider or "CPU",
+            "threads": options.threads,
+            "batch": options.batch,
+        },
+        "itself": estimate(itself["ratio"]),
+        "models": models,
+    }
+
+
+def entry(model: dict[str, Any], found: dict[str, Any], ratio: dict[str, float], base_ms: float) -> dict[str, Any]:
+    return {
+        "file": model["file"],
+        "sha256": model["sha256"],
+        "ratio": ratio,
+        "latency_ms": {name: base_ms * number for name, number in ratio.items()},
+        "p50_ms": 1e3 * quantile(found["times"], 0.5),
+        "p90_ms": 1e3 * quantile(found["times"], 0.9),
+        "rounds": found["rounds"],
+        "flags": found["flags"],
+    }
+
+
+def main(words: list[str] | None = None) -> int:
+    manifest = read_manifest()
+    options = options_of(manifest, words)
+    pin(options.threads)
+    try:
+        RUNTIMES[options.runtime].version()
+    except ImportError:
+        print(f"error: {options.runtime} is not installed; next: pip install {options.runtime}", file=sys.stderr)
+        return 4
+    figures = figures_of(manifest, options, *time_all(manifest, options))
+    part = options.out + ".part"
+    with open(part, "w") as file:
+        json.dump(figures, file, indent=1, allow_nan=False)
+    os.replace(part, options.out)
+    print(f"wrote {options.out}; next, where the run is: paretoprune bench RUN --import {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

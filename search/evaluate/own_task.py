@@ -1,0 +1,257 @@
+"""A user's own model and task: a plain PyTorch network, and three functions that feed, repair and judge it.
+
+The user's file is executed, with their rights, in the processes that train and measure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from objectives.accuracy import Accuracy
+from objectives.bootstrap import resample_weights
+from objectives.objective import OBJECTIVES, Estimate
+from pruning.errors import CheckpointError, DivergedError, RecoveryError
+from search.errors import ConfigError
+from search.own_reference import OwnReference
+
+RESAMPLES = 200
+METHODS = ("batches", "finetune", "evaluate")
+
+Figure = float | tuple[float, float] | Sequence[float]
+
+
+class OwnTask(Protocol):
+    """What a network is for. A module, or any object, with these three functions will do."""
+
+    def batches(self, seed: int) -> Iterable[Tensor]:
+        """Training inputs, (B, C, S, S) float32, as often as the caller takes them: batch norms are measured on them,
+        and how much each layer matters."""
+        ...
+
+    def finetune(
+        self, model: nn.Module, *, epochs: int, seed: int, device: str, on_progress: Callable[[float], None]
+    ) -> nn.Module:
+        """Train the pruned network as it is for `epochs` and return it. `on_progress` takes the share done, 0 to 1,
+        now and then: there the trial makes way for others that are timing."""
+        ...
+
+    def evaluate(self, model: nn.Module, *, device: str) -> Mapping[str, Figure]:
+        """The figures that study.yaml declares, by name: a number; a number and its standard error; or the value of
+        each validation sample, of which the mean is the figure and the error follows by resampling."""
+        ...
+
+
+def build(reference: OwnReference) -> nn.Module:
+    """The network: the function's result, float32, in evaluation mode, on the CPU.
+
+    Raises:
+        ConfigError: no such file or function, it raised, or it gave something else.
+    """
+    found = _call(reference, _named(reference))
+    if not isinstance(found, nn.Module):
+        raise ConfigError(f"{reference} gave a {type(found).__name__}", where="model", expected="a torch.nn.Module")
+    model: Any = found.float().eval().cpu()
+    model.paretoprune_source = str(reference)
+    return model  # type: ignore[no-any-return]
+
+
+def task_of(reference: OwnReference) -> OwnTask:
+    """The task: an object as it is, or what a function or class gives, called with the data where the study has some.
+
+    Raises:
+        ConfigError: no such name, or something that lacks one of the three functions.
+    """
+    found = _named(reference)
+    if not _has_methods(found) or isinstance(found, type):
+        found = _call(reference, found, *([reference.data] if reference.data else []))
+    missing = [name for name in METHODS if not callable(getattr(found, name, None))]
+    if missing:
+        wanted = ", ".join(METHODS)
+        raise ConfigError(f"{reference} has no {missing[0]}()", where="task", expected=f"an object with {wanted}")
+    task: OwnTask = found
+    return task
+
+
+def _has_methods(found: object) -> bool:
+    return all(callable(getattr(found, name, None)) for name in METHODS)
+
+
+def _named(reference: OwnReference) -> Any:
+    module = _executed(reference.file.resolve())
+    try:
+        return getattr(module, reference.name)
+    except AttributeError:
+        known = ", ".join(name for name in vars(module) if not name.startswith("_"))
+        raise ConfigError(f"{reference.file} has no {reference.name}", expected=known or "a function") from None
+
+
+def _call(reference: OwnReference, function: Any, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:  # the user's own code may raise anything
+        raise ConfigError(f"{reference} raised {type(error).__name__}: {error}", where=str(reference.file)) from error
+
+
+def _executed(file: Path) -> ModuleType:
+    """The file as a module, executed once in a process; its folder can be imported from."""
+    name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(f"no such file: {file}", expected="a Python file with the model and its task")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and data loaders look it up
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ConfigError(f"{file} raised {type(error).__name__}: {error}", expected="a file that imports") from error
+    return module
+
+
+def batches_of(task: OwnTask, count: int, seed: int) -> Iterator[Tensor]:
+    """At most `count` training inputs, in the task's own batches.
+
+    Raises:
+        RecoveryError: the task has none, or gives something else.
+    """
+    seen = 0
+    for batch in task.batches(seed):
+        inputs = batch[0] if isinstance(batch, list | tuple) else batch  # a data loader gives (inputs, targets)
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise RecoveryError(f"batches() gave a {type(inputs).__name__}; expected float tensors (B, C, S, S)")
+        yield inputs[: count - seen]
+        seen += len(inputs)
+        if seen >= count:
+            return
+    if not seen:
+        raise RecoveryError("batches() gave nothing; expected training inputs")
+
+
+def finetuned(
+    task: OwnTask,
+    model: nn.Module,
+    *,
+    epochs: int,
+    seed: int,
+    device: str,
+    on_progress: Callable[[float], None] | None = None,
+) -> nn.Module:
+    """The user's fine-tune, checked: the same shapes, and finite.
+
+    Raises:
+        RecoveryError: it gave no network, one of other shapes, or one that diverged.
+    """
+    before = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    source = getattr(model, "paretoprune_source", None)
+    found: Any = task.finetune(
+        model.train(), epochs=epochs, seed=seed, device=_device(device), on_progress=on_progress or (lambda share: None)
+    )
+    if not isinstance(found, nn.Module):
+        raise RecoveryError(f"finetune() gave a {type(found).__name__}; expected the network")
+    if {name: tuple(value.shape) for name, value in found.state_dict().items()} != before:
+        raise RecoveryError("finetune() gave a network of other shapes: it must train the one that it was given")
+    if not all(bool(torch.isfinite(value).all()) for value in found.parameters()):
+        raise DivergedError("the fine-tune diverged: its weights are not finite; lower its learning rate")
+    found = found.cpu().eval()
+    found.paretoprune_source = source
+    return found  # type: ignore[no-any-return]
+
+
+def judged(task: OwnTask, model: nn.Module, *, device: str, seed: int = 0) -> Accuracy:
+    """What the task says about a network, with errors. Raises ValueError for a figure that is not finite."""
+    place = _device(device)
+    with torch.no_grad():
+        said = task.evaluate(model.to(place).eval(), device=place)
+    model.cpu()
+    for name in said:
+        if name not in OBJECTIVES:
+            what = f"evaluate() gave {name!r}, which the study does not declare"
+            raise ConfigError(what, where="figures", expected=f"figures: {{{name}: {{unit: ..., direction: min}}}}")
+    figures = {str(name): _estimate(value, seed) for name, value in said.items()}
+    samples = max((np.size(value) for value in said.values() if _is_samples(value)), default=0)
+    return Accuracy(figures, {}, samples, samples, RESAMPLES if samples else 0, {})
+
+
+def _estimate(value: Any, seed: int) -> Estimate:
+    if _is_samples(value):
+        samples = np.asarray(value, dtype=np.float64).ravel()
+        weights = resample_weights(len(samples), len(samples), resamples=RESAMPLES, seed=seed)
+        drawn = weights @ samples / len(samples)
+        return Estimate.normal(float(samples.mean()), float(drawn.std(ddof=1)))
+    if isinstance(value, tuple):
+        return Estimate.normal(float(value[0]), float(value[1]))
+    return Estimate.exact(float(value))
+
+
+def _is_samples(value: Any) -> bool:
+    """A pair is a value and its standard error; longer sequences are samples."""
+    if isinstance(value, np.ndarray | Tensor):
+        return value.ndim > 0
+    return isinstance(value, list) or (isinstance(value, tuple) and len(value) != 2)
+
+
+def _device(device: str) -> str:
+    """As PyTorch names it."""
+    return f"cuda:{device}" if device.isdigit() else device
+
+
+def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:
+    """Write the network's tensors as they are, its source and its plan: nothing in the file is code.
+
+    Without this project, `torch.load(path)["state_dict"]` gives the tensors; ONNX and TorchScript give a network.
+    """
+    from pruning.checkpoint import write_atomically
+
+    source = getattr(model, "paretoprune_source", None)
+    write_atomically(path, {"paretoprune_source": source, "state_dict": model.state_dict(), **metadata})
+
+
+def load_plain(path: Path) -> nn.Module:
+    """The network that `save_plain` wrote: built by its source, pruned by its plan, filled with its tensors.
+
+    Raises:
+        CheckpointError: a damaged file, or a source that is gone or builds another network now.
+    """
+    from pruning import Plan
+    from pruning.checkpoint import check_archive
+    from pruning.errors import PruningError
+
+    check_archive(path)
+    try:
+        stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        reference = OwnReference.parse(stored["paretoprune_source"])
+        assert reference is not None
+        model = build(reference)
+        if "paretoprune_plan" in stored:
+            model = Plan.from_json(str(stored["paretoprune_plan"])).apply(model)
+        model.load_state_dict(stored["state_dict"])
+    except (ConfigError, PruningError, RuntimeError, KeyError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be built again from its source: {first}") from error
+    return model.eval()
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file was written by `save_plain`; False for whatever else it is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception:  # an Ultralytics checkpoint is refused here
+        return False
+    return isinstance(stored, dict) and "paretoprune_source" in stored

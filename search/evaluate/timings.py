@@ -1,0 +1,123 @@
+"""What was timed in a run, by what makes two measurements the same one: equal widths are never timed twice.
+
+    latency/<key>.json    {"format", "key": what was timed and on what, "latency": figures and flags}
+
+A figure whose flags say that the machine was disturbed is no evidence: it is kept, and timed again by the next that
+asks. Files that cannot be read count as absent: everything here can be measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from objectives.disturbance import DISTURBED
+from objectives.latency import Latency
+from objectives.objective import Estimate
+from objectives.runner import processor
+from objectives.runtime_names import command_words, is_command
+from search.atomic import write_json
+from search.sections import LatencySpec
+
+FORMAT = 1
+Key = Mapping[str, Any]
+
+
+def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str:
+    """sha256 of the channels kept per group and the blocks removed: what decides how long a network takes."""
+    content = [sorted(widths.items()), sorted(removed)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def timing_key(spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32") -> dict[str, Any]:
+    """Everything that a ratio to the base depends on.
+
+    Args:
+        widths: `widths_digest`.
+        imgsz, base_imgsz: input sizes of the candidate and of the base, in pixels.
+    """
+    return {
+        "widths": widths,
+        "imgsz": imgsz,
+        "base_imgsz": base_imgsz,
+        "batch": spec.batch,
+        "precision": precision,
+        **conditions(spec),
+    }
+
+
+def conditions(spec: LatencySpec) -> dict[str, Any]:
+    """Runtime, its version, device, threads and processor: what a latency has to be reported with."""
+    return {
+        "runtime": spec.runtime,
+        "version": _version(spec.runtime),
+        "device": spec.device,
+        "threads": spec.threads,
+        "processor": processor(),
+    }
+
+
+def _version(runtime: str) -> str:
+    """Of a package, its version; of a user's program, its content's sha256 (another script measures other things)."""
+    if is_command(runtime):
+        program = Path(command_words(runtime)[0])
+        return hashlib.sha256(program.read_bytes()).hexdigest() if program.is_file() else ""
+    try:
+        return metadata.version(runtime)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The folder of what was timed."""
+
+    folder: Path
+
+    def find(self, key: Key) -> Latency | None:
+        """What was measured before under this very key, undisturbed; None otherwise."""
+        try:
+            content = json.loads(self._path(key).read_text(encoding="utf-8"))
+            found = latency_from_json(content["latency"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if content.get("key") != dict(key) or DISTURBED & set(found.flags) else found
+
+    def add(self, key: Key, latency: Latency) -> None:
+        """Remember a measurement; of two, the later one."""
+        content = {"format": FORMAT, "key": dict(key), "latency": latency_to_json(latency)}
+        write_json(self._path(key), content)
+
+    def _path(self, key: Key) -> Path:
+        digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{digest[:16]}.json"
+
+
+def latency_to_json(latency: Latency) -> dict[str, Any]:
+    """Plain data; times in milliseconds."""
+    return {
+        "ratio": latency.ratio.to_dict(),
+        "p50_ms": latency.p50_ms,
+        "p90_ms": latency.p90_ms,
+        "reference_ms": latency.reference_ms,
+        "reference_p90_ms": latency.reference_p90_ms,
+        "rounds": latency.rounds,
+        "seconds": round(latency.seconds, 3),
+        "flags": list(latency.flags),
+    }
+
+
+def latency_from_json(data: Mapping[str, Any]) -> Latency:
+    """Inverse of `latency_to_json`. Raises ValueError, KeyError or TypeError on anything else."""
+    ratio = data["ratio"]
+    return Latency(
+        ratio=Estimate(ratio["value"], ratio["low"], ratio["high"]),
+        **{name: float(data[name]) for name in ("p50_ms", "p90_ms", "reference_ms", "reference_p90_ms", "seconds")},
+        rounds=int(data["rounds"]),
+        flags=tuple(map(str, data["flags"])),
+    )

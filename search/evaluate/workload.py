@@ -1,0 +1,86 @@
+"""What is pruned and how it is judged: an Ultralytics model on its data, or a user's own model and task.
+
+These functions have the names and arguments of the rooms' own, and lead to them; where a study names an own model
+(`model: ef.py:build`) or task (`data: ef.py:task`), they lead to the user's code instead. Whoever calls them need not
+know which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from objectives import accuracy as by_ultralytics
+from objectives.accuracy import Accuracy
+from objectives.ultralytics_door import is_ultralytics
+from pruning import calibration, checkpoint
+from pruning import recover as recovery
+from pruning.recover import Recovery
+from search.evaluate import own_task
+from search.own_reference import OwnReference
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """The network of a checkpoint or of a user's function: float32, evaluation mode, on the CPU.
+
+    Raises CheckpointError, or ConfigError for a user's function.
+    """
+    reference = OwnReference.parse(path)
+    if reference is not None:
+        return own_task.build(reference)
+    return own_task.load_plain(Path(path)) if own_task.is_plain(Path(path)) else checkpoint.load_model(path)
+
+
+def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
+    """Write a network so that `load_model` reads it; Ultralytics' in half precision, others as they are."""
+    if is_ultralytics(model):
+        checkpoint.save_model(model, path, **metadata)
+    else:
+        own_task.save_plain(model, Path(path), **metadata)
+
+
+def example_input(model: nn.Module, imgsz: int) -> Tensor:
+    """One input of zeros, (1, channels, imgsz, imgsz)."""
+    recipe = getattr(model, "yaml", None)
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = recipe.get("channels", 3) if isinstance(recipe, dict) else first.in_channels if first else 3
+    return torch.zeros(1, int(channels), imgsz, imgsz)
+
+
+def calibration_batches(
+    data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
+) -> Iterator[Tensor]:
+    """`count` training inputs; an own task gives batches of its own size. Raises RecoveryError without any."""
+    reference = OwnReference.parse(data)
+    if reference is not None:
+        return own_task.batches_of(own_task.task_of(reference), count, seed)
+    return calibration.calibration_batches(data, imgsz, count, batch, task, seed)
+
+
+def recover(
+    model: nn.Module,
+    data: str | Path,
+    asked: Recovery,
+    *,
+    base: Path,
+    work_dir: Path,
+    on_progress: Callable[[float], None] | None = None,
+) -> nn.Module:
+    """The short fine-tune: ours for Ultralytics' models, the user's own for theirs. Raises RecoveryError."""
+    reference = OwnReference.parse(data)
+    if reference is None:
+        return recovery.recover(model, data, asked, base=base, work_dir=work_dir, on_progress=on_progress)
+    task, epochs = own_task.task_of(reference), int(asked.epochs)
+    return own_task.finetuned(task, model, epochs=epochs, seed=asked.seed, device=asked.device, on_progress=on_progress)
+
+
+def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Accuracy:
+    """See `objectives.accuracy.measure_accuracy`; an own task is only told the device."""
+    reference = OwnReference.parse(data)
+    if reference is None:
+        return by_ultralytics.measure_accuracy(model, data, **settings)
+    return own_task.judged(own_task.task_of(reference), model, device=str(settings.get("device", "cpu")))

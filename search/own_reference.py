@@ -1,0 +1,59 @@
+"""`module.py:function` in a study: a user's own model and task.
+
+Only text here; the file is executed by the processes that train and measure (`search.evaluate.own_task`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TASK = "task"
+"""The name in the model's own file that is taken where a study names no task."""
+_REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<data>.+))?")
+
+
+@dataclass(frozen=True)
+class OwnReference:
+    """A name in a Python file, and where the task's data lie, if it is given any."""
+
+    file: Path
+    name: str
+    data: str | None = None
+
+    @classmethod
+    def parse(cls, text: object) -> OwnReference | None:
+        """`ef.py:task` or `ef.py:task@data/clips`; None for anything else, such as a checkpoint's path."""
+        match = _REFERENCE.fullmatch(str(text))
+        return None if match is None else cls(Path(match["file"]), match["name"], match["data"])
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.name}" + (f"@{self.data}" if self.data else "")
+
+
+def located(text: str, folder: Path) -> str:
+    """A reference with its paths made absolute, relative ones being those of `folder`; other text as it is."""
+    found = OwnReference.parse(text)
+    if found is None:
+        return text
+    data = None if found.data is None else str((folder / Path(found.data).expanduser()).resolve())
+    return str(OwnReference((folder / found.file.expanduser()).resolve(), found.name, data))
+
+
+def with_task(study: Mapping[str, Any]) -> dict[str, Any]:
+    """A study of an own model with its `task` put into `data`, as everything below knows it; others unchanged.
+
+    `task: ef.py:task` and `data: clips` become `data: ef.py:task@clips`. Without a task, the one called `task` in the
+    model's file is meant.
+    """
+    found = dict(study)
+    model, task, data = OwnReference.parse(found.get("model")), found.pop("task", None), found.get("data")
+    if (model is None and task is None) or OwnReference.parse(data) is not None:
+        return found
+    named = OwnReference.parse(task) or (OwnReference(model.file, str(task or TASK)) if model else None)
+    if named is None:
+        return {**found, "task": task}  # refused as an unknown key: a checkpoint brings its task along
+    return {**found, "data": str(OwnReference(named.file, named.name, None if data is None else str(data)))}
