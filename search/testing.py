@@ -23,7 +23,7 @@ from search.evaluate.evaluator import Evaluator, Prepared, Realised
 from search.evaluate.isolation import classify
 from search.evaluate.ladder import Gate
 from search.propose.allocation import Allocator, Floats, Ints, menu_of
-from search.propose.guide import Guide
+from search.propose.guide import Guide, Variant
 from search.propose.proposer import Proposer
 from search.propose.surrogate import START
 from search.record import RunRecord, write_outcome
@@ -347,4 +347,4 @@ def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), target
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
         menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
     allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
-    return Guide(allocator, ("map50_95", 0.5), targets, seed)
+    return Guide(allocator, ("map50_95", 0.5), (Variant(640),), targets, seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +14,20 @@ from objectives.latency_model import LatencyModel
 from objectives.objective import Objective, objectives_named
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
-from search.evaluate import probes
+from search.atomic import write_json
+from search.evaluate import probes, pruned
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
-from search.propose.guide import Guide
+from search.propose.guide import Guide, Variant
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
 from search.space import Space
 from search.spec import StudySpec
 from search.trial import Measurement
+
+VARIANTS = "variants.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Subject:
     scores: Scores
     onnx: Path
     run: Path
+    graphs: Mapping[int, ChannelGraph]
+    device: str
 
 
 def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None:
@@ -53,7 +60,32 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
             latency = latency_model(subject, phase)
     allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency)
     targets = targets_of(spec, base, objectives_named(spec.objectives))
-    return Guide(allocator, (gain.name, base.figures[gain.name].value), targets, spec.search.seed)
+    least = allocator.cost(allocator.path({})[-1])
+    within = tuple(target for target in targets if target >= least)
+    with phase("variants"):
+        variants = variants_of(subject, gain.name, base, phase)
+    return Guide(allocator, (gain.name, base.figures[gain.name].value), variants, within, spec.search.seed)
+
+
+def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -> tuple[Variant, ...]:
+    """The base at every input size of the space, the study's first; written to sensitivity/variants.json.
+
+    A size costs what its multiply-accumulates cost; accuracy is validated. A precision is not known before its first
+    trial, so it begins as neutral.
+    """
+    spec, path = subject.spec, subject.run / "sensitivity" / VARIANTS
+    known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
+    macs = subject.graphs[spec.imgsz].cost().macs
+    for number, size in enumerate(spec.sizes):
+        if str(size) not in known and size != spec.imgsz:
+            found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, path.parent / "accuracy")
+            share = found.figures[gain].value / max(base.figures[gain].value, 1e-9)
+            known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
+            write_json(path, known, durable=False)
+        phase.advance((number + 1) / len(spec.sizes))
+    shutil.rmtree(path.parent / "accuracy", ignore_errors=True)
+    figures = {size: known.get(str(size), [1.0, 1.0]) for size in spec.sizes}
+    return tuple(Variant(s, p, *figures[s]) for s in spec.sizes for p in spec.space.precision)
 
 
 def latency_model(subject: Subject, phase: Phases) -> LatencyModel:

@@ -38,6 +38,7 @@ _SAID = {
     "latency": "measuring the base: latency",
     "accuracy": "measuring the base: accuracy",
     "sensitivity": "measuring how much each part of the network can lose:",
+    "variants": "measuring the base at other input sizes:",
     "probes": "timing a few shapes, to predict the latency of others:",
 }
 _POLL_S = 0.25
@@ -163,7 +164,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
     guide = None
     if spec.search.sampler == "auto":
-        subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent)
+        subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent, graphs, device)
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
     return Prepared(evaluator, space, base, pruned.group_rows(graph), _notes(graph, base), PRELOAD, guide)

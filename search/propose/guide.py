@@ -18,7 +18,7 @@ see `ladder.py` in evaluate/.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,6 +38,29 @@ _TRIES = 4
 
 
 @dataclass(frozen=True)
+class Variant:
+    """An input size and a precision: what they do to the base alone, before anything is pruned.
+
+    Attributes:
+        cost: latency as a share of the base's at the study's own size and precision.
+        share: accuracy as a share of the base's.
+    """
+
+    imgsz: int
+    precision: str = "fp32"
+    cost: float = 1.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the guide chooses: widths, and how they are run."""
+
+    vector: Vector
+    variant: Variant
+
+
+@dataclass(frozen=True)
 class Told:
     """What is known of an earlier trial.
 
@@ -47,7 +70,7 @@ class Told:
         score: divergence after re-calibration; None where it was not taken.
     """
 
-    vector: Vector
+    point: Point
     share: float | None
     cost: float
     score: float | None = None
@@ -68,11 +91,13 @@ class Guide:
 
     Args:
         accuracy: name of the figure that is kept high, and the base's value of it.
+        variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
     """
 
     allocator: Allocator
     accuracy: tuple[str, float]
+    variants: tuple[Variant, ...]
     targets: tuple[float, ...] = ()
     seed: int = 0
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
@@ -81,47 +106,63 @@ class Guide:
         """A trial as the guide remembers it."""
         name, base = self.accuracy
         share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
-        vector = self.allocator.vector(candidate)
-        return Told(vector, share, self.allocator.cost(vector), score)
+        point = Point(self.allocator.vector(candidate), self._variant(candidate))
+        return Told(point, share, self._cost(point), score)
 
-    def estimated(self, told: Sequence[Told], score: float) -> float:
+    def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
         """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
-        return expected_share(told_pairs(told), score) * self.accuracy[1]
+        return expected_share(told_pairs(told), score) * self._variant(candidate).share * self.accuracy[1]
 
     def opening(self) -> tuple[Candidate, ...]:
-        """The ladder, the named budgets first."""
+        """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
-        found = dict.fromkeys(self.allocator.vector_within(budget, {}) for budget in budgets)
-        return tuple(map(self.allocator.candidate, found))
+        own, *others = self.variants
+        found = dict.fromkeys(Point(self.allocator.vector_within(budget, {}), own) for budget in budgets)
+        whole = self.allocator.path({})[0]
+        return tuple(map(self._candidate, (*found, *(Point(whole, other) for other in others))))
 
     def advise(self, number: int, told: Sequence[Told]) -> Advice:
         """The candidate for trial `number`."""
         random = np.random.default_rng([self.seed, number, 2])
         tuned = [one for one in told if one.share is not None][-_MOST:]
-        seen = {one.vector for one in told}
-        vector, source = self._sampled(number, tuned, seen, random, SHAKE)
+        seen = {one.point for one in told}
+        point, source = self._sampled(number, tuned, seen, random, SHAKE)
         for more in range(1, _TRIES):
-            if vector not in seen:
+            if point not in seen:
                 break
-            vector, source = self._sampled(number, tuned, seen, random, SHAKE * (1 + more))
-        gate = gate_for(told_pairs(told), front_of(tuned), self.allocator.cost(vector))
-        return Advice(self.allocator.candidate(vector), source, gate)
+            point, source = self._sampled(number, tuned, seen, random, SHAKE * (1 + more))
+        front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(tuned)]
+        return Advice(self._candidate(point), source, gate_for(told_pairs(told), front, self._cost(point)))
 
     def _sampled(
-        self, number: int, tuned: Sequence[Told], seen: Set[Vector], random: np.random.Generator, shake: float
-    ) -> tuple[Vector, str]:
+        self, number: int, tuned: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
+    ) -> tuple[Point, str]:
         surrogate = self._fitted(tuned, random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
         if self.targets and number % 2 == 0:
             budget = self.targets[number // 2 % len(self.targets)]
-            return shaken.vector_within(budget, stage), "guided:budget"
-        path = [vector for vector in dict.fromkeys(shaken.path(stage)) if vector not in seen]
-        return self._most_volume(path or list(shaken.path(stage)), surrogate, tuned), "guided:front"
+            points = [Point(shaken.vector_within(budget / v.cost, stage), v) for v in self.variants]
+            return max(points, key=lambda point: self._expected(point, surrogate)), "guided:budget"
+        path = dict.fromkeys(shaken.path(stage))
+        points = [Point(vector, variant) for variant in self.variants for vector in path]
+        new = [point for point in points if point not in seen]
+        return self._most_volume(new or points, surrogate, tuned), "guided:front"
+
+    def _most_volume(self, points: Sequence[Point], surrogate: Surrogate, tuned: Sequence[Told]) -> Point:
+        """The point that is expected to add most to the volume of (accuracy, cost)."""
+        front = front_of(tuned)
+        gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
+        return points[int(np.argmax(gains))]
 
     def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
-        rows = np.array([self._prices(one.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
-        return fit_surrogate(rows, [one.share for one in tuned if one.share is not None], random)
+        rows = np.array([self._prices(one.point.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
+        shares = [one.share / max(one.point.variant.share, 1e-9) for one in tuned if one.share is not None]
+        return fit_surrogate(rows, shares, random)
+
+    def _expected(self, point: Point, surrogate: Surrogate) -> float:
+        """Accuracy as a share of the base's."""
+        return point.variant.share * float(surrogate.share(self._prices(point.vector)[None])[0])
 
     def _prices(self, vector: Vector) -> Floats:
         if vector not in self._known:
@@ -129,13 +170,16 @@ class Guide:
             self._known[vector] = np.array([paid[stage] for stage in self.allocator.stages])
         return self._known[vector]
 
-    def _most_volume(self, path: Sequence[Vector], surrogate: Surrogate, tuned: Sequence[Told]) -> Vector:
-        """The rung of the ladder that is expected to add most to the volume of (accuracy, cost)."""
-        paid = np.array([self._prices(vector) for vector in path])
-        shares, costs = surrogate.share(paid), [self.allocator.cost(vector) for vector in path]
-        front = front_of(tuned)
-        gains = [added_volume(front, cost, share) for cost, share in zip(costs, shares.tolist(), strict=True)]
-        return path[int(np.argmax(gains))]
+    def _cost(self, point: Point) -> float:
+        return self.allocator.cost(point.vector) * point.variant.cost
+
+    def _candidate(self, point: Point) -> Candidate:
+        candidate = self.allocator.candidate(point.vector)
+        return replace(candidate, imgsz=point.variant.imgsz, precision=point.variant.precision)
+
+    def _variant(self, candidate: Candidate) -> Variant:
+        same = (v for v in self.variants if (v.imgsz, v.precision) == (candidate.imgsz, candidate.precision))
+        return next(same, self.variants[0])
 
 
 def _relative(coefficients: Floats) -> list[float]:
@@ -145,8 +189,12 @@ def _relative(coefficients: Floats) -> list[float]:
 
 
 def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
-    """(score, share of the base's accuracy) of trials that have both."""
-    return tuple((one.score, one.share) for one in told if one.score is not None and one.share is not None)
+    """(score, share of the accuracy that the unpruned model has in that variant) of trials that have both."""
+    return tuple(
+        (one.score, one.share / max(one.point.variant.share, 1e-9))
+        for one in told
+        if one.score is not None and one.share is not None
+    )
 
 
 def front_of(tuned: Sequence[Told]) -> tuple[tuple[float, float], ...]:

@@ -108,7 +108,7 @@ class OptunaProposer:
         trial = self._asked.pop(number, None)
         if trial is None:
             return
-        values = self._values(self._completed(outcome))
+        values = self._values(self._completed(trial, outcome))
         if values is None:
             trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
@@ -168,12 +168,12 @@ class OptunaProposer:
                 )
         return [self._remembered[number] for number in sorted(self._remembered)]
 
-    def _completed(self, outcome: Outcome) -> Outcome:
+    def _completed(self, trial: optuna.Trial, outcome: Outcome) -> Outcome:
         """A screened candidate with the accuracy to expect of it, so that every sampler learns from it."""
         if not isinstance(outcome, Measurement) or not outcome.screened or self._guide is None:
             return outcome
         assert outcome.score is not None
-        value = self._guide.estimated(self._told(), outcome.score)
+        value = self._guide.estimated(self._told(), self._space.candidate(trial.params), outcome.score)
         figures = {**outcome.figures, self._guide.accuracy[0]: Estimate.exact(value)}
         return replace(outcome, figures=figures)
 

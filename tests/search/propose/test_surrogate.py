@@ -1,4 +1,4 @@
-"""The surrogate: finds which stages recover, falls back on one coefficient, and its samples spread as little is known."""
+"""The surrogate: finds which stages recover, its samples spread while little is known."""
 
 from __future__ import annotations
 
