@@ -124,20 +124,19 @@ class Guide:
     def advise(self, number: int, told: Sequence[Told]) -> Advice:
         """The candidate for trial `number`."""
         random = np.random.default_rng([self.seed, number, 2])
-        tuned = [one for one in told if one.share is not None][-_MOST:]
         seen = {one.point for one in told}
-        point, source = self._sampled(number, tuned, seen, random, SHAKE)
+        point, source = self._sampled(number, told, seen, random, SHAKE)
         for more in range(1, _TRIES):
             if point not in seen:
                 break
-            point, source = self._sampled(number, tuned, seen, random, SHAKE * (1 + more))
-        front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(tuned)]
+            point, source = self._sampled(number, told, seen, random, SHAKE * (1 + more))
+        front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
         return Advice(self._candidate(point), source, gate_for(told_pairs(told), front, self._cost(point)))
 
     def _sampled(
-        self, number: int, tuned: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
+        self, number: int, told: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
     ) -> tuple[Point, str]:
-        surrogate = self._fitted(tuned, random)
+        surrogate = self._fitted(_with_estimates(told), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
         if self.targets and number % 2 == 0:
@@ -147,11 +146,12 @@ class Guide:
         path = dict.fromkeys(shaken.path(stage))
         points = [Point(vector, variant) for variant in self.variants for vector in path]
         new = [point for point in points if point not in seen]
-        return self._most_volume(new or points, surrogate, tuned), "guided:front"
+        return self._most_volume(new or points, surrogate, front_of(told)), "guided:front"
 
-    def _most_volume(self, points: Sequence[Point], surrogate: Surrogate, tuned: Sequence[Told]) -> Point:
+    def _most_volume(
+        self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]
+    ) -> Point:
         """The point that is expected to add most to the volume of (accuracy, cost)."""
-        front = front_of(tuned)
         gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
         return points[int(np.argmax(gains))]
 
@@ -197,10 +197,22 @@ def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
     )
 
 
-def front_of(tuned: Sequence[Told]) -> tuple[tuple[float, float], ...]:
-    """(cost, share) of the trials that no other beats in both, by rising cost."""
+def _with_estimates(told: Sequence[Told]) -> list[Told]:
+    """The last trials, those that were screened with the accuracy that their score lets expect."""
+    pairs = told_pairs(told)
+    known = [one for one in told if one.share is not None or one.score is not None][-_MOST:]
+    return [
+        one
+        if one.share is not None or one.score is None
+        else replace(one, share=expected_share(pairs, one.score) * one.point.variant.share)
+        for one in known
+    ]
+
+
+def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+    """(cost, share) of the fine-tuned trials that no other beats in both, by rising cost."""
     front: list[tuple[float, float]] = []
-    for cost, share in sorted((one.cost, -(one.share or 0.0)) for one in tuned):
+    for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):
         if not front or -share > front[-1][1]:
             front.append((cost, -share))
     return tuple(front)
