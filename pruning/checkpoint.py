@@ -27,6 +27,19 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from pruning.errors import CheckpointError
 
+OWN = "paretoprune_"
+"""How the names of our own entries of a checkpoint begin."""
+
+
+def read_notes(path: str | Path) -> dict[str, Any]:
+    """What `save_model` was given beside a model as paretoprune_...; empty for a checkpoint of another tool.
+
+    Raises CheckpointError as `load_model` does.
+    """
+    found = _opened(Path(path))
+    entries = found.items() if isinstance(found, Mapping) else ()
+    return {str(key): value for key, value in entries if str(key).startswith(OWN)}
+
 
 def load_model(path: str | Path) -> nn.Module:
     """An Ultralytics checkpoint's network (the averaged one where there are two): float32, evaluation mode, on the CPU.
@@ -34,6 +47,15 @@ def load_model(path: str | Path) -> nn.Module:
     Raises CheckpointError for a file that is missing, damaged, not such a checkpoint, or refused as unsafe.
     """
     path = Path(path)
+    checkpoint = _opened(path)
+    model: Any = _network(path, checkpoint)
+    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    model.pt_path = path.name
+    model.task = getattr(model, "task", None) or guess_model_task(model)
+    return model  # type: ignore[no-any-return]
+
+
+def _opened(path: Path) -> Any:
     check_archive(path)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
@@ -42,11 +64,7 @@ def load_model(path: str | Path) -> nn.Module:
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
             f"Expected a .pt file written by `yolo train`."
         ) from error
-    model: Any = _network(path, checkpoint)
-    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
-    model.pt_path = path.name
-    model.task = getattr(model, "task", None) or guess_model_task(model)
-    return model  # type: ignore[no-any-return]
+    return checkpoint
 
 
 def _network(path: Path, checkpoint: Any) -> Any:

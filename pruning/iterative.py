@@ -11,7 +11,7 @@ step removes the same share of what its predecessor left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
@@ -33,7 +33,8 @@ GroupKey = tuple[tuple[tuple[Slot, int], ...], int]
 class Step:
     """One model on the way. Step 0 is the base; `ratio` is asked of the base's channels, `metric` is after recovery.
 
-    `params` and `macs` (one input) are exact; `plan` is what was removed from the model of the step before.
+    `params` and `macs` (one input) are exact; `plan` is what was removed from the model of the step before. A step
+    that is not `accepted` fell further than allowed; it is the last.
     """
 
     step: int
@@ -43,6 +44,46 @@ class Step:
     metric: float
     model: nn.Module = field(repr=False, compare=False)
     plan: Plan | None = field(default=None, repr=False, compare=False)
+    accepted: bool = True
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where iterative pruning goes, and how it chooses. `removed` blocks and `heads` go first, in a step of their own.
+
+    `max_drop` is the largest fall of the metric below the base's, None for no limit.
+    """
+
+    target_ratio: float
+    steps: int
+    max_drop: float | None = None
+    importance: str = "l2"
+    ranking: Ranking = "local"
+    round_to: int = 1
+    removed: tuple[str, ...] = ()
+    heads: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_ratio("target_ratio", self.target_ratio)
+        if self.steps < 1:
+            raise PlanError(f"steps must be at least 1, found {self.steps}")
+        if self.max_drop is not None and not self.max_drop >= 0:
+            raise PlanError(f"max_drop must be at least 0 (a fall of the metric), found {self.max_drop}")
+
+    @property
+    def thins_first(self) -> bool:
+        """Is there a step that takes blocks and heads?"""
+        return bool(self.removed or self.heads)
+
+    @property
+    def last(self) -> int:
+        """Number of the last step."""
+        return self.steps + self.thins_first
+
+    def ratio_of(self, step: int) -> float:
+        """Share of the channels that is gone after `step`."""
+        number = step - self.thins_first
+        return cumulative_ratio(self.target_ratio, number, self.steps) if number > 0 else 0.0
 
 
 def prune_iteratively(
@@ -68,24 +109,47 @@ def prune_iteratively(
     Raises PlanError for a ratio, a number of steps or a drop that makes no sense, DivergedError for a metric that is
     not finite, and what `recover` and `measure` raise.
     """
-    _check(target_ratio, steps, max_drop)
+    course = Course(target_ratio, steps, max_drop, importance, ranking, round_to)
     if example is None:
         parameter = next(model.parameters())
         example = torch.zeros(1, 3, 640, 640, dtype=parameter.dtype, device=parameter.device)
+    return tuple(step for step in steps_of(model, example, course, recover, measure) if step.accepted)
+
+
+def steps_of(
+    model: nn.Module, example: Tensor, course: Course, recover: Recover, measure: Measure, done: Sequence[Step] = ()
+) -> Iterator[Step]:
+    """The steps of `course` one by one, the refused one too; see `prune_iteratively`.
+
+    `done`: steps of an earlier run, base first, of which only the last needs its model; the course goes on after them.
+    """
     graph = trace(model, example)
-    base, full = graph.cost(), _widths(graph)
-    taken = [Step(0, 0.0, base.params, base.macs, _measured(measure, model, 0), model)]
-    for number in range(1, steps + 1):
-        before = taken[-1].model
-        graph = trace(before, example) if number > 1 else graph
-        ratio = cumulative_ratio(target_ratio, number, steps)
-        plan = graph.plan(_still_to_remove(graph, full, ratio, ranking), importance, round_to, ranking=ranking)
-        small = recover(plan.apply(before))
-        metric = _measured(measure, small, number)
-        if max_drop is not None and taken[0].metric - metric > max_drop:
-            break
-        taken.append(Step(number, ratio, plan.cost().params, plan.cost().macs, metric, small, plan))
-    return tuple(taken)
+    start = graph.plan(0.0, removed=course.removed, heads=course.heads) if course.thins_first else None
+    full = _widths(graph if start is None else trace(start.apply(model), example))
+    if done:
+        base, last = done[0].metric, done[-1]
+    else:
+        base = _measured(measure, model, 0)
+        last = Step(0, 0.0, graph.cost().params, graph.cost().macs, base, model)
+        yield last
+    for number in range(last.step + 1, course.last + 1):
+        if number == 1 and start is not None:
+            plan = start
+        else:
+            graph = trace(last.model, example) if number > 1 else graph
+            plan = _next_plan(graph, full, course, number)
+        small = recover(plan.apply(last.model))
+        metric, cost = _measured(measure, small, number), plan.cost()
+        accepted = course.max_drop is None or base - metric <= course.max_drop
+        last = Step(number, course.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
+        yield last
+        if not accepted:
+            return
+
+
+def _next_plan(graph: ChannelGraph, full: Mapping[GroupKey, int], course: Course, number: int) -> Plan:
+    ratios = _still_to_remove(graph, full, course.ratio_of(number), course.ranking)
+    return graph.plan(ratios, course.importance, course.round_to, ranking=course.ranking)
 
 
 def cumulative_ratio(target: float, step: int, steps: int) -> float:
@@ -140,11 +204,3 @@ def _measured(measure: Measure, model: nn.Module, step: int) -> float:
     if not isfinite(metric):
         raise DivergedError(f"step {step}: the metric is {metric}; expected a finite figure, more is better")
     return metric
-
-
-def _check(target_ratio: float, steps: int, max_drop: float | None) -> None:
-    check_ratio("target_ratio", target_ratio)
-    if steps < 1:
-        raise PlanError(f"steps must be at least 1, found {steps}")
-    if max_drop is not None and not max_drop >= 0:
-        raise PlanError(f"max_drop must be at least 0 (a fall of the metric), found {max_drop}")

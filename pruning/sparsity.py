@@ -1,9 +1,10 @@
 """Unstructured and N:M masks that survive fine-tuning.
 
 A mask is one boolean tensor for each convolution or linear weight, true where the weight stays. Masks live beside the
-model, not in it, so the checkpoint keeps stock classes; a training that is given masks puts the zeros back after every
-optimizer step (a fixed mask: Han et al., NeurIPS 2015, arXiv 1506.02626). Zeros do not make dense
-kernels faster; N:M (2 of every 4 along the inputs, Mishra et al., arXiv 2104.08378) is what sparse tensor cores run.
+model, not in it, so the checkpoint keeps stock classes; in a checkpoint they are its zeros (`masks_of`). A training
+that is given masks puts the zeros back after every optimizer step (a fixed mask: Han et al., NeurIPS 2015, arXiv
+1506.02626). Zeros do not make dense kernels faster; N:M (2 of every 4 along the inputs, Mishra et al., arXiv
+2104.08378) is what sparse tensor cores run.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ def _largest(sizes: Tensor, share: float) -> Tensor:
     keep = torch.ones(sizes.numel(), dtype=torch.bool)
     keep[torch.argsort(sizes, stable=True)[: int(share * sizes.numel())]] = False
     return keep
+
+
+def masks_of(model: nn.Module) -> WeightMasks:
+    """The masks of a model whose masked weights are zero, as a checkpoint has them: what is not zero stays.
+
+    Layers without a zero are not masked. A weight that is zero by chance stays zero; it has no effect either way.
+    """
+    found = {name: weight.detach().cpu() != 0 for name, weight in prunable_weights(model)}
+    return WeightMasks({name: keep for name, keep in found.items() if not bool(keep.all())})
 
 
 def n_of_m(model: nn.Module, n: int = 2, m: int = 4) -> WeightMasks:

@@ -8,8 +8,9 @@ width attributes of stock classes are re-read from the new tensors.
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,24 @@ def apply(plan: Plan, model: nn.Module) -> nn.Module:
     if plan.graph is None:
         plan = plan.bind(model)
     assert plan.graph is not None
-    mould, cast = _cast(plan, model)
-    with torch.no_grad():
+    with torch.no_grad(), _no_collection():
+        mould, cast = _cast(plan, model)
         small = cast.filled(mould.cut(cast.tensors, plan.unit_mask(plan.graph.table)))
         _set_heads(plan, small)
         mould.refresh(cast.clones)
     return remove_blocks(small, plan.removed) if plan.removed else small
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Thousands of new containers and no garbage: the collector would go over them several times for nothing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _cast(plan: Plan, model: nn.Module) -> tuple[Mould, Cast]:
@@ -127,9 +140,21 @@ class Mould:
         return cls(template, cuts, np.concatenate(vectors), places, bounds, parameters, refreshers)
 
     def cut(self, tensors: Sequence[Tensor], keep: npt.NDArray[np.bool_]) -> list[Tensor]:
-        """Copies of the kept slices of `tensors`; `keep` (units,) says what stays."""
+        """Copies of the kept slices of `tensors`; `keep` (units,) says what stays. To be called without gradients."""
         kept = _Kept(self, keep)
-        cut = [_sliced(tensor, cuts, kept.on(tensor.device)) for tensor, cuts in zip(tensors, self.cuts, strict=True)]
+        on_cpu = kept.on(torch.device("cpu"))
+        cut = []
+        for tensor, cuts in zip(tensors, self.cuts, strict=True):  # hundreds, most of them short vectors
+            vectors = on_cpu if tensor.is_cpu else kept.on(tensor.device)
+            value = tensor
+            if len(cuts) == 1:
+                ((dim, number),) = cuts
+                indices = vectors[number]
+                if indices is not None:
+                    value = tensor.index_select(dim, indices)
+            elif cuts:
+                value = _sliced(tensor, [(dim, vectors[number]) for dim, number in cuts])
+            cut.append(tensor.clone() if value is tensor else value)
         for number in self.parameters:
             cut[number] = _make_parameter(nn.Parameter, cut[number], tensors[number].requires_grad)
         return cut
@@ -161,18 +186,14 @@ class _Kept:
         return found
 
 
-def _sliced(source: Tensor, cuts: Cuts, kept: Sequence[Tensor | None]) -> Tensor:
-    """A copy of the kept slices of one tensor."""
-    asked = [(dim, indices) for dim, vector in cuts if (indices := kept[vector]) is not None]
-    if not asked:
-        return source.detach().clone()
-    (dim, indices), *rest = asked
-    if rest and dim == 0 and len(indices) * source.stride(0) > BLOCK:
-        return _in_blocks(source, indices, *rest[0])
-    value = source.index_select(dim, indices)
-    for dim, indices in rest:
-        value = value.index_select(dim, indices)
-    return value
+def _sliced(source: Tensor, cuts: Sequence[tuple[int, Tensor | None]]) -> Tensor:
+    """The slices of one tensor that (dimension, indices) keep; the tensor itself where nothing goes."""
+    asked = [(dim, indices) for dim, indices in cuts if indices is not None]
+    if len(asked) == 2 and asked[0][0] == 0 and len(asked[0][1]) * source.stride(0) > BLOCK:
+        return _in_blocks(source, asked[0][1], *asked[1])
+    for dim, indices in asked:
+        source = source.index_select(dim, indices)
+    return source
 
 
 BLOCK = 1 << 19

@@ -118,7 +118,7 @@ def _check_opens(model: Model, runtime: str) -> None:
         raise ConfigError(
             f"{model.name} is opened by {only} only", where=f"runtime={runtime}", expected=f"runtime={only}"
         )
-    if runtime == "torch" and model.path is not None and model.path.suffix not in (".pt", ".torchscript"):
+    if runtime == "torch" and model.is_artefact and only != "torch":
         raise ConfigError(f"torch does not open {model.name}", where="runtime=torch", expected="a .pt file")
 
 
@@ -172,10 +172,9 @@ def _watching(say: Say, sides: Sequence[Any], spec: LatencySpec, groups_left: in
 
 def _opened(model: Model, spec: LatencySpec, folder: Path, say: Say) -> tuple[Runner, ...]:
     say(f"opening {model.name}", None)
-    if model.path is not None and model.path.suffix == ".torchscript":
-        return open_timed(spec, model.path, _script(model.path), model.imgsz)
-    if model.path is not None and model.path.suffix != ".pt":
-        return open_timed(spec, model.path, model.path, model.imgsz)
+    if model.is_artefact and model.path is not None:
+        script = _script(model.path) if model.path.suffix == ".torchscript" else model.path
+        return open_timed(spec, model.path, script, model.imgsz)
     module = model.module()
     if spec.runtime == "torch":
         return open_timed(spec, Path(), module, model.imgsz)

@@ -12,6 +12,7 @@ from typing import Any
 from objectives.runtime_names import Runtime
 from search import yaml_source
 from search.errors import ConfigError
+from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.refs import find_run, resolve
 from search.study import Study
@@ -44,6 +45,11 @@ class Model:
         return None if self.picked is None else self.picked.study.record.path
 
     @property
+    def is_artefact(self) -> bool:
+        """Whether its file is timed as it is; everything else is a module first."""
+        return self.picked is None and self.path is not None and self.path.suffix != ".pt"
+
+    @property
     def is_base(self) -> bool:
         return self.picked is not None and self.picked.trial is None
 
@@ -52,7 +58,7 @@ class Model:
         from dataclasses import replace
 
         from pruning import Plan
-        from pruning.checkpoint import load_model
+        from search.evaluate.workload import load_model
 
         if self.path is not None:
             return load_model(self.path)
@@ -70,7 +76,7 @@ def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
     import torch
 
     from pruning import trace
-    from pruning.checkpoint import load_model
+    from search.evaluate.workload import load_model
 
     base = load_model(model)
     return base, trace(base, torch.zeros(shape))
@@ -103,7 +109,7 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
         if measured is None or measured.plan is None:
             raise
         path = None
-    if path is not None and not path.is_file():
+    if path is not None and not path.is_file() and OwnReference.parse(path) is None:
         raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.study.record.path}")
     return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
 
@@ -143,9 +149,9 @@ def imgsz_of(path: Path) -> int:
         ConfigError: the file does not say.
     """
     if path.suffix == ".pt":
-        from objectives.ultralytics_door import load_module
+        from search.evaluate.workload import load_model
 
-        arguments = getattr(load_module(path), "args", None) or {}
+        arguments = getattr(load_model(path), "args", None) or {}
         size = arguments.get("imgsz") if isinstance(arguments, Mapping) else getattr(arguments, "imgsz", None)
         return size if isinstance(size, int) else _FALLBACK_IMGSZ
     size = _static_size(path)

@@ -275,31 +275,60 @@ def bench(
 @app.command()
 @guarded
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """One plan without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= ranking=global removed= out=].
+    """One model without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= ranking=global removed= out=].
 
     plan=plan.json instead of a ratio rebuilds the model that the plan was made for, bit for bit.
+
+    data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes a little, fine-tunes, validates, and goes on until the
+    metric has fallen too far [recover.epochs=1 ...]; the same command goes on after an interruption.
+
+    mask=unstructured sparsity=0.8 [scope=layer], or mask=2:4, removes single weights instead of channels.
     """
     from search.console import emit
-    from search.listing import render_pruned
+    from search.listing import render_masked, render_pruned, render_steps
+    from search.masked import Mask, mask_once
     from search.once import OnePlan, prune_once
 
     target, keys = split(words)
     if target is not None:
         raise ConfigError(f"{target!r} is not key=value", expected="paretoprune prune model=best.pt ratio=0.3")
-    facts = prune_once(OnePlan.from_keys(keys))
-    emit(Console(), facts, form, render_pruned(facts))
+    if "mask" in keys:
+        facts, drawn = mask_once(Mask.from_keys(keys)), render_masked
+    elif {"steps", "max_drop", "data"} & keys.keys():
+        facts, drawn = _prune_gradually(keys), render_steps
+    else:
+        facts, drawn = prune_once(OnePlan.from_keys(keys)), render_pruned
+    emit(Console(), facts, form, drawn(facts))
+
+
+def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
+    from search.console import saying
+    from search.gradually import Gradual, prune_gradually
+
+    order = Gradual.from_keys(keys)
+    with saying(Console(stderr=True)) as say:
+        return prune_gradually(order, say)
 
 
 @app.command()
 @guarded
 def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """Full recovery of a trial: epochs=100, and any key of YOLO.train."""
+    """Full recovery of a trial: epochs=100, and any key of YOLO.train.
+
+    A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks stay in place.
+    """
     from search.choosing import render_finetuned
     from search.console import emit
+    from search.listing import render_tuned
+    from search.masked import Tuning, finetune_file
     from search.once import finetune as run_finetune
     from search.refs import resolve
 
     target, keys = split(words)
+    if target is None and ref.endswith(".pt"):
+        made_of_file = finetune_file(Tuning.from_keys(Path(ref), keys))
+        emit(Console(), made_of_file, form, render_tuned(made_of_file))
+        return
     epochs = keys.pop("epochs", 50)
     if target is not None or not isinstance(epochs, int):
         raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")

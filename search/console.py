@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,25 @@ def following(study: Study, console: Console) -> Iterator[Listener]:
         return
     with Live(Text("starting"), console=console, transient=True) as live:
         yield Follower(study, console, live).listener()
+
+
+@contextmanager
+def saying(console: Console, now: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str], None]]:
+    """Shows what a long command says: its results as lines, the rest on one live line, or one line now and then."""
+    said = -math.inf
+    live = Live(Text("starting"), console=console, transient=True) if console.is_terminal else None
+
+    def say(text: str) -> None:
+        nonlocal said
+        result = text.startswith("step ") and ": metric " in text
+        if live is not None:
+            live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        if result or (live is None and now() - said >= QUIET_S):
+            said = now()
+            console.print(Text(text), soft_wrap=True)
+
+    with live or nullcontext():
+        yield say
 
 
 def last_word(study: Study, console: Console) -> None:

@@ -73,6 +73,42 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 
 
+def render_masked(facts: Mapping[str, Any]) -> RenderableType:
+    """The share of zeros before and after."""
+    table = _table("figure", "before", "after")
+    table.add_row("sparsity", *(f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after")))
+    note = f"{facts['mask']} masks in {facts['layers']} layers; zeros make a dense kernel no faster"
+    path = facts["model"]
+    return Group(
+        table,
+        Text(f"\nwritten {path}\n{note}\nnext: paretoprune finetune {path} data=data.yaml base=BASE.pt epochs=10"),
+    )
+
+
+def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
+    """Accuracy and the share of zeros before and after a fine-tune."""
+    table = _table("figure", "before", "after", "difference")
+    figures = facts["figures"]
+    for name, value in figures["after"].items():
+        before = figures["before"][name]
+        table.add_row(name, f"{before:.4f}", f"{value:.4f}", f"{value - before:+.4f}")
+    before, after = (f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after"))
+    table.add_row("sparsity", before, after, "kept" if facts["mask"] else "")
+    return Group(table, Text(f"\nwritten {facts['model']}"))
+
+
+def render_steps(facts: Mapping[str, Any]) -> RenderableType:
+    """One row per step."""
+    table = _table("step", "channels gone", "metric", "fall", "params", "MACs", "")
+    for row in facts["steps"]:
+        cells = (f"{100 * row['ratio']:.1f} %", f"{row['metric']:.4f}", f"{row['drop']:+.4f}")
+        sizes = (f"{row['params_m']:.3f} M", f"{row['macs_g']:.3f} G")
+        table.add_row(str(row["step"]), *cells, *sizes, "" if row["accepted"] else "beyond max_drop")
+    kept = [row for row in facts["steps"] if row["accepted"]][-1]
+    what = f"step {kept['step']}" if kept["step"] else "the base as it was: the first step fell too far"
+    return Group(table, Text(f"\nwritten {facts['model']} ({what}) and {facts['table']}"))
+
+
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:

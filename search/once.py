@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from search import key_values as read
 from search.atomic import write_atomic
-from search.errors import ConfigError, near_miss
+from search.errors import ConfigError
 from search.evaluate.prepare import run_isolated
 from search.picked import PickedTrial
 from search.sections import RecoverSpec
@@ -21,9 +22,21 @@ from search.trial import Measurement
 if TYPE_CHECKING:
     from pruning import Plan
 
-PRUNE_KEYS = ("model", "ratio", "plan", "imgsz", "round_to", "importance", "ranking", "removed", "out")
-_OF_A_RATIO = ("ratio", "imgsz", "round_to", "importance", "ranking", "removed")
+_OF_A_RATIO = ("ratio", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
 _EXAMPLE = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
+
+PLANNING: Mapping[str, read.Reader] = {
+    "ratio": read.share,
+    "imgsz": read.size,
+    "round_to": read.count,
+    "importance": read.word,
+    "ranking": read.one_of("local", "global"),
+    "removed": read.names,
+    "heads": read.counts,
+}
+"""How a ratio is spent."""
+
+_KEYS: Mapping[str, read.Reader] = {"model": read.file, "plan": read.file, **PLANNING, "out": read.place}
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,7 @@ class OnePlan:
     importance: str = "l2"
     ranking: Literal["local", "global"] = "local"
     removed: tuple[str, ...] = ()
+    heads: Mapping[str, int] = field(default_factory=dict)
     out: Path | None = None
 
     @classmethod
@@ -47,79 +61,19 @@ class OnePlan:
         Raises:
             ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
         """
-        _check_keys(keys)
-        paths = {key: Path(str(keys[key])) for key in ("model", "plan", "out") if key in keys}
-        for key in ("model", "plan"):
-            if key in paths and not paths[key].is_file():
-                raise ConfigError(f"no such file: {paths[key]}", where=f"{key}=")
-        values: dict[str, Any] = {key: _READ[key](key, value) for key, value in keys.items() if key not in paths}
-        return cls(**{**values, **paths})
+        values = read.read_keys(keys, _KEYS)
+        if "model" not in values or ("ratio" not in values and "plan" not in values):
+            raise ConfigError("model= and ratio= (or plan=) are needed", expected=_EXAMPLE)
+        settled = [key for key in values if key in _OF_A_RATIO]
+        if "plan" in values and settled:
+            raise ConfigError(f"plan= says everything, {settled[0]}= cannot change it", expected=_EXAMPLE)
+        return cls(**values)
 
     @property
     def folder(self) -> Path:
         """Where pruned.pt and plan.json go."""
         name = self.plan.stem if self.plan is not None else f"{self.ratio:g}"
         return self.out or Path(f"{self.model.stem}-pruned-{name}")
-
-
-def _check_keys(keys: Mapping[str, Any]) -> None:
-    for key in keys:
-        if key not in PRUNE_KEYS:
-            known = ", ".join(PRUNE_KEYS)
-            raise ConfigError(
-                f"unknown key {key!r}", where="command line", expected=known, near=near_miss(key, PRUNE_KEYS)
-            )
-    if "model" not in keys or ("ratio" not in keys and "plan" not in keys):
-        raise ConfigError("model= and ratio= (or plan=) are needed", expected=_EXAMPLE)
-    settled = [key for key in keys if key in _OF_A_RATIO]
-    if "plan" in keys and settled:
-        raise ConfigError(f"plan= says everything, {settled[0]}= cannot change it", expected=_EXAMPLE)
-
-
-def _ratio(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ConfigError(f"{value!r} is not a ratio", where=f"{key}=", expected="0 to below 1")
-    return float(value)
-
-
-def _count(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{value!r} is not a whole number above 0", where=f"{key}=", expected="for example 8")
-    return value
-
-
-def _size(key: str, value: object) -> int:
-    size = _count(key, value)
-    if size % 32:
-        raise ConfigError(f"{size} is not a multiple of 32, the stride of the models", where=f"{key}=")
-    return size
-
-
-def _word(key: str, value: object) -> str:
-    return str(value)
-
-
-def _ranking(key: str, value: object) -> str:
-    if value not in ("local", "global"):
-        near = near_miss(str(value), ("local", "global"))
-        raise ConfigError(f"no ranking {value!r}", where=f"{key}=", expected="local or global", near=near)
-    return str(value)
-
-
-def _names(key: str, value: object) -> tuple[str, ...]:
-    """`a,b`, `[a, b]` or one name."""
-    found = [str(item) for item in value] if isinstance(value, list) else str(value).split(",")
-    return tuple(name.strip() for name in found if name.strip())
-
-
-_READ: Mapping[str, Callable[[str, object], Any]] = {
-    "ratio": _ratio,
-    "imgsz": _size,
-    "round_to": _count,
-    "importance": _word,
-    "ranking": _ranking,
-    "removed": _names,
-}
 
 
 def prune_once(order: OnePlan) -> dict[str, Any]:
@@ -164,19 +118,24 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
 
 
 def _made_plan(order: OnePlan, model: Any) -> Plan:
-    import torch
-
     from pruning import trace
 
-    channels = int(getattr(model, "yaml", {}).get("channels", 3))
-    graph = trace(model, torch.zeros(1, channels, order.imgsz, order.imgsz))
+    graph = trace(model, example_of(model, order.imgsz))
     return graph.plan(
         order.ratio,
         importance=order.importance,
         round_to=order.round_to,
         ranking=order.ranking,
         removed=order.removed,
+        heads=order.heads,
     )
+
+
+def example_of(model: Any, imgsz: int) -> Any:
+    """(1, channels, imgsz, imgsz) zeros, with the channels that the model takes."""
+    import torch
+
+    return torch.zeros(1, int(getattr(model, "yaml", {}).get("channels", 3)), imgsz, imgsz)
 
 
 def _given_plan(path: Path, model: Any) -> Plan:

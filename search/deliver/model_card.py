@@ -9,6 +9,7 @@ from typing import Any
 
 from search.atomic import write_atomic
 from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.own_reference import OwnReference
 from search.present import snapshot as reading
 
 _LICENCE = (
@@ -16,6 +17,13 @@ _LICENCE = (
     "(or an Ultralytics Enterprise licence). Whoever passes this model on, or offers it over a network, is bound by "
     "that licence; the data set may bring terms of its own."
 )
+
+_OWN_LICENCE = "The model's code and weights are its author's; the data set may bring terms of its own."
+
+
+def _is_own(snapshot: Mapping[str, Any]) -> bool:
+    """Whether the study is of a user's own task (docs/own_task.md)."""
+    return OwnReference.parse((snapshot.get("study") or {}).get("data")) is not None
 
 
 def write_model_card(
@@ -60,7 +68,7 @@ def render_card(
         "## Lineage\n\n" + _table(("what", "sha256"), lineage.items()),
         "## Made by\n\n" + _code(commands),
         "## Versions\n\n" + _table(("what", "version"), _versions(snapshot, export)),
-        "## Licence\n\n" + _LICENCE,
+        "## Licence\n\n" + (_OWN_LICENCE if _is_own(snapshot) else _LICENCE),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -74,7 +82,8 @@ def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     reasons = [str(snapshot["picks"][name].get("sentence") or "") for name in names]
     chosen = f" Picked for {', '.join(_plain(name) for name in names)}: {_plain(' '.join(reasons))}" if names else ""
     what = "A structurally pruned Ultralytics model made of stock modules; it opens with plain `YOLO(path)`."
-    return what + kept + chosen
+    own = "A structurally pruned PyTorch model."
+    return (own if _is_own(snapshot) else what) + kept + chosen
 
 
 def _figures(snapshot: Mapping[str, Any], row: Mapping[str, Any], export: ExportReport | None) -> str:

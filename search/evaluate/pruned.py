@@ -8,7 +8,7 @@ saved and read again: what a user gets, not what was in memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,8 @@ class PruningEvaluator:
             save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
         with phase("accuracy"):
             shelf = self.reference.shelf
-            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, work_dir / "accuracy", shelf)
+            place, pause = work_dir / "accuracy", turns.pause
+            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, pause)
         if self.spec.keep.weights == "none":
             (work_dir / WEIGHTS).unlink()
         return Measurement(
@@ -198,13 +199,21 @@ class PruningEvaluator:
 
 
 def accuracy_of(
-    weights: Path, spec: StudySpec, imgsz: int, device: str, folder: Path, shelf: Path | None = None
+    weights: Path,
+    spec: StudySpec,
+    imgsz: int,
+    device: str,
+    folder: Path,
+    shelf: Path | None = None,
+    pause: Callable[[], None] | None = None,
 ) -> Accuracy:
     """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered.
 
-    `shelf`: where validation batches lie prepared (`objectives.batches`).
+    `shelf`: where validation batches lie prepared (`objectives.batches`); `pause` is called before every batch.
     """
     model = load_model(weights)
+    if pause is not None:
+        model.register_forward_pre_hook(lambda module, images: pause())
     return measure_accuracy(model, spec.data, imgsz=imgsz, device=device, work_dir=folder, shelf=shelf)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -56,7 +57,7 @@ def conditions(spec: LatencySpec) -> dict[str, Any]:
     return {
         "runtime": spec.runtime,
         "version": _version(spec.runtime),
-        "device": spec.device,
+        "device": "its own" if is_command(spec.runtime) else spec.device,
         "threads": spec.threads,
         "processor": processor(),
     }
@@ -65,8 +66,8 @@ def conditions(spec: LatencySpec) -> dict[str, Any]:
 def _version(runtime: str) -> str:
     """Of a package, its version; of a user's program, its content's sha256 (another script measures other things)."""
     if is_command(runtime):
-        program = Path(command_words(runtime)[0])
-        return hashlib.sha256(program.read_bytes()).hexdigest() if program.is_file() else ""
+        program = shutil.which(command_words(runtime)[0])
+        return hashlib.sha256(Path(program).read_bytes()).hexdigest() if program else ""
     try:
         return metadata.version(runtime)
     except metadata.PackageNotFoundError:

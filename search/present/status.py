@@ -50,6 +50,10 @@ def _progress(snapshot: Row) -> Table:
         "front": f"{len(snapshot.get('front') or ())} trials",
         "hypervolume": f"{volumes[-1]['value']:.4g}" if volumes and volumes[-1]["value"] is not None else "-",
     }
+    if limits := snapshot.get("constraints"):
+        said = ", ".join(f"{bound['name']} {bound['op']} {bound['limit']:g}" for bound in limits)
+        refused = sum(row["state"] == "complete" and not row.get("feasible") for row in snapshot.get("trials", ()))
+        rows["constraints"] = f"{said}: {refused} trials refused"
     return _pairs(rows)
 
 

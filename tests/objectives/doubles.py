@@ -78,13 +78,13 @@ class Looking:
 
 def looking(task: str, wrong_class: Errs = never, wrong_shape: Errs = never) -> Any:
     """An Ultralytics network of the task (random weights, yolov8n) that looks instead of computing."""
-    model = _network(task)
+    model = network(task)
     model.names, model.task = dict(enumerate(CLASSES)), task
     model.forward = Looking(task, wrong_class, wrong_shape)
     return model.eval()
 
 
-def _network(task: str) -> Any:
+def network(task: str) -> Any:
     from ultralytics.nn import tasks
 
     kinds = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from objectives.choice import Bound
 from objectives.guard import largest_drop
 from objectives.objective import Estimate, objectives_named
 from search.analysis import broken, is_feasible, rank
+from search.present.status import render_status
 from search.present.tables import trials_table
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url
 from search.spec import load_spec
@@ -82,3 +85,12 @@ def test_the_table_names_the_class() -> None:
     row = {"number": 0, "state": "complete", "feasible": False, "breaks": list(said), "figures": {}}
     table = trials_table({"objectives": [], "trials": [row], "base": None})
     assert said[0] in [str(cell) for column in table.columns for cell in column.cells]
+
+
+def test_the_status_counts_who_was_refused() -> None:
+    rows = [{"number": n, "state": "complete", "feasible": n == 0, "figures": {}} for n in range(3)]
+    snapshot = {"format": 1, "name": "x", "state": "finished", "objectives": [], "trials": rows, "base": None}
+    snapshot["constraints"] = [{"name": "per_class_drop", "op": "<=", "limit": LIMIT}]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render_status(snapshot))
+    assert "per_class_drop <= 0.1: 2 trials refused" in console.export_text()

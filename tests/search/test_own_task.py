@@ -90,6 +90,9 @@ def test_the_whole_way(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert tuned.exit_code == 0, tuned.output
     made = run("export", "discs:0", "format=onnx,torchscript")
     assert made.exit_code == 0 and made.stdout.count("passed") == 2, made.output
+    timed = run("bench", "discs:base", "discs:0", "seconds=0.2", "-f", "json")
+    assert timed.exit_code == 0, timed.output
+    assert [row["model"] for row in json.loads(timed.stdout)] == ["discs:base", "discs:0"]
     _stands_alone(study.record.path / "picks" / "trial-0000")
 
 

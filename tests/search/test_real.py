@@ -12,9 +12,10 @@ import torch
 from pruning import Plan
 from pruning.checkpoint import load_model
 from search.evaluate import pruned
+from search.evaluate.prepare import prepare_in_child
 from search.sections import RecoverSpec
 from search.study import Study
-from search.trial import TrialState
+from search.trial import Measurement, TrialState
 
 from .conftest import run
 
@@ -64,6 +65,40 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     tiny_study |= {"recover.slimming": 1e-3, "keep.weights": "none", "search.trials": 3}
     last = Study(**tiny_study).search().trials()[-1]
     assert last.state == TrialState.COMPLETE and not list(study.record.path.rglob("*.pt"))
+
+
+def test_a_trial_that_begins_again_is_not_timed_again(
+    tiny_study: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what resume does with a trial that was cut off after its latency."""
+    study = Study(**{**tiny_study, "recover.epochs": 0})
+    (base_dir := study.record.base_dir).mkdir(parents=True)
+    prepared = prepare_in_child(study.spec, base_dir, None)
+    candidate = prepared.space.uniform(0.5)
+    first = _evaluated(prepared.evaluator, candidate, study.record.trial_dir(0))
+    assert first.timing["runtime"] == "onnxruntime" and first.timing["ratio"]["value"] < 1
+    for path in (study.record.path / "latency").glob("*.json"):  # a busy machine's flags would ask for another go
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "latency": {**content["latency"], "flags": []}}))
+    monkeypatch.setattr(pruned, "compare", lambda *a, **k: pytest.fail("timed again"))
+    again = _evaluated(prepared.evaluator, candidate, study.record.trial_dir(1))
+    assert again.figures["latency_ms"] == first.figures["latency_ms"]
+    with pytest.raises(pytest.fail.Exception, match="timed again"):
+        _evaluated(prepared.evaluator, prepared.space.uniform(0.7), study.record.trial_dir(2))
+
+
+def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:
+    pauses: list[int] = []
+    spec, weights = Study(**tiny_study).spec, Path(tiny_study["model"])
+    found = pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
+    assert len(pauses) >= found.images / 32
+    assert found.figures == pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
+
+
+def _evaluated(evaluator: Any, candidate: Any, folder: Path) -> Measurement:
+    folder.mkdir(parents=True)
+    found: Measurement = evaluator.evaluate(candidate, 0, 0, folder)
+    return found
 
 
 def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[str, Any]) -> None:

@@ -3,8 +3,8 @@
 
 Needs Python 3.8 or newer and the runtime (onnxruntime, or openvino), nothing else. The protocol is that of
 ParetoPrune's objectives/latency.py: rounds in which base, candidate, base alternate; the fastest inference of each
-block; the ratio to the base per round; several openings of each file, which take turns, and the mean of their medians
-with a 95 % interval that counts openings as independent.
+block; the ratio to the base per round, and their median; several openings of each file, which take turns, and a 95 %
+interval that counts openings as independent.
 """
 
 from __future__ import annotations
@@ -124,15 +124,15 @@ def combinations(n: int, k: int) -> int:
 
 
 def clustered_interval(clusters: Sequence[Sequence[float]]) -> Ratio:
-    """(mean of the clusters' medians, low, high): clusters are the independent samples."""
+    """(median of all, low, high): clusters are the independent samples."""
     middle, low, high = median_interval([sample for cluster in clusters for sample in cluster])
     medians = [statistics.median(cluster) for cluster in clusters if cluster]
     if len(medians) < 2:
         return middle, low, high
-    value, freedom = statistics.mean(medians), len(medians) - 1
+    freedom = len(medians) - 1
     t = T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
-    margin = t * statistics.stdev(medians) / math.sqrt(len(medians))
-    return value, min(low, value - margin), max(high, value + margin)
+    margin = t * math.sqrt(math.pi / 2) * statistics.stdev(medians) / math.sqrt(len(medians))
+    return middle, min(low, middle - margin), max(high, middle + margin)
 
 
 def settled(ratio: Ratio, half_width: float) -> bool:

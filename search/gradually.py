@@ -1,0 +1,322 @@
+"""`paretoprune prune ... steps=10 max_drop=0.05`: a little, recover, validate, again; nothing that was done is lost.
+
+Every step is measured as it lies on disk, in half precision, and the next one starts from that file. So a run that was
+stopped goes on, when the same command is given again, as if it had not been stopped. The folder holds
+
+    steps.json     what was asked, and one row per step: the truth
+    steps.csv      the same rows for a spreadsheet
+    steps/0003.pt  every step; the refused one too
+    pruned.pt      the last step within the drop; written last, so its presence says that the run is complete
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search import key_values as read
+from search.atomic import write_atomic
+from search.errors import ConfigError, Interrupted
+from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
+from search.evaluate.prepare import run_isolated
+from search.once import PLANNING, example_of
+from search.present.snapshot import duration
+from search.sections import RecoverSpec
+
+KEYS: Mapping[str, read.Reader] = {
+    **{"model": read.file, "data": read.present, **PLANNING, "steps": read.count, "max_drop": read.fall},
+    **{"device": read.word, "seed": read.seed, "out": read.place},
+}
+EXAMPLE = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
+_DEFAULTS: Mapping[str, Any] = {"epochs": 1, "fraction": 1.0}
+_COLUMNS = ("step", "ratio", "metric", "drop", "accepted", "params_m", "macs_g", "seconds")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """What was asked: a target ratio, the number of steps, and the fall of the metric at which to stop."""
+
+    model: Path
+    data: Path
+    ratio: float
+    steps: int = 10
+    max_drop: float | None = None
+    imgsz: int = 640
+    round_to: int = 8
+    importance: str = "l2"
+    ranking: str = "local"
+    removed: tuple[str, ...] = ()
+    heads: Mapping[str, int] = field(default_factory=dict)
+    device: str = "auto"
+    seed: int = 0
+    recover: RecoverSpec = field(default_factory=lambda: RecoverSpec.model_validate(_DEFAULTS))
+    out: Path | None = None
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Any]) -> Gradual:
+        """From `key=value` pairs; `recover.epochs=2` and the like say how to fine-tune after each step.
+
+        Raises:
+            ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
+        """
+        asked = {key: value for key, value in keys.items() if not key.startswith("recover.")}
+        values = read.read_keys(asked, KEYS)
+        missing = [f"{key}=" for key in ("model", "data", "ratio") if key not in values]
+        if missing:
+            raise ConfigError(f"{' and '.join(missing)} needed to prune in steps", expected=EXAMPLE)
+        if not values["ratio"] and not values.get("removed") and not values.get("heads"):
+            raise ConfigError("ratio=0 in steps removes nothing", where="ratio=", expected="for example ratio=0.5")
+        recover = {key.removeprefix("recover."): value for key, value in keys.items() if key not in asked}
+        return cls(**values, recover=_recover_spec(recover))
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}-in-{self.steps}")
+
+    def asked(self) -> dict[str, Any]:
+        """What must be the same for a run to go on, as plain data."""
+        plain = {**asdict(self), "recover": self.recover.model_dump(mode="json"), "removed": list(self.removed)}
+        plain |= {key: str(Path(plain[key]).resolve()) for key in ("model", "data")}
+        return {key: value for key, value in plain.items() if key != "out"}
+
+
+def _recover_spec(keys: Mapping[str, Any]) -> RecoverSpec:
+    try:
+        return RecoverSpec.model_validate({**_DEFAULTS, **keys})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["recover", *map(str, first["loc"])])
+        raise ConfigError(f"{where}: {first['msg']}", where="command line", expected=EXAMPLE) from error
+
+
+def prune_gradually(order: Gradual, say: Say = lambda text: None) -> dict[str, Any]:
+    """Run all steps, or those that are left of a run that was stopped; the content of steps.json and where things are.
+
+    Raises:
+        ConfigError: the folder holds another run, or a complete one. Interrupted: Ctrl-C; the same command goes on.
+        PreparationFailed: with the exit code of the cause.
+    """
+    folder = order.folder
+    before = _earlier(order)
+    begun = {"asked": order.asked(), "steps": before.get("steps", [])}
+    try:
+        _write(folder, begun)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}", where="out=") from error
+    follower = _Follower(order, say)
+    try:
+        run_isolated(prune_in_child, (order,), folder, follower.look)
+    except KeyboardInterrupt:
+        done = len(_read(folder)["steps"]) - 1
+        raise Interrupted(
+            f"stopped; {max(done, 0)} of {order.steps} steps are kept in {folder}",
+            next_command="the same command goes on",
+        ) from None
+    finally:
+        discard_standing(folder)
+    follower.look()
+    found = _read(folder)
+    return {**found, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
+
+
+def _earlier(order: Gradual) -> dict[str, Any]:
+    """What a run that was stopped has left. Raises ConfigError for another run."""
+    folder = order.folder
+    if (folder / "pruned.pt").exists():
+        raise ConfigError(f"{folder / 'pruned.pt'} exists already", expected="a new folder: out=FOLDER")
+    found = _read(folder)
+    asked = order.asked()
+    others = [key for key, value in asked.items() if found and found["asked"].get(key) != _plain(value)]
+    if others:
+        key = others[0]
+        raise ConfigError(
+            f"{folder} holds the steps of another run: {key} was {found['asked'].get(key)!r}, now {asked[key]!r}",
+            where="out=",
+            expected="the same keys to go on with it, or a new folder: out=FOLDER",
+        )
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "steps.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", expected="a new folder: out=FOLDER") from error
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> None:
+    write_atomic(folder / "steps.json", json.dumps(content, indent=1) + "\n")
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(content["steps"])
+    write_atomic(folder / "steps.csv", text.getvalue(), durable=False)
+
+
+class _Follower:
+    """Says a line for every step that ended, and where the one that runs stands."""
+
+    def __init__(self, order: Gradual, say: Say) -> None:
+        self.order, self.say = order, say
+        self.last = order.steps + bool(order.removed or order.heads)
+        self.said, self.text, self.since = 0, "", time.monotonic()
+
+    def look(self) -> None:
+        """Called a few times a second."""
+        rows = _read(self.order.folder)["steps"]
+        for row in rows[self.said :]:
+            self.say(step_line(row, rows, self.last))
+            self.since = time.monotonic()
+        self.said = len(rows)
+        standing = read_standing(self.order.folder)
+        text = _standing_line(standing, rows, self.last, time.monotonic() - self.since)
+        if text != self.text and standing.phase:
+            self.text = text
+            self.say(text)
+
+
+def step_line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], last: int) -> str:
+    """`step 3/10: 0.512 mAP50-95 (-0.004), 2.10 M, 5.1 GMACs, 41 s; 5 min left`."""
+    refused = "" if row["accepted"] else ", beyond max_drop: refused"
+    left = _left_s(rows, last) if row["accepted"] and row["step"] < last else None
+    rest = f"; {duration(left)} left" if left is not None else ""
+    return (
+        f"step {row['step']}/{last}: metric {row['metric']:.4f} ({0.0 - row['drop']:+.4f}), {row['params_m']:.3f} M, "
+        f"{row['macs_g']:.3f} GMACs, {duration(row['seconds'])}{refused}{rest}"
+    )
+
+
+def _left_s(rows: Sequence[Mapping[str, Any]], last: int) -> float | None:
+    """Seconds that the remaining steps take, at the mean pace of those that are done; None before there is one."""
+    paces = [row["seconds"] for row in rows if row["step"] > 0]
+    return (last - rows[-1]["step"]) * sum(paces) / len(paces) if paces else None
+
+
+def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
+    left = _left_s(rows, last)
+    if left is None:
+        return standing.phase
+    return f"{standing.phase}, {duration(max(left - passed_s, 0.0))} left"
+
+
+def prune_in_child(order: Gradual) -> None:
+    """What `prune_gradually` does, in a process of its own."""
+    from pruning.checkpoint import load_model
+
+    rows = _read(order.folder)["steps"]
+    base = load_model(order.model)
+    work = _Work(order, rows)
+    for step in work.steps(base):
+        work.record(step)
+    accepted = [row for row in work.rows if row["accepted"]]
+    source = order.folder / "steps" / f"{accepted[-1]['step']:04d}.pt" if len(accepted) > 1 else order.model
+    part = order.folder / ".pruned.part.pt"
+    shutil.copyfile(source, part)
+    part.replace(order.folder / "pruned.pt")
+
+
+class _Work:
+    """The steps in the child: prunes, fine-tunes, saves, reads again, validates, records."""
+
+    def __init__(self, order: Gradual, rows: list[dict[str, Any]]) -> None:
+        from search.evaluate import pruned
+
+        self.order, self.rows = order, rows
+        self.device = pruned.resolve_device(order.device)
+        self.phase = Phases(order.folder)
+        self.began = time.perf_counter()
+
+    def steps(self, base: Any) -> Any:
+        """What `pruning.iterative` yields after the steps that are recorded."""
+        from pruning.checkpoint import load_model
+        from pruning.iterative import Course, steps_of
+
+        order = self.order
+        course = Course(
+            order.ratio, order.steps, order.max_drop, order.importance,
+            "global" if order.ranking == "global" else "local", order.round_to, order.removed, order.heads,
+        )  # fmt: skip
+        done = [self._step(row, base if row["step"] == 0 else None) for row in self.rows]
+        if done and done[-1].step:
+            done[-1] = self._step(self.rows[-1], load_model(self._path(done[-1].step)))
+        if done and not done[-1].accepted:
+            return iter(())
+        return steps_of(base, example_of(base, order.imgsz), course, self.recover, self.measure, done)
+
+    @staticmethod
+    def _step(row: Mapping[str, Any], model: Any) -> Any:
+        from pruning.iterative import Step
+
+        cost = round(row["params_m"] * 1e6), round(row["macs_g"] * 1e9)
+        return Step(row["step"], row["ratio"], *cost, row["metric"], model, None, row["accepted"])
+
+    def _path(self, number: int) -> Path:
+        return self.order.folder / "steps" / f"{number:04d}.pt"
+
+    def recover(self, model: Any) -> Any:
+        """Re-calibrate and fine-tune; the model as it lies on disk afterwards."""
+        from pruning.calibration import calibration_batches, recalibrate
+        from pruning.checkpoint import load_model, save_model
+        from pruning.recover import recover
+        from search.evaluate import pruned
+
+        order, number = self.order, len(self.rows)
+        with self.phase(f"step {number}: recover"):
+            batches = calibration_batches(order.data, order.imgsz, task=pruned.task_of(model), seed=order.seed)
+            recalibrate(model, batches)
+            how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=self.device, seed=order.seed)
+            if how.epochs:
+                work, advance = order.folder / "recover", self.phase.advance
+                model = recover(model, order.data, how, base=order.model, work_dir=work, on_progress=advance)
+                shutil.rmtree(work, ignore_errors=True)
+        save_model(model, self._path(number), paretoprune_step=number)
+        return load_model(self._path(number))
+
+    def measure(self, model: Any) -> float:
+        """The task's first figure, on the validation split."""
+        from objectives.accuracy import measure_accuracy
+
+        order, folder = self.order, self.order.folder / "accuracy"
+        with self.phase(f"step {len(self.rows)}: validate"):
+            found = measure_accuracy(
+                model, order.data, imgsz=order.imgsz, device=self.device, work_dir=folder, resamples=2, seed=order.seed
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        return next(iter(found.figures.values())).value
+
+    def record(self, step: Any) -> None:
+        """One more row on disk."""
+        base = self.rows[0]["metric"] if self.rows else step.metric
+        self.rows.append(
+            {
+                "step": step.step,
+                "ratio": step.ratio,
+                "metric": step.metric,
+                "drop": base - step.metric,
+                "accepted": step.accepted,
+                "params_m": step.params / 1e6,
+                "macs_g": step.macs / 1e9,
+                "seconds": time.perf_counter() - self.began,
+                "plan": None if step.plan is None else json.loads(step.plan.to_json()),
+            }
+        )
+        self.began = time.perf_counter()
+        _write(self.order.folder, {"asked": self.order.asked(), "steps": self.rows})
