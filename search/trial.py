@@ -13,7 +13,7 @@ The life of a trial:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -87,6 +87,9 @@ class Measurement:
         per_class: class name -> map50_95.
         notes: what a reader should know, one sentence each.
         score: divergence of the re-calibrated outputs before the fine-tune; None where it was not taken.
+        paired: accuracy figure -> standard error of its difference to the base's on the same images; models are ranked
+            by it.
+        replicates: of the base only: accuracy figure -> value in each resample, which trials are paired with.
         screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty where nothing was timed.
@@ -101,6 +104,8 @@ class Measurement:
     notes: tuple[str, ...] = ()
     score: float | None = None
     screened: bool = False
+    paired: Mapping[str, float] = field(default_factory=dict)
+    replicates: Mapping[str, Sequence[float]] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +119,8 @@ class Measurement:
             "notes": list(self.notes),
             "score": self.score,
             "screened": self.screened,
+            "paired": dict(self.paired),
+            "replicates": {name: list(values) for name, values in self.replicates.items()},
             "timing": dict(self.timing),
         }
 
@@ -129,6 +136,8 @@ class Measurement:
             notes=tuple(data.get("notes", ())),
             score=data.get("score"),
             screened=bool(data.get("screened", False)),
+            paired=dict(data.get("paired", {})),
+            replicates={name: tuple(values) for name, values in data.get("replicates", {}).items()},
             timing=dict(data.get("timing", {})),
         )
 

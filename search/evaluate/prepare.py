@@ -160,7 +160,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
     milliseconds = base.figures["latency_ms"].value
-    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class)
+    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
     guide = None
     if spec.search.sampler == "auto":
@@ -201,6 +201,8 @@ def measure_base(
         widths=widths,
         seconds=phase.seconds,
         per_class=accuracy.per_class,
+        paired=dict.fromkeys(accuracy.replicates, 0.0),
+        replicates=accuracy.replicates,
         notes=pruned.latency_notes(latency),
         timing=pruned.timing_facts(spec.latency, latency),
     )

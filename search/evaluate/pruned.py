@@ -22,6 +22,7 @@ from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency, compare
 from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate
+from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.calibration import recalibrate
@@ -53,6 +54,7 @@ class Reference:
     imgsz: int
     latency_ms: float
     per_class: Mapping[str, float] = field(default_factory=dict)
+    replicates: Replicates = field(default_factory=dict)
 
     @property
     def shelf(self) -> Path:
@@ -172,6 +174,7 @@ class PruningEvaluator:
             digest=plan.digest,
             seconds=phase.seconds,
             per_class=accuracy.per_class,
+            paired=paired_errors(accuracy.replicates, self.reference.replicates),
             notes=latency_notes(latency),
             timing=timing_facts(self.spec.latency, latency),
         )
