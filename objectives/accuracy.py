@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Accuracy:
     resamples: int
     per_class_error: Mapping[str, float]
     """Standard error of each figure of `per_class`."""
+    replicates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """The figures that models are ranked by, in each resample; see `objectives.paired`."""
 
 
 def measure_accuracy(
@@ -140,9 +142,11 @@ def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int
     first = _image_stats(seen, "tp")
     weights = resample_weights(first.images, first.cells, resamples=resamples, seed=seed)
     figures: dict[str, Estimate] = {}
+    replicates: dict[str, tuple[float, ...]] = {}
     for kind in _KINDS[task]:
         metric = getattr(validator.metrics, kind.metric)
         drawn = resampled_figures(_image_stats(seen, kind.tp), weights)
+        replicates[f"{kind.prefix}map50_95"] = _kept(drawn.map50_95)
         for name, attribute in kind.figures:
             figures[kind.prefix + name] = _estimate(getattr(metric, attribute), getattr(drawn, name))
         if kind.small and (small := _small_stats(seen, kind.tp)) is not None:
@@ -156,6 +160,7 @@ def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int
         labels=len(first.target_cls),
         resamples=len(weights),
         per_class_error=dict(zip(names, _errors(drawn.per_class), strict=True)),
+        replicates=replicates,
     )
 
 
@@ -187,7 +192,8 @@ def _of_classes(validator: Any, seen: Seen, resamples: int, seed: int) -> Accura
     errors = _errors(_class_shares(right[:, 0], seen.targets, classes, weights))
     names = [str(validator.names[int(c)]) for c in classes]
     per_class, per_error = (dict(zip(names, map(float, found), strict=True)) for found in (shares, errors))
-    return Accuracy(figures, per_class, len(right), len(right), len(weights), per_error)
+    replicates = {"top1": _kept(drawn[:, 0])}
+    return Accuracy(figures, per_class, len(right), len(right), len(weights), per_error, replicates)
 
 
 def _class_shares(right: Floats, targets: Any, classes: Any, weights: Floats) -> Floats:
@@ -205,6 +211,10 @@ def _errors(drawn: Floats) -> Iterator[float]:
     for column in drawn.T:
         known = column[~np.isnan(column)]
         yield float(known.std(ddof=1)) if len(known) > 1 else 0.0
+
+
+def _kept(drawn: Floats) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in drawn)
 
 
 def _estimate(value: float, resampled: Any) -> Estimate:

@@ -24,6 +24,8 @@ from pruning.groups import GroupTable, Ints, Slot
 
 Floats = npt.NDArray[np.float64]
 BATCH = 4096
+FEATURES = ("macs of ", "channels of ")
+"""The two kinds of work that are told apart at each place of the network."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,43 @@ class CostModel:
         counts = np.concatenate([np.ones((len(widths), 1)), widths @ self.per_width], axis=1)
         return self.params.total(counts), self.macs.total(counts)
 
+    def work(self, widths: npt.ArrayLike) -> tuple[tuple[str, ...], Floats]:
+        """What a latency model can be fitted on: names (F,), and (n, G) group widths -> (n, F).
+
+        For every place of the network (`place_of`) the multiply-accumulates of its layers, which are sums of
+        c_in * c_out, and their output channels, which stand for the memory that is written.
+        """
+        all_widths = np.asarray(widths, dtype=np.float64)
+        counts = np.concatenate([np.ones((len(all_widths), 1)), all_widths @ self.per_width], axis=1)
+        macs = counts[:, self.macs.left] * counts[:, self.macs.right] * self.macs.factor
+        channels = counts[:, self.macs.left] * (self.macs.left > 0)
+        places = [place_of(owner) for owner in self.owners[1]]
+        names = tuple(dict.fromkeys(places))
+        into = np.array([[place == name for name in names] for place in places], dtype=np.float64)
+        return tuple(kind + name for kind in FEATURES for name in names), np.concatenate(
+            [macs @ into, channels @ into], axis=1
+        )
+
+    def form(
+        self, *, macs: Mapping[str, float], channels: Mapping[str, float], params: float, constant: float = 0.0
+    ) -> Floats:
+        """A weighted cost as a quadratic form of the widths: (G + 1, G + 1), to be multiplied by (1, widths) on both
+        sides.
+
+        `macs` and `channels` weigh the features of `work` by place, `params` every parameter. Each count is linear in
+        the widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds."""
+        extended = np.zeros((len(self.per_width) + 1, self.per_width.shape[1] + 1))
+        extended[0, 0] = 1.0
+        extended[1:, 1:] = self.per_width
+        places = [place_of(owner) for owner in self.owners[1]]
+        products = self.macs.factor * np.array([macs.get(place, 0.0) for place in places])
+        written = np.array([channels.get(place, 0.0) for place in places]) * (self.macs.left > 0)
+        form = _outer(extended, products, self.macs.left, self.macs.right)
+        form += _outer(extended, written, self.macs.left, np.zeros_like(self.macs.left))
+        form += _outer(extended, params * self.params.factor, self.params.left, self.params.right)
+        form[0, 0] += constant
+        return form
+
     def share_touching(self, groups: npt.NDArray[np.bool_], widths: Ints) -> float:
         """Share of all MACs at `widths` (G,) in terms of which a count depends on a group of the mask (G,)."""
         touched = np.concatenate([[False], self.per_width[groups].any(axis=0)])
@@ -129,6 +168,22 @@ class CostModel:
         counts = np.concatenate([[1.0], widths @ self.per_width])
         worth = self.macs.factor * counts[self.macs.left] * counts[self.macs.right]
         return float(worth[inside].sum() / worth.sum())
+
+
+def _outer(extended: Floats, weights: Floats, left: Ints, right: Ints) -> Floats:
+    """Sum over terms of weight * count[left] * count[right], as a form of the extended widths."""
+    return np.asarray((extended[:, left] * weights) @ extended[:, right].T)
+
+
+def place_of(owner: str) -> str:
+    """The part of the network that a layer is accounted to: its top-level module (`model.4` of `model.4.cv1.conv.`).
+
+    Modules that hold parallel branches at several resolutions (`cv2`, `cv3`, ... of a detection head, one entry each)
+    are told apart by branch: `model.22.cv2.0`.
+    """
+    parts = owner.rstrip(".").split(".")
+    branch = len(parts) > 4 and parts[2].startswith(("cv", "one2one")) and parts[3].isdigit()
+    return ".".join(parts[:4] if branch else parts[:2])
 
 
 def _parameter(column: Mapping[Slot, int], name: str, shape: tuple[int, ...]) -> Product:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from pruning.calibration import recalibrate
 from pruning.graph import ChannelGraph
 from pruning.importance import Scores
+from pruning.plan import Plan
 
-LEVELS = (0.4, 0.8)
+LEVELS = (0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Curve:
         rising = np.maximum.accumulate([value for _, value in ordered])
         return cls(tuple(ratio for ratio, _ in ordered), tuple(float(value) for value in rising))
 
+    def at(self, ratio: float) -> float:
+        """Divergence at a ratio, interpolated; beyond the last measured point it goes on as it rose on the whole."""
+        last = self.ratios[-1]
+        if ratio > last > 0:
+            return self.divergences[-1] * ratio / last
+        return float(np.interp(ratio, self.ratios, self.divergences))
+
     def ratio_within(self, divergence: float) -> float:
         """The largest ratio (interpolated, at most the largest measured) whose divergence is at most `divergence`."""
         above = np.flatnonzero(np.array(self.divergences) > divergence)
@@ -48,7 +56,58 @@ class Curve:
         return self.ratios[right - 1] + share * (self.ratios[right] - self.ratios[right - 1])
 
 
-@torch.no_grad()
+@dataclass
+class SensitivityProbe:
+    """Prunes parts of one network alone and compares outputs; the base is run once.
+
+    Args:
+        batches: (B, 3, H, W) images, 0 to 1, on the device of `model`.
+        round_to: as in a plan; curves hold the shares that were really removed.
+    """
+
+    model: nn.Module
+    graph: ChannelGraph
+    batches: Sequence[Tensor]
+    scores: Scores
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        """The base is re-calibrated on the same images, so that what the images alone change is not counted."""
+        self._expected = self._outputs_of(self.graph.plan(0.0, self.scores))
+
+    def curve(self, groups: Sequence[str], levels: Sequence[float] = LEVELS) -> Curve:
+        """The curve of groups that share a ratio. One unit is an output that has nothing to do with the base's."""
+        found: dict[float, float] = {}
+        for level in levels:
+            plan = self.graph.plan(dict.fromkeys(groups, level), self.scores, round_to=self.round_to)
+            share = _share_removed(self.graph, plan, groups)
+            if share > 0 and share not in found:
+                found[share] = self.divergence_of(plan)
+        return Curve.through(list(found.items()))
+
+    def removal(self, block: str) -> float:
+        """Divergence without a block of `graph.blocks`."""
+        return self.divergence_of(self.graph.plan({}, self.scores, removed=(block,)))
+
+    def divergence_of(self, plan: Plan) -> float:
+        """Divergence of a pruned network, re-calibrated and not trained."""
+        pairs = zip(self._outputs_of(plan), self._expected, strict=True)
+        return float(np.mean([divergence(found, expected) for found, expected in pairs]))
+
+    @torch.no_grad()
+    def _outputs_of(self, plan: Plan) -> list[dict[str, Tensor]]:
+        small = plan.apply(self.model).eval()
+        recalibrate(small, self.batches)
+        return [_outputs(small(batch)) for batch in self.batches]
+
+
+def _share_removed(graph: ChannelGraph, plan: Plan, groups: Sequence[str]) -> float:
+    """Share of the channels of `groups` that a plan removes: rounding and minimums make it less than was asked."""
+    sizes = {group.name: group.size for group in graph.groups}
+    widths = plan.widths
+    return 1.0 - sum(widths[name] for name in groups) / sum(sizes[name] for name in groups)
+
+
 def measure_sensitivity(
     model: nn.Module,
     graph: ChannelGraph,
@@ -60,26 +119,11 @@ def measure_sensitivity(
     round_to: int = 1,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Curve]:
-    """Part -> curve; a part is a list of group names that share a ratio. `batches`: (B, 3, H, W) images, 0 to 1.
-
-    One unit of divergence is an output that has nothing to do with the base's. The base is re-calibrated on the same
-    images, so that what the images alone change is not counted.
-    """
-
-    def outputs_of(ratios: float | Mapping[str, float]) -> list[dict[str, Tensor]]:
-        small = graph.plan(ratios, scores, round_to=round_to).apply(model).eval()
-        recalibrate(small, batches)
-        return [_outputs(small(batch)) for batch in batches]
-
-    expected = outputs_of(0.0)
-
-    def divergence_of(ratios: Mapping[str, float]) -> float:
-        return float(np.mean([divergence(a, b) for a, b in zip(outputs_of(ratios), expected, strict=True)]))
-
+    """Part -> curve; a part is a list of group names that share a ratio. See `SensitivityProbe`."""
+    probe = SensitivityProbe(model, graph, batches, scores, round_to)
     curves = {}
     for number, (part, groups) in enumerate(parts.items()):
-        points = [(level, divergence_of(dict.fromkeys(groups, level))) for level in levels]
-        curves[part] = Curve.through(points)
+        curves[part] = probe.curve(groups, levels)
         if on_progress is not None:
             on_progress((number + 1) / len(parts))
     return curves

@@ -10,6 +10,7 @@ from objectives.choice import Bound, Choice
 from objectives.errors import NothingFits, ObjectiveError
 from objectives.guard import largest_drop
 from objectives.objective import Estimate, Objective
+from objectives.paired import ranked_figures
 from search.trial import Measurement, Trial, TrialState
 
 Figures = Mapping[str, Estimate]
@@ -38,8 +39,8 @@ class Ranked:
 
     @property
     def rows(self) -> list[Figures]:
-        """Figures of `trials`."""
-        return [_figures(trial) for trial in self.trials]
+        """Figures of `trials`, with the intervals by which they are compared (`objectives.paired`)."""
+        return [_compared(trial) for trial in self.trials]
 
     @property
     def labels(self) -> list[str]:
@@ -83,7 +84,7 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
         return measured and is_feasible(trial, bounds) and names <= _figures(trial).keys()
 
     chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
-    rows = [_figures(trial) for trial in chosen]
+    rows = [_compared(trial) for trial in chosen]
     front, left = (way(rows, objectives) if rows else () for way in (pareto.front, pareto.undominated))
     return Ranked(chosen, tuple(chosen[i].number for i in front), tuple(chosen[i].number for i in left))
 
@@ -212,6 +213,11 @@ def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective)
 
 def _chosen(ranked: Ranked, chosen: Choice) -> tuple[Trial, str]:
     return ranked.trials[chosen.index], chosen.sentence
+
+
+def _compared(trial: Trial) -> Figures:
+    assert trial.measurement is not None
+    return ranked_figures(trial.measurement.figures, trial.measurement.paired)
 
 
 def _figures(trial: Trial) -> Figures:

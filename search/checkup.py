@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     from search.evaluate.scores import scores_of
     from search.evaluate.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
+    from search.forecast import forecast
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))
@@ -49,13 +50,19 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
     graphs = {size: trace(model, example_input(model, size)) for size in sizes}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.space, spec.sizes)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
     least = space.smallest()
     smallest = graphs[least.imgsz].plan(
         space.group_ratios(least), scores, round_to=spec.space.round_to, removed=least.removed
     )
     reach, timing_s = _reach(spec, folder, model, graph, smallest, least.imgsz)
+    base_ms = reach["latency_ms"][0]
+
+    def expected(limit_ms: float) -> dict[str, Any] | None:
+        found = forecast(_run(spec), graph, space, spec.space.round_to, base_ms, limit_ms)
+        return None if found is None else found.to_json()
+
     middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
     return {
         "groups": [dict(row) for row in pruned.group_rows(graph)],
@@ -64,7 +71,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "blocks": [block.path for block in space.blocks],
         "unsupported": list(graph.unsupported),
         "reach": {name: {"base": base, "least": least} for name, (base, least) in reach.items()},
-        "budgets": _budgets(spec, {name: least for name, (_, least) in reach.items()}),
+        "budgets": _budgets(spec, {name: least for name, (_, least) in reach.items()}, expected),
         "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
     }
 
@@ -95,8 +102,17 @@ def _reach(
     }, timing_s
 
 
-def _budgets(spec: StudySpec, least: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """For every budget and the constraints: can the costs be met at all. Accuracy is not known before the search."""
+def _run(spec: StudySpec) -> Path:
+    return Path(spec.project) / spec.run_name
+
+
+def _budgets(
+    spec: StudySpec, least: Mapping[str, float], expected: Callable[[float], dict[str, Any] | None]
+) -> dict[str, dict[str, Any]]:
+    """For every budget and the constraints: can the costs be met at all, and what a latency limit takes.
+
+    Accuracy is not known before the search.
+    """
     asked = {name: spec.budget(name) for name in spec.budgets}
     if spec.bounds:
         asked["constraints"] = spec.bounds
@@ -104,6 +120,7 @@ def _budgets(spec: StudySpec, least: Mapping[str, float]) -> dict[str, dict[str,
         name: {
             "limits": [str(bound) for bound in bounds],
             "reachable": all(least[b.name] <= b.limit for b in bounds if b.op == "<=" and b.name in least),
+            "forecast": next((expected(b.limit) for b in bounds if b.op == "<=" and b.name == "latency_ms"), None),
         }
         for name, bounds in asked.items()
     }

@@ -20,8 +20,19 @@ def render_check(facts: Mapping[str, Any]) -> RenderableType:
         limits = ", ".join(budget["limits"])
         fits = "can be met" if budget["reachable"] else "cannot be met, even by the smallest candidate"
         parts.append(Text(f"{name} ({limits}): {fits}", style="" if budget["reachable"] else "red"))
+        if budget["reachable"] and any(limit.startswith("latency_ms") for limit in budget["limits"]):
+            parts.append(Text(f"  {_forecast(budget['forecast'])}"))
     parts.append(Text(f"\n{_time(facts['time'])}"))
     return Group(*parts)
+
+
+def _forecast(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "what it takes is not known yet; next: paretoprune sensitivity"
+    ms = found["latency_ms"]
+    error = (ms["high"] - ms["low"]) / 2
+    takes = f"predicted {ms['value']:.3g} ms (± {error:.2g}) with {found['params_m']:.3g} M parameters"
+    return takes if found["known"] else f"{takes}; far from every shape that was timed, so this is a guess"
 
 
 def _time(found: Mapping[str, Any] | None) -> str:

@@ -100,6 +100,25 @@ def check(words: Words = None, form: Form = "table", debug: Debug = False) -> No
 
 @app.command()
 @guarded
+def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
+    """How much the outputs mind the loss of each part, measured once; the search starts from there."""
+    from search.console import emit, following
+    from search.present.sensitivity_table import render_sensitivity, sensitivity_facts
+    from search.propose.sensitivity import read_curves
+    from search.study import Study
+
+    path, keys = study_and_keys(words)
+    study = Study(path, **{**keys, "search.sampler": "auto"})
+    with following(study, Console(stderr=True)) as listener:
+        prepared = study.prepare(listener)
+    curves = read_curves(study.record.path / "sensitivity")
+    blocks = {block.parameter: block.path for block in prepared.space.blocks}
+    facts = sensitivity_facts(str(study.record.path), curves, blocks)
+    emit(Console(), facts, form, render_sensitivity(facts))
+
+
+@app.command()
+@guarded
 def search(words: Words = None, debug: Debug = False) -> None:
     """Search a study; continues its run if there is one. Ctrl-C stops, resume goes on."""
     from search.study import Study

@@ -50,6 +50,8 @@ def trial_line(trial: Trial, objectives: tuple[Objective, ...], on_front: bool, 
     if trial.state == TrialState.FAILED or trial.measurement is None:
         return f"{head}: failed, {trial.error}{left}"
     figures = trial.measurement.figures
+    if trial.state == TrialState.SCREENED:
+        return f"{head}: screened, its outputs diverge by {trial.measurement.score:.3f}{left}"
     texts = [_text(objective, figures[objective.name].value) for objective in objectives if objective.name in figures]
     if trial.same_as is not None:
         texts.append(f"the network of trial {trial.same_as}")
@@ -62,6 +64,8 @@ def progress_line(progress: Progress) -> str:
     """`18/150 trials, trial 18 recover 40 % (1 min), 3 h left`."""
     ended = progress.done + progress.failed
     parts = [f"{ended}/{progress.total} trials"]
+    if progress.screened:
+        parts.append(f"{progress.screened} screened")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     parts += [

@@ -35,12 +35,14 @@ _POLL_S = 0.2
 _MIN_TIMEOUT_S = 600.0
 _TIMEOUT_FACTOR = 10.0
 _FAILURES_IN_A_ROW = 5
+_MEASURED = (TrialState.COMPLETE, TrialState.SCREENED)
 _log = logging.getLogger("search")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to end. `hours` counts the whole run, earlier sessions included."""
+    """When to end. `trials` counts those that were fine-tuned or failed; `hours` the whole run, earlier sessions
+    included."""
 
     trials: int
     hours: float | None = None
@@ -63,6 +65,7 @@ class Progress:
     eta_s: float | None
     running: Mapping[int, tuple[Standing, float]]
     latest: Trial | None
+    screened: int = 0
 
 
 Watcher = Callable[[Progress], None]
@@ -132,9 +135,18 @@ class Loop:
             number: (read_standing(self.record.trial_dir(number)), now - start)
             for number, start in self._started.items()
         }
-        failed = sum(trial.state == TrialState.FAILED for trial in self.trials.values())
-        done = len(self.trials) - failed
-        return Progress(done, failed, self.limits.trials, self._spent(), self._eta(running), running, self._latest)
+        failed = self._count(TrialState.FAILED)
+        done, screened = self._count(TrialState.COMPLETE), self._count(TrialState.SCREENED)
+        return Progress(
+            done, failed, self.limits.trials, self._spent(), self._eta(running), running, self._latest, screened
+        )
+
+    def _count(self, state: TrialState) -> int:
+        return sum(trial.state == state for trial in self.trials.values())
+
+    def _counted(self) -> int:
+        """Trials that use up the limit; those that were screened cost next to nothing."""
+        return len(self.trials) - self._count(TrialState.SCREENED)
 
     def _restore(self) -> None:
         """Continue from disk: tell what was measured but not told, queue what was handed out but not measured."""
@@ -182,7 +194,7 @@ class Loop:
     def _raise_if_stopped(self) -> None:
         if self._interrupted or self.record.stop_path.exists():
             self.record.stop_path.unlink(missing_ok=True)
-            done = len(self.trials)
+            done = self._counted()
             raise Interrupted(
                 f"stopped after {done} of {self.limits.trials} trials",
                 next_command=f"paretoprune resume {self.record.path}",
@@ -191,7 +203,7 @@ class Loop:
     def _wants_more(self) -> bool:
         if self.limits.hours is not None and self._spent() >= self.limits.hours * 3600:
             return False
-        return bool(self._again) or len(self.trials) + len(self._started) < self.limits.trials
+        return bool(self._again) or self._counted() + len(self._started) < self.limits.trials
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
@@ -211,7 +223,8 @@ class Loop:
             return
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()
-        self.engine.submit(Job(number, candidate, trial_seed(self.seed, number), work_dir, self._timeout_s()))
+        seed = trial_seed(self.seed, number)
+        self.engine.submit(Job(number, candidate, seed, work_dir, self._timeout_s(), proposal.gate))
 
     def _take(self, finished: Finished) -> None:
         self._started.pop(finished.number)
@@ -232,7 +245,7 @@ class Loop:
         self._raise_if_failing()
 
     def _remember(self, trial: Trial) -> None:
-        if trial.state == TrialState.COMPLETE and trial.same_as is None:
+        if trial.state in _MEASURED and trial.same_as is None:
             key = self._keys.pop(trial.number, None) or self.evaluator.realise(trial.candidate).key
             self._memo.add(key, trial.number)
 
@@ -266,7 +279,7 @@ class Loop:
         mean = self._mean_seconds(running)
         if mean is None:
             return None
-        left = max(self.limits.trials - len(self.trials), 0)
+        left = max(self.limits.trials - self._counted(), 0)
         begun = sum(min(seconds, mean) for _, seconds in running.values())
         eta = max(mean * left - begun, 0.0) / self.engine.workers
         if self.limits.hours is not None:
@@ -276,7 +289,7 @@ class Loop:
     def _mean_seconds(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
         """Of the trials that ended; before the first, what those that run say about themselves."""
         if self.trials:
-            return sum(self._measured_seconds()) / len(self.trials)
+            return sum(self._measured_seconds()) / max(self._counted(), 1)
         said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
         return statistics.fmean(said) if said else None
 

@@ -156,14 +156,20 @@ class RunRecord:
 
 def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) -> None:
     """result.json of a trial, whole or absent."""
-    complete = isinstance(outcome, Measurement)
     content = {
         "format": FORMAT,
-        "state": (TrialState.COMPLETE if complete else TrialState.FAILED).value,
+        "state": state_of(outcome).value,
         "same_as": same_as,
-        "measurement" if complete else "failure": outcome.to_json(),
+        "measurement" if isinstance(outcome, Measurement) else "failure": outcome.to_json(),
     }
     write_json(folder / "result.json", content)
+
+
+def state_of(outcome: Outcome) -> TrialState:
+    """The state in which an outcome leaves its trial."""
+    if isinstance(outcome, Failure):
+        return TrialState.FAILED
+    return TrialState.SCREENED if outcome.screened else TrialState.COMPLETE
 
 
 def finished_trial(
@@ -173,7 +179,7 @@ def finished_trial(
     if isinstance(outcome, Failure):
         text = f"{outcome.kind.value}: {outcome.message}"
         return Trial(number, TrialState.FAILED, candidate, error=text, source=source)
-    return Trial(number, TrialState.COMPLETE, candidate, outcome, source=source, same_as=same_as)
+    return Trial(number, state_of(outcome), candidate, outcome, source=source, same_as=same_as)
 
 
 def outcome_of(trial: Trial) -> Outcome | None:
@@ -187,7 +193,7 @@ def outcome_of(trial: Trial) -> Outcome | None:
 
 
 def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
-    if result["state"] == TrialState.COMPLETE:
+    if result["state"] != TrialState.FAILED:
         return Measurement.from_json(result["measurement"])
     return Failure.from_json(result["failure"])
 

@@ -51,6 +51,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "front": list(ranked.front),
         "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
+        "rungs": rungs(trials, objectives),
         "verdict": "" if base is None else analysis.verdict(ranked, base, objectives, measured),
     }
 
@@ -121,11 +122,25 @@ def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement |
         "timing": {} if measured is None else dict(measured.timing),
         "error": trial.error,
         **describe_row(trial),
+        "estimated": trial.state == TrialState.SCREENED,
+        "score": None if measured is None else measured.score,
     }
 
 
 def _measured(figures: Mapping[str, Any], per_class: Mapping[str, float]) -> dict[str, Any]:
     return {"figures": figures_to_json(figures), "per_class": dict(per_class)}
+
+
+def rungs(trials: Sequence[Trial], objectives: Sequence[Any]) -> list[dict[str, Any]]:
+    """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
+    from search.evaluate.ladder import correlation
+
+    gain = next((objective.name for objective in objectives if objective.direction == "max"), None)
+    known = [t.measurement for t in trials if t.state == TrialState.COMPLETE and t.same_as is None and t.measurement]
+    measured = [m for m in known if m.score is not None and gain is not None and gain in m.figures]
+    pairs = [(float(m.score or 0.0), m.figures[str(gain)].value) for m in measured]
+    tau = correlation(pairs)
+    return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
 
 
 def _objective(objective: Any) -> dict[str, str]:

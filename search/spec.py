@@ -151,6 +151,16 @@ class StudySpec(Section):
         return self.space.imgsz or (self.imgsz,)
 
     @property
+    def searched_space(self) -> SpaceSpec:
+        """The space with `groups: auto` made definite.
+
+        A sampler that draws ratios gets one for each stage: sixty at random are far from anything good. The guided one
+        allocates, so every group has its own.
+        """
+        free = self.search.sampler == "auto" and self.space.groups == "auto"
+        return self.space.model_copy(update={"groups": "each"}) if free else self.space
+
+    @property
     def run_name(self) -> str:
         """Name of the run folder: `name`, else the checkpoint's."""
         return self.name or Path(self.model).stem

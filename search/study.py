@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,21 @@ class Study:
             Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
         """
         listener = listener or Listener()
+        with self._prepared(listener) as prepared:
+            self._run(prepared, listener)
+        return self
+
+    def prepare(self, listener: Listener | None = None) -> Prepared:
+        """Everything before the first trial: the base, sensitivity, the latency model. A search goes on from there.
+
+        Raises as `search`.
+        """
+        with self._prepared(listener or Listener()) as prepared:
+            return prepared
+
+    @contextmanager
+    def _prepared(self, listener: Listener) -> Iterator[Prepared]:
+        """The run is this process's, and ready to search."""
         self._check_inputs()
         beginning = Beginning(self.record)
         with self.record.lock, logging_to(self.record.path / "search.log"):
@@ -122,8 +138,7 @@ class Study:
                 raise
             for note in prepared.notes:
                 listener.note(note)
-            self._run(prepared, listener)
-        return self
+            yield prepared
 
     def on(self, target: str) -> Study:
         """This study as another device sees it: latencies are those that `bench --import` brought from there.
@@ -294,7 +309,8 @@ class Study:
             sampler=search.sampler,
             seed=search.seed,
             workers=search.workers,
-            opening=opening(prepared.space, prepared.tolerant),
+            opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
+            guide=prepared.guide,
         )
         loop = Loop(
             proposer,

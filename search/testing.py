@@ -14,11 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from objectives.objective import Estimate, objectives_named
+from pruning.sensitivity import Curve
 from search.engines.engine import Engine, Finished, Job
 from search.evaluate.evaluator import Evaluator, Prepared, Realised
 from search.evaluate.isolation import classify
+from search.evaluate.ladder import Gate
+from search.propose.allocation import Allocator, Floats, Ints, menu_of
+from search.propose.guide import Guide, Variant
 from search.propose.proposer import Proposer
+from search.propose.surrogate import START
 from search.record import RunRecord, write_outcome
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
@@ -58,14 +65,22 @@ class KnownFrontEvaluator:
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
         return Realised(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
-        """See `Evaluator.evaluate`."""
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """See `Evaluator.evaluate`. The score is the accuracy that is lost."""
         time.sleep(self.sleep_s)
         realised = self.realise(candidate)
         shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
         figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
-        seconds = {"recover": self.seconds}
-        return Measurement(figures, realised.widths, digest=realised.key, seconds=seconds)
+        score = 0.5 - figures["map50_95"].value
+        screened = gate is not None and not gate.admits(score)
+        if screened:
+            del figures["map50_95"]
+        seconds = {"score": 1.0} if screened else {"recover": self.seconds}
+        return Measurement(
+            figures, realised.widths, digest=realised.key, seconds=seconds, score=score, screened=screened
+        )
 
     def _width(self, ratio: float) -> int:
         kept = math.ceil((1 - ratio) * _SIZE / self.round_to) * self.round_to
@@ -100,11 +115,13 @@ class FailingEvaluator:
         """See `Evaluator.realise`."""
         return self.inner.realise(candidate)
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
         """See `Evaluator.evaluate`."""
         if number in self.failures:
             _fail(self.failures[number])
-        return self.inner.evaluate(candidate, number, seed, work_dir)
+        return self.inner.evaluate(candidate, number, seed, work_dir, gate)
 
 
 def _fail(way: str) -> None:
@@ -133,6 +150,7 @@ class KnownFront:
     """A `Preparation` for studies without a model; pass it as `Parts(prepare=KnownFront())`."""
 
     evaluator: Evaluator = KnownFrontEvaluator()
+    guide: Guide | None = None
 
     def __call__(self, spec: StudySpec, record: RunRecord, say: Callable[[str], None] = lambda text: None) -> Prepared:
         say("measuring the base")
@@ -142,7 +160,7 @@ class KnownFront:
         record.write_base(base)
         record.write_groups(groups)
         space = known_space(low, high, spec.sizes, depth=spec.space.depth)
-        return Prepared(self.evaluator, space, base, groups, (), PRELOAD)
+        return Prepared(self.evaluator, space, base, groups, (), PRELOAD, self.guide)
 
 
 @dataclass
@@ -186,7 +204,7 @@ class InlineEngine:
         if job.number == self.cut_at:
             raise Cut(f"at trial {job.number}")
         try:
-            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir)
+            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
         except Exception as error:
             return (Finished(job.number, classify(error)),)
         self.clock.advance(sum(measured.seconds.values()))
@@ -307,3 +325,26 @@ def _drive(proposer: Proposer, count: int) -> Sequence[tuple[int, Candidate]]:
         proposer.tell(proposal.number, known_measurement(proposal.candidate))
         asked.append((proposal.number, proposal.candidate))
     return asked
+
+
+@dataclass(frozen=True)
+class KnownCost:
+    """Latency of the known front as a share of the base's, from widths."""
+
+    def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
+        """See `CostOf`."""
+        mean = (1 - widths / _SIZE).mean(axis=1)
+        return np.asarray((1 - 0.8 * mean) * (1 - 0.05 * len(removed)))
+
+
+def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), targets: tuple[float, ...] = ()) -> Guide:
+    """A guide of the known front. `errors` multiply the true prices of the dimensions: what sensitivity gets wrong."""
+    space = known_space()
+    shares = np.arange(0, 52) / _SIZE
+    menus = []
+    for number, (name, error) in enumerate(zip(DIMENSIONS, errors, strict=True)):
+        curve = Curve.through([(share, error * 0.1 * (1 + number) * share**2 / START) for share in shares[1:].tolist()])
+        widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
+        menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
+    allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
+    return Guide(allocator, ("map50_95", 0.5), (Variant(640),), targets, seed)

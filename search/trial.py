@@ -4,6 +4,8 @@ The life of a trial:
 
     waiting --ask--> running --measured--> complete
                         |
+                        |--its re-calibrated outputs promise too little--> screened    (not fine-tuned)
+                        |
                         |--crash, time-out, NaN, out of memory--> failed    (recorded, never run again)
                         |
                         `--Ctrl-C, kill, power cut--> stopped --resume--> running, same number, same candidate
@@ -11,7 +13,7 @@ The life of a trial:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -25,6 +27,7 @@ class TrialState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
+    SCREENED = "screened"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -83,6 +86,11 @@ class Measurement:
         seconds: phase -> wall-clock seconds.
         per_class: class name -> map50_95.
         notes: what a reader should know, one sentence each.
+        score: divergence of the re-calibrated outputs before the fine-tune; None where it was not taken.
+        paired: accuracy figure -> standard error of its difference to the base's on the same images; models are ranked
+            by it.
+        replicates: of the base only: accuracy figure -> value in each resample, which trials are paired with.
+        screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty where nothing was timed.
     """
@@ -94,6 +102,10 @@ class Measurement:
     seconds: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    score: float | None = None
+    screened: bool = False
+    paired: Mapping[str, float] = field(default_factory=dict)
+    replicates: Mapping[str, Sequence[float]] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +117,10 @@ class Measurement:
             "seconds": {phase: round(value, 3) for phase, value in self.seconds.items()},
             "per_class": dict(self.per_class),
             "notes": list(self.notes),
+            "score": self.score,
+            "screened": self.screened,
+            "paired": dict(self.paired),
+            "replicates": {name: list(values) for name, values in self.replicates.items()},
             "timing": dict(self.timing),
         }
 
@@ -118,6 +134,10 @@ class Measurement:
             seconds=dict(data["seconds"]),
             per_class=dict(data.get("per_class", {})),
             notes=tuple(data.get("notes", ())),
+            score=data.get("score"),
+            screened=bool(data.get("screened", False)),
+            paired=dict(data.get("paired", {})),
+            replicates={name: tuple(values) for name, values in data.get("replicates", {}).items()},
             timing=dict(data.get("timing", {})),
         )
 

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from search.evaluate.ladder import Gate
 from search.trial import Candidate, Outcome
 
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run. `work_dir` exists and holds candidate.json."""
+    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is what it must pass to be fine-tuned."""
 
     number: int
     candidate: Candidate
     seed: int
     work_dir: Path
     timeout_s: float
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)

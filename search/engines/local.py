@@ -82,6 +82,6 @@ class LocalEngine:
 
 def run_job(evaluator: Evaluator, job: Job) -> Measurement:
     """Evaluate one job and leave its result.json: what a trial's process does."""
-    measured = evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir)
+    measured = evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
     write_outcome(job.work_dir, measured)
     return measured

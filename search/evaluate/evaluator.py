@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from search.evaluate.ladder import Gate
+from search.propose.guide import Guide
 from search.space import Space
 from search.trial import Candidate, Measurement
 
@@ -26,8 +28,13 @@ class Evaluator(Protocol):
         """What the candidate becomes: cheap, pure, called by the coordinator."""
         ...
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
-        """Everything that is measured about the candidate. May write into `work_dir`; raises to fail the trial."""
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """Everything that is measured about the candidate. May write into `work_dir`; raises to fail the trial.
+
+        A candidate that `gate` does not admit ends there, `screened`.
+        """
         ...
 
 
@@ -40,7 +47,7 @@ class Prepared:
         groups: rows for the snapshot: name, size, stage, frozen, tie.
         notes: one sentence each, shown before the search.
         preload: modules that a trial's process imports first, paid once.
-        tolerant: equally sensitive candidates to begin with, where sensitivity was measured.
+        guide: what `auto` proposes with, where sensitivity was measured.
     """
 
     evaluator: Evaluator
@@ -49,4 +56,4 @@ class Prepared:
     groups: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     preload: tuple[str, ...] = field(default=())
-    tolerant: tuple[Candidate, ...] = ()
+    guide: Guide | None = None

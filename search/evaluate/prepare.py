@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
 from search.record import BATCHES, RunRecord
 from search.spec import StudySpec
-from search.trial import Candidate, Measurement
+from search.trial import Measurement
 
 Say = Callable[[str], None]
 """Called a few times a second with what is being done."""
@@ -38,6 +38,8 @@ _SAID = {
     "latency": "measuring the base: latency",
     "accuracy": "measuring the base: accuracy",
     "sensitivity": "measuring how much each part of the network can lose:",
+    "variants": "measuring the base at other input sizes:",
+    "probes": "timing a few shapes, to predict the latency of others:",
 }
 _POLL_S = 0.25
 
@@ -135,6 +137,8 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     """What `prepare_pruning` does, in the process that may crash."""
     from pruning import trace
     from search.evaluate import pruned
+    from search.evaluate.guided import Subject, guide_of
+    from search.evaluate.probes import read_model
     from search.evaluate.scores import scores_of
     from search.evaluate.workload import example_input, load_model
     from search.space import Space
@@ -147,7 +151,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     with phase("trace"):
         graphs = {size: trace(model, example_input(model, size)) for size in pruned.sizes_of(spec)}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.space, spec.sizes)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     device = pruned.resolve_device(spec.device)
@@ -156,32 +160,14 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
     milliseconds = base.figures["latency_ms"].value
-    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class)
+    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
-    tolerant: tuple[Candidate, ...] = ()
+    guide = None
     if spec.search.sampler == "auto":
-        with phase("sensitivity"):
-            tolerant = _tolerant(spec, model, graph, space, scores, base_dir.parent / "sensitivity", phase)
-    return Prepared(evaluator, space, base, pruned.group_rows(graph), _notes(graph, base), PRELOAD, tolerant)
-
-
-def _tolerant(
-    spec: StudySpec, model: Any, graph: Any, space: Any, scores: Any, folder: Path, phase: Phases
-) -> tuple[Candidate, ...]:
-    from search.propose.sensitivity import sensitivity_curves, tolerant
-
-    curves = sensitivity_curves(
-        model,
-        graph,
-        space,
-        scores,
-        data=spec.data,
-        imgsz=spec.imgsz,
-        round_to=spec.space.round_to,
-        folder=folder,
-        on_progress=phase.advance,
-    )
-    return tuple(tolerant(space, curves))
+        subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent, graphs, device)
+        guide = guide_of(subject, base, phase)
+        evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
+    return Prepared(evaluator, space, base, pruned.group_rows(graph), _notes(graph, base), PRELOAD, guide)
 
 
 def measure_base(
@@ -215,6 +201,8 @@ def measure_base(
         widths=widths,
         seconds=phase.seconds,
         per_class=accuracy.per_class,
+        paired=dict.fromkeys(accuracy.replicates, 0.0),
+        replicates=accuracy.replicates,
         notes=pruned.latency_notes(latency),
         timing=pruned.timing_facts(spec.latency, latency),
     )

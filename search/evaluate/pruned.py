@@ -13,19 +13,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from objectives.accuracy import Accuracy
 from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency, compare
+from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate
+from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.calibration import recalibrate
 from pruning.recover import Recovery
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
+from search.evaluate.ladder import Gate
+from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.precision import score, scored_file, timing_file
 from search.evaluate.threads import limit_threads, share_of_cores
@@ -33,6 +38,7 @@ from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
+from search.propose.menus import work_of
 from search.record import BATCHES
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
@@ -51,6 +57,7 @@ class Reference:
     imgsz: int
     latency_ms: float
     per_class: Mapping[str, float] = field(default_factory=dict)
+    replicates: Replicates = field(default_factory=dict)
 
     @property
     def shelf(self) -> Path:
@@ -71,6 +78,7 @@ class PruningEvaluator:
         graphs: input size -> the model traced at that size; the groups are the same, the MACs are not.
         scores: importance of every channel, made once, so that all trials rank channels alike.
         device: where to train and validate, as Ultralytics names it.
+        latency: predicts what a screened candidate would take; None where latency is not searched for.
     """
 
     spec: StudySpec
@@ -79,6 +87,7 @@ class PruningEvaluator:
     scores: Scores
     reference: Reference
     device: str
+    latency: LatencyModel | None = None
 
     def realise(self, candidate: Candidate) -> Realised:
         """See `Evaluator.realise`."""
@@ -92,15 +101,49 @@ class PruningEvaluator:
         round_to, removed = self.spec.space.round_to, candidate.removed
         return graph.plan(ratios, importance=self.scores, round_to=round_to, removed=removed)
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path) -> Measurement:
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
         """See `Evaluator.evaluate`. Leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
         with Turnstile(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
-            measured = self._measured(candidate, number, seed, work_dir, phase, turns)
+            score = self._score(candidate, phase)
+            if gate is not None and score is not None and not gate.admits(score):
+                return self._screened(candidate, score, phase)
+            measured = replace(self._measured(candidate, number, seed, work_dir, phase, turns), score=score)
         for folder in ("recover", "accuracy"):  # Ultralytics' own files
             shutil.rmtree(work_dir / folder, ignore_errors=True)
         return measured
+
+    def _score(self, candidate: Candidate, phase: Phases) -> float | None:
+        """Divergence of the re-calibrated outputs; None where the study has no use for it."""
+        if self.spec.search.sampler != "auto":
+            return None
+        with phase("score"):
+            graph = self.graphs[self.spec.imgsz]
+            probe = output_probe(self.spec, load_model(self.spec.model), graph, self.scores)
+            return probe.divergence_of(self.plan(candidate))
+
+    def _screened(self, candidate: Candidate, score: float, phase: Phases) -> Measurement:
+        """What is known without an export and a fine-tune. The latency is predicted, with the prediction's interval."""
+        plan = self.plan(candidate)
+        cost = plan.cost()
+        figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
+        if self.latency is not None:
+            widths = np.array([list(plan.widths.values())])
+            ratio = self.latency.estimate(work_of(self.graphs[candidate.imgsz], widths, plan.removed)[0])
+            figures["latency_ms"] = ratio.scaled(self.reference.latency_ms)
+        return Measurement(
+            figures=figures,
+            widths=plan.widths,
+            plan=plan.to_json(),
+            digest=plan.digest,
+            seconds=phase.seconds,
+            notes=("screened: its re-calibrated outputs promise too little for a fine-tune; the latency is predicted",),
+            score=score,
+            screened=True,
+        )
 
     def _measured(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, phase: Phases, turns: Turnstile
@@ -138,6 +181,7 @@ class PruningEvaluator:
             digest=plan.digest,
             seconds=phase.seconds,
             per_class=accuracy.per_class,
+            paired=paired_errors(accuracy.replicates, self.reference.replicates),
             notes=latency_notes(latency),
             timing=timing_facts(self.spec.latency, latency),
         )

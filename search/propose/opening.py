@@ -1,17 +1,14 @@
 """The first candidates: a known shape of the trade-off before any model guides the search.
 
-Uniform ratios are the baseline that a search has to beat, so they are part of every search. Where the sensitivity of
-the dimensions is known they alternate with equally sensitive candidates; else weighted ones prune one third of the
-network harder than the rest. Two controls keep the comparison honest: the unpruned model with the
-same fine-tune (what the fine-tune alone does), and lower input sizes without pruning. Where whole blocks may go, three
-candidates repeat one step of the ladder without the first block, with one block left in each chain, and with none: held
-against that step, they say what depth is worth.
-"""
+Where sensitivity is known the guide opens (guide.py). Elsewhere uniform ratios come first, the baseline that a search
+has to beat, then weighted ones that prune one third of the network harder than the rest. Two controls keep the
+comparison honest: the unpruned model with the same fine-tune (what the fine-tune alone does), and lower input sizes
+without pruning. Where whole blocks may go, three candidates repeat one step of the ladder without the first block,
+with one block left in each chain, and with none: held against that step, they say what depth is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator
 
 from search.space import Space
 from search.trial import Candidate
@@ -22,15 +19,10 @@ _SHALLOW = 0.2
 """The step of the ladder that the candidates without some blocks repeat."""
 
 
-def opening(space: Space, tolerant: Sequence[Candidate] = ()) -> tuple[Candidate, ...]:
-    """Uniform ladder, third-weighted candidates, the controls, and shallower networks; without duplicates.
-
-    `tolerant` candidates (propose/sensitivity.py) take turns with the ladder and replace the weighted ones.
-    """
-    uniform = [space.uniform(level) for level in _LEVELS]
-    ladder = [c for pair in zip_longest(tolerant, uniform) for c in pair if c is not None]
-    guess = not tolerant and len(space.dimensions) >= 3
-    weighted = [_weighted(space, third) for third in range(3)] if guess else []
+def opening(space: Space) -> tuple[Candidate, ...]:
+    """Uniform ladder, third-weighted candidates, the controls, and shallower networks; without duplicates."""
+    ladder = [space.uniform(level) for level in _LEVELS]
+    weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
     controls = [space.uniform(0.0, size) for size in space.sizes]
     shallow = [space.uniform(_SHALLOW, removed=removed) for removed in _removals(space)]
     return _distinct([*ladder, *weighted, *controls, *shallow])

@@ -15,6 +15,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,17 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives.choice import Bound
-from objectives.objective import Objective
+from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, RunCorrupt
+from search.evaluate.ladder import Gate
+from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal
 from search.space import Space
 from search.trial import Candidate, Failure, Measurement, Outcome
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
+_GATE = "gate"
 _BUSY_S = 60
 _NSGA2_POPULATION = 20
 _RANDOM_AFTER_OPENING = 5
@@ -48,6 +52,7 @@ class OptunaProposer:
         name: name of the Optuna study, as optuna-dashboard shows it.
         sampler: auto, tpe, nsga2, random, qmc or gp.
         opening: candidates that `auto` asks first.
+        guide: what `auto` proposes with after them; None: TPE.
         workers: above 1, TPE keeps away from what is being evaluated.
     """
 
@@ -63,6 +68,7 @@ class OptunaProposer:
         seed: int = 0,
         workers: int = 1,
         opening: Sequence[Candidate] = (),
+        guide: Guide | None = None,
     ) -> None:
         _quiet()
         self._space = space
@@ -72,6 +78,8 @@ class OptunaProposer:
         self._seed = seed
         self._workers = workers
         self._opening = tuple(opening) if sampler == "auto" else ()
+        self._guide = guide if sampler == "auto" else None
+        self._remembered: dict[int, Told] = {}
         self._distributions = _distributions(space)
         self._storage = _open_storage(storage)
         self._study = self._open_study(name)
@@ -100,7 +108,7 @@ class OptunaProposer:
         trial = self._asked.pop(number, None)
         if trial is None:
             return
-        values = self._values(outcome)
+        values = self._values(self._completed(trial, outcome))
         if values is None:
             trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
@@ -141,7 +149,33 @@ class OptunaProposer:
         if number < len(self._opening):
             point = self._space.vector(self._opening[number])
             self._study.enqueue_trial(point, user_attrs={_SOURCE: "opening"})
+        elif self._guide is not None:
+            advice = self._guide.advise(number, self._told())
+            gate = None if advice.gate is None else advice.gate.limit
+            self._study.enqueue_trial(
+                self._space.vector(advice.candidate), user_attrs={_SOURCE: advice.source, _GATE: gate}
+            )
         return number
+
+    def _told(self) -> list[Told]:
+        """Every trial that was told, as the guide remembers it, by number."""
+        assert self._guide is not None
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if trial.number not in self._remembered:
+                attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
+                self._remembered[trial.number] = self._guide.told(
+                    candidate, attrs["figures"], attrs.get("score"), bool(attrs.get("screened"))
+                )
+        return [self._remembered[number] for number in sorted(self._remembered)]
+
+    def _completed(self, trial: optuna.Trial, outcome: Outcome) -> Outcome:
+        """A screened candidate with the accuracy to expect of it, so that every sampler learns from it."""
+        if not isinstance(outcome, Measurement) or not outcome.screened or self._guide is None:
+            return outcome
+        assert outcome.score is not None
+        value = self._guide.estimated(self._told(), self._space.candidate(trial.params), outcome.score)
+        figures = {**outcome.figures, self._guide.accuracy[0]: Estimate.exact(value)}
+        return replace(outcome, figures=figures)
 
     def _again(self, frozen: FrozenTrial) -> Proposal:
         self._study.sampler = self._fresh_sampler(frozen.number)
@@ -157,7 +191,10 @@ class OptunaProposer:
             trial.set_user_attr(_SOURCE, "user" if _fixed(trial) else self._sampler_name())
         self._asked[trial.number] = trial
         source = str(trial.user_attrs[_SOURCE])
-        return Proposal(trial.number, self._space.candidate(trial.params), source)
+        limit = trial.user_attrs.get(_GATE)
+        return Proposal(
+            trial.number, self._space.candidate(trial.params), source, None if limit is None else Gate(limit)
+        )
 
     def _skip_draw(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
         """A parameter that a cut ask had stored already is not drawn again, but its random number is used up."""
@@ -205,6 +242,8 @@ class OptunaProposer:
         trial.set_user_attr("figures", {name: estimate.value for name, estimate in measured.figures.items()})
         trial.set_user_attr("widths", dict(measured.widths))
         trial.set_user_attr("digest", measured.digest)
+        trial.set_user_attr("score", measured.score)
+        trial.set_user_attr("screened", measured.screened)
         if same_as is not None:
             trial.set_user_attr("same_as", same_as)
         told = trial._get_latest_trial().constraints

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from search.evaluate.ladder import Gate
 from search.trial import Candidate, Outcome
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate handed out under a number. `source` names what made it: opening, tpe, user, ..."""
+    """A candidate handed out under a number. `source` names what made it: opening, tpe, user, ...
+
+    `gate` is what it must pass to be fine-tuned; None: it is fine-tuned whatever its score.
+    """
 
     number: int
     candidate: Candidate
     source: str
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)

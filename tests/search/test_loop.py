@@ -200,7 +200,7 @@ def test_equal_networks_are_measured_once(make_study: MakeStudy) -> None:
 class _Counting(KnownFrontEvaluator):
     numbers: list[int] = []  # noqa: RUF012
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path):  # type: ignore[no-untyped-def]
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None):  # type: ignore[no-untyped-def]
         self.numbers.append(number)
         return super().evaluate(candidate, number, seed, work_dir)
 
@@ -303,6 +303,6 @@ def test_weights_off_the_front_are_deleted(make_study: MakeStudy) -> None:
 
 
 class _Saving(KnownFrontEvaluator):
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path):  # type: ignore[no-untyped-def]
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None):  # type: ignore[no-untyped-def]
         (work_dir / "weights.pt").write_bytes(b"weights")
         return super().evaluate(candidate, number, seed, work_dir)

@@ -1,0 +1,132 @@
+"""What `auto` needs before its first trial: prices, a latency model, and the base at every input size and precision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.latency import Latency
+from objectives.latency_model import LatencyModel
+from objectives.objective import Objective, objectives_named
+from objectives.runtimes import export_for_timing
+from pruning import ChannelGraph, Plan, Scores
+from search.atomic import write_json
+from search.evaluate import probes, pruned
+from search.evaluate.outputs import output_probe
+from search.evaluate.phases import Phases
+from search.evaluate.timing import lock_path, measure, open_timed
+from search.evaluate.turnstile import Turnstile
+from search.propose.guide import Guide, Variant
+from search.propose.menus import allocator_of
+from search.propose.sensitivity import sensitivity_curves
+from search.space import Space
+from search.spec import StudySpec
+from search.trial import Measurement
+
+VARIANTS = "variants.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under study, traced and scored."""
+
+    spec: StudySpec
+    model: Any
+    graph: ChannelGraph
+    space: Space
+    scores: Scores
+    onnx: Path
+    run: Path
+    graphs: Mapping[int, ChannelGraph]
+    device: str
+
+
+def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None:
+    """The guide of a study; None where no accuracy is searched for, so that nothing has a price."""
+    spec = subject.spec
+    gain = next((o for o in objectives_named(spec.objectives) if o.direction == "max"), None)
+    if gain is None:
+        return None
+    with phase("sensitivity"):
+        probe = output_probe(spec, subject.model, subject.graph, subject.scores)
+        curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
+    latency = None
+    if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
+        with phase("probes"):
+            latency = latency_model(subject, phase)
+    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency)
+    targets = targets_of(spec, base, objectives_named(spec.objectives))
+    least = allocator.cost(allocator.path({})[-1])
+    within = tuple(target for target in targets if target >= least)
+    with phase("variants"):
+        variants = variants_of(subject, gain.name, base, phase)
+    return Guide(allocator, (gain.name, base.figures[gain.name].value), variants, within, spec.search.seed)
+
+
+def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -> tuple[Variant, ...]:
+    """The base at every input size of the space, the study's first; written to sensitivity/variants.json.
+
+    A size costs what its multiply-accumulates cost; accuracy is validated. A precision is not known before its first
+    trial, so it begins as neutral.
+    """
+    spec, path = subject.spec, subject.run / "sensitivity" / VARIANTS
+    known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
+    macs = subject.graphs[spec.imgsz].cost().macs
+    for number, size in enumerate(spec.sizes):
+        if str(size) not in known and size != spec.imgsz:
+            found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, path.parent / "accuracy")
+            share = found.figures[gain].value / max(base.figures[gain].value, 1e-9)
+            known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
+            write_json(path, known, durable=False)
+        phase.advance((number + 1) / len(spec.sizes))
+    shutil.rmtree(path.parent / "accuracy", ignore_errors=True)
+    figures = {size: known.get(str(size), [1.0, 1.0]) for size in spec.sizes}
+    return tuple(Variant(s, p, *figures[s]) for s in spec.sizes for p in spec.space.precision)
+
+
+def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
+    """Time the probes and fit; both are kept in latency/."""
+    spec, folder = subject.spec, subject.run / "latency"
+    candidates = probes.designed(subject.space, probes.PROBES, spec.search.seed)
+    plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
+    briefly = spec.latency.model_copy(update={"seconds": spec.latency.seconds / 2})
+    with Turnstile(lock_path()) as turns:
+
+        def time_plan(plan: Plan, seed: int) -> Latency:
+            small = plan.apply(subject.model)
+            onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
+            candidate = open_timed(spec.latency, onnx, small, spec.imgsz)
+            return measure([candidate], reference, briefly, turns, seed=seed)[0]
+
+        timed = probes.timed_probes(plans, time_plan, folder, phase.advance)
+    (folder / "probe.onnx").unlink(missing_ok=True)
+    model = probes.fitted(subject.graph, timed)
+    probes.write_model(folder, model)
+    return model
+
+
+def targets_of(spec: StudySpec, base: Measurement, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
+    """Costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first.
+
+    A cost is mostly latency, so a latency limit counts as it is; other limits steer the search through the sampler.
+    """
+    limits: list[float] = []
+    asked: list[Mapping[str, float]] = [
+        {bound.name: bound.limit for bound in spec.budget(name)} for name in spec.budgets
+    ]
+    asked.append({bound.name: bound.limit for bound in spec.bounds if bound.op == "<="})
+    for limit in asked:
+        if "latency_ms" in limit and "latency_ms" in base.figures:
+            limits.append(_SAFE * limit["latency_ms"] / base.figures["latency_ms"].value)
+    return tuple(sorted({round(limit, 4) for limit in limits if 0 < limit < 1}))
+
+
+_SAFE = 0.97
+"""Share of a limit that is aimed at: a predicted latency errs by a few percent."""

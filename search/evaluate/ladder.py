@@ -1,0 +1,75 @@
+"""The ladder: what is cheap decides who gets what is dear.
+
+    rung 0   exact cost, predicted latency                       free
+    rung 1   divergence of the re-calibrated outputs             a few forward passes   (EagleEye, arXiv 2007.02491)
+    rung 2   measured latency, short fine-tune, accuracy         a trial
+
+A candidate climbs from rung 1 to rung 2 when its divergence says that it may still reach the front at its cost, judged
+by the trials that have both figures. How far that judgement can be trusted is measured on the study itself: the rank
+correlation (Kendall's tau) between divergence and accuracy. The lower it is, the wider the gate; below `LOWEST` it is
+open. Optuna cannot stop trials of several objectives, so promotion is done here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kendalltau
+from sklearn.isotonic import IsotonicRegression
+
+Pairs = Sequence[tuple[float, float]]
+"""(divergence, share of the base's accuracy) of trials that have both."""
+
+FEWEST = 8
+"""Below this many pairs nothing is held back."""
+LOWEST = 0.4
+"""Rank correlation below which the gate is open."""
+HIGH = 0.8
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The largest divergence with which a candidate is fine-tuned."""
+
+    limit: float
+
+    def admits(self, divergence: float) -> bool:
+        """Whether a candidate climbs."""
+        return divergence <= self.limit
+
+
+def correlation(pairs: Pairs) -> float | None:
+    """Kendall's tau between low divergence and high accuracy: 1 is the same order. None for fewer than three."""
+    if len(pairs) < 3:
+        return None
+    tau = float(kendalltau([-score for score, _ in pairs], [share for _, share in pairs]).statistic)
+    return tau if np.isfinite(tau) else None
+
+
+def expected_share(pairs: Pairs, divergence: float) -> float:
+    """Accuracy to expect of a divergence, as a share of the base's: isotonic through the pairs, and (0, 1)."""
+    return float(_curve(pairs).predict([divergence])[0])
+
+
+def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:
+    """The gate for a candidate of a given cost; None while the ladder knows too little.
+
+    Args:
+        front: (cost, share) of the best trials, by rising cost.
+    """
+    tau = correlation(pairs)
+    if len(pairs) < FEWEST or tau is None or tau < LOWEST:
+        return None
+    wanted = max((share for other, share in front if other <= cost), default=0.0)
+    curve = _curve(pairs)
+    spread = float(np.std([share - curve.predict([score])[0] for score, share in pairs]))
+    widths = 1.0 if tau >= HIGH else 1.0 + 2.0 * (HIGH - tau) / (HIGH - LOWEST)
+    reach = np.geomspace(1e-4, 4.0 * max(score for score, _ in pairs), 400)
+    enough = curve.predict(reach) + widths * spread >= wanted
+    return Gate(float(reach[enough][-1])) if enough.any() else Gate(0.0)
+
+
+def _curve(pairs: Pairs) -> IsotonicRegression:
+    x, y = [0.0, *(score for score, _ in pairs)], [1.0, *(share for _, share in pairs)]
+    return IsotonicRegression(increasing=False, out_of_bounds="clip").fit(x, y)

@@ -1,0 +1,63 @@
+"""Can a budget be met, and what does it take: answered from the latency model of a run, before any trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from objectives.objective import Estimate
+from pruning import ChannelGraph
+from search.evaluate.probes import read_model
+from search.propose.menus import allocator_of, work_of
+from search.propose.sensitivity import read_curves
+from search.space import Space
+
+_PLANNED = 0.97
+"""Share of a limit that is aimed at: a predicted latency errs by a few percent."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What meeting a latency limit takes.
+
+    Attributes:
+        latency_ms: predicted, with its 95 % interval.
+        known: False where the prediction is a guess: the shape is far from all that were timed.
+        params_m, macs_g: of the vector that allocation finds for the limit, exact.
+        divergence: sum of the prices paid; 0 is a model that behaves as the base does.
+    """
+
+    latency_ms: Estimate
+    known: bool
+    params_m: float
+    macs_g: float
+    divergence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.__dict__, "latency_ms": self.latency_ms.to_dict()}
+
+
+def forecast(
+    run: Path, graph: ChannelGraph, space: Space, round_to: int, base_ms: float, limit_ms: float
+) -> Forecast | None:
+    """The least harmful vector within a latency limit; None before the run has a latency model and curves."""
+    latency, curves = read_model(run / "latency"), read_curves(run / "sensitivity")
+    wanted = {d.name for d in space.dimensions} | {block.parameter for block in space.blocks}
+    if latency is None or not wanted <= curves.keys():
+        return None
+    allocator = allocator_of(graph, space, curves, round_to, latency)
+    vector = allocator.vector_within(_PLANNED * limit_ms / base_ms, {})
+    widths = allocator.widths(vector)
+    work = work_of(graph, widths[None], vector.removed)[0]
+    params, macs = graph.costs_without(vector.removed).of_many(np.asarray(widths)[None])
+    return Forecast(
+        latency.estimate(work.tolist()).scaled(base_ms),
+        latency.knows(work.tolist()),
+        float(params[0]) / 1e6,
+        float(macs[0]) / 1e9,
+        allocator.price(vector),
+    )

@@ -1,0 +1,298 @@
+"""Allocation: the widths that cost the network least for a given latency, before any trial.
+
+Every dimension of the space has a menu: the widths that it can really have, each with a *price*, what its outputs lose
+by it alone (propose/sensitivity.py). The *cost* of a vector is what the user pays for the model: predicted latency as
+a share of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as in HALP
+(Shen et al., NeurIPS 2022, arXiv 2110.10811).
+
+Latency is not a sum over dimensions, since a layer's work is c_in * c_out (MDP, Sun et al., CVPR 2025, arXiv
+2504.02168). So the knapsack is solved through its Lagrangian, price + multiplier * cost (Everett, Operations Research
+11, 1963; for bit allocation Shoham and Gersho, IEEE TASSP 36, 1988), by coordinate descent that evaluates the true
+cost of each choice. The multiplier rises step by step from nothing, each step starting where the last ended: the path
+is a ladder of vectors from the base to the smallest network, and a budget is met by the last rung within it, widened
+again where room is left.
+
+Symbols: D dimensions, k menu entries, G groups, n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pruning.sensitivity import Curve
+from search.space import Space
+from search.trial import Candidate
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+CostOf = Callable[[Ints, tuple[str, ...]], Floats]
+"""(n, G) group widths and the removed blocks -> (n,) cost as a share of the base's."""
+
+MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
+FLOOR = 0.002
+"""Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is
+free."""
+_SWEEPS = 6
+_RUNGS = 3
+"""Rungs from which a budget is filled; the best result counts."""
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What one dimension can be.
+
+    Attributes:
+        name: of the dimension; `parameter` of a removable block.
+        columns: (m,) numbers of its groups.
+        widths: (k, m) their widths, widest first.
+        ratios: (k,) the ratio that realises each entry.
+        prices: (k,) what the outputs lose, 0 for the first.
+        stage: what its coefficient is called.
+    """
+
+    name: str
+    columns: Ints
+    widths: Ints
+    ratios: Floats
+    prices: Floats
+    stage: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A block that may go whole, and what the outputs lose by it."""
+
+    path: str
+    price: float
+    stage: str
+    inside: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One menu entry per dimension, and the removed blocks."""
+
+    entries: tuple[int, ...]
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """Finds vectors for budgets under weighted prices.
+
+    Args:
+        full: (G,) widths of the base.
+        cost_of: see `CostOf`.
+    """
+
+    space: Space
+    menus: tuple[Menu, ...]
+    removals: tuple[Removal, ...]
+    full: Ints
+    cost_of: CostOf
+    _paths: dict[tuple[float, ...], tuple[Vector, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the coefficients, in network order."""
+        return tuple(dict.fromkeys([*(menu.stage for menu in self.menus), *(one.stage for one in self.removals)]))
+
+    def within(self, budget: float, weights: Mapping[str, float] | None = None) -> Candidate:
+        """The best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
+
+        `weights` multiplies the prices of whole stages; 1 where nothing is said.
+        """
+        return self.candidate(self.vector_within(budget, weights or {}))
+
+    def vector_within(self, budget: float, weights: Mapping[str, float]) -> Vector:
+        """`within`, as menu entries."""
+        path = self.path(weights)
+        fitting = [vector for vector in path if self.cost(vector) <= budget]
+        if not fitting:
+            return path[-1]
+        tried = [self._exchanged(self._widened(one, budget, weights), budget, weights) for one in fitting[:_RUNGS]]
+        return min(tried, key=lambda vector: self.price(vector, weights))
+
+    def path(self, weights: Mapping[str, float]) -> tuple[Vector, ...]:
+        """The ladder from the base to the smallest network, as the multiplier rises."""
+        key = tuple(weights.get(stage, 1.0) for stage in self.stages)
+        if key not in self._paths:
+            self._paths.clear()  # one path is asked for many budgets; older ones are not asked for again
+            self._paths[key] = tuple(self._climb(weights))
+        return self._paths[key]
+
+    def cost(self, vector: Vector) -> float:
+        """Cost as a share of the base's."""
+        return float(self.cost_of(self.widths(vector)[None], vector.removed)[0])
+
+    def price(self, vector: Vector, weights: Mapping[str, float] | None = None) -> float:
+        """Sum of the weighted prices."""
+        return sum(self.prices_by_stage(vector)[s] * (weights or {}).get(s, 1.0) for s in self.stages)
+
+    def prices_by_stage(self, vector: Vector) -> dict[str, float]:
+        """Stage -> sum of the prices paid in it."""
+        total = dict.fromkeys(self.stages, 0.0)
+        gone = self._gone(vector.removed)
+        for menu, entry in zip(self.menus, vector.entries, strict=True):
+            if menu.name not in gone:
+                total[menu.stage] += float(menu.prices[entry])
+        for removal in self.removals:
+            if removal.path in vector.removed:
+                total[removal.stage] += removal.price
+        return total
+
+    def widths(self, vector: Vector) -> Ints:
+        """(G,) group widths."""
+        widths = self.full.copy()
+        for menu, entry in zip(self.menus, vector.entries, strict=True):
+            widths[menu.columns] = menu.widths[entry]
+        return widths
+
+    def candidate(self, vector: Vector) -> Candidate:
+        """The vector as a point of the space."""
+        chosen = zip(self.menus, vector.entries, strict=True)
+        ratios = {menu.name: float(menu.ratios[entry]) for menu, entry in chosen}
+        return Candidate(ratios, self.space.sizes[0], self.space.precisions[0], vector.removed)
+
+    def vector(self, candidate: Candidate) -> Vector:
+        """The menu entries that a candidate realises: per dimension the narrowest that is not narrower than asked."""
+        entries = tuple(
+            int(np.flatnonzero(menu.ratios <= candidate.ratios[menu.name] + 1e-9)[-1]) for menu in self.menus
+        )
+        return Vector(entries, candidate.removed)
+
+    def _climb(self, weights: Mapping[str, float]) -> Iterator[Vector]:
+        vector = Vector((0,) * len(self.menus))
+        yield vector
+        for multiplier in MULTIPLIERS:
+            vector = self._descend(vector, float(multiplier), weights)
+            yield vector
+        yield Vector(tuple(len(menu.prices) - 1 for menu in self.menus), tuple(one.path for one in self.removals))
+
+    def _descend(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
+        """Coordinate descent on price + multiplier * cost."""
+        for _ in range(_SWEEPS):
+            before = vector
+            vector = self._sweep(vector, multiplier, weights)
+            for removal in self.removals:
+                vector = self._with_or_without(vector, removal, multiplier, weights)
+            if vector == before:
+                break
+        return vector
+
+    def _sweep(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
+        """Every dimension once, in network order, each to its best entry given all others."""
+        entries, widths, gone = list(vector.entries), self.widths(vector), self._gone(vector.removed)
+        for number, menu in enumerate(self.menus):
+            if menu.name in gone:
+                continue
+            rows = np.repeat(widths[None], len(menu.prices), axis=0)
+            rows[:, menu.columns] = menu.widths
+            total = weights.get(menu.stage, 1.0) * menu.prices + multiplier * self.cost_of(rows, vector.removed)
+            entries[number] = int(np.argmin(total))
+            widths[menu.columns] = menu.widths[entries[number]]
+        return replace(vector, entries=tuple(entries))
+
+    def _with_or_without(
+        self, vector: Vector, removal: Removal, multiplier: float, weights: Mapping[str, float]
+    ) -> Vector:
+        others = tuple(path for path in vector.removed if path != removal.path)
+        order = [one.path for one in self.removals]
+        there = replace(vector, removed=others)
+        gone = replace(vector, removed=tuple(sorted((*others, removal.path), key=order.index)))
+        return min(there, gone, key=lambda v: self.price(v, weights) + multiplier * self.cost(v))
+
+    def _widened(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
+        """Use up what is left of the budget: again and again the step back that saves the most price for its cost."""
+        while (wider := self._best_step_back(vector, budget, weights)) is not None:
+            vector = wider
+        return vector
+
+    def _best_step_back(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
+        gone = self._gone(vector.removed)
+        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.menus[n].name not in gone]
+        if not steps:
+            return None
+        rows = np.repeat(self.widths(vector)[None], len(steps) + 1, axis=0)
+        for row, number in enumerate(steps):
+            menu = self.menus[number]
+            rows[row, menu.columns] = menu.widths[vector.entries[number] - 1]
+        *costs, now = self.cost_of(rows, vector.removed).tolist()
+        worth = [
+            -1.0 if cost > budget else self._saved(vector, number, weights) / max(cost - now, 1e-6)
+            for number, cost in zip(steps, costs, strict=True)
+        ]
+        best = int(np.argmax(worth))
+        return None if worth[best] < 0 else _with_entry(vector, steps[best], vector.entries[steps[best]] - 1)
+
+    def _exchanged(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
+        """Narrow one dimension and widen another as long as that saves price within the budget."""
+        while (better := self._best_exchange(vector, budget, weights)) is not None:
+            vector = self._widened(better, budget, weights)
+        return vector
+
+    def _best_exchange(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
+        gone = self._gone(vector.removed)
+        there = [n for n, menu in enumerate(self.menus) if menu.name not in gone]
+        wider = {n: self._saved(vector, n, weights) for n in there if vector.entries[n] > 0}
+        narrower = {
+            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.menus[n].prices)
+        }
+        gains = {(a, b): saved - paid for a, saved in wider.items() for b, paid in narrower.items() if a != b}
+        useful = sorted((pair for pair, gain in gains.items() if gain > 1e-12), key=gains.__getitem__, reverse=True)
+        if not useful:
+            return None
+        rows = np.repeat(self.widths(vector)[None], len(useful), axis=0)
+        for row, (a, b) in enumerate(useful):
+            rows[row, self.menus[a].columns] = self.menus[a].widths[vector.entries[a] - 1]
+            rows[row, self.menus[b].columns] = self.menus[b].widths[vector.entries[b] + 1]
+        fits = np.flatnonzero(self.cost_of(rows, vector.removed) <= budget)
+        if not fits.size:
+            return None
+        a, b = useful[int(fits[0])]
+        return _with_entry(_with_entry(vector, a, vector.entries[a] - 1), b, vector.entries[b] + 1)
+
+    def _paid(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
+        """Price that one more step of a dimension costs."""
+        menu, entry = self.menus[number], vector.entries[number]
+        return weights.get(menu.stage, 1.0) * float(menu.prices[entry + 1] - menu.prices[entry])
+
+    def _saved(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
+        """Price that one step back of a dimension saves."""
+        menu, entry = self.menus[number], vector.entries[number]
+        return weights.get(menu.stage, 1.0) * float(menu.prices[entry] - menu.prices[entry - 1])
+
+    def shaken(self, spread: float, random: np.random.Generator) -> Allocator:
+        """The same with each dimension's prices multiplied by a factor, log-normal with standard deviation `spread`."""
+        factors = np.exp(spread * random.standard_normal(len(self.menus)))
+        menus = [replace(m, prices=m.prices * factor) for m, factor in zip(self.menus, factors, strict=True)]
+        return replace(self, menus=tuple(menus), _paths={})
+
+    def _gone(self, removed: tuple[str, ...]) -> frozenset[str]:
+        """Dimensions that lie in removed blocks."""
+        return frozenset().union(*(removal.inside for removal in self.removals if removal.path in removed))
+
+
+def menu_of(
+    name: str, columns: Sequence[int], widths: npt.ArrayLike, ratios: Sequence[float], curve: Curve, stage: str
+) -> Menu:
+    """A menu with its prices read off the curve, and the floor that no part goes below."""
+    table, asked = np.asarray(widths, dtype=np.int64), np.asarray(ratios, dtype=np.float64)
+    prices = np.array([curve.at(ratio) for ratio in asked]) + FLOOR * asked
+    return Menu(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
+
+
+def removal_of(space: Space, path: str, price: float, stage: str) -> Removal:
+    """A removable block; the dimensions of which all groups lie inside go with it."""
+    block = next(block for block in space.blocks if block.path == path)
+    inside = frozenset(d.name for d in space.dimensions if set(d.groups) <= set(block.groups))
+    return Removal(path, max(price, FLOOR), stage, inside)
+
+
+def _with_entry(vector: Vector, number: int, entry: int) -> Vector:
+    return replace(vector, entries=(*vector.entries[:number], entry, *vector.entries[number + 1 :]))

@@ -1,0 +1,236 @@
+"""The `auto` sampler: allocation for the first trials, then allocation under prices that the trials have corrected.
+
+A trial does not choose sixty ratios. It chooses a budget and the coefficients of some ten stages; allocation turns them
+into the best vector that the prices know. So every candidate is near the front from the first trial on, and what is
+learned is small enough to be learned from dozens of trials.
+
+    opening    the ladder: budgets from nearly the base's cost to a quarter of it, at the prices as measured
+    later      a sample of the coefficients (surrogate.py), single dimensions shaken a little (what stages cannot
+               express), the ladder under those prices, and of its rungs the one that adds the most hypervolume
+
+The vectors of one ladder share all but the budget, so a whole front is compared for the price of one. Where the study
+names budgets, every other trial is for one of them, exactly within it.
+
+What is known of a trial before its fine-tune, the divergence of its re-calibrated outputs, decides whether it gets one:
+see `ladder.py` in evaluate/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from search.evaluate.ladder import Gate, expected_share, gate_for
+from search.propose.allocation import Allocator, Floats, Vector
+from search.propose.surrogate import Surrogate, fit_surrogate
+from search.trial import Candidate
+
+RUNGS = (0.85, 0.7, 0.55, 0.43, 0.33, 0.25)
+"""Costs of the opening, as shares of the base's: a geometric ladder, since speed is asked for in factors."""
+SHAKE = 0.4
+"""Standard deviation of the logarithm of a single dimension's coefficient."""
+_MOST = 400
+"""The surrogate is fitted to the last so many trials."""
+_WORST = 1.05
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An input size and a precision: what they do to the base alone, before anything is pruned.
+
+    Attributes:
+        cost: latency as a share of the base's at the study's own size and precision.
+        share: accuracy as a share of the base's.
+    """
+
+    imgsz: int
+    precision: str = "fp32"
+    cost: float = 1.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the guide chooses: widths, and how they are run."""
+
+    vector: Vector
+    variant: Variant
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of an earlier trial.
+
+    Attributes:
+        share: accuracy as a share of the base's; None when it was not fine-tuned.
+        cost: as the allocator counts it.
+        score: divergence after re-calibration; None where it was not taken.
+    """
+
+    point: Point
+    share: float | None
+    cost: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A candidate, what made it, and what it must show before it is fine-tuned."""
+
+    candidate: Candidate
+    source: str
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Proposes candidates from what was told. The n-th depends on the seed, n and what was told, nothing else.
+
+    Args:
+        accuracy: name of the figure that is kept high, and the base's value of it.
+        variants: the input sizes and precisions of the space, the study's own first.
+        targets: costs of the study's named budgets and constraints, as shares of the base's.
+    """
+
+    allocator: Allocator
+    accuracy: tuple[str, float]
+    variants: tuple[Variant, ...]
+    targets: tuple[float, ...] = ()
+    seed: int = 0
+    _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
+
+    def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
+        """A trial as the guide remembers it."""
+        name, base = self.accuracy
+        share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
+        point = Point(self.allocator.vector(candidate), self._variant(candidate))
+        return Told(point, share, self._cost(point), score)
+
+    def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
+        """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
+        return expected_share(told_pairs(told), score) * self._variant(candidate).share * self.accuracy[1]
+
+    def opening(self) -> tuple[Candidate, ...]:
+        """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""
+        budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
+        own, *others = self.variants
+        found = dict.fromkeys(Point(self.allocator.vector_within(budget, {}), own) for budget in budgets)
+        whole = self.allocator.path({})[0]
+        return tuple(map(self._candidate, (*found, *(Point(whole, other) for other in others))))
+
+    def advise(self, number: int, told: Sequence[Told]) -> Advice:
+        """The candidate for trial `number`."""
+        random = np.random.default_rng([self.seed, number, 2])
+        seen = {one.point for one in told}
+        point, source = self._sampled(number, told, seen, random, SHAKE)
+        for more in range(1, _TRIES):
+            if point not in seen:
+                break
+            point, source = self._sampled(number, told, seen, random, SHAKE * (1 + more))
+        front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
+        return Advice(self._candidate(point), source, gate_for(told_pairs(told), front, self._cost(point)))
+
+    def _sampled(
+        self, number: int, told: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
+    ) -> tuple[Point, str]:
+        surrogate = self._fitted(_with_estimates(told), random)
+        stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
+        shaken = self.allocator.shaken(shake, random)
+        if self.targets and number % 2 == 0:
+            budget = self.targets[number // 2 % len(self.targets)]
+            points = [Point(shaken.vector_within(budget / v.cost, stage), v) for v in self.variants]
+            return max(points, key=lambda point: self._expected(point, surrogate)), "guided:budget"
+        path = dict.fromkeys(shaken.path(stage))
+        points = [Point(vector, variant) for variant in self.variants for vector in path]
+        new = [point for point in points if point not in seen]
+        return self._most_volume(new or points, surrogate, front_of(told)), "guided:front"
+
+    def _most_volume(
+        self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]
+    ) -> Point:
+        """The point that is expected to add most to the volume of (accuracy, cost)."""
+        gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
+        return points[int(np.argmax(gains))]
+
+    def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
+        rows = np.array([self._prices(one.point.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
+        shares = [one.share / max(one.point.variant.share, 1e-9) for one in tuned if one.share is not None]
+        return fit_surrogate(rows, shares, random)
+
+    def _expected(self, point: Point, surrogate: Surrogate) -> float:
+        """Accuracy as a share of the base's."""
+        return point.variant.share * float(surrogate.share(self._prices(point.vector)[None])[0])
+
+    def _prices(self, vector: Vector) -> Floats:
+        if vector not in self._known:
+            paid = self.allocator.prices_by_stage(vector)
+            self._known[vector] = np.array([paid[stage] for stage in self.allocator.stages])
+        return self._known[vector]
+
+    def _cost(self, point: Point) -> float:
+        return self.allocator.cost(point.vector) * point.variant.cost
+
+    def _candidate(self, point: Point) -> Candidate:
+        candidate = self.allocator.candidate(point.vector)
+        return replace(candidate, imgsz=point.variant.imgsz, precision=point.variant.precision)
+
+    def _variant(self, candidate: Candidate) -> Variant:
+        same = (v for v in self.variants if (v.imgsz, v.precision) == (candidate.imgsz, candidate.precision))
+        return next(same, self.variants[0])
+
+
+def _relative(coefficients: Floats) -> list[float]:
+    """Coefficients as weights of prices, mean 1; a stage that seems free keeps a tenth."""
+    mean = max(float(coefficients.mean()), 1e-12)
+    return [max(float(c) / mean, 0.1) for c in coefficients]
+
+
+def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+    """(score, share of the accuracy that the unpruned model has in that variant) of trials that have both."""
+    return tuple(
+        (one.score, one.share / max(one.point.variant.share, 1e-9))
+        for one in told
+        if one.score is not None and one.share is not None
+    )
+
+
+def _with_estimates(told: Sequence[Told]) -> list[Told]:
+    """The last trials, those that were screened with the accuracy that their score lets expect."""
+    pairs = told_pairs(told)
+    known = [one for one in told if one.share is not None or one.score is not None][-_MOST:]
+    return [
+        one
+        if one.share is not None or one.score is None
+        else replace(one, share=expected_share(pairs, one.score) * one.point.variant.share)
+        for one in known
+    ]
+
+
+def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+    """(cost, share) of the fine-tuned trials that no other beats in both, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):
+        if not front or -share > front[-1][1]:
+            front.append((cost, -share))
+    return tuple(front)
+
+
+def added_volume(front: Sequence[tuple[float, float]], cost: float, share: float) -> float:
+    """Area that a point adds to what the front dominates, within cost <= 1.05 and share >= 0."""
+    area, left = 0.0, cost
+    level = 0.0
+    for other, height in _steps(front):
+        if other <= cost:
+            level = max(level, height)
+            continue
+        area += max(0.0, min(other, _WORST) - left) * max(0.0, share - level)
+        left, level = max(left, other), max(level, height)
+    return area
+
+
+def _steps(front: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    yield from front
+    yield _WORST, 0.0

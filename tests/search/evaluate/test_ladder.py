@@ -1,0 +1,52 @@
+"""The gate: open while little is known or the score says little, closed for what cannot reach the front."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.evaluate.ladder import FEWEST, Gate, correlation, expected_share, gate_for
+
+TELLING = tuple((d, 1.0 - d) for d in np.linspace(0.02, 0.9, 12).tolist())
+FRONT = ((0.3, 0.4), (0.5, 0.8), (0.8, 0.95))
+
+
+def test_nothing_is_held_back_before_enough_is_known() -> None:
+    assert gate_for(TELLING[: FEWEST - 1], FRONT, 0.5) is None
+
+
+def test_a_score_that_says_nothing_opens_the_gate() -> None:
+    random = np.random.default_rng(0)
+    silent = tuple(zip(random.uniform(size=30).tolist(), random.uniform(size=30).tolist(), strict=True))
+    assert abs(correlation(silent) or 0) < 0.4
+    assert gate_for(silent, FRONT, 0.5) is None
+
+
+def test_the_gate_asks_for_the_front_at_that_cost() -> None:
+    cheap, dear = gate_for(TELLING, FRONT, 0.35), gate_for(TELLING, FRONT, 0.9)
+    assert cheap is not None and dear is not None and dear.limit < cheap.limit
+    assert cheap.admits(0.5) and not dear.admits(0.5)
+    assert dear.admits(0.02)
+
+
+def test_below_the_whole_front_everything_is_admitted() -> None:
+    gate = gate_for(TELLING, FRONT, 0.1)
+    assert gate is not None and gate.admits(0.9)
+
+
+def test_a_weaker_score_means_a_wider_gate() -> None:
+    random = np.random.default_rng(1)
+    noisy = tuple((d, s + 0.15 * float(random.standard_normal())) for d, s in TELLING)
+    sharp, wide = gate_for(TELLING, FRONT, 0.6), gate_for(noisy, FRONT, 0.6)
+    assert sharp is not None and (wide is None or wide.limit > sharp.limit)
+
+
+@given(st.floats(0, 2), st.floats(0, 2))
+def test_more_divergence_never_promises_more(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assert expected_share(TELLING, low) >= expected_share(TELLING, high)
+
+
+def test_a_gate_admits_its_limit() -> None:
+    assert Gate(0.3).admits(0.3) and not Gate(0.3).admits(0.31)

@@ -1,0 +1,117 @@
+"""Allocation: within every budget, never worse than trying everything, monotone, and true to what a plan realises."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pruning.sensitivity import Curve
+from search.propose.allocation import Allocator, Removal, Vector, menu_of
+from search.propose.menus import WidthCost, allocator_of
+from search.sections import SpaceSpec
+from search.space import Block, Dimension, Space
+from tests.pruning import zoo
+
+WIDTHS = (16, 12, 8, 4)
+
+
+def product_cost(widths: np.ndarray, removed: tuple[str, ...]) -> np.ndarray:
+    """A chain a -> b -> c: each layer's work is c_in * c_out, so no dimension has a cost of its own."""
+    a, b, c = (widths / 16).T
+    return (0.1 + 0.3 * a + 0.3 * a * b + (0.0 if "block" in removed else 0.3) * b * c) / 1.0
+
+
+def small(prices: list[list[float]], removal: float | None = None) -> Allocator:
+    dimensions = tuple(Dimension(name, (name,), 0.0, 0.8) for name in "abc")
+    space = Space(dimensions, (64,), blocks=(Block("block", ()),) if removal is not None else ())
+    ratios = [1 - width / 16 for width in WIDTHS]
+    menus = tuple(
+        menu_of(
+            name,
+            [n],
+            [[width] for width in WIDTHS],
+            ratios,
+            Curve.through(list(zip(ratios[1:], np.cumsum(row), strict=True))),
+            name,
+        )
+        for n, (name, row) in enumerate(zip("abc", prices, strict=True))
+    )
+    removals = (Removal("block", removal, "c", frozenset()),) if removal is not None else ()
+    return Allocator(space, menus, removals, np.array([16, 16, 16]), product_cost)
+
+
+def cheapest(allocator: Allocator, budget: float) -> float:
+    """The true optimum, by trying everything."""
+    removed = [(), ("block",)] if allocator.removals else [()]
+    vectors = (Vector(e, r) for e in itertools.product(range(4), repeat=3) for r in removed)
+    return min(allocator.price(v) for v in vectors if allocator.cost(v) <= budget)
+
+
+rows = st.lists(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3), min_size=3, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.floats(0.25, 1.0), st.one_of(st.none(), st.floats(0.0, 1.0)))
+def test_a_budget_is_kept_and_nearly_optimal(prices: list[list[float]], budget: float, removal: float | None) -> None:
+    """The Lagrangian finds the convex hull of the trade-off; what lies between is filled by single steps."""
+    allocator = small(prices, removal)
+    vector = allocator.vector_within(budget, {})
+    assert allocator.cost(vector) <= budget + 1e-9
+    best = cheapest(allocator, budget)
+    assert allocator.price(vector) <= best + 0.35 * (sum(map(sum, prices)) + (removal or 0)) + 1e-9
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows)
+def test_the_optimum_is_found_on_the_path(prices: list[list[float]]) -> None:
+    """Every rung that the path visits cannot be improved by changing one dimension at its own cost."""
+    allocator = small(prices)
+    for vector in allocator.path({})[::8]:
+        assert (
+            allocator.price(vector) <= cheapest(allocator, allocator.cost(vector)) + 0.2 * sum(map(sum, prices)) + 1e-9
+        )
+
+
+def test_what_costs_nothing_goes_first_and_what_hurts_stays() -> None:
+    allocator = small([[1.0, 1.0, 1.0], [0.01, 0.01, 0.01], [1.0, 1.0, 1.0]])
+    a, b, c = allocator.vector_within(0.6, {}).entries
+    assert b == 3 and a == 0 and c == 0
+    turned = allocator.vector_within(0.6, {"b": 1000.0, "a": 0.001})
+    assert turned.entries[0] > 0 and turned.entries[1] == 0
+
+
+def test_a_larger_budget_never_pays_more() -> None:
+    allocator = small([[0.1, 0.3, 0.9], [0.2, 0.1, 0.4], [0.05, 0.05, 0.6]], 0.3)
+    prices = [allocator.price(allocator.vector_within(b, {})) for b in np.linspace(0.2, 1.0, 20)]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(prices))
+
+
+def test_candidates_and_vectors_are_inverse_on_a_real_network() -> None:
+    model, graph = zoo.build("yolov8n.yaml"), zoo.traced("yolov8n.yaml")
+    space = Space.from_graph(graph, SpaceSpec(ratio=(0.0, 0.8), groups="each", depth=True), (64,))
+    flat = {d.name: Curve.through([(0.4, 0.1), (0.8, 0.5)]) for d in space.dimensions}
+    curves = flat | {block.parameter: Curve.through([(1.0, 0.2)]) for block in space.blocks}
+    allocator = allocator_of(graph, space, curves, 8)
+    scores = graph.score(model)
+    for budget in (0.8, 0.5, 0.3):
+        candidate = allocator.within(budget)
+        vector = allocator.vector(candidate)
+        assert allocator.candidate(vector) == candidate
+        plan = graph.plan(space.group_ratios(candidate), scores, round_to=8, removed=candidate.removed)
+        inside = {name for block in space.blocks if block.path in candidate.removed for name in block.groups}
+        said = dict(zip(graph.table.names, allocator.widths(vector).tolist(), strict=True))
+        assert {n: w for n, w in said.items() if n not in inside} == {
+            n: plan.widths[n] for n in said if n not in inside
+        }
+        assert allocator.cost(vector) <= budget
+        share = 0.95 * plan.cost().macs / graph.cost().macs + 0.05 * plan.cost().params / graph.cost().params
+        assert allocator.cost(vector) == pytest.approx(share, abs=1e-9)
+
+
+def test_the_form_is_the_cost_of_the_base() -> None:
+    graph = zoo.traced("yolo11n.yaml")
+    assert WidthCost(graph)(graph.table.full_widths()[None], ())[0] == pytest.approx(1.0)
