@@ -11,7 +11,7 @@ from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
 from search.training_keys import fault_of
 
-Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
+Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32
 
 
@@ -172,6 +172,24 @@ class KeepSpec(Section):
 
     weights: Literal["all", "front", "none"] = "front"
     max_gb: float = Field(default=20.0, gt=0)
+
+
+def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
+    """Why the sampler cannot search this study; None where it can.
+
+    CMA-ES moves a cloud of points in a continuous space towards one best.
+    """
+    if search.sampler != "cmaes":
+        return None
+    if objectives != 1:
+        return (
+            f"search.sampler: cmaes searches for one objective, found {objectives}; expected for example "
+            'objectives: [map50_95] with constraints: {latency_ms: "<=5"}, or sampler: auto'
+        )
+    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1}
+    choices["space.precision"] = len(space.precision) > 1
+    named = next((name for name, chosen in choices.items() if chosen), None)
+    return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None
 
 
 def check_size(size: int) -> int:

@@ -32,6 +32,7 @@ from search.sections import (
     Section,
     SpaceSpec,
     check_size,
+    sampler_fault,
 )
 from search.training_keys import shipped_settings
 
@@ -55,7 +56,7 @@ class StudySpec(Section):
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
-    objectives: tuple[str, ...] = (MAIN_FIGURES["detect"], *_COSTS)
+    objectives: tuple[str, ...] = Field(default=(MAIN_FIGURES["detect"], *_COSTS), validate_default=True)
     constraints: dict[str, str] = Field(default_factory=dict)
     budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
@@ -114,6 +115,15 @@ class StudySpec(Section):
     @classmethod
     def _known_objectives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         objectives_named(value)
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _suit_the_sampler(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        search, space = info.data.get("search"), info.data.get("space")
+        fault = None if search is None or space is None else sampler_fault(search, space, len(value))
+        if fault is not None:
+            raise ValueError(fault)
         return value
 
     @field_validator("constraints", mode="before")

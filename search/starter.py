@@ -18,7 +18,7 @@ device: auto            # where to train and validate: auto, cpu, 0, ...
 name: {name}            # the run goes to runs/prune/{name}
 
 search:
-  sampler: auto         # auto, tpe, nsga2, random, qmc, gp
+  sampler: auto         # auto, tpe, nsga2, random, qmc, gp; cmaes where one objective is searched
   trials: 150
   hours: 9              # whichever comes first; null for no limit
   workers: 1            # trials at once
