@@ -22,6 +22,7 @@ from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
 from search.own_reference import OwnReference, located, with_task
+from search.propose.baselines import CHEAP, row_fault, row_text, siblings_located
 from search.sections import (
     STRIDE,
     FigureSpec,
@@ -44,6 +45,7 @@ class StudySpec(Section):
     """One study. See DESIGN.md, study.yaml, for the words.
 
     `figures`: what a user's own task measures, by name. They are known in every process that has the study.
+    `baselines`: the honest rows that are measured at the end (`propose.baselines`); null: the cheap ones.
     """
 
     model: str
@@ -62,6 +64,7 @@ class StudySpec(Section):
     recover: RecoverSpec = RecoverSpec()
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
+    baselines: tuple[str, ...] | None = None
 
     @field_validator("model")
     @classmethod
@@ -144,6 +147,24 @@ class StudySpec(Section):
             for figure, limit in limits.items():
                 Bound.budget(figure, limit)
         return value
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _rows(cls, value: object) -> object:
+        if value is None:
+            return None
+        rows = [value] if isinstance(value, str | Mapping) else value
+        if not isinstance(rows, list | tuple):
+            raise ValueError("expected a list of honest rows, such as [lower_size, uniform]")
+        texts = [row_text(row) for row in rows]
+        if (fault := next(filter(None, map(row_fault, texts)), None)) is not None:
+            raise ValueError(fault)
+        return texts
+
+    @property
+    def honest_rows(self) -> tuple[str, ...]:
+        """Names of the rows that are measured at the end of a search."""
+        return CHEAP if self.baselines is None else self.baselines
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -250,6 +271,8 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             result[key] = located(str(value), folder)
         elif key != "task":
             result[key] = _locate(str(value), folder, bundled=key == "data")
+    if result.get("baselines") is not None:
+        result["baselines"] = siblings_located(result["baselines"], folder)
     if isinstance(result.get("latency"), Mapping):
         result["latency"] = _program_located(result["latency"], "runtime", folder)
     return _program_located(result, "latency.runtime", folder)

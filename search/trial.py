@@ -90,6 +90,7 @@ class Measurement:
         screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty where nothing was timed.
+        seeds: trainings whose mean the accuracy is.
     """
 
     figures: Mapping[str, Estimate]
@@ -102,6 +103,7 @@ class Measurement:
     score: float | None = None
     screened: bool = False
     timing: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -115,6 +117,7 @@ class Measurement:
             "score": self.score,
             "screened": self.screened,
             "timing": dict(self.timing),
+            "seeds": self.seeds,
         }
 
     @classmethod
@@ -130,6 +133,7 @@ class Measurement:
             score=data.get("score"),
             screened=bool(data.get("screened", False)),
             timing=dict(data.get("timing", {})),
+            seeds=int(data.get("seeds", 1)),
         )
 
 

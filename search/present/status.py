@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.present import snapshot as reading
 from search.present.snapshot import Row
-from search.present.tables import front_table
+from search.present.tables import front_table, honest_table
 
 _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 
@@ -28,7 +28,10 @@ def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
         parts += [Text(), Text(str(snapshot["verdict"]))]
     if snapshot.get("picks") or snapshot.get("budgets"):
         parts += [Text(), _budgets(snapshot)]
-    return Group(*parts, Text(), front_table(snapshot))
+    parts += [Text(), front_table(snapshot)]
+    if snapshot.get("baselines"):
+        parts += [Text(), honest_table(snapshot)]
+    return Group(*parts)
 
 
 def _title(snapshot: Row) -> Text:
@@ -44,12 +47,15 @@ def _progress(snapshot: Row) -> Table:
         counts.append(f"{progress['running']} running")
     eta = progress.get("eta_s") if snapshot["state"] == "running" else None
     left = f", about {reading.duration(eta)} left" if eta is not None else ""
+    end = snapshot.get("end") or {}
     rows = {
         "trials": ", ".join(counts),
         "time": reading.duration(progress.get("seconds")) + left,
         "front": f"{len(snapshot.get('front') or ())} trials",
         "hypervolume": f"{volumes[-1]['value']:.4g}" if volumes and volumes[-1]["value"] is not None else "-",
     }
+    if end.get("sentence"):
+        rows["end"] = str(end["sentence"])
     return _pairs(rows)
 
 

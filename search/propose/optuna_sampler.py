@@ -310,7 +310,7 @@ class _ConstrainedCmaEs(optuna.samplers.CmaEsSampler):
         trials = super()._get_trials(study)
         sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
         worst = max((sign * trial.values[0] for trial in trials), default=0.0)
-        return trials
+        return [_penalised(trial, worst, sign) for trial in trials]
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
