@@ -163,8 +163,10 @@ class StudySpec(Section):
 
     @property
     def honest_rows(self) -> tuple[str, ...]:
-        """Names of the rows that are measured at the end of a search."""
-        return CHEAP if self.baselines is None else self.baselines
+        """Names of the rows that are measured at the end of a search; the cheap ones are of no use to an own task."""
+        if self.baselines is not None:
+            return self.baselines
+        return () if OwnReference.parse(self.data) is not None else CHEAP
 
     @property
     def sizes(self) -> tuple[int, ...]:

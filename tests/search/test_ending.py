@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from search.propose.baselines import honest_rows
 from search.refined import confirmed, read_final, write_final
 from search.spec import load_spec
 from search.study import Listener, Study
-from search.testing import Cut, KnownClosing, KnownFrontEvaluator, known_space
+from search.testing import Cut, KnownClosing, KnownFrontEvaluator, SimulatedClock, known_space
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 from .conftest import MakeStudy, run
@@ -183,6 +184,26 @@ def test_a_cut_in_the_last_steps_goes_on_there(make_study: MakeStudy, workplace:
     for key in ("trials", "front", "baselines", "picks", "verdict", "end", "state"):
         assert resumed[key] == whole[key]
     assert len(resumed["trials"]) == 10
+
+
+def test_a_night_that_was_cut_in_its_last_steps_is_not_searched_on(make_study: MakeStudy) -> None:
+    """Killed at seven, begun again at ten past: the steps are finished, the next night is not begun."""
+    slow, keys = KnownFrontEvaluator(seconds=1800), {"search.trials": 5000, "search.until": "07:00"}
+    with pytest.raises(Cut):
+        make_study(slow, closing=KnownClosing(cut="lower_size"), **keys).search()
+    late = SimulatedClock(begin=datetime(2025, 3, 2, 7, 10))
+    study = make_study(slow, closing=KnownClosing(), clock=late, **keys).search()
+    assert late.local() < datetime(2025, 3, 2, 7, 20)
+    assert _rows(study)["the base in INT8"]["figures"] and study.snapshot()["end"]["reason"] == "until"
+
+
+def test_more_seeds_can_be_asked_for_afterwards(make_study: MakeStudy) -> None:
+    keys = {"search.trials": 8, "budgets": {"edge": {"latency_ms": 7}}}
+    make_study(_Seeded(), **keys).search()
+    study = make_study(_Seeded(), **keys, **{"search.confirm": 3}).search()
+    picked = study.pick(budget="edge").trial
+    assert len(study.trials()) == 8
+    assert picked is not None and picked.measurement is not None and picked.measurement.seeds == 3
 
 
 @pytest.mark.parametrize("what", ["together", "lower_size"])
