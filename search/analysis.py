@@ -175,15 +175,28 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
             f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
             f"Check that model and data belong together."
         )
+    best = verdict_trial(ranked, base, objectives)
+    if best is None:
+        return f"Not worth it so far: no trial has less {cost.title.lower()} than the base at an accuracy near it."
+    kept = _loss(best, base, gain) <= _slack(base, gain)
+    claim = "Worth it" if kept else "Worth it only if accuracy can be given up"
+    return f"{claim}: {_tradeoff(best, base, gain, cost)}."
+
+
+def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:
+    """The trial that a verdict is about: the cheapest that keeps the base's accuracy, else the most accurate; None
+    where it does not clearly cost less than the base."""
+    gain = next((o for o in objectives if not o.is_cost), None)
+    cost = next((o for o in objectives if o.is_cost), None)
+    if gain is None or cost is None or not ranked.trials:
+        return None
     kept = [trial for trial in ranked.trials if _loss(trial, base, gain) <= _slack(base, gain)]
-    if kept:
-        best = min(kept, key=lambda trial: _figures(trial)[cost.name].value)
-        if _figures(best)[cost.name].high < base.figures[cost.name].low:
-            return f"Worth it: {_tradeoff(best, base, gain, cost)}."
-    best = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
-    if _figures(best)[cost.name].high < base.figures[cost.name].low:
-        return f"Worth it only if accuracy can be given up: {_tradeoff(best, base, gain, cost)}."
-    return f"Not worth it so far: no trial has less {cost.title.lower()} than the base at an accuracy near it."
+    cheapest = min(kept, key=lambda trial: _figures(trial)[cost.name].value, default=None)
+    nearest = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
+    for trial in (cheapest, nearest):
+        if trial is not None and _figures(trial)[cost.name].high < base.figures[cost.name].low:
+            return trial
+    return None
 
 
 def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.fingerprint import comparable
 from search.own_reference import OwnReference
 from search.record import RunRecord
 from search.spec import StudySpec, with_defaults
+from search.stopping import Limits, Standpoint, next_time, seconds_left
 
 _ENOUGH_TRIALS = 3
 
@@ -143,7 +145,7 @@ def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> d
     if trial_s is None:
         return None
     total = trial_s * spec.search.trials / spec.search.workers
-    limit = None if spec.search.hours is None else spec.search.hours * 3600
+    limit = _allowed_s(spec)
     return {
         "trial_s": trial_s,
         "total_s": total if limit is None else min(total, limit),
@@ -152,6 +154,13 @@ def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> d
         else min(spec.search.trials, int(limit / total * spec.search.trials)),
         "from": "the trials of this run" if recorded_s is not None else "some batches of the real training",
     }
+
+
+def _allowed_s(spec: StudySpec) -> float | None:
+    """Seconds that a search begun now may take; None where only its trials limit it."""
+    now, until = datetime.now(), spec.search.until
+    limits = Limits(spec.search.trials, spec.search.hours, until=None if until is None else next_time(until, now))
+    return seconds_left(limits, Standpoint(0, 0.0, now, now))
 
 
 def _recorded_trial_s(spec: StudySpec) -> float | None:

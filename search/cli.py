@@ -236,6 +236,24 @@ def pick(
 
 @app.command()
 @guarded
+def baselines(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
+    """What a search has to beat, measured as its trials are: baselines RUN uniform global random sibling=small.pt.
+
+    lower_size and int8 (the base without training), uniform, global, random (fine-tuned, a trial each), sibling=FILE.
+    Without names: those of the study. Rows that were measured stay; those that failed are tried again.
+    """
+    from search.console import emit
+    from search.honest import measure_named
+    from search.present.tables import honest_table
+
+    content = measure_named(words or [], Console())
+    emit(Console(), content["baselines"], form, honest_table(content))
+    if form == "table":
+        Console().print(Text(f"\n{content['verdict']}"), soft_wrap=True)
+
+
+@app.command()
+@guarded
 def export(
     ref: Ref,
     words: Keys = None,

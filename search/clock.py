@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that only grow."""
+    """Seconds that only grow, and what the clock on the wall shows."""
 
     def now(self) -> float:
         """Seconds since some fixed moment."""
         ...
 
+    def local(self) -> datetime:
+        """Local date and time, without a zone."""
+        ...
+
 
 class SystemClock:
-    """The monotonic clock of this machine."""
+    """The clocks of this machine."""
 
     def now(self) -> float:
         return time.monotonic()
+
+    def local(self) -> datetime:
+        return datetime.now()

@@ -17,6 +17,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from search.evaluate.memo import Memo
 from search.evaluate.phases import Standing, read_standing
 from search.propose.proposer import Proposal, Proposer
 from search.record import RunRecord, finished_trial, outcome_of
+from search.stopping import End, Limits, Reason, Standpoint, reached, seconds_left
 from search.trial import Outcome, Trial, TrialState
 
 _POLL_S = 0.2
@@ -37,16 +39,6 @@ _TIMEOUT_FACTOR = 10.0
 _FAILURES_IN_A_ROW = 5
 _MEASURED = (TrialState.COMPLETE, TrialState.SCREENED)
 _log = logging.getLogger("search")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to end. `trials` counts those that were fine-tuned or failed; `hours` the whole run, earlier sessions
-    included."""
-
-    trials: int
-    hours: float | None = None
-    trial_minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,7 @@ class Loop:
     Args:
         seed: of the study; each trial's own seed follows from it and the number.
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
+        reserve: seconds that the steps after the last trial will take; `flat`: whether the front has stopped growing.
     """
 
     proposer: Proposer
@@ -89,6 +82,8 @@ class Loop:
     clock: Clock = field(default_factory=SystemClock)
     on_trial: Callable[[Trial], None] = lambda trial: None
     watch: Watcher = lambda progress: None
+    reserve: Callable[[], float] = lambda: 0.0
+    flat: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -99,6 +94,7 @@ class Loop:
         self._again: deque[Proposal] = deque()
         self._latest: Trial | None = None
         self._interrupted = False
+        self.end: End | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -110,23 +106,27 @@ class Loop:
         self._interrupted = True
 
     def run(self) -> None:
-        """Search until the limits.
+        """Search until the limits; `end` says which.
 
         Raises:
             Interrupted: `interrupt` was called or a stop was requested.
             SearchFailing: no trial succeeded and several failed.
             RunCorrupt: study.db and the trial folders contradict each other.
         """
-        self.record.stop_path.unlink(missing_ok=True)
-        self._restore()
-        self._begin = self.clock.now()
-        self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
+        self.restore()
         try:
             while self._step():
                 self.watch(self.progress())
         finally:
             self.engine.cancel()
             self._started.clear()
+
+    def restore(self) -> None:
+        """Know what the earlier sessions did. For who evaluates nothing more; `run` does it by itself."""
+        self.record.stop_path.unlink(missing_ok=True)
+        self._restore()
+        self._begin, self._begun = self.clock.now(), self.clock.local()
+        self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
 
     def progress(self) -> Progress:
         """Where the search stands now."""
@@ -143,6 +143,11 @@ class Loop:
 
     def _count(self, state: TrialState) -> int:
         return sum(trial.state == state for trial in self.trials.values())
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """Numbers of the trials that cost something: copies, and those that were screened, did not."""
+        return tuple(t.number for t in self.trials.values() if t.same_as is None and t.state != TrialState.SCREENED)
 
     def _counted(self) -> int:
         """Trials that use up the limit; those that were screened cost next to nothing."""
@@ -181,17 +186,18 @@ class Loop:
 
     def _step(self) -> bool:
         """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
-        self._raise_if_stopped()
+        self.raise_if_stopped()
         while len(self._started) < self.engine.workers and self._wants_more():
             self._submit(self._again.popleft() if self._again else self.proposer.ask())
-            self._raise_if_stopped()
+            self.raise_if_stopped()
         if not self._started:
             return False
         for finished in self.engine.poll(_POLL_S):
             self._take(finished)
         return True
 
-    def _raise_if_stopped(self) -> None:
+    def raise_if_stopped(self) -> None:
+        """Raises Interrupted where somebody asked for it."""
         if self._interrupted or self.record.stop_path.exists():
             self.record.stop_path.unlink(missing_ok=True)
             done = self._counted()
@@ -201,9 +207,20 @@ class Loop:
             )
 
     def _wants_more(self) -> bool:
-        if self.limits.hours is not None and self._spent() >= self.limits.hours * 3600:
-            return False
-        return bool(self._again) or self._counted() + len(self._started) < self.limits.trials
+        """What was handed out before a cut is finished, unless it is time."""
+        self.end = reached(self.limits, self._standpoint())
+        return self.end is None or (bool(self._again) and self.end.reason in (Reason.TRIALS, Reason.FLAT))
+
+    def _standpoint(self) -> Standpoint:
+        return Standpoint(
+            counted=self._counted() + len(self._started),
+            spent_s=self._spent(),
+            now=self.clock.local(),
+            begun=self._begun,
+            next_s=self.usual_s(),
+            reserve_s=self.reserve(),
+            flat=self.flat(),
+        )
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
@@ -224,7 +241,7 @@ class Loop:
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()
         seed = trial_seed(self.seed, number)
-        self.engine.submit(Job(number, candidate, seed, work_dir, self._timeout_s(), proposal.gate))
+        self.engine.submit(Job(number, candidate, seed, work_dir, self.timeout_s(), proposal.gate))
 
     def _take(self, finished: Finished) -> None:
         self._started.pop(finished.number)
@@ -267,7 +284,13 @@ class Loop:
     def _measured_seconds(self) -> list[float]:
         return [trial.seconds_total for trial in self.trials.values() if trial.seconds_total > 0]
 
-    def _timeout_s(self) -> float:
+    def usual_s(self) -> float:
+        """Seconds that a trial with its fine-tune takes, the median; 0 before the first."""
+        tuned = (trial for trial in self.trials.values() if trial.state == TrialState.COMPLETE)
+        known = [trial.seconds_total for trial in tuned if trial.seconds_total > 0]
+        return statistics.median(known) if known else 0.0
+
+    def timeout_s(self) -> float:
         """The study's, else ten times the median trial; the first trials have no measure and get none."""
         if self.limits.trial_minutes is not None:
             return self.limits.trial_minutes * 60
@@ -282,9 +305,8 @@ class Loop:
         left = max(self.limits.trials - self._counted(), 0)
         begun = sum(min(seconds, mean) for _, seconds in running.values())
         eta = max(mean * left - begun, 0.0) / self.engine.workers
-        if self.limits.hours is not None:
-            eta = min(eta, max(self.limits.hours * 3600 - self._spent(), 0.0))
-        return eta
+        left_s = seconds_left(self.limits, self._standpoint())
+        return eta if left_s is None else min(eta, left_s)
 
     def _mean_seconds(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
         """Of the trials that ended; before the first, what those that run say about themselves."""
@@ -292,6 +314,23 @@ class Loop:
             return sum(self._measured_seconds()) / max(self._counted(), 1)
         said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
         return statistics.fmean(said) if said else None
+
+
+_Found = TypeVar("_Found")
+
+
+def once_per_trial(loop: Loop, compute: Callable[[], _Found]) -> Callable[[], _Found]:
+    """The same function, computed again only after a trial has ended: it is asked several times a second."""
+    known: dict[int, _Found] = {}
+
+    def found() -> _Found:
+        count = len(loop.trials)
+        if count not in known:
+            known.clear()
+            known[count] = compute()
+        return known[count]
+
+    return found
 
 
 def trial_seed(seed: int, number: int) -> int:

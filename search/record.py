@@ -1,8 +1,9 @@
 """A study on disk.
 
     runs/prune/<name>/
-      args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock
-      base/{base.json,groups.json,base.onnx} latency/{<key>.json,kits/<id>.json,targets/<name>.json}
+      args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock ending.json
+      base/{base.json,groups.json,base.onnx} latency/{<key>.json,final.json,kits/<id>.json,targets/<name>.json}
+      baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,error.txt?}
 
 The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
@@ -149,6 +150,15 @@ class RunRecord:
     def read_snapshot(self) -> dict[str, Any] | None:
         return _read(self.snapshot_path)
 
+    @property
+    def ending_path(self) -> Path:
+        """Why the last session ended, and whether the steps after its last trial are done."""
+        return self.path / "ending.json"
+
+    def read_ending(self) -> dict[str, Any] | None:
+        """Content of ending.json; None while there is none."""
+        return _read(self.ending_path)
+
     def request_stop(self) -> None:
         """Ask the coordinator to end; it looks several times a second."""
         write_atomic(self.stop_path, "stop\n")
@@ -163,6 +173,15 @@ def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) ->
         "measurement" if isinstance(outcome, Measurement) else "failure": outcome.to_json(),
     }
     write_json(folder / "result.json", content)
+
+
+def read_outcome(folder: Path) -> tuple[Outcome, int | None]:
+    """What `write_outcome` left, and the number of the trial that it is a copy of.
+
+    Raises OSError, ValueError, KeyError or TypeError where there is nothing that can be read.
+    """
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return _parse_outcome(result), result["same_as"]
 
 
 def state_of(outcome: Outcome) -> TrialState:

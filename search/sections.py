@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from objectives.errors import LatencyError
 from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
+from search.stopping import clock_time
 from search.training_keys import fault_of
 
-Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp"]
+Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32
 
 
@@ -22,15 +23,34 @@ class Section(BaseModel):
 
 
 class SearchSpec(Section):
-    """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes."""
+    """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes.
+
+    `until`: the local time at which a session is to be over, the next one from its start. `patience`: trials in which
+    the hypervolume must have grown by 0.1 %; null, as is the default, for no such limit: a front may rest for long
+    before somebody finds the way on, and whoever gave the night away wants all of it. `confirm`: seeds with which the
+    picks are trained at the end, the search's own included.
+    """
 
     engine: Literal["optuna", "ray"] = "optuna"
     sampler: Sampler = "auto"
     trials: int = Field(default=150, ge=1)
     hours: float | None = Field(default=None, gt=0)
+    until: str | None = None
+    patience: int | None = Field(default=None, ge=1)
+    confirm: int = Field(default=1, ge=1, le=20)
     workers: int = Field(default=1, ge=1, le=256)
     seed: int = Field(default=0, ge=0, lt=2**32)
     trial_minutes: float | None = Field(default=None, gt=0)
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _time_of_day(cls, value: object) -> object:
+        if isinstance(value, int) and 60 <= value < 24 * 60:  # YAML 1.1 reads an unquoted 19:30 to the base of 60
+            value = f"{value // 60:02d}:{value % 60:02d}"
+        if value is None:
+            return None
+        hours, minutes = clock_time(str(value))
+        return f"{hours:02d}:{minutes:02d}"
 
 
 class SpaceSpec(Section):
@@ -170,6 +190,24 @@ class KeepSpec(Section):
 
     weights: Literal["all", "front", "none"] = "front"
     max_gb: float = Field(default=20.0, gt=0)
+
+
+def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
+    """Why the sampler cannot search this study; None where it can.
+
+    CMA-ES moves a cloud of points in a continuous space towards one best.
+    """
+    if search.sampler != "cmaes":
+        return None
+    if objectives != 1:
+        return (
+            f"search.sampler: cmaes searches for one objective, found {objectives}; expected for example "
+            'objectives: [map50_95] with constraints: {latency_ms: "<=5"}, or sampler: auto'
+        )
+    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1}
+    choices["space.precision"] = len(space.precision) > 1
+    named = next((name for name, chosen in choices.items() if chosen), None)
+    return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None
 
 
 def check_size(size: int) -> int:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from search import analysis
 from search.atomic import write_atomic, write_json
 from search.exported import describe_row
+from search.honest_record import read_rows
 from search.retarget import target_names
+from search.rivals import compared_verdict
 from search.trial import Measurement, Trial, TrialState, figures_to_json
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def snapshot(study: Study) -> dict[str, Any]:
     budgets = {name: study.spec.budget(name) for name in study.spec.budgets}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = study.record.read_snapshot() or {}
+    rows = read_rows(study.record) if study.target is None else ()  # they were timed here
     return {
         "format": FORMAT,
         "name": study.spec.run_name,
@@ -52,7 +55,9 @@ def snapshot(study: Study) -> dict[str, Any]:
         "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
         "rungs": rungs(trials, objectives),
-        "verdict": "" if base is None else analysis.verdict(ranked, base, objectives, measured),
+        "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
+        "baselines": [row.to_json() for row in rows],
+        "end": _end(study),
     }
 
 
@@ -120,6 +125,7 @@ def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement |
         "seconds": {} if measured is None or trial.same_as is not None else dict(measured.seconds),
         "notes": [] if measured is None else list(measured.notes),
         "timing": {} if measured is None else dict(measured.timing),
+        "seeds": 1 if measured is None else measured.seeds,
         "error": trial.error,
         **describe_row(trial),
         "estimated": trial.state == TrialState.SCREENED,
@@ -141,6 +147,12 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Any]) -> list[dict[str, 
     pairs = [(float(m.score or 0.0), m.figures[str(gain)].value) for m in measured]
     tau = correlation(pairs)
     return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
+
+
+def _end(study: Study) -> dict[str, str] | None:
+    """Why the search ended; None while it has not."""
+    found = study.record.read_ending()
+    return None if found is None else {"reason": found["reason"], "sentence": found["sentence"]}
 
 
 def _objective(objective: Any) -> dict[str, str]:

@@ -23,6 +23,7 @@ from search.checkpoint_facts import checkpoint_facts
 from search.faults import faults_error
 from search.own_reference import OwnReference, located, with_task
 from search.precisions import precision_fault
+from search.propose.baselines import CHEAP, row_fault, row_text, siblings_located
 from search.sections import (
     STRIDE,
     FigureSpec,
@@ -33,6 +34,7 @@ from search.sections import (
     Section,
     SpaceSpec,
     check_size,
+    sampler_fault,
 )
 from search.training_keys import shipped_settings
 
@@ -44,6 +46,7 @@ class StudySpec(Section):
     """One study. See DESIGN.md, study.yaml, for the words.
 
     `figures`: what a user's own task measures, by name. They are known in every process that has the study.
+    `baselines`: the honest rows that are measured at the end (`propose.baselines`); null: the cheap ones.
     """
 
     model: str
@@ -56,12 +59,13 @@ class StudySpec(Section):
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
-    objectives: tuple[str, ...] = (MAIN_FIGURES["detect"], *_COSTS)
+    objectives: tuple[str, ...] = Field(default=(MAIN_FIGURES["detect"], *_COSTS), validate_default=True)
     constraints: dict[str, str] = Field(default_factory=dict)
     budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
+    baselines: tuple[str, ...] | None = None
 
     @field_validator("model")
     @classmethod
@@ -126,6 +130,15 @@ class StudySpec(Section):
         objectives_named(value)
         return value
 
+    @field_validator("objectives")
+    @classmethod
+    def _suit_the_sampler(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        search, space = info.data.get("search"), info.data.get("space")
+        fault = None if search is None or space is None else sampler_fault(search, space, len(value))
+        if fault is not None:
+            raise ValueError(fault)
+        return value
+
     @field_validator("constraints", mode="before")
     @classmethod
     def _constraint_text(cls, value: object) -> object:
@@ -144,6 +157,26 @@ class StudySpec(Section):
             for figure, limit in limits.items():
                 Bound.budget(figure, limit)
         return value
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _rows(cls, value: object) -> object:
+        if value is None:
+            return None
+        rows = [value] if isinstance(value, str | Mapping) else value
+        if not isinstance(rows, list | tuple):
+            raise ValueError("expected a list of honest rows, such as [lower_size, uniform]")
+        texts = [row_text(row) for row in rows]
+        if (fault := next(filter(None, map(row_fault, texts)), None)) is not None:
+            raise ValueError(fault)
+        return texts
+
+    @property
+    def honest_rows(self) -> tuple[str, ...]:
+        """Names of the rows that are measured at the end of a search; the cheap ones are of no use to an own task."""
+        if self.baselines is not None:
+            return self.baselines
+        return () if OwnReference.parse(self.data) is not None else CHEAP
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -250,6 +283,8 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             result[key] = located(str(value), folder)
         elif key != "task":
             result[key] = _locate(str(value), folder, bundled=key == "data")
+    if result.get("baselines") is not None:
+        result["baselines"] = siblings_located(result["baselines"], folder)
     if isinstance(result.get("latency"), Mapping):
         result["latency"] = _program_located(result["latency"], "runtime", folder)
     return _program_located(result, "latency.runtime", folder)

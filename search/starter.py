@@ -18,9 +18,12 @@ device: auto            # where to train and validate: auto, cpu, 0, ...
 name: {name}            # the run goes to runs/prune/{name}
 
 search:
-  sampler: auto         # auto, tpe, nsga2, random, qmc, gp
+  sampler: auto         # auto, tpe, nsga2, random, qmc, gp; cmaes where one objective is searched
   trials: 150
   hours: 9              # whichever comes first; null for no limit
+  until: null           # "07:00": be done, with everything, when the clock shows that; null for no limit
+  patience: null        # 40: end when the front has not grown for so many trials; null for no limit
+  confirm: 1            # 3: train the picks twice more at the end, with other seeds
   workers: 1            # trials at once
   seed: 0
 
@@ -42,6 +45,7 @@ recover:                # the short fine-tune of every trial; further keys go to
   distill: true         # the unpruned model teaches
 
 latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
+baselines: [lower_size, int8]   # to compare with, at the end; also uniform, global, random, {{sibling: small.pt}}
 keep: {{weights: front, max_gb: 20}}
 """
 

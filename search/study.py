@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import copy
 import shutil
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
 from search import analysis, environment
+from search.atomic import write_json
 from search.clock import Clock, SystemClock
+from search.ending import Ending
 from search.engines.engine import Engine
-from search.errors import ConfigError, RunCorrupt
+from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.exported import FIRST, exported_trials
 from search.fingerprint import check_comparable, comparable, fingerprint
-from search.loop import Limits, Loop, Progress, Watcher
+from search.loop import Loop, Progress, Watcher, once_per_trial
 from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.record import RunRecord
+from search.refined import refined
 from search.session import Beginning, interrupting, logging_to
 from search.snapshot import write_snapshot
 from search.spec import StudySpec, load_spec, with_defaults
+from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
 from search.weights import discard
 
@@ -97,6 +103,7 @@ class Study:
         self._parts = parts or Parts()
         self._loop: Loop | None = None
         self._ended = ""
+        self._until: datetime | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -104,7 +111,8 @@ class Study:
         return objectives_named(self.spec.objectives)
 
     def search(self, listener: Listener | None = None) -> Study:
-        """Search until trials or hours are used up; continues a run that is there already. Returns itself.
+        """Search until a limit is reached (`stopping`), then take the last steps (`ending`); continues a run that is
+        there already. Returns itself.
 
         Raises:
             RunLocked: another process searches this run.
@@ -127,6 +135,8 @@ class Study:
     @contextmanager
     def _prepared(self, listener: Listener) -> Iterator[Prepared]:
         """The run is this process's, and ready to search."""
+        until = self.spec.search.until
+        self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
         beginning = Beginning(self.record)
         with self.record.lock, logging_to(self.record.path / "search.log"):
@@ -161,10 +171,10 @@ class Study:
     def trials(self) -> tuple[Trial, ...]:
         """All trials, by number; those of a live search in this process as it knows them."""
         if self.target is not None:
-            return self.target.trials(self.record.trials())
+            return self.target.trials(refined(self.record, self.record.trials()))
         if self._loop is None:
-            return self.record.trials()
-        return tuple(self._loop.trials[number] for number in sorted(self._loop.trials))
+            return refined(self.record, self.record.trials())
+        return refined(self.record, (self._loop.trials[number] for number in sorted(self._loop.trials)))
 
     def base(self) -> Measurement | None:
         """The unpruned model's figures; None before it was measured."""
@@ -224,7 +234,7 @@ class Study:
             raise ConfigError(
                 f"{self.record.path} has no trial {number}", next_command=f"paretoprune ls {self.record.path}"
             )
-        return PickedTrial(self, found, f"trial {found.label}")
+        return PickedTrial(self, refined(self.record, [found])[0], f"trial {found.label}")
 
     def report(self, path: Path | None = None) -> Path:
         """Write the offline page; by default report.html of the run, report-<device>.html by another device's times."""
@@ -317,22 +327,83 @@ class Study:
             self._engine(prepared),
             prepared.evaluator,
             self.record,
-            Limits(search.trials, search.hours, search.trial_minutes),
+            Limits(search.trials, search.hours, search.trial_minutes, self._until, search.patience),
             seed=search.seed,
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
+        loop.flat = once_per_trial(loop, lambda: self._is_flat(loop))
+        if search.hours is not None or self._until is not None:
+            loop.reserve = once_per_trial(loop, lambda: self._ending(prepared, loop, listener).seconds())
         self._loop, self._ended = loop, "interrupted"
         try:
             with interrupting(loop):
-                loop.run()
+                self._run_to_the_end(prepared, loop, listener)
             self._ended = "finished"
             shutil.rmtree(self.record.batches_dir, ignore_errors=True)
         finally:
             proposer.close()
             self._loop = None
+            self.volumes = analysis.VolumeTrack()  # the last steps may have changed figures
             write_snapshot(self)
+
+    def _run_to_the_end(self, prepared: Prepared, loop: Loop, listener: Listener) -> None:
+        """The trials, then the last steps; of a session that was cut in those, the rest of them."""
+        before, limits = self.record.read_ending(), self._limits()
+        if before is not None and not before["closed"] and before["limits"] == limits:
+            loop.restore()
+            end = {"reason": before["reason"], "sentence": before["sentence"]}
+        else:
+            self.record.ending_path.unlink(missing_ok=True)
+            loop.run()
+            assert loop.end is not None
+            end = loop.end.to_json()
+        listener.note(f"the search ends: {end['sentence']}")
+        write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": False})
+        self._ending(prepared, loop, listener).run()
+        write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
+
+    def _limits(self) -> dict[str, Any]:
+        """What ends a search: a session with other limits goes on searching."""
+        search = self.spec.search
+        return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
+
+    def _is_flat(self, loop: Loop) -> bool:
+        patience, base = self.spec.search.patience, self.base()
+        if patience is None or base is None:
+            return False
+        return is_flat(self.volumes.upto(self.ranked(), self.objectives, base), loop.counted, patience)
+
+    def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> Ending:
+        return Ending(self, prepared, listener, self._engine, loop.raise_if_stopped, loop.usual_s(), loop.timeout_s())
+
+    def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
+        """Measure the honest rows of these names (`propose.baselines`) for a run that is there; those that failed
+        before are tried again. Returns itself.
+
+        Raises:
+            RunLocked: somebody searches this run. Interrupted: a stop was requested; what was measured stays.
+        """
+        listener = listener or Listener()
+        with self.record.lock, logging_to(self.record.path / "search.log"):
+            self._claim(listener)
+            prepared = self._parts.prepare(self.spec, self.record, listener.preparing)
+            spent = [trial.seconds_total for trial in self.trials() if trial.seconds_total > 0]
+            usual_s = statistics.median(spent) if spent else 0.0
+            self.record.stop_path.unlink(missing_ok=True)
+            try:
+                Ending(self, prepared, listener, self._engine, self._raise_if_asked, usual_s).measure_rows(named)
+            finally:
+                shutil.rmtree(self.record.batches_dir, ignore_errors=True)
+                write_snapshot(self)
+        return self
+
+    def _raise_if_asked(self) -> None:
+        if self.record.stop_path.exists():
+            self.record.stop_path.unlink(missing_ok=True)
+            again = f"paretoprune baselines {self.record.path}"
+            raise Interrupted("stopped; the rows that were measured are kept", next_command=again)
 
     def _engine(self, prepared: Prepared) -> Engine:
         if self._parts.engine is not None:

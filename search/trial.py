@@ -93,6 +93,7 @@ class Measurement:
         screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty where nothing was timed.
+        seeds: trainings whose mean the accuracy is.
     """
 
     figures: Mapping[str, Estimate]
@@ -107,6 +108,7 @@ class Measurement:
     paired: Mapping[str, float] = field(default_factory=dict)
     replicates: Mapping[str, Sequence[float]] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -122,6 +124,7 @@ class Measurement:
             "paired": dict(self.paired),
             "replicates": {name: list(values) for name, values in self.replicates.items()},
             "timing": dict(self.timing),
+            "seeds": self.seeds,
         }
 
     @classmethod
@@ -139,6 +142,7 @@ class Measurement:
             paired=dict(data.get("paired", {})),
             replicates={name: tuple(values) for name, values in data.get("replicates", {}).items()},
             timing=dict(data.get("timing", {})),
+            seeds=int(data.get("seeds", 1)),
         )
 
 

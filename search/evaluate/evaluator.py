@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from search.evaluate.ladder import Gate
+from search.propose.baselines import HonestRow
 from search.propose.guide import Guide
 from search.space import Space
 from search.trial import Candidate, Measurement
@@ -38,6 +39,22 @@ class Evaluator(Protocol):
         ...
 
 
+class Closing(Protocol):
+    """Measures what is no trial: what comes at the end of a search. Picklable, as an `Evaluator` is."""
+
+    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+        """One honest row. Raises to fail it; may write into `work_dir`."""
+        ...
+
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
+        """The latency of several trials, by number, in one interleaved measurement.
+
+        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and what `Measurement.timing` holds}.
+        Candidates that cannot be timed so are left out.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a search needs before its first trial.
@@ -48,6 +65,7 @@ class Prepared:
         notes: one sentence each, shown before the search.
         preload: modules that a trial's process imports first, paid once.
         guide: what `auto` proposes with, where sensitivity was measured.
+        closing: measures what comes after the last trial; None: only what an evaluator can.
     """
 
     evaluator: Evaluator
@@ -57,3 +75,4 @@ class Prepared:
     notes: tuple[str, ...] = ()
     preload: tuple[str, ...] = field(default=())
     guide: Guide | None = None
+    closing: Closing | None = None

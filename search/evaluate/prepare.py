@@ -137,6 +137,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     """What `prepare_pruning` does, in the process that may crash."""
     from pruning import trace
     from search.evaluate import pruned
+    from search.evaluate.closing import PruningClosing
     from search.evaluate.guided import Subject, guide_of
     from search.evaluate.probes import read_model
     from search.evaluate.scores import scores_of
@@ -167,7 +168,8 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent, graphs, device)
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
-    return Prepared(evaluator, space, base, pruned.group_rows(graph), _notes(graph, base), PRELOAD, guide)
+    rows, closing = pruned.group_rows(graph), PruningClosing(evaluator, base)
+    return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, closing)
 
 
 def measure_base(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.present import snapshot as reading
 from search.present.snapshot import Row
-from search.present.tables import front_table
+from search.present.tables import front_table, honest_table
 
 _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 
@@ -28,7 +28,10 @@ def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
         parts += [Text(), Text(str(snapshot["verdict"]))]
     if snapshot.get("picks") or snapshot.get("budgets"):
         parts += [Text(), _budgets(snapshot)]
-    return Group(*parts, Text(), front_table(snapshot))
+    parts += [Text(), front_table(snapshot)]
+    if snapshot.get("baselines"):
+        parts += [Text(), honest_table(snapshot)]
+    return Group(*parts)
 
 
 def _title(snapshot: Row) -> Text:
@@ -44,6 +47,7 @@ def _progress(snapshot: Row) -> Table:
         counts.append(f"{progress['running']} running")
     eta = progress.get("eta_s") if snapshot["state"] == "running" else None
     left = f", about {reading.duration(eta)} left" if eta is not None else ""
+    end = snapshot.get("end") or {}
     rows = {
         "trials": ", ".join(counts),
         "time": reading.duration(progress.get("seconds")) + left,
@@ -54,6 +58,8 @@ def _progress(snapshot: Row) -> Table:
         said = ", ".join(f"{bound['name']} {bound['op']} {bound['limit']:g}" for bound in limits)
         refused = sum(row["state"] == "complete" and not row.get("feasible") for row in snapshot.get("trials", ()))
         rows["constraints"] = f"{said}: {refused} trials refused"
+    if end.get("sentence"):
+        rows["end"] = str(end["sentence"])
     return _pairs(rows)
 
 

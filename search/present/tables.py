@@ -24,8 +24,17 @@ def front_table(snapshot: Mapping[str, Any]) -> Table:
     """The trials on the front, cheapest first, with the picks named."""
     table = _table(snapshot, "pick")
     for row in reading.front(snapshot):
-        names = ", ".join(reading.picked_for(snapshot, row["number"]))
-        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), Text(names, style="magenta"))
+        seeds = row.get("seeds", 1)
+        names = [*reading.picked_for(snapshot, row["number"]), *([f"{seeds} seeds"] if seeds > 1 else [])]
+        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), Text(", ".join(names), style="magenta"))
+    return _keep_numbers(table)
+
+
+def honest_table(snapshot: Mapping[str, Any]) -> Table:
+    """What the search is held against: each honest row with its figures, or why it has none."""
+    table = _table(snapshot, "note", first="instead", with_base=False)
+    for row in snapshot.get("baselines") or ():
+        table.add_row(Text(str(row["name"])), *_cells(snapshot, row), Text(str(row.get("note") or ""), style="dim"))
     return _keep_numbers(table)
 
 
@@ -55,13 +64,14 @@ def trial_details(snapshot: Mapping[str, Any], number: int) -> RenderableType:
     return Group(*parts)
 
 
-def _table(snapshot: Row, last: str) -> Table:
+def _table(snapshot: Row, last: str, first: str = "trial", *, with_base: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("trial", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for figure in _columns(snapshot):
         table.add_column(Text(figure.heading), justify="right", no_wrap=True)
     table.add_column(last, overflow="ellipsis", no_wrap=True)
-    table.add_row(Text("base"), *_cells(snapshot, reading.base(snapshot), is_base=True), Text(""), style="bold")
+    if with_base:
+        table.add_row(Text("base"), *_cells(snapshot, reading.base(snapshot), is_base=True), Text(""), style="bold")
     return table
 
 
@@ -108,6 +118,8 @@ def _breach(row: Row) -> str:
 def _title(snapshot: Row, row: Row) -> Text:
     text = Text(f"trial {reading.label(row)}", style="bold")
     notes = ["on the front"] if row.get("on_front") else []
+    if row.get("seeds", 1) > 1:
+        notes.append(f"mean of {row['seeds']} seeds")
     notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["number"])]
     if row.get("same_as") is not None:
         notes.append(f"same widths as trial {row['same_as']}, measured once")

@@ -6,10 +6,12 @@ What makes a resumed study repeat the sequence (Optuna 5.0, ran):
   * a trial that was handed out and not answered stays RUNNING and is completed, parameter by parameter, with the
     draws that an uninterrupted ask would have made.
   * quasi-random points are addressed by trial number: Optuna's own QMCSampler counts calls, also those of a cut ask.
+  * CMA-ES keeps its state with the trials and is seeded anew for every ask (Optuna's own design).
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import sqlite3
 import warnings
@@ -50,7 +52,7 @@ class OptunaProposer:
     Args:
         storage: SQLAlchemy URL; `sqlite_url` makes the one of a run.
         name: name of the Optuna study, as optuna-dashboard shows it.
-        sampler: auto, tpe, nsga2, random, qmc or gp.
+        sampler: auto, tpe, nsga2, random, qmc, gp or cmaes.
         opening: candidates that `auto` asks first.
         guide: what `auto` proposes with after them; None: TPE.
         workers: above 1, TPE keeps away from what is being evaluated.
@@ -228,6 +230,8 @@ class OptunaProposer:
             return _Sobol(self._seed, self._distributions)
         if self._kind == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+        if self._kind == "cmaes":
+            return _ConstrainedCmaEs(seed=seed, warn_independent_sampling=False)
         raise ConfigError(f"no sampler {self._kind!r}", where="search.sampler", expected="auto, tpe, nsga2, ...")
 
     def _values(self, outcome: Outcome) -> list[float] | None:
@@ -292,6 +296,36 @@ class _Sobol(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         raise AssertionError(f"{param_name} is not in the space of the study")
+
+
+class _ConstrainedCmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES (Hansen and Ostermeier 2001) that knows constraints, of which Optuna's does not.
+
+    It learns from ranks alone, so candidates are ranked by Deb's rules (2000, "An efficient constraint handling method
+    for genetic algorithms"): what breaks a constraint is worse than whatever breaks none, and the worse, the more it
+    breaks them. The values in the storage stay what was measured.
+    """
+
+    def _get_trials(self, study: optuna.Study) -> list[FrozenTrial]:
+        trials = super()._get_trials(study)
+        sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
+        worst = max((sign * trial.values[0] for trial in trials), default=0.0)
+        return [_penalised(trial, worst, sign) for trial in trials]
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Nothing: Optuna's would only warn that constraints are not used."""
+
+
+def _penalised(trial: FrozenTrial, worst: float, sign: int) -> FrozenTrial:
+    """A trial that breaks constraints with a value beyond the worst; another as it is."""
+    excess = sum(max(0.0, broken) for broken in trial.constraints.values())
+    if not excess:
+        return trial
+    found = copy.copy(trial)
+    found.values = [sign * (worst + excess)]
+    return found
 
 
 def _fixed(trial: optuna.Trial) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from search.cli import app
-from search.evaluate.evaluator import Evaluator
+from search.evaluate.evaluator import Closing, Evaluator
 from search.study import Parts, Study
 from search.testing import InlineEngine, KnownFront, KnownFrontEvaluator, SimulatedClock
 
@@ -81,12 +81,17 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make_study(workplace: Path) -> MakeStudy:
     """A study of the known front that runs in this process; `cut_at` cuts the power at that trial."""
 
-    def make(evaluator: Evaluator | None = None, cut_at: int | None = None, **overrides: Any) -> Study:
-        measuring = evaluator or KnownFrontEvaluator()
-        clock = SimulatedClock()
+    def make(
+        evaluator: Evaluator | None = None,
+        cut_at: int | None = None,
+        closing: Closing | None = None,
+        clock: SimulatedClock | None = None,
+        **overrides: Any,
+    ) -> Study:
+        measuring, clock = evaluator or KnownFrontEvaluator(), clock or SimulatedClock()
         parts = Parts(
-            prepare=KnownFront(measuring),
-            engine=lambda spec, prepared: InlineEngine(measuring, clock, spec.search.workers, cut_at),
+            prepare=KnownFront(measuring, closing=closing),
+            engine=lambda spec, prepared: InlineEngine(prepared.evaluator, clock, spec.search.workers, cut_at),
             clock=clock,
         )
         return Study("study.yaml", parts=parts, **overrides)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from pruning import Plan
+from pruning import Plan, trace
 from pruning.checkpoint import load_model
 from search.evaluate import pruned
 from search.evaluate.prepare import prepare_in_child
+from search.honest_record import read_rows
 from search.sections import RecoverSpec
+from search.space import Space
+from search.spec import load_spec
 from search.study import Study
 from search.trial import Measurement, TrialState
 
@@ -115,7 +118,6 @@ def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[s
 
 def test_what_the_study_says_about_recovery_gets_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from search.evaluate.phases import Phases
-    from search.spec import load_spec
 
     (tmp_path / "base.pt").touch()
     (tmp_path / "data.yaml").touch()
@@ -179,3 +181,48 @@ def _exported_with_its_card(study: Study) -> None:
     assert picked.trial is not None and picked.trial.measurement is not None
     for piece in (prints["model"], prints["data"], picked.trial.measurement.digest, "format=onnx", "AGPL-3.0"):
         assert piece in card
+
+
+def test_what_comes_after_the_last_trial_is_measured_on_real_models(tiny_study: dict[str, Any], tiny: Path) -> None:
+    """Rows of three kinds, the front timed together, and a pick trained twice."""
+    keys = {"imgsz": 96, "search.trials": 1, "search.confirm": 2, "recover.epochs": 1}
+    rows = ["lower_size", {"sibling": str(tiny / "base.pt")}]
+    study = Study(**{**tiny_study, **keys, "baselines": rows}).search()
+    assert study.state() == "finished"
+    found = {row.name: row for row in read_rows(study.record)}
+    assert found.keys() == {"the base at 64 px", "base.pt"}  # half of 96 px is no multiple of 32 below it
+    base, lower, sibling = study.base(), found["the base at 64 px"].measured, found["base.pt"].measured
+    assert base is not None and lower is not None and sibling is not None, [row.note for row in found.values()]
+    for name in ("map50_95", "params_m", "macs_g", "size_mb"):
+        assert sibling.figures[name] == base.figures[name]
+    assert lower.figures["params_m"] == base.figures["params_m"]
+    assert lower.figures["macs_g"].value < 0.6 * base.figures["macs_g"].value
+    timed = json.loads((study.record.path / "latency" / "final.json").read_text())["trials"]
+    assert timed.keys() <= {"0"} and (study.record.path / "latency" / "together" / "result.json").is_file()
+    assert study.trials()[0].measurement is not None and study.trials()[0].measurement.seeds == 2
+    left = {path.name for path in study.record.path.glob("baselines/*/*")}
+    assert left <= {"row.json", "result.json", "train.log", "progress.json"}
+
+
+def test_a_global_ranking_is_a_candidate_that_leaves_alone_what_the_study_does(tiny: Path, tmp_path: Path) -> None:
+    from search.evaluate.closing import globally_ranked
+    from search.evaluate.workload import example_input
+
+    keys = {"model": str(tiny / "base.pt"), "data": str(tiny / "data" / "data.yaml"), "imgsz": 64}
+    spec = load_spec(None, {**keys, "space.ignore": ["model.8.*"]})
+    model = load_model(spec.model)
+    graph = trace(model, example_input(model, 64))
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
+    reference = pruned.Reference(tmp_path / "base.onnx", tiny / "base.pt", 64, 1.0)
+    scores = graph.score(model, "l2")
+    evaluator = pruned.PruningEvaluator(spec, space, {64: graph}, scores, reference, "cpu")
+    ranked, candidate = globally_ranked(evaluator, 0.3)
+    ours, theirs = (
+        ranked.plan(candidate),
+        graph.plan(0.3, importance=scores, ranking="global", round_to=spec.space.round_to),
+    )
+    sizes = {group.name: group.size for group in graph.groups}
+    alone = [name for name in sizes if name.startswith("model.8.")]
+    assert alone and all(ours.widths[name] == sizes[name] for name in alone)
+    same = [name for name in sizes if ours.widths[name] == theirs.widths[name]]
+    assert len(same) >= 0.9 * (len(sizes) - len(alone))

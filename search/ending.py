@@ -1,0 +1,248 @@
+"""What comes after the last trial: the front timed again together, the honest rows, the picks with more seeds.
+
+    latency    one interleaved measurement of the front and of whoever may yet be on it     latency/final.json
+    rows       what the search has to beat (`propose.baselines`)                            baselines/
+    seeds      the picks, trained again with other seeds (`search.confirm`)                 confirm/
+
+In this order: rows are compared with the latencies that stay, and a pick is chosen by them. Every piece of work is a
+job of the study's engine, so it has a process, a time limit and a typed failure of its own; what has a result is not
+done again. A piece that fails is a note, and what the search found is as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objectives.errors import ObjectiveError
+from search import analysis
+from search.engines.engine import Engine, Job
+from search.errors import Interrupted
+from search.evaluate.evaluator import Closing, Evaluator, Prepared
+from search.evaluate.tasks import Tasks, Work
+from search.honest_record import missing, start_row
+from search.loop import trial_seed
+from search.propose.baselines import HonestRow, honest_rows
+from search.record import write_outcome
+from search.refined import read_final, repeat_dir, write_final
+from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
+from search.weights import FILE as WEIGHTS
+
+if TYPE_CHECKING:
+    from search.study import Listener, Study
+
+MOST_TIMED = 40
+"""Trials that are timed together at most, the front first."""
+_ROUNDS = 3
+"""A better figure may bring others onto the front, or make another trial the pick: so often it is looked again."""
+_SPAWN_S = 5.0
+"""A process that reads the model and the data."""
+_POLL_S = 0.2
+_log = logging.getLogger("search")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work and the folder that is its own."""
+
+    title: str
+    work: Work
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The steps after the last trial of one study.
+
+    Args:
+        engine: what runs the trials of the study, made for this work.
+        check: raises when somebody asked to stop; called several times a second.
+        usual_s: seconds that a trial takes; `timeout_s`: after which one is given up.
+    """
+
+    study: Study
+    prepared: Prepared
+    listener: Listener
+    engine: Callable[[Prepared], Engine]
+    check: Callable[[], None]
+    usual_s: float = 0.0
+    timeout_s: float = float("inf")
+
+    def run(self) -> None:
+        """All steps. Raises what `check` raises; a step that fails is logged, noted, and left."""
+        for step in (self.time_together, self.measure_rows, self.repeat_picks):
+            try:
+                step()
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever it was, the search itself is complete
+                _log.exception("a step after the search failed")
+                self._note(f"a step after the search failed: {type(error).__name__}: {error}")
+
+    def seconds(self) -> float:
+        """What the steps will take, as far as can be known: time that a search must leave."""
+        spec, base = self.study.spec, self.prepared.base
+        cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
+        rows = self._rows_left(spec.honest_rows, again=False) if self.prepared.closing is not None else []
+        found = sum(self.usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
+        timed = self._to_time() if self.prepared.closing is not None else []
+        found += len(timed) * 2 * spec.latency.seconds
+        repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
+        return found + repeats * self.usual_s / spec.search.workers
+
+    def time_together(self) -> None:
+        """Time the front and its neighbours; then those whom the better figures brought onto it."""
+        done: set[int] = set()
+        for turn in range(_ROUNDS):
+            near = self._to_time() if turn == 0 else self.study.front()
+            trials = [trial for trial in near if trial.number not in done]
+            if self.prepared.closing is None or not trials or self._is_timed(done):
+                return
+            done |= {trial.number for trial in trials}
+            task = self._timing(self.prepared.closing, trials, turn)
+            for _, outcome in self._done([task]):
+                if isinstance(outcome, Failure):
+                    self._note(f"the front could not be timed together: {outcome.message}")
+                    return
+                changed = write_final(self.study.record, trials, outcome.timing)
+                _log.info("timed together: %d trials, %d figures replaced", len(trials), changed)
+
+    def _timing(self, closing: Closing, trials: Sequence[Trial], turn: int) -> Task:
+        candidates = {trial.number: trial.candidate for trial in trials}
+        work = partial(_timed, closing, candidates, self.study.spec.search.seed + turn)
+        folder = self.study.record.path / "latency" / "together"
+        return Task(f"timing {len(trials)} trials of the front together", work, folder)
+
+    def _is_timed(self, done: set[int]) -> bool:
+        """Whether everybody on the front was timed together, now or in an earlier session."""
+        return {trial.number for trial in self.study.front()} <= read_final(self.study.record).keys() | done
+
+    def _to_time(self) -> list[Trial]:
+        """The front, and those who may yet be on it; nobody where latency does not matter."""
+        spec = self.study.spec
+        limited = (name for limits in spec.budgets.values() for name in limits)
+        if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
+            return []
+        ranked = self.study.ranked()
+        near = [number for number in ranked.undominated if number not in ranked.front]
+        by_number = {trial.number: trial for trial in ranked.trials}
+        return [by_number[number] for number in (*ranked.front, *near)[:MOST_TIMED]]
+
+    def measure_rows(self, named: Sequence[str] | None = None) -> None:
+        """Measure the honest rows that have no result; rows that are named here are tried again if they failed."""
+        if self.prepared.closing is None:
+            return
+        asked = self.study.spec.honest_rows if named is None else named
+        known, tasks = self._networks(), []
+        for row in self._rows_left(asked, again=named is not None):
+            folder = start_row(self.study.record, row)
+            same = None if row.candidate is None else known.get(self._key(row.candidate))
+            if same is not None and same.measurement is not None:
+                write_outcome(folder, same.measurement, same.number)
+                continue
+            work = partial(_honest, self.prepared.closing, row, self.study.spec.search.seed)
+            tasks.append(Task(row.name, work, folder))
+        for task, outcome in self._done(tasks):
+            self._note(f"{task.title}: {self._figures(outcome)}")
+
+    def _networks(self) -> dict[str, Trial]:
+        """What was measured already: a row that is the network of a trial is not trained again."""
+        measured = [trial for trial in self.study.trials() if trial.state == TrialState.COMPLETE]
+        return {self._key(trial.candidate): trial for trial in measured if trial.same_as is None}
+
+    def _key(self, candidate: Candidate) -> str:
+        return self.prepared.evaluator.realise(candidate).key
+
+    def _rows_left(self, named: Sequence[str], *, again: bool) -> list[HonestRow]:
+        spec = self.study.spec
+        rows = honest_rows(named, self.prepared.space, spec.imgsz, spec.search.seed)
+        return missing(self.study.record, rows, failed_too=again)
+
+    def repeat_picks(self) -> None:
+        """Train the picks with more seeds, until a pick is one that was."""
+        for _ in range(_ROUNDS):
+            tasks = [task for trial in self._picks() for task in self._repeats(trial)]
+            if not tasks:
+                return
+            for task, outcome in self._done(tasks):
+                self._note(f"{task.title}: {self._figures(outcome)}")
+
+    def _picks(self) -> list[Trial]:
+        """The pick of every budget, or the knee where there are no budgets."""
+        study = self.study
+        ranked = study.ranked()
+        if not ranked.trials:
+            return []
+        if not study.spec.budgets:
+            return [self._knee(ranked)]
+        limits = {name: study.spec.budget(name) for name in study.spec.budgets}
+        picked = {row["trial"] for row in analysis.picks(ranked, limits, study.objectives).values()}
+        return [trial for trial in ranked.trials if trial.number in picked]
+
+    def _knee(self, ranked: analysis.Ranked) -> Trial:
+        """The best where there is nothing to trade."""
+        try:
+            return analysis.knee(ranked, self.study.objectives)[0]
+        except ObjectiveError:
+            return analysis.pick(ranked, (), self.study.objectives)[0]
+
+    def _repeats(self, trial: Trial) -> Iterator[Task]:
+        spec, record = self.study.spec.search, self.study.record
+        for number in range(1, spec.confirm):
+            folder = repeat_dir(record, trial.number, number)
+            if not (folder / "result.json").is_file():
+                seed = trial_seed(trial_seed(spec.seed, trial.number), number)
+                work = partial(_repeated, self.prepared.evaluator, trial, seed)
+                yield Task(f"trial {trial.number} with seed {number + 1} of {spec.confirm}", work, folder)
+
+    def _done(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Do the work, as many pieces at once as the study has workers; each outcome is on disk when it is given."""
+        if not tasks:
+            return
+        engine = self.engine(replace(self.prepared, evaluator=Tasks(tuple(task.work for task in tasks))))
+        waiting, running = list(range(len(tasks)))[::-1], set[int]()
+        try:
+            while waiting or running:
+                self.check()
+                while waiting and len(running) < engine.workers:
+                    running.add(number := waiting.pop())
+                    tasks[number].folder.mkdir(parents=True, exist_ok=True)
+                    engine.submit(Job(number, Candidate({}), 0, tasks[number].folder, self.timeout_s))
+                self.listener.preparing("; ".join(tasks[number].title for number in sorted(running)))
+                for finished in engine.poll(_POLL_S):
+                    running.discard(finished.number)
+                    yield self._ended(tasks[finished.number], finished.outcome)
+        finally:
+            engine.cancel()
+
+    def _ended(self, task: Task, outcome: Outcome) -> tuple[Task, Outcome]:
+        (task.folder / WEIGHTS).unlink(missing_ok=True)  # nothing here is delivered
+        if isinstance(outcome, Failure):
+            write_outcome(task.folder, outcome)
+        return task, outcome
+
+    def _figures(self, outcome: Outcome) -> str:
+        if isinstance(outcome, Failure):
+            return f"not measured: {outcome.message}"
+        known = [o for o in self.study.objectives if o.name in outcome.figures]
+        return ", ".join(o.text(outcome.figures[o.name].value) for o in known)
+
+    def _note(self, text: str) -> None:
+        _log.info("%s", text)
+        self.listener.note(text)
+
+
+def _timed(closing: Closing, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
+    return closing.together(candidates, seed, work_dir)
+
+
+def _honest(closing: Closing, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+    return closing.honest(row, seed, work_dir)
+
+
+def _repeated(evaluator: Evaluator, trial: Trial, seed: int, work_dir: Path) -> Measurement:
+    return evaluator.evaluate(trial.candidate, trial.number, seed, work_dir)

@@ -1,0 +1,196 @@
+"""What is measured beside trials on real models: the honest rows, and the front's latencies all together."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from objectives.accuracy import Accuracy
+from objectives.latency import Latency, Side, compare_many
+from objectives.objective import Estimate
+from objectives.runtimes import OPENINGS, export_for_timing
+from search.errors import TrialFailed
+from search.evaluate.phases import Phases
+from search.evaluate.pruned import (
+    PruningEvaluator,
+    accuracy_of,
+    guard_figures,
+    latency_notes,
+    timing_facts,
+)
+from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.timing import alone, lock_path, measure, open_timed
+from search.evaluate.turnstile import Turnstile
+from search.evaluate.workload import example_input, load_model
+from search.own_reference import OwnReference
+from search.propose.baselines import HonestRow
+from search.space import Space
+from search.trial import Candidate, Measurement
+
+HALF_WIDTH = 0.005
+"""Relative half-width of the interval at which a front's latency is known well enough: half of a trial's."""
+PATIENCE = 3.0
+"""Times the seconds of a trial's measurement that a candidate may take for it."""
+MOST_BYTES = 2_000_000_000
+"""Of model files that are open at once; each is open several times."""
+_PRECISION = "search.evaluate.precision"
+
+
+@dataclass(frozen=True)
+class PruningClosing:
+    """See `Closing`. Plain data, so that it travels to the process that measures."""
+
+    evaluator: PruningEvaluator
+    base: Measurement
+
+    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+        """See `Closing.honest`."""
+        limit_threads(share_of_cores(1))
+        if row.candidate is not None:
+            return self.evaluator.evaluate(row.candidate, 0, seed, work_dir)
+        if row.ratio is not None:
+            evaluator, candidate = globally_ranked(self.evaluator, row.ratio)
+            return evaluator.evaluate(candidate, 0, seed, work_dir)
+        if row.kind == "int8":
+            return self._in_int8(work_dir)
+        if OwnReference.parse(self.evaluator.spec.data) is not None:
+            raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
+        return self._unpruned(row, seed, work_dir)
+
+    def _unpruned(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+        """The base at a lower input size, or another model: as it lies on disk, no training."""
+        spec = self.evaluator.spec
+        path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
+        with Turnstile(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            with phase("export"):
+                model = load_model(path)
+                onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=spec.latency.batch)
+            with phase("latency"):
+                side = open_timed(spec.latency, onnx, model, size)
+                (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
+            with phase("accuracy"):
+                accuracy = accuracy_of(path, spec, size, self.evaluator.device, work_dir / "accuracy")
+        figures = _costs(model, size, onnx) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
+        onnx.unlink()
+        shutil.rmtree(work_dir / "accuracy", ignore_errors=True)
+        return self._measurement(accuracy, figures, latency, phase)
+
+    def _measurement(
+        self, accuracy: Accuracy, figures: Mapping[str, Estimate], latency: Latency, phase: Phases
+    ) -> Measurement:
+        reference = self.evaluator.reference
+        return Measurement(
+            figures={**accuracy.figures, **guard_figures(reference.per_class, accuracy), **figures},
+            seconds=phase.seconds,
+            per_class=accuracy.per_class,
+            notes=latency_notes(latency),
+            timing=timing_facts(self.evaluator.spec.latency, latency),
+        )
+
+    def _in_int8(self, work_dir: Path) -> Measurement:
+        """Needs the part that quantises (`evaluate.precision`); a version without it says so."""
+        if OwnReference.parse(self.evaluator.spec.data) is not None:
+            raise TrialFailed("error", "a model of your own is not quantised")
+        if importlib.util.find_spec(_PRECISION) is None:
+            raise TrialFailed("error", "INT8 is not in this version")
+        precision: Any = importlib.import_module(_PRECISION)
+        measured: Measurement = precision.measure_base_precision(self.evaluator, self.base, "int8", work_dir)
+        return measured
+
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
+        """See `Closing.together`. Candidates in reduced precision keep the figure that they have."""
+        spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
+        known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
+        limit_threads(share_of_cores(1))
+        found: dict[str, Any] = {}
+        with Turnstile(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            with phase("export"):
+                files = {number: self._exported(number, one, work_dir) for number, one in known.items()}
+            with phase("latency"):
+                for done, group in enumerate(_groups(files)):
+                    sides = [self._side(candidates[number], files[number]) for number in group]
+                    measured = self._compared(sides, turns, seed + done)
+                    for number, latency in zip(group, measured, strict=True):
+                        in_ms = latency.in_ms(base_ms).to_dict()
+                        found[str(number)] = {"latency_ms": in_ms, **timing_facts(spec, latency)}
+        for file in files.values():
+            file.unlink()
+        return Measurement({}, seconds=phase.seconds, timing=found)
+
+    def _exported(self, number: int, candidate: Candidate, folder: Path) -> Path:
+        """Latency does not depend on the values of the weights: the base's, pruned, will do."""
+        model, spec = self._pruned(candidate), self.evaluator.spec
+        path = folder / f"{number}.onnx"
+        return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
+
+    def _pruned(self, candidate: Candidate) -> Any:
+        return self.evaluator.plan(candidate).apply(load_model(self.evaluator.spec.model))
+
+    def _side(self, candidate: Candidate, onnx: Path) -> Side:
+        spec = self.evaluator.spec.latency
+        model = self._pruned(candidate) if spec.runtime == "torch" else None
+        return open_timed(spec, onnx, model, candidate.imgsz)
+
+    def _compared(self, sides: Sequence[Side], turns: Turnstile, seed: int) -> tuple[Latency, ...]:
+        spec = self.evaluator.spec.latency
+        cap_s, reference = PATIENCE * spec.seconds, self._reference()
+        with alone(spec, turns):
+            return compare_many(sides, reference, half_width=HALF_WIDTH, cap_s=cap_s, seed=seed)
+
+    def _reference(self) -> Side:
+        spec, base = self.evaluator.spec, self.evaluator.reference
+        unpruned = load_model(base.model) if spec.latency.runtime == "torch" else None
+        return open_timed(spec.latency, base.onnx, unpruned, base.imgsz)
+
+
+def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningEvaluator, Candidate]:
+    """What one ranking of all channels takes from each group, as a candidate, and an evaluator that knows each group.
+
+    Groups that the study leaves alone lose nothing, as they do in its trials.
+    """
+    spec = evaluator.spec
+    graph = evaluator.graphs[spec.imgsz]
+    space = Space.from_graph(graph, spec.space.model_copy(update={"groups": "each", "depth": False}), (spec.imgsz,))
+    widths = graph.plan(ratio, importance=evaluator.scores, ranking="global").widths
+    sizes = {group.name: group.size for group in graph.groups}
+    ratios = {d.name: float(np.mean([1 - widths[g] / sizes[g] for g in d.groups])) for d in space.dimensions}
+    return replace(evaluator, space=space), Candidate(ratios, spec.imgsz)
+
+
+def _costs(model: Any, imgsz: int, onnx: Path) -> dict[str, Estimate]:
+    """params_m, macs_g where the model can be traced, and size_mb, as trials have them."""
+    from pruning import trace
+    from pruning.errors import PruningError
+
+    figures = {
+        "params_m": Estimate.exact(sum(value.numel() for value in model.parameters()) / 1e6),
+        "size_mb": Estimate.exact(onnx.stat().st_size / 1e6),
+    }
+    with suppress(PruningError):  # a model that cannot be pruned can be a rival
+        figures["macs_g"] = Estimate.exact(trace(model, example_input(model, imgsz)).cost().macs / 1e9)
+    return figures
+
+
+def _groups(files: Mapping[int, Path]) -> Iterator[list[int]]:
+    """All in one measurement, unless their files would not fit into memory."""
+    group: list[int] = []
+    filled = 0
+    for number, file in files.items():
+        size = OPENINGS * file.stat().st_size
+        if group and filled + size > MOST_BYTES:
+            yield group
+            group, filled = [], 0
+        group.append(number)
+        filled += size
+    if group:
+        yield group

@@ -1,0 +1,31 @@
+"""Work that is no trial, in the shape of one: so an engine isolates it, limits it and records how it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.evaluate.evaluator import Realised
+from search.evaluate.ladder import Gate
+from search.trial import Candidate, Measurement
+
+Work = Callable[[Path], Measurement]
+"""Takes the folder to work in. Picklable."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """An `Evaluator` whose trial `n` is the n-th piece of work; its candidates mean nothing."""
+
+    work: tuple[Work, ...]
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """See `Evaluator.realise`: there is no network."""
+        return Realised("", {})
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        return self.work[number](work_dir)

@@ -1,0 +1,51 @@
+"""`paretoprune baselines RUN NAME... sibling=small.pt`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.console import following
+from search.errors import ConfigError
+from search.propose.baselines import NAMES, SIBLING, row_fault
+from search.refs import find_run
+from search.study import Study
+
+
+def measure_named(words: Sequence[str], console: Console) -> dict[str, Any]:
+    """Measure the rows that the words name, or those of the study; returns the snapshot.
+
+    Raises:
+        ConfigError: no such run, row or file.
+    """
+    run, named = split_rows(words)
+    study = Study.load(find_run(run))
+    with following(study, console) as listener:
+        study.measure_baselines(named or study.spec.honest_rows, listener)
+    return study.snapshot()
+
+
+def split_rows(words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """(the run, names of rows); the run comes first, and may be left out.
+
+    Raises:
+        ConfigError: a row that does not exist, with the near miss; a sibling that is no file.
+    """
+    rows = [f"{SIBLING}{word.removeprefix('sibling=')}" if word.startswith("sibling=") else word for word in words]
+    has_run = bool(rows) and rows[0] not in NAMES and not rows[0].startswith(SIBLING)
+    run, named = (rows[0], rows[1:]) if has_run else (None, rows)
+    return run, tuple(map(_checked, named))
+
+
+def _checked(text: str) -> str:
+    if (fault := row_fault(text)) is not None:
+        raise ConfigError(fault, where="command line")
+    if not text.startswith(SIBLING):
+        return text
+    path = Path(text.removeprefix(SIBLING)).expanduser().resolve()
+    if not path.is_file():
+        raise ConfigError(f"no such file: {path}", where="sibling=", expected="a checkpoint (.pt)")
+    return f"{SIBLING}{path}"

@@ -1,0 +1,100 @@
+"""The honest rows of a run on disk.
+
+    baselines/<row>/{row.json,result.json,train.log,error.txt?}
+
+row.json says what was asked for, result.json is what a trial's is. A row without a result is measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.atomic import write_json
+from search.propose.baselines import NAMES, HonestRow
+from search.record import RunRecord, read_outcome
+from search.trial import Failure, Measurement, Outcome, figures_to_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class HonestResult:
+    """A row that was measured, or could not be.
+
+    Attributes:
+        same_as: number of the trial whose network the row is.
+    """
+
+    name: str
+    kind: str
+    slug: str
+    outcome: Outcome
+    same_as: int | None = None
+
+    @property
+    def measured(self) -> Measurement | None:
+        """What was measured; None where it failed."""
+        return self.outcome if isinstance(self.outcome, Measurement) else None
+
+    @property
+    def note(self) -> str:
+        """What a reader should know about it."""
+        if isinstance(self.outcome, Failure):
+            return f"not measured: {self.outcome.message}"
+        same = [] if self.same_as is None else [f"the network of trial {self.same_as}, measured once"]
+        return "; ".join([*same, *self.outcome.notes])
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a snapshot has it."""
+        measured = self.measured
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "figures": {} if measured is None else figures_to_json(measured.figures),
+            "per_class": {} if measured is None else dict(measured.per_class),
+            "note": self.note,
+        }
+
+
+def row_dir(record: RunRecord, slug: str) -> Path:
+    """Where a row lies."""
+    return record.path / "baselines" / slug
+
+
+def start_row(record: RunRecord, row: HonestRow) -> Path:
+    """An empty folder for the row, holding row.json."""
+    folder = row_dir(record, row.slug)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / "row.json", {"format": FORMAT, "name": row.name, "kind": row.kind})
+    return folder
+
+
+def missing(record: RunRecord, rows: Sequence[HonestRow], *, failed_too: bool) -> list[HonestRow]:
+    """The rows that have no result; `failed_too`: those that failed are to be tried again."""
+    known = {result.slug: result for result in read_rows(record)}
+
+    def is_missing(row: HonestRow) -> bool:
+        return row.slug not in known or (failed_too and known[row.slug].measured is None)
+
+    return list(filter(is_missing, rows))
+
+
+def read_rows(record: RunRecord) -> tuple[HonestResult, ...]:
+    """All rows with a result, by kind. What cannot be read counts as absent: it can be measured again."""
+    found = [_read(path.parent) for path in (record.path / "baselines").glob("*/result.json")]
+    order = {name: number for number, name in enumerate(NAMES)}
+    return tuple(sorted(filter(None, found), key=lambda row: (order.get(row.kind, len(order)), row.slug)))
+
+
+def _read(folder: Path) -> HonestResult | None:
+    try:
+        row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        outcome, same_as = read_outcome(folder)
+        return HonestResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,163 @@
+"""The honest rows: what a user would do instead of a search, measured as the trials are. They are never on the front.
+
+lower_size      the base at smaller inputs: no training          cheap
+int8            the base in INT8 on the study's runtime          cheap
+sibling:FILE    the user's own smaller model                     cheap
+uniform         one ratio for the whole network, fine-tuned      a trial each
+global          one ranking of all channels, fine-tuned          a trial each
+random          random vectors, fine-tuned                       a trial each
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from search.errors import near_miss
+from search.sections import STRIDE
+from search.space import Space
+from search.trial import Candidate
+
+CHEAP = ("lower_size", "int8")
+"""What is measured at the end of a search when the study names nothing."""
+NAMES = ("base", *CHEAP, "uniform", "global", "random", "sibling")
+SIBLING = "sibling:"
+TRAINED = ("uniform", "global", "random")
+_UNIFORM = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_GLOBAL = (0.15, 0.3, 0.45, 0.6)
+_RANDOM = 5
+_SIZES = (0.75, 0.5)
+
+
+@dataclass(frozen=True)
+class HonestRow:
+    """One row to measure.
+
+    Attributes:
+        name: as a reader finds it in tables and sentences; `slug`: the same as a folder's name.
+        candidate: of uniform and random rows.
+        ratio: of global rows: the share of all channels that goes.
+        imgsz: of rows at a lower input size, in pixels.
+        model: of a sibling.
+    """
+
+    name: str
+    kind: str
+    slug: str
+    candidate: Candidate | None = None
+    ratio: float | None = None
+    imgsz: int | None = None
+    model: Path | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it costs as much as a trial."""
+        return self.kind in TRAINED
+
+
+def row_text(row: object) -> str:
+    """A row of a study as one word: `{sibling: small.pt}` is `sibling:small.pt`."""
+    if isinstance(row, Mapping) and len(row) == 1:
+        ((name, value),) = row.items()
+        return f"{name}:{value}"
+    return str(row)
+
+
+def siblings_located(rows: object, folder: Path) -> object:
+    """The rows of a study with the siblings' paths made absolute, relative ones being those of `folder`."""
+    if isinstance(rows, str | Mapping):
+        rows = [rows]
+    if not isinstance(rows, list | tuple):
+        return rows  # the study's own check says what is wrong
+
+    def located(text: str) -> str:
+        path = Path(text.removeprefix(SIBLING)).expanduser()
+        return f"{SIBLING}{(folder / path).resolve()}" if text.startswith(SIBLING) else text
+
+    return [located(row_text(row)) for row in rows]
+
+
+def row_fault(text: str) -> str | None:
+    """What is wrong with the name of a row in a study; None where nothing is."""
+    if text in NAMES and text != "sibling":
+        return None
+    if text.startswith(SIBLING) and text != SIBLING:
+        return None
+    known = ", ".join(NAMES[:-1])
+    near = near_miss(text, NAMES)
+    hint = f" did you mean {near}?" if near and near != text else ""
+    return f"no honest row {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"
+
+
+def honest_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[HonestRow, ...]:
+    """The rows that a study's `baselines` name, without duplicates.
+
+    Args:
+        space: of the study; uniform and random ratios stay within it.
+        imgsz: the study's input size.
+    """
+    found: dict[str, HonestRow] = {}
+    for text in named:
+        rows = _sibling(text) if text.startswith(SIBLING) else _MAKERS[text](space, imgsz, seed)
+        found |= {row.slug: row for row in rows}
+    return tuple(found.values())
+
+
+def _base(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    """There already: every table begins with it."""
+    yield from ()
+
+
+def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    for share in _SIZES:
+        size = max(STRIDE, round(share * imgsz / STRIDE) * STRIDE)
+        if size < imgsz:
+            yield HonestRow(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
+
+
+def _int8(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    yield HonestRow("the base in INT8", "int8", "int8")
+
+
+def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    seen: list[Candidate] = []
+    for ratio in _UNIFORM:
+        candidate = space.uniform(ratio, imgsz if imgsz in space.sizes else None)
+        if candidate not in seen:  # bounds of the space make two ratios the same
+            seen.append(candidate)
+            yield HonestRow(f"uniform {ratio:g}", "uniform", f"uniform-{ratio:g}", candidate)
+
+
+def _global(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    for ratio in _GLOBAL:
+        yield HonestRow(f"global ranking {ratio:g}", "global", f"global-{ratio:g}", ratio=ratio)
+
+
+def _random(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+    size = imgsz if imgsz in space.sizes else space.sizes[0]
+    for number in range(1, _RANDOM + 1):
+        draw = np.random.default_rng([seed, number, 4])
+        ratios = {d.name: float(draw.uniform(d.low, d.high)) for d in space.dimensions}
+        candidate = Candidate(ratios, size, space.precisions[0])
+        yield HonestRow(f"random {number}", "random", f"random-{number}", candidate)
+
+
+def _sibling(text: str) -> Iterator[HonestRow]:
+    """Named by the file's content as well: another model under the same name is another row."""
+    path = Path(text.removeprefix(SIBLING))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
+    yield HonestRow(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
+
+
+_MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[HonestRow]]] = {
+    "base": _base,
+    "lower_size": _lower_sizes,
+    "int8": _int8,
+    "uniform": _uniform,
+    "global": _global,
+    "random": _random,
+}

@@ -1,0 +1,151 @@
+"""What was learned about trials after their own measurement. Derived files beside result.json, which nobody rewrites.
+
+    latency/final.json            the front and its neighbours, timed together: {"trials": {number: ...}}
+    confirm/0017-1/result.json    trial 17 once more, with another seed
+
+Everything that ranks or shows trials sees them with this (`refined`); the search itself was told what the trial said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from objectives.disturbance import DISTURBED
+from objectives.objective import OBJECTIVES, Estimate
+from search.atomic import write_json
+from search.record import RunRecord, read_outcome
+from search.trial import Measurement, Trial, TrialState, figures_from_json
+from search.weights import origin
+
+FORMAT = 1
+_LATENCY = "latency_ms"
+_FOLDER = re.compile(r"(\d+)-(\d+)")
+
+
+def refined(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """Trials with the latency of the last measurement and the mean accuracy of all seeds, where there are any."""
+    times, repeats = read_final(record), read_repeats(record)
+    found = tuple(trials)
+    if not times and not repeats:
+        return found
+    return tuple(_refined(trial, times.get(origin(trial)), repeats.get(origin(trial), ())) for trial in found)
+
+
+def _refined(trial: Trial, timing: Mapping[str, Any] | None, repeats: Sequence[Measurement]) -> Trial:
+    if trial.measurement is None or trial.state != TrialState.COMPLETE:
+        return trial
+    measured = trial.measurement
+    if timing is not None and _LATENCY in measured.figures:
+        facts = {name: fact for name, fact in timing.items() if name != _LATENCY}
+        figures = {**measured.figures, **figures_from_json({_LATENCY: timing[_LATENCY]})}
+        measured = replace(measured, figures=figures, timing=facts)
+    return replace(trial, measurement=confirmed(measured, repeats))
+
+
+def confirmed(measured: Measurement, repeats: Sequence[Measurement]) -> Measurement:
+    """The mean over all seeds of what training decides, with the 95 % interval of that mean (Student's t).
+
+    It holds what another training would change, and no longer what other validation images would. Where all seeds
+    agree to the last digit (nothing was trained), the figure keeps its own interval.
+    """
+    if not repeats:
+        return measured
+    runs = [measured, *repeats]
+    means = {name: _mean([one.figures[name] for one in runs], name) for name in _trained(runs)}
+    classes = {
+        name: sum(one.per_class[name] for one in runs) / len(runs)
+        for name in measured.per_class
+        if all(name in one.per_class for one in runs)
+    }
+    return replace(
+        measured,
+        figures={**measured.figures, **means},
+        per_class={**measured.per_class, **classes},
+        seeds=len(runs),
+    )
+
+
+def _trained(runs: Sequence[Measurement]) -> list[str]:
+    """Figures that are no cost and that every run has."""
+    names = [name for name in runs[0].figures if name not in OBJECTIVES or not OBJECTIVES[name].is_cost]
+    return [name for name in names if all(name in one.figures for one in runs)]
+
+
+def _mean(figures: Sequence[Estimate], name: str) -> Estimate:
+    from scipy.special import stdtrit
+
+    values, count = [figure.value for figure in figures], len(figures)
+    mean = math.fsum(values) / count
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    if spread == 0:
+        return figures[0]
+    margin = float(stdtrit(count - 1, 0.975)) * spread / math.sqrt(count)
+    low, high = mean - margin, mean + margin
+    if name in OBJECTIVES and OBJECTIVES[name].is_fraction:
+        low, high = max(0.0, low), min(1.0, high)
+    return Estimate(mean, min(low, mean), max(high, mean))
+
+
+def final_path(record: RunRecord) -> Path:
+    """latency/final.json of a run."""
+    return record.path / "latency" / "final.json"
+
+
+def read_final(record: RunRecord) -> dict[int, dict[str, Any]]:
+    """Trial -> its last latency and what it was measured on; nothing where there is no file that can be read."""
+    try:
+        content = json.loads(final_path(record).read_text(encoding="utf-8"))
+        rows = {int(number): dict(row) for number, row in content["trials"].items()}
+        for row in rows.values():
+            figures_from_json({_LATENCY: row[_LATENCY]})
+        return rows
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_final(record: RunRecord, trials: Sequence[Trial], timing: Mapping[str, Any]) -> int:
+    """Add what was timed together, and return how many figures it changed.
+
+    A figure that was taken on a disturbed machine replaces one only if its interval is narrower. Earlier entries of
+    other trials stay: who fell off the front by a better measurement must not return by the worse one.
+    """
+    own = {trial.number: trial.measurement for trial in trials}
+    timed = {int(number): dict(row) for number, row in timing.items()}
+    new = {number: row for number, row in timed.items() if _is_better(own.get(number), row)}
+    rows = sorted((read_final(record) | new).items())
+    write_json(final_path(record), {"format": FORMAT, "trials": {str(number): row for number, row in rows}})
+    return len(new)
+
+
+def _is_better(measured: Measurement | None, row: Mapping[str, Any]) -> bool:
+    if measured is None or _LATENCY not in measured.figures:
+        return False
+    new, old = figures_from_json({_LATENCY: row[_LATENCY]})[_LATENCY], measured.figures[_LATENCY]
+    return not DISTURBED & set(row.get("flags", ())) or new.high - new.low < old.high - old.low
+
+
+def repeat_dir(record: RunRecord, number: int, seed: int) -> Path:
+    """Where trial `number` is repeated; `seed` counts from 1."""
+    return record.path / "confirm" / f"{number:04d}-{seed}"
+
+
+def read_repeats(record: RunRecord) -> dict[int, tuple[Measurement, ...]]:
+    """Trial -> its repeats that were measured, by seed."""
+    found: dict[int, list[Measurement]] = {}
+    for path in sorted((record.path / "confirm").glob("*/result.json")):
+        match = _FOLDER.fullmatch(path.parent.name)
+        if match is None:
+            continue
+        try:
+            outcome, _ = read_outcome(path.parent)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(outcome, Measurement):
+            found.setdefault(int(match[1]), []).append(outcome)
+    return {number: tuple(repeats) for number, repeats in found.items()}
