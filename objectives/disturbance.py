@@ -22,7 +22,7 @@ NOISE = 0.30
 FLAGS = MappingProxyType(
     {
         "not_settled": "the time cap came before the interval was narrow enough",
-        "few_rounds": f"fewer than {SMALLEST_SAMPLE} rounds: the interval is their range and covers less than 95 %",
+        "few_rounds": f"fewer than {SMALLEST_SAMPLE} rounds: too few for an interval that assumes nothing",
         "drift": f"the reference changed by more than {DRIFT:.0%} between the first and the last third",
         "throttling": f"the reference became more than {THROTTLING:.0%} slower: the processor reduced its clock",
         "foreign_load": f"more than {FOREIGN_LOAD:.0%} of the time another process had the processor",

@@ -1,4 +1,4 @@
-"""95 % intervals of a median, without assuming a distribution."""
+"""95 % intervals of a median of positive samples, without assuming a distribution where there are enough."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ def median_interval(samples: Sequence[float]) -> Estimate:
 
     With n samples the interval from the k-th smallest to the k-th largest encloses the median with the
     probability 1 - 2 P(Binomial(n, 1/2) < k) (David and Nagaraja 2003, "Order Statistics", equation 7.1.1); k is
-    the largest for which that is at least 95 %. Below six samples it is the range.
+    the largest for which that is at least 95 %. Below six samples not even the range does: then it is the wider of the
+    range and Student's t, and of one sample, which says nothing about its error, from half of it to twice of it.
     """
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
-    n = len(ordered)
+    n, middle = len(ordered), float(np.median(ordered))
+    if n == 1:
+        return Estimate(middle, middle / 2, middle * 2)
     k = _rank(n)
-    return Estimate(float(np.median(ordered)), float(ordered[k - 1]), float(ordered[n - k]))
+    low, high = float(ordered[k - 1]), float(ordered[n - k])
+    if n >= SMALLEST_SAMPLE:
+        return Estimate(middle, low, high)
+    margin = t95(n - 1) * MEDIAN_LOSS * float(np.std(ordered, ddof=1)) / math.sqrt(n)
+    return Estimate(middle, min(low, max(0.0, middle - margin)), max(high, middle + margin))
 
 
 def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
@@ -44,7 +51,8 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
         return pooled
     error = MEDIAN_LOSS * float(np.std(medians, ddof=1)) / math.sqrt(len(medians))
     margin = t95(len(medians) - 1) * error
-    return Estimate(pooled.value, min(pooled.low, pooled.value - margin), max(pooled.high, pooled.value + margin))
+    low = min(pooled.low, max(0.0, pooled.value - margin))
+    return Estimate(pooled.value, low, max(pooled.high, pooled.value + margin))
 
 
 def t95(freedom: int) -> float:

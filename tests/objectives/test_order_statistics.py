@@ -18,6 +18,16 @@ def test_median_interval_against_tabulated_ranks() -> None:
         assert estimate.value == (n + 1) / 2
 
 
+def test_few_samples_know_little() -> None:
+    one = median_interval([0.8])
+    assert (one.low, one.value, one.high) == (0.4, 0.8, 1.6) and not one.is_exact
+    rng = np.random.default_rng(0)
+    for count in range(2, 6):
+        found = [median_interval(rng.normal(1, 0.02, count).tolist()) for _ in range(500)]
+        assert np.mean([estimate.low <= 1 <= estimate.high for estimate in found]) >= 0.94
+        assert all(estimate.low >= 0 for estimate in found)
+
+
 @pytest.mark.parametrize("freedom", range(1, 40))
 def test_quantiles_of_t(freedom: int) -> None:
     exact = stats.t.ppf(0.975, freedom)

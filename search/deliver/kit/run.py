@@ -109,14 +109,27 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def median_interval(samples: Sequence[float]) -> Ratio:
-    """(median, low, high): between two order statistics."""
+    """(median, low, high): between two order statistics; wider where there are too few samples for that."""
     ordered, n = sorted(samples), len(samples)
+    middle = statistics.median(ordered)
+    if n == 1:
+        return middle, middle / 2, middle * 2
     below, k = 0.5**n, 0
     while below <= 0.025:
         k += 1
         below += combinations(n, k) * 0.5**n
     k = max(1, k)
-    return statistics.median(ordered), ordered[k - 1], ordered[n - k]
+    if n >= SMALLEST_SAMPLE:
+        return middle, ordered[k - 1], ordered[n - k]
+    margin = margin_of(ordered)
+    return middle, min(ordered[k - 1], max(0.0, middle - margin)), max(ordered[n - k], middle + margin)
+
+
+def margin_of(independent: Sequence[float]) -> float:
+    """Student's t times the standard error of the median of normal samples."""
+    freedom = len(independent) - 1
+    t = T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
+    return t * math.sqrt(math.pi / 2) * statistics.stdev(independent) / math.sqrt(len(independent))
 
 
 def combinations(n: int, k: int) -> int:
@@ -129,10 +142,8 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> Ratio:
     medians = [statistics.median(cluster) for cluster in clusters if cluster]
     if len(medians) < 2:
         return middle, low, high
-    freedom = len(medians) - 1
-    t = T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
-    margin = t * math.sqrt(math.pi / 2) * statistics.stdev(medians) / math.sqrt(len(medians))
-    return middle, min(low, middle - margin), max(high, middle + margin)
+    margin = margin_of(medians)
+    return middle, min(low, max(0.0, middle - margin)), max(high, middle + margin)
 
 
 def settled(ratio: Ratio, half_width: float) -> bool:
