@@ -1,0 +1,196 @@
+"""Measured plans of the digits study: what a search replays (search_replay.py), and what its scores are worth.
+
+    python benchmarks/search_table.py --plans 300 [--base yolov8n] [--workers 2]
+
+Every plan is measured as a trial is, with a shorter fine-tune (a quarter of an epoch, no teacher), so that hundreds
+are affordable: exact cost, predicted cost, sum of prices, divergence after re-calibration, mAP50-95 after the
+fine-tune. Plans are of six kinds: uniform, one global ranking, random per stage, random per group, the ladder of
+allocation, and allocation under random coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
+what is there is not measured again.
+
+Without --plans it prints what the rows say: rank correlations between the rungs, and the best of each kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+
+from pruning.plan import globally_ranked_ratios
+from search.evaluate.evaluator import Prepared
+from search.evaluate.outputs import output_probe
+from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
+from search.study import Study
+from search.trial import Candidate
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ROOT / "studies" / "digits" / "study.yaml"
+LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
+SHARES = (("stages", 0.2), ("each", 0.1), ("weighted", 0.7))
+"""Of the plans beyond the fixed ones."""
+
+
+def table_path(base: str) -> Path:
+    """Where the rows of a base lie."""
+    return ROOT / "benchmarks" / "data" / f"plans-{base}.jsonl"
+
+
+def rows_of(base: str) -> list[dict[str, Any]]:
+    """The measured rows so far."""
+    path = table_path(base)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def prepared_study(base: str) -> tuple[Study, Prepared]:
+    """The digits study with this base, ready: curves, latency model, scores."""
+    study = Study(STUDY, model=str(STUDY.parent / f"{base}-digits.pt"), name=f"table-{base}")
+    return study, study.prepare()
+
+
+def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, Candidate]]:
+    """The fixed plans, then random ones."""
+    guide, evaluator, space = prepared.guide, prepared.evaluator, prepared.space
+    assert guide is not None
+    graph = evaluator.graphs[space.sizes[0]]  # type: ignore[attr-defined]
+    scores = evaluator.scores  # type: ignore[attr-defined]
+    for level in LEVELS:
+        yield "uniform", space.uniform(level)
+    for level in LEVELS:
+        per_tie = globally_ranked_ratios(graph, level, scores)
+        ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
+        yield "global", replace(space.uniform(0.0), ratios={n: min(0.9, per_tie[t]) for n, t in ties.items()})
+    for budget in np.linspace(0.95, 0.22, 20):
+        yield "ladder", guide.allocator.within(float(budget))
+    random = np.random.default_rng(seed)
+    stage_of = {group.name: group.stage for group in graph.groups}
+    for _ in range(count):
+        kind = str(random.choice([name for name, _ in SHARES], p=[share for _, share in SHARES]))
+        yield kind, _drawn(kind, prepared, stage_of, random)
+
+
+def _drawn(kind: str, prepared: Prepared, stage_of: dict[str, str], random: np.random.Generator) -> Candidate:
+    space, guide = prepared.space, prepared.guide
+    assert guide is not None
+    if kind == "weighted":
+        spread = float(random.choice([0.5, 1.0, 1.5]))
+        weights = {stage: float(np.exp(spread * random.standard_normal())) for stage in guide.allocator.stages}
+        return guide.allocator.within(float(random.uniform(0.22, 0.95)), weights)
+    removed = tuple(b.path for b in space.blocks if random.random() < (0.3 if kind == "stages" else 0.1))
+    if kind == "stages":
+        levels = {stage: float(random.uniform(0, 0.9)) for stage in set(stage_of.values())}
+        ratios = {d.name: levels[stage_of[d.groups[0]]] for d in space.dimensions}
+    else:
+        level = random.uniform(0.0, 0.7)
+        ratios = {d.name: float(np.clip(level + 0.25 * random.standard_normal(), 0, 0.9)) for d in space.dimensions}
+    return replace(space.uniform(0.0), ratios=ratios, removed=removed)
+
+
+def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, seed: int) -> dict[str, Any]:
+    """One row."""
+    spec, guide, evaluator = study.spec, prepared.guide, prepared.evaluator
+    assert guide is not None
+    began = time.perf_counter()
+    base = load_model(spec.model)
+    plan = evaluator.plan(candidate)  # type: ignore[attr-defined]
+    graph, scores = evaluator.graphs[candidate.imgsz], evaluator.scores  # type: ignore[attr-defined]
+    divergence = output_probe(spec, base, graph, scores).divergence_of(plan)
+    model = plan.apply(base)
+    from pruning.calibration import recalibrate
+    from search.evaluate.pruned import recovery_of
+
+    recalibrate(model, calibration_batches(spec.data, candidate.imgsz, seed=seed))
+    short = spec.recover.model_copy(update={"epochs": 1, "fraction": 0.25, "distill": False})
+    recovery = recovery_of(short, imgsz=candidate.imgsz, device="cpu", seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        model = recover(model, spec.data, recovery, base=Path(spec.model), work_dir=here)
+        save_model(model, here / "weights.pt")
+        accuracy = measure_accuracy(load_model(here / "weights.pt"), spec.data, imgsz=candidate.imgsz, work_dir=here)
+    vector, figure = guide.allocator.vector(candidate), accuracy.figures["map50_95"]
+    return {
+        "kind": kind,
+        "ratios": {name: round(ratio, 4) for name, ratio in candidate.ratios.items()},
+        "removed": list(candidate.removed),
+        "widths": list(plan.widths.values()),
+        "params": plan.cost().params,
+        "macs": plan.cost().macs,
+        "predicted": guide.allocator.cost(vector),
+        "price": guide.allocator.price(vector),
+        "divergence": divergence,
+        "map": figure.value,
+        "low": figure.low,
+        "high": figure.high,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _worker(base: str, plans: Sequence[tuple[int, str, Candidate]]) -> None:
+    torch.set_num_threads(1)
+    study, prepared = prepared_study(base)
+    for number, kind, candidate in plans:
+        row = measured(study, prepared, kind, candidate, number)
+        with table_path(base).open("a") as table:
+            table.write(json.dumps(row) + "\n")
+        print(f"{number:4d} {kind:9s} cost {row['predicted']:.3f} mAP50-95 {row['map']:.3f}", flush=True)
+
+
+def measure(base: str, count: int, workers: int) -> None:
+    """Add rows until there are `count`."""
+    table_path(base).parent.mkdir(exist_ok=True)
+    known = {tuple(row["widths"]) for row in rows_of(base)}
+    prepared = prepared_study(base)[1]
+    plans = []
+    for number, (kind, candidate) in enumerate(designed(prepared, 3 * count, seed=len(known))):
+        widths = tuple(prepared.evaluator.plan(candidate).widths.values())  # type: ignore[attr-defined]
+        if widths not in known and len(known) < count:
+            known.add(widths)
+            plans.append((number, kind, candidate))
+    parts = [(base, plans[part::workers]) for part in range(workers)]
+    children = [multiprocessing.get_context("spawn").Process(target=_worker, args=part) for part in parts]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+
+
+def said(base: str) -> str:
+    """What the rows say: rank correlations, and for each kind the best mAP within a share of the base's cost."""
+    rows = rows_of(base)
+    accuracy = [row["map"] for row in rows]
+    lines = [f"{len(rows)} plans of {base}"]
+    for score in ("divergence", "price"):
+        tau = float(kendalltau([-row[score] for row in rows], accuracy).statistic)
+        lines.append(f"Kendall's tau of {score} and mAP50-95 after the fine-tune: {tau:.2f}")
+    lines += ["", "| kind | plans | cost <= 0.77 | <= 0.63 | <= 0.5 |", "|---|---|---|---|---|"]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        best = [max((row["map"] for row in own if row["predicted"] <= cost), default=0.0) for cost in (0.77, 0.63, 0.5)]
+        lines.append(f"| {kind} | {len(own)} | " + " | ".join(f"{value:.3f}" for value in best) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, then say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="yolov8n", choices=("yolov8n", "yolo11n"))
+    parser.add_argument("--plans", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    if asked.plans:
+        measure(asked.base, asked.plans, asked.workers)
+    print(said(asked.base))
+
+
+if __name__ == "__main__":
+    main()
