@@ -203,6 +203,10 @@ def test_more_seeds_can_be_asked_for_afterwards(make_study: MakeStudy) -> None:
     study = make_study(_Seeded(), **keys, **{"search.confirm": 3}).search()
     picked = study.pick(budget="edge").trial
     assert len(study.trials()) == 8
+    results = sorted((study.record.path / "confirm").glob("*/result.json"))
+    stamps = [path.stat().st_mtime_ns for path in results]
+    make_study(_Seeded(), **keys, **{"search.confirm": 3}).search()
+    assert [path.stat().st_mtime_ns for path in results] == stamps  # what has a result is not done again
     assert picked is not None and picked.measurement is not None and picked.measurement.seeds == 3
 
 
