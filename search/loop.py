@@ -22,13 +22,14 @@ import numpy as np
 
 from search.clock import Clock, SystemClock
 from search.engines.engine import Engine, Finished, Job
-from search.errors import Interrupted, RunCorrupt, SearchFailing
+from search.errors import ConfigError, Interrupted, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
 from search.evaluate.phases import Standing, read_standing
 from search.propose.proposer import Proposal, Proposer
 from search.record import RunRecord, finished_trial, outcome_of
+from search.requests import Requests
 from search.trial import Outcome, Trial, TrialState
 
 _POLL_S = 0.2
@@ -171,6 +172,7 @@ class Loop:
         """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
         self._raise_if_stopped()
         while len(self._started) < self.engine.workers and self._wants_more():
+            self._take_requests()
             self._submit(self._again.popleft() if self._again else self.proposer.ask())
             self._raise_if_stopped()
         if not self._started:
@@ -178,6 +180,16 @@ class Loop:
         for finished in self.engine.poll(_POLL_S):
             self._take(finished)
         return True
+
+    def _take_requests(self) -> None:
+        """What a reader asked for goes into study.db before the next candidate is asked for."""
+        requests = Requests(self.record.path)
+        for request in requests:
+            try:
+                self.proposer.enqueue(request)
+            except ConfigError as error:
+                _log.warning("request %s: %s", request.name, error)
+            requests.done([request])
 
     def _raise_if_stopped(self) -> None:
         if self._interrupted or self.record.stop_path.exists():

@@ -3,7 +3,8 @@
     runs/prune/<name>/
       args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock
       base/{base.json,groups.json,base.onnx} latency/{<key>.json,kits/<id>.json,targets/<name>.json}
-      trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,error.txt?}
+      trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}
+      marks.json? enqueue/*.json?      what a reader of the dashboard wrote and asked for
 
 The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
 """
@@ -104,10 +105,10 @@ class RunRecord:
         A trial without result.json is `stopped` here: only a coordinator knows that it runs.
         """
         folder = self.trial_dir(number)
-        asked = _read(folder / "candidate.json")
+        asked = read_json(folder / "candidate.json")
         if asked is None:
             return None
-        result = _read(folder / "result.json")
+        result = read_json(folder / "result.json")
         try:
             candidate, source = Candidate.from_json(asked["candidate"]), str(asked["source"])
             if result is None:
@@ -128,7 +129,7 @@ class RunRecord:
 
     def read_base(self) -> Measurement | None:
         """The measured base; None before it was measured."""
-        data = _read(self.base_dir / "base.json")
+        data = read_json(self.base_dir / "base.json")
         return None if data is None else Measurement.from_json(data["measurement"])
 
     def write_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -136,7 +137,7 @@ class RunRecord:
 
     def read_groups(self) -> list[dict[str, Any]]:
         """Rows of the group table; empty before the model was traced."""
-        data = _read(self.base_dir / "groups.json")
+        data = read_json(self.base_dir / "groups.json")
         return [] if data is None else list(data["groups"])
 
     def write_environment(self, environment: Mapping[str, str]) -> None:
@@ -144,10 +145,10 @@ class RunRecord:
 
     def read_environment(self) -> dict[str, str]:
         """What the run was made on; empty before it began."""
-        return _read(self.path / "env.json") or {}
+        return read_json(self.path / "env.json") or {}
 
     def read_snapshot(self) -> dict[str, Any] | None:
-        return _read(self.snapshot_path)
+        return read_json(self.snapshot_path)
 
     def request_stop(self) -> None:
         """Ask the coordinator to end; it looks several times a second."""
@@ -192,7 +193,8 @@ def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
     return Failure.from_json(result["failure"])
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON mapping; None where there is no such file. RunCorrupt for anything else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

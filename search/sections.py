@@ -174,6 +174,12 @@ class KeepSpec(Section):
     max_gb: float = Field(default=20.0, gt=0)
 
 
+class NotifySpec(Section):
+    """`command`: a shell line that gets the morning summary on its standard input when a search has ended."""
+
+    command: str | None = None
+
+
 def check_size(size: int) -> int:
     """An input size that the models take. Raises ValueError."""
     if size < STRIDE or size % STRIDE:

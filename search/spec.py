@@ -27,6 +27,7 @@ from search.sections import (
     FigureSpec,
     KeepSpec,
     LatencySpec,
+    NotifySpec,
     RecoverSpec,
     SearchSpec,
     Section,
@@ -61,6 +62,7 @@ class StudySpec(Section):
     recover: RecoverSpec = RecoverSpec()
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
+    notify: NotifySpec = NotifySpec()
 
     @field_validator("model")
     @classmethod

@@ -43,6 +43,7 @@ recover:                # the short fine-tune of every trial; further keys go to
 
 latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
 keep: {{weights: front, max_gb: 20}}
+notify: {{command: null}}  # a shell line that gets the morning summary, for example: mail -s paretoprune me@example.org
 """
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from search.retarget import Target
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
-_SECTIONS = ("search", "space", "recover", "latency", "keep")
+_SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Study:
         from search.present.report import write_report
 
         name = "report.html" if self.target is None else f"report-{self.target.name}.html"
-        return write_report(self.snapshot(), path or self.record.path / name)
+        return write_report(self.snapshot(), path or self.record.path / name, self.record.path)
 
     def snapshot(self) -> dict[str, Any]:
         """The plain record that is drawn; taken from disk while another process searches."""
@@ -306,7 +306,16 @@ class Study:
         finally:
             proposer.close()
             self._loop = None
-            write_snapshot(self)
+            content = write_snapshot(self)
+        self._notify(content)
+
+    def _notify(self, content: Mapping[str, Any]) -> None:
+        """The morning message; not after an interruption: who interrupts knows."""
+        from search.notify import notify
+        from search.present.summary import summary
+
+        if self.spec.notify.command:
+            notify(self.spec.notify.command, self.record.path, self._ended, "\n".join(summary(content)) + "\n")
 
     def _engine(self, prepared: Prepared) -> Engine:
         if self._parts.engine is not None:

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from search.atomic import write_json
 from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
@@ -155,6 +156,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         onnx = _base_onnx(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
+    _write_for_the_page(spec, graphs, space, device, base_dir)
     milliseconds = base.figures["latency_ms"].value
     reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
@@ -182,6 +184,16 @@ def _tolerant(
         on_progress=phase.advance,
     )
     return tuple(tolerant(space, curves))
+
+
+def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
+    """What the dashboard shows beside figures: derived, made once per study."""
+    from search import whatif
+    from search.evaluate.samples import FOLDER, draw_samples
+
+    write_json(base_dir / whatif.FILE, whatif.what_if_table(graphs, space, spec.space.round_to), durable=False)
+    if not (base_dir / FOLDER).is_dir():
+        draw_samples(Path(spec.model), spec.data, imgsz=spec.imgsz, device=device, folder=base_dir / FOLDER)
 
 
 def measure_base(

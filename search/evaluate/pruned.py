@@ -26,6 +26,8 @@ from pruning.calibration import recalibrate
 from pruning.recover import Recovery
 from search.evaluate.evaluator import Realised
 from search.evaluate.phases import Phases
+from search.evaluate.samples import FOLDER as SAMPLES
+from search.evaluate.samples import draw_samples
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
@@ -122,6 +124,9 @@ class PruningEvaluator:
             shelf = self.reference.shelf
             place, pause = work_dir / "accuracy", turns.pause
             accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, pause)
+        with phase("samples"):
+            samples = work_dir / SAMPLES
+            draw_samples(work_dir / WEIGHTS, self.spec.data, imgsz=size, device=self.device, folder=samples)
         if self.spec.keep.weights == "none":
             (work_dir / WEIGHTS).unlink()
         return Measurement(
