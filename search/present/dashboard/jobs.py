@@ -118,6 +118,8 @@ class Jobs:
                 job.lines.append(line.rstrip()[:_LONGEST])
         code = process.wait()
         said.join(5)
+        process.stdout.close()
+        process.stderr.close()
         job.result = _json(text)
         job.seconds = time.monotonic() - job.began
         job.state = "done" if code == 0 else "failed"

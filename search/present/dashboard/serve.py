@@ -117,14 +117,23 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def _run(runs: Sequence[Path], host: str, listener: socket.socket, token: str) -> None:
+def server_of(app: Any) -> Any:
+    """A uvicorn server that ends its streams first: a reader's open stream must not hold it up."""
     import uvicorn
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.closing.set()
+            await super().shutdown(sockets)
+
+    return Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False)
+    )
+
+
+def _run(runs: Sequence[Path], host: str, listener: socket.socket, token: str) -> None:
     from search.present.dashboard.guard import Door
     from search.present.dashboard.server import make_app
 
-    app: Any = make_app(runs, Door(host, listener.getsockname()[1], token))
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, server_header=False
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    app = make_app(runs, Door(host, listener.getsockname()[1], token))
+    server_of(app).run(sockets=[listener])

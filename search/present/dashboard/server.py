@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -104,6 +105,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Guard, door=door)
+    app.state.closing = threading.Event()
     page = render_page(None, _CONNECT, _IMAGES)
     header = {"Content-Security-Policy": f"{policy(_CONNECT, _IMAGES)}; frame-ancestors 'none'"}
 
@@ -135,7 +137,9 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         run: str, request: Request, after: str = "", last_event_id: Annotated[str, Header()] = ""
     ) -> StreamingResponse:
         known = Position.parse(last_event_id or after)
-        return StreamingResponse(events(live_of(run), jobs, known, request), media_type="text/event-stream")
+        return StreamingResponse(
+            events(live_of(run), jobs, known, request, app.state.closing), media_type="text/event-stream"
+        )
 
     @app.get("/api/runs/{run}/front")
     def front(run: str) -> dict[str, Any]:
@@ -218,12 +222,14 @@ def outside(whatif: dict[str, Any], body: CandidateBody) -> str:
     return "" if body.imgsz in whatif.get("sizes", ()) else f"expected an input size of {whatif.get('sizes')}"
 
 
-async def events(live: LiveRun, jobs: Jobs, known: Position, request: Request) -> AsyncIterator[str]:
+async def events(
+    live: LiveRun, jobs: Jobs, known: Position, request: Request, closing: threading.Event
+) -> AsyncIterator[str]:
     """Server-sent events: `rows` (lists of trials), then `head`; `running` and `jobs` when they change."""
     sent: dict[int, str] = {}
     version, extras, quiet = 0, {"running": "", "jobs": ""}, 0.0
     yield "retry: 1500\n\n"
-    while not await request.is_disconnected():
+    while not closing.is_set() and not await request.is_disconnected():
         view = await run_in_threadpool(live.view)
         said = []
         if view.version != version:

@@ -3,10 +3,10 @@
 import { byId, element, fill, plain } from "./plain.js";
 
 const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept", "cut", "front", "pick", "base", "bad", "other", "honest", "good", "scale-0", "scale-1", "scale-2", "scale-3", "scale-4", "heat-0", "heat-1"];
-const CONFIG = { displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
+const CONFIG = { doubleClick: false, displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 /** Twelve marks that differ in colour, dash and symbol, so that no pair needs colour alone. */
 export const SERIES = { colours: ["kept", "other", "good", "scale-2", "honest", "scale-3"], dashes: ["solid", "dash", "dot"], symbols: ["circle", "square", "diamond", "triangle-up", "x", "cross"] };
-const drawn = new Map();
+const drawn = new Map(), zoomed = new Map();
 let palette = null;
 
 /** The page's colours as Plotly needs them: computed, because it cannot read light-dark(). */
@@ -47,8 +47,20 @@ export function draw(id, figure, nothing, { hover, click, tools } = {}) {
   const first = !drawn.has(id);
   if (first) fill(target);
   drawn.set(id, figure);
-  window.Plotly.react(target, figure.data, figure.layout, { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
+  window.Plotly.react(target, figure.data, kept(id, target, figure.layout), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
   if (first) follow(target, hover, click);
+}
+
+/** What the reader has zoomed stays while data arrive: Plotly's uirevision gives way to a range that has changed. */
+function kept(id, target, layout) {
+  if (zoomed.get(id) !== layout.uirevision || layout.uirevision === undefined) return layout;
+  const { xaxis, yaxis } = target.layout;
+  return { ...layout, xaxis: { ...layout.xaxis, range: [...xaxis.range] }, yaxis: { ...layout.yaxis, range: [...yaxis.range] } };
+}
+
+function watchZoom(target) {
+  target.on("plotly_relayout", (event) => { if (Object.keys(event).some((key) => /^[xy]axis\.range/.test(key))) zoomed.set(target.id, target.layout.uirevision); });
+  target.on("plotly_doubleclick", () => { const { data, layout } = drawn.get(target.id); zoomed.delete(target.id); window.Plotly.react(target, data, layout); });
 }
 
 /** Changes only what lies over the points: rings and lines. Cheap, also with thousands of points. */
@@ -65,6 +77,7 @@ const watcher = new ResizeObserver((entries) => {
 
 function follow(target, hover, click) {
   watcher.observe(target);
+  watchZoom(target);
   if (hover) {
     target.on("plotly_hover", (event) => { const nodes = hover(event.points[0]); if (nodes) tip(nodes, event.event); });
     target.on("plotly_unhover", hideTip);

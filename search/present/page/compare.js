@@ -48,7 +48,7 @@ function figuresTable(a, b) {
 
 async function twoStudies(id) {
   const body = byId("compare-body");
-  if (!byId("compare-figure")) fill(body, element("p", { id: "compare-words", role: "status" }, "reading the other study…"), element("div", { id: "compare-figure", class: "figure tall", role: "img", "aria-label": "two fronts" }));
+  if (!byId("compare-figure")) fill(body, element("p", { id: "compare-words", role: "status" }, "reading the other study…"), element("div", { id: "compare-figure", class: "figure tall", role: "figure", "aria-label": "two fronts" }));
   try {
     if (!others.has(id)) others.set(id, api(`/${id}/front`));
     const other = await others.get(id);

@@ -36,8 +36,11 @@ export function openTrial(number, from) {
 }
 
 export function closeDrawer() {
+  const row = byId("table").querySelector(`tr[data-number="${Number(chosen.trial)}"]`) ? chosen.trial : null;
   choose({ trial: "" });
-  if (opener && opener.isConnected) opener.focus();
+  // The table has drawn its rows again meanwhile: the one that opened the drawer is another element now.
+  const back = opener && opener.isConnected ? opener : row === null ? byId("panel") : byId("table").querySelector(`tr[data-number="${row}"]`);
+  if (opener && back) back.focus();
   opener = null;
 }
 

@@ -112,7 +112,7 @@ export function frontFigure(view = axes()) {
   const sets = parts(view);
   if (!sets.rows.length && !sets.base.length) return null;
   const ranges = { x: rangeOf(sets, view.x), y: rangeOf(sets, view.y) };
-  // uirevision: what the reader has zoomed stays while data arrive, and is given up when the axes change.
+  // uirevision: what the reader has zoomed is given up when the axes change.
   return { sets, data: traces(view, sets), layout: layoutOf({ uirevision: [view.x.name, view.y.name, chosen.range, chosen.run].join("|"), ...over(view), xaxis: axisNamed(axisTitle(view.x), { range: ranges.x }), yaxis: axisNamed(axisTitle(view.y), { range: ranges.y }) }) };
 }
 

@@ -30,6 +30,7 @@ export function drawWhatIf() {
   if (!bench || bench.key !== key) build(body, table, key);
   if (chosen.w !== bench.said) { bench.vector = vectorOf(chosen.w); bench.said = chosen.w; refresh(); }
   starts();
+  permission();
   drawNearest();
 }
 

@@ -14,8 +14,7 @@ import pytest
 from search.present.page_data import page_data
 from search.present.report import inert_json, module_order, page_script, render_page, write_report
 from search.present.snapshot import SnapshotError
-
-HOSTILE = "</script><img src=x onerror=alert(1)>"
+from tests.search.present.hostile import HOSTILE, hostile
 
 
 def own_part(page: str) -> str:
@@ -30,27 +29,6 @@ def embedded(page: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found is not None
     return json.loads(found[1])
-
-
-def hostile(build: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """A snapshot in which everything that a user or a data set names is an attack."""
-    snapshot = build(30)
-    renamed = {group["name"]: group["name"] + HOSTILE for group in snapshot["groups"]}
-    for group in snapshot["groups"]:
-        group["name"], group["stage"] = renamed[group["name"]], HOSTILE
-    for row in snapshot["trials"]:
-        row["widths"] = {renamed[name]: width for name, width in row["widths"].items()}
-        row["source"], row["error"] = HOSTILE, HOSTILE if row["error"] else None
-    snapshot["objectives"][0]["title"] = HOSTILE
-    return {
-        **snapshot,
-        "name": HOSTILE + "\u2028{{script}}",
-        "verdict": HOSTILE,
-        "environment": {"machine": HOSTILE},
-        "study": {HOSTILE: HOSTILE},
-        "budgets": {HOSTILE: {"latency_ms": 5}},
-        "picks": {HOSTILE: {"trial": snapshot["front"][0], "sentence": HOSTILE}},
-    }
 
 
 def test_it_names_no_address_and_loads_nothing(build: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
