@@ -45,9 +45,10 @@ def origin(trial: Trial) -> int:
 
 def _shrink(paths: list[Path], max_bytes: float) -> None:
     sizes = [path.stat().st_size for path in paths]
+    total = sum(sizes)
     for path, size in zip(paths, sizes, strict=True):
-        if sum(sizes) <= max_bytes:
+        if total <= max_bytes:
             return
         path.unlink()
-        sizes.remove(size)
+        total -= size
         _log.warning("deleted %s: keep.max_gb is reached", path)
