@@ -84,7 +84,8 @@ def main() -> None:
     )
     print(f"(worst {max(worked):.0f} ms)")
     print(
-        f"500 trials, report.html: {size / 1e6:.2f} MB, first paint {statistics.median(p for p, _ in offline):.0f} ms, ",
+        f"500 trials, report.html: {size / 1e6:.2f} MB, "
+        f"first paint {statistics.median(p for p, _ in offline):.0f} ms, ",
         end="",
     )
     print(f"front drawn {statistics.median(d for _, d in offline):.0f} ms")

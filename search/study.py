@@ -14,7 +14,7 @@ from objectives.objective import Objective, objectives_named
 from search import analysis, environment
 from search.clock import Clock, SystemClock
 from search.engines.engine import Engine
-from search.errors import ConfigError, RunCorrupt
+from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.fingerprint import check_comparable, comparable, fingerprint
@@ -298,19 +298,24 @@ class Study:
             watch=listener.watch,
         )
         self._loop, self._ended = loop, "interrupted"
+        is_told = True
         try:
             with interrupting(loop):
                 loop.run()
             self._ended = "finished"
             shutil.rmtree(self.record.batches_dir, ignore_errors=True)
+        except (Interrupted, KeyboardInterrupt):
+            is_told = False  # who interrupts knows
+            raise
         finally:
             proposer.close()
             self._loop = None
             content = write_snapshot(self)
-        self._notify(content)
+            if is_told:
+                self._notify(content)
 
     def _notify(self, content: Mapping[str, Any]) -> None:
-        """The morning message; not after an interruption: who interrupts knows."""
+        """The morning message, also of a search that gave up."""
         from search.notify import notify
         from search.present.summary import summary
 

@@ -21,7 +21,7 @@ from search.deliver.dataset import read_dataset
 
 FOLDER = "samples"
 COUNT = 4
-_SIDE, _LEAST = 480, 320
+_SIDE, _LEAST = 512, 480
 _QUALITY = 78
 _log = logging.getLogger("search")
 
@@ -68,7 +68,7 @@ def _predicted(model: Any, images: list[Image], imgsz: int, device: str) -> list
 
 
 def _plotted(results: Iterable[Any]) -> Image:
-    drawn: Image = next(iter(results)).plot(conf=True, line_width=2, font_size=11)
+    drawn: Image = next(iter(results)).plot(conf=True, line_width=2)
     return drawn
 
 

@@ -2,8 +2,8 @@
 
 The page is real files (`page/`): HTML, CSS and ES modules. Put together they are one document: the modules are joined
 in the order of their imports, plotly's own script comes after them, the data are inert JSON. The dashboard sends the
-same document without data. A Content-Security-Policy forbids every address and every script but the ones written here, and
-no script may turn text into code (no `unsafe-eval`): plotly needs that only for WebGL, which the page does not use.
+same document without data. A Content-Security-Policy forbids every address and every script but the ones written here,
+and no script may turn text into code (no `unsafe-eval`): plotly needs that only for WebGL, which the page does not use.
 """
 
 from __future__ import annotations

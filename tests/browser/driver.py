@@ -1,4 +1,4 @@
-"""What the tests, the benchmark and the pictures share: a Chromium, a server, and a page that tells when it has drawn."""
+"""What tests, benchmark and pictures share: a Chromium, a server, and a page that tells when it has drawn."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Serving:
 def drawn(page: Any, times: int = 1) -> None:
     """Wait until the page has drawn itself so often, figures included."""
     page.wait_for_function(
-        "times => Number(document.body.dataset.drawn || 0) >= times && document.querySelector('#front-figure .main-svg')",
+        "times => Number(document.body.dataset.drawn || 0) >= times && document.querySelector('#front .main-svg')",
         arg=times,
         timeout=30_000,
     )

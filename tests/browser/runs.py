@@ -1,4 +1,4 @@
-"""Run folders to look at: a search that could have been, on a real model's groups and costs, written by the real code."""
+"""Run folders to look at: a search that could have been, on a real model's groups and costs, in real files."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def pixel_of(page: Any, number: int) -> tuple[float, float]:
     """Where a trial's point lies in the window."""
     x, y = page.evaluate(
         """number => {
-            const gd = document.getElementById("front-figure"), row = paretoprune.study.byNumber.get(number), box = gd.getBoundingClientRect();
+            const gd = document.getElementById("front-figure"), box = gd.getBoundingClientRect();
+            const row = paretoprune.study.byNumber.get(number);
             const layout = gd._fullLayout, at = (axis, name) => axis._offset + axis.d2p(row.figures[name][0]);
             return [box.left + at(layout.xaxis, "latency_ms"), box.top + at(layout.yaxis, "map50_95")];
         }""",
@@ -195,7 +196,7 @@ def test_the_table_sorts_filters_and_saves_what_it_shows(open_page: OpenPage, se
 def test_failures_are_grouped_by_cause(open_page: OpenPage, served: Serving) -> None:
     page = opened(open_page, served, "tab=failures")
     assert page.locator("#failure-list details").count() == 1, "two trials, one cause"
-    assert page.inner_text("#failure-list summary").startswith("2 ×")
+    assert page.inner_text("#failure-list summary").startswith("2 \u00d7")
     page.click("#failure-list summary")
     page.click("#failure-list button:has-text('trial 7')")
     assert "out_of_memory" in page.inner_text("#drawer")
@@ -224,7 +225,7 @@ def test_two_studies_are_compared_by_their_fronts(open_page: OpenPage, studio: P
         page = opened(open_page, served, "tab=compare")
         page.select_option("#compare-run", label="less")
         page.wait_for_function("() => document.getElementById('compare-words').textContent.includes('Hypervolume')")
-        assert " in less: −" in page.inner_text("#compare-words")
+        assert " in less: \u2212" in page.inner_text("#compare-words")
 
 
 def test_hypervolume_is_that_of_moocore(open_page: OpenPage, served: Serving) -> None:

@@ -16,7 +16,8 @@ COSTS = """cases => {
     const table = paretoprune.study.head.whatif, groups = paretoprune.study.head.groups;
     const sizes = Object.fromEntries(groups.map(group => [group.name, group.size]));
     return cases.map(([ratios, removed, imgsz]) => {
-        const widths = paretoprune.widthsOf(table, sizes, ratios), {params, macs} = paretoprune.costOf(table.cost, widths, removed, imgsz);
+        const widths = paretoprune.widthsOf(table, sizes, ratios);
+        const {params, macs} = paretoprune.costOf(table.cost, widths, removed, imgsz);
         return {widths, params, macs};
     });
 }"""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import RunCorrupt
+from search.errors import Interrupted, RunCorrupt, SearchFailing
 from search.marks import Mark, read_marks, write_mark
 from search.notify import notify
 from search.record import RunRecord
 from search.requests import Requests, leave_request, waiting
 from search.sections import KeepSpec
-from search.study import Study
-from search.testing import DIMENSIONS
+from search.study import Listener, Study
+from search.testing import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate
 from search.weights import FILE, discard
 
@@ -132,3 +132,17 @@ def test_a_corrupt_mark_is_named(tmp_path: Path) -> None:
     (tmp_path / "marks.json").write_text(json.dumps([]))
     with pytest.raises(RunCorrupt, match=r"marks\.json"):
         read_marks(tmp_path)
+
+
+def test_a_search_that_gives_up_tells_too(workplace: Path, make_study: Callable[..., Study]) -> None:
+    failing = FailingEvaluator(dict.fromkeys(range(9), "raise"))
+    with pytest.raises(SearchFailing):
+        make_study(failing, **{"search.trials": 9, "notify.command": "cat > told.txt"}).search()
+    assert "5 failed" in (workplace / "told.txt").read_text()
+
+
+def test_who_interrupts_knows(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 9, "notify.command": "touch told.txt"})
+    with pytest.raises(Interrupted):
+        study.search(Listener(trial=lambda trial, progress: study.record.request_stop()))
+    assert not (workplace / "told.txt").exists()

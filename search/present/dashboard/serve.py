@@ -18,7 +18,6 @@ from search.errors import ConfigError
 from search.record import RunRecord
 
 LEAST_TOKEN = 16
-INSTALL = "pip install 'paretoprune[dashboard]'"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Say = Callable[[str], None]
@@ -45,7 +44,10 @@ def need(*modules: str) -> None:
     """Raises BackendMissing with the line that installs what is missing."""
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise BackendMissing(", ".join(missing), needed_for="the dashboard", install=INSTALL)
+        packages = [name.replace("_", "-") for name in missing]
+        raise BackendMissing(
+            ", ".join(packages), needed_for="the dashboard", install=f"pip install {' '.join(packages)}"
+        )
 
 
 def checked_token(host: str, token: str) -> str:

@@ -96,7 +96,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         ConfigError: a folder that is no run.
     """
     lives = {live.id: live for live in map(LiveRun, runs)}
-    jobs, artefacts, door = jobs or Jobs(), Artefacts(), door or Door()
+    jobs, artefacts, door, marking = jobs or Jobs(), Artefacts(), door or Door(), threading.Lock()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -160,7 +160,8 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
 
     @app.post("/api/runs/{run}/trials/{number}/mark")
     def mark(run: str, number: int, body: MarkBody) -> dict[str, Any]:
-        write_mark(trial_of(run, number).path, number, Mark(body.note.strip(), body.pinned))
+        with marking:  # two readers, one file
+            write_mark(trial_of(run, number).path, number, Mark(body.note.strip(), body.pinned))
         return {"saved": True}
 
     @app.post("/api/runs/{run}/trials/{number}/export")
