@@ -94,8 +94,11 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
 
     Raises:
         ConfigError: a folder that is no run.
+        RunCorrupt: a snapshot that cannot be read, or of another format.
     """
     lives = {live.id: live for live in map(LiveRun, runs)}
+    for live in lives.values():
+        live.view()  # what cannot be drawn is said before anybody looks
     jobs, artefacts, door, marking = jobs or Jobs(), Artefacts(), door or Door(), threading.Lock()
 
     @asynccontextmanager
@@ -231,7 +234,11 @@ async def events(
     version, extras, quiet = 0, {"running": "", "jobs": ""}, 0.0
     yield "retry: 1500\n\n"
     while not closing.is_set() and not await request.is_disconnected():
-        view = await run_in_threadpool(live.view)
+        try:
+            view = await run_in_threadpool(live.view)
+        except ParetoPruneError:  # while somebody repairs the run
+            await asyncio.sleep(POLL_S)
+            continue
         said = []
         if view.version != version:
             new = view.after(known) if not version else {n: row for n, row in view.rows.items() if sent.get(n) != row}

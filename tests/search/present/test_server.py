@@ -16,6 +16,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'pa
 
 from starlette.testclient import TestClient
 
+from search.errors import RunCorrupt
 from search.present.dashboard.guard import Door
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
@@ -291,3 +292,9 @@ def test_rows_travel_in_pieces(run: Path) -> None:
 def test_the_known_front_has_a_cost_table(run: Path) -> None:
     assert json.loads((run / "base" / "whatif.json").read_text()) == known_what_if(0.0, 0.8, (640,))
     shutil.rmtree(run / "base")
+
+
+def test_a_snapshot_of_another_format_is_named_at_once(run: Path) -> None:
+    (run / "snapshot.json").write_text(json.dumps({"format": 99, "name": "later"}))
+    with pytest.raises(RunCorrupt, match="format 99"):
+        make_app([run])
