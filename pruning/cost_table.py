@@ -13,13 +13,12 @@ Column 0 is the constant 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pruning.cost import Floats, Terms
-from pruning.plan import step_of
 
 if TYPE_CHECKING:
     from pruning.graph import ChannelGraph
@@ -52,15 +51,12 @@ def cost_table(graph: ChannelGraph) -> dict[str, Any]:
 
 def width_rule(graph: ChannelGraph, round_to: int, min_width: int = 1) -> list[dict[str, Any]]:
     """One row per tie that can be pruned: {"groups", "steps", "n", "step", "minimum"}, see `plan.realised_widths`."""
-    full, steps = graph.table.full_widths(), graph.table.steps
     rows = []
-    for inside in graph.table.tied.values():
-        if graph.groups[inside[0]].frozen is None:
-            n = int(full[inside[0]] // steps[inside[0]])
-            minimum = min(n, ceil(min_width / int(steps[inside].max())))
-            names = [graph.groups[g].name for g in inside]
-            step = step_of(graph.table, inside, round_to)
-            rows.append({"groups": names, "steps": steps[inside].tolist(), "n": n, "step": step, "minimum": minimum})
+    for members, n, widest, channels in graph.table.tied.values():
+        if graph.groups[members[0]].frozen is None:
+            names, steps = [graph.groups[g].name for g in members], [int(graph.table.steps[g]) for g in members]
+            step, minimum = round_to // gcd(round_to, channels), min(n, ceil(min_width / widest))
+            rows.append({"groups": names, "steps": steps, "n": n, "step": step, "minimum": minimum})
     return rows
 
 

@@ -47,16 +47,13 @@ def _write_table(path: Path, table: dict[str, Any], recorded: list[str], say: Sa
 
 def trace_table(spec: StudySpec) -> dict[str, Any]:
     """base/whatif.json of a study, from its model alone."""
-    import torch
-
     from pruning import trace
-    from pruning.checkpoint import load_model
     from search.evaluate.pruned import sizes_of
+    from search.evaluate.workload import example_input, load_model
     from search.space import Space
 
     model = load_model(spec.model)
-    channels = int(getattr(model, "yaml", {}).get("channels", 3))
-    graphs = {size: trace(model, torch.zeros(1, channels, size, size)) for size in sizes_of(spec)}
+    graphs = {size: trace(model, example_input(model, size)) for size in sizes_of(spec)}
     space = Space.from_graph(graphs[spec.imgsz], spec.space, spec.sizes)
     return what_if_table(graphs, space, spec.space.round_to)
 

@@ -19,7 +19,7 @@ TYPES = {
 }
 """What a browser may show; everything else is offered as a download."""
 
-_OF_A_TRIAL = ("candidate.json", "result.json", "latency.json", "train.log", "error.txt", "weights.pt")
+_OF_A_TRIAL = ("candidate.json", "result.json", "train.log", "error.txt", "weights.pt")
 
 Address = Callable[[Path], str]
 
@@ -42,7 +42,7 @@ def samples_of(folder: Path) -> list[Path]:
 
 
 def details(run: Path, number: int, address: Address) -> dict[str, Any]:
-    """{"files": [{"name", "bytes", "address"}], "samples": [address], "latency": {...} or None}.
+    """{"files": [{"name", "bytes", "address"}], "samples": [address]}.
 
     Args:
         address: where the page finds a file: of a server, or the content itself.
@@ -52,8 +52,7 @@ def details(run: Path, number: int, address: Address) -> dict[str, Any]:
         for path in files_of(run, number)
     ]
     folder = trial_folder(run, number)
-    samples = [address(path) for path in samples_of(folder)]
-    return {"files": files, "samples": samples, "latency": read_mapping(folder / "latency.json")}
+    return {"files": files, "samples": [address(path) for path in samples_of(folder)]}
 
 
 def inside(run: Path, path: Path) -> bool:

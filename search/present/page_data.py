@@ -21,8 +21,9 @@ from search.requests import waiting
 
 Data = dict[str, Any]
 
-_ELSEWHERE = ("candidate", "on_front")  # told in another form
+_ELSEWHERE = ("candidate", "on_front", "timing")  # told in another form
 _NOTHING: tuple[Any, ...] = (None, [], {})
+_TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 
 
 def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
@@ -127,6 +128,7 @@ def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str
     return {
         **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},
         "figures": {name: _figure(figure) for name, figure in (row.get("figures") or {}).items()},
+        "timing": {key: found for key, found in (row.get("timing") or {}).items() if key in _TIMING} or None,
         "widths": [widths.get(name) for name in groups] if widths else None,
         "ratios": [_rounded(ratios.get(name)) for name in dimensions] if ratios else None,
         "per_class": _along(row.get("per_class"), classes),

@@ -114,18 +114,18 @@ async function addDetails(row, place) {
   try {
     const [found, base] = await Promise.all([detailsOf(number), baseSamples()]);
     if (chosen.trial !== String(number)) return;
-    fill(place, latency(row, found.latency), samples(base, found.samples, number), classes(row), files(found.files));
+    fill(place, latency(row), samples(base, found.samples, number), classes(row), files(found.files));
   } catch (fault) {
     fill(place, element("p", { class: "muted" }, `Files and images cannot be read: ${fault.message}`), classes(row));
   }
 }
 
 /** The interval and the quantiles on one line, with the base; single rounds as dots where they were recorded. */
-function latency(row, found) {
+function latency(row) {
   const value = valueOf(row, "latency_ms"), base = baseValue("latency_ms");
   if (missing(value)) return null;
-  const spread = spreadOf(row, "latency_ms") || [value, value], rounds = ((found && found.ratios) || []).map((ratio) => ratio * (found.base_ms || base || 1)).filter(Number.isFinite);
-  const p90 = found && found.reference_ms ? (found.p90_ms * (found.base_ms || base)) / found.reference_ms : null;
+  const found = row.timing, spread = spreadOf(row, "latency_ms") || [value, value], rounds = ((found && found.ratios) || []).map((ratio) => ratio * (base || found.reference_ms)).filter(Number.isFinite);
+  const p90 = found && found.reference_ms ? (found.p90_ms * (base || found.reference_ms)) / found.reference_ms : null;
   const marks = [value, ...spread, base, p90, ...rounds].filter((one) => !missing(one)), low = Math.min(...marks), high = Math.max(...marks), room = high - low || 1;
   const at = (ms) => 12 + (376 * (ms - low)) / room;
   const svg = vector("svg", { class: "strip", viewBox: "0 0 400 66", role: "img", "aria-label": `latency ${value.toFixed(3)} ms, 95 % interval ${spread[0].toFixed(3)} to ${spread[1].toFixed(3)}` });

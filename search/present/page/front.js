@@ -28,7 +28,7 @@ export function tipOf(row, name) {
 
 function remarks(row) {
   const said = [];
-  if (row.feasible === false && row.state === "complete") said.push(row.violated ? `breaks ${row.violated}` : "breaks a constraint");
+  if (row.feasible === false && row.state === "complete") said.push(...((row.breaks || []).length ? row.breaks.map(String) : ["breaks a constraint"]));
   if (isEstimated(row)) said.push(`estimated${row.rung ? ` at ${row.rung}` : ""}, not measured in full`);
   if (row.number !== null && row.number !== undefined && marksOf(row.number).note) said.push(marksOf(row.number).note);
   if (row.note) said.push(row.note);

@@ -13,9 +13,9 @@ export async function api(path, body) {
   return said;
 }
 
-/** Files, samples and latency of a trial: asked for once, or read from the file. */
+/** Files and samples of a trial: asked for once, or read from the file. */
 export async function detailsOf(number) {
-  if (!live.on) return (study.head.details || {})[number] || { files: [], samples: [], latency: null };
+  if (!live.on) return (study.head.details || {})[number] || { files: [], samples: [] };
   if (!study.details.has(number)) study.details.set(number, api(`/${live.run}/trials/${number}`));
   return study.details.get(number);
 }

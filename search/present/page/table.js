@@ -23,7 +23,7 @@ function columns() {
 function stateOf(row) {
   if (row.state !== "complete") return String(row.error || "").trim().split("\n")[0] || row.state || "";
   if (row.estimated) return "estimated";
-  return isFeasible(row) ? (missing(row.same_as) ? "" : `as trial ${row.same_as}`) : row.violated ? `breaks ${row.violated}` : "breaks a constraint";
+  return isFeasible(row) ? (missing(row.same_as) ? "" : `as trial ${row.same_as}`) : (row.breaks || []).join("; ") || "breaks a constraint";
 }
 
 function numberCell(row) {
