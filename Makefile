@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test zoo check format clean
+.PHONY: demo test zoo check format clean browser-deps pictures
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,14 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# The tests of the page drive a Chromium; without one they are skipped and say so.
+browser-deps: .venv/installed
+	command -v chromium || command -v chromium-browser || apt-get install --yes chromium || $(BIN)/python -m playwright install --with-deps chromium
+
+# The pictures of the documentation, drawn by the driver of the tests from a finished run: make pictures RUN=runs/prune/digits
+pictures: .venv/installed
+	$(BIN)/python docs/pictures.py $(RUN)
 
 zoo: .venv/installed
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

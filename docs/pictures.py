@@ -1,104 +1,88 @@
 """Draws the pictures of the documentation from a real run: `python docs/pictures.py runs/prune/NAME`.
 
-The picture is the report's own front (`report.html#only=front`) as headless Chromium shows it, so that the README can
-never show a drawing that the tool does not make. Chromium is Debian's package `chromium`.
+They are what the dashboard shows, served and driven as in the tests of the page (tests/browser), so that the README can
+never show a drawing that the tool does not make.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import shutil
-import subprocess
+import io
 import sys
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.present.report import write_report
+from tests.browser.driver import Serving, chromium, drawn
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
-PROBE = "<!doctype html><body><script>document.body.textContent = `inner=${innerHeight}`</script>"
+WIDTH = 1280
 
 
-def browser() -> str:
-    """The path of a Chromium.
+@dataclass(frozen=True)
+class Shot:
+    """One picture: the state in the page's address, the element that is shown (empty: the window)."""
 
-    Raises:
-        SystemExit: none is installed; the message says how to get one.
-    """
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        raise SystemExit("no Chromium found; on Debian: apt-get install chromium")
-    return found
-
-
-def run_browser(address: str, size: tuple[int, int], *flags: str) -> str:
-    """Run headless Chromium once with a fresh profile; returns what it prints."""
-    with tempfile.TemporaryDirectory(prefix="paretoprune-browser-") as profile:
-        command = [
-            browser(),
-            *FLAGS,
-            f"--user-data-dir={profile}",
-            f"--window-size={size[0]},{size[1]}",
-            "--virtual-time-budget=10000",
-            *flags,
-            address,
-        ]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    name: str
+    state: str
+    part: str = ""
+    height: int = 900
+    dark: bool = False
+    scroll: str = ""
 
 
-def frame_height(folder: Path, size: tuple[int, int]) -> int:
-    """Pixels of the window that are not page: headless Chromium counts a title bar that it does not draw."""
-    probe = folder / "probe.html"
-    probe.write_text(PROBE, encoding="utf-8")
-    found = re.search(r"inner=(\d+)", run_browser(probe.as_uri(), size, "--dump-dom"))
-    return size[1] - int(found[1]) if found else 0
+def shots(trial: int, other: int) -> tuple[Shot, ...]:
+    """The pictures of docs/dashboard.md and of the README."""
+    return (
+        Shot("dashboard", f"trial={trial}", height=1000),
+        Shot("front", "", part="#front", height=1000),
+        Shot("drawer", f"trial={trial}", part="#drawer", height=2400),
+        Shot("whatif", f"tab=whatif&w=trial:{trial}", part="#panel", height=1400),
+        Shot("heatmap", "tab=heat", part="#panel", height=1400),
+        Shot("compare", f"tab=compare&a={trial}&b={other}", part="#panel", height=1400),
+        Shot("dark", f"trial={trial}&tab=whatif&w=trial:{trial}", height=1300, dark=True),
+    )
 
 
-def picture(snapshot: dict[str, object], out: Path, *, section: str, size: tuple[int, int], dark: bool) -> Path:
-    """Write one section of the report as a PNG of twice `size`."""
+def take(browser: Any, address: str, shot: Shot, folder: Path) -> Path:
+    """Draw one picture as PNG of at most 256 colours."""
     from PIL import Image
 
-    with tempfile.TemporaryDirectory(prefix="paretoprune-picture-") as name:
-        folder = Path(name)
-        report = write_report(snapshot, folder / "report.html")
-        window = (size[0], size[1] + frame_height(folder, size))
-        shot = folder / "shot.png"
-        theme = ("--blink-settings=preferredColorScheme=0",) if dark else ()
-        address = f"{report.as_uri()}#only={section}"
-        run_browser(address, window, "--force-device-scale-factor=2", f"--screenshot={shot}", *theme)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(shot) as image:
-            image.crop((0, 0, 2 * size[0], 2 * size[1])).quantize(256).save(out, optimize=True)
-    return out
+    scheme = "dark" if shot.dark else "light"
+    size = {"width": WIDTH, "height": shot.height}
+    context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1.5)
+    page = context.new_page()
+    page.goto(f"{address}#{shot.state}")
+    drawn(page)
+    if "trial=" in shot.state:
+        page.wait_for_selector("#drawer .classes, #drawer .shots")
+    page.wait_for_timeout(600)  # plotly settles its margins, transitions end
+    data = page.locator(shot.part).screenshot() if shot.part else page.screenshot()
+    context.close()
+    path = folder / f"{shot.name}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("RGB").quantize(256).save(path, optimize=True)
+    return path
+
+
+def pictures(run: Path, folder: Path, trial: int, other: int) -> list[Path]:
+    """All pictures of one run."""
+    with Serving([run]).running() as serving, chromium() as browser:
+        return [take(browser, serving.address, shot, folder) for shot in shots(trial, other)]
 
 
 def main() -> None:
-    """Read the arguments and write the picture."""
-    parser = argparse.ArgumentParser(description="Draw docs/img/front.png from a run.")
-    parser.add_argument("run", type=Path, help="run folder with a snapshot.json")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img" / "front.png")
-    parser.add_argument("--section", default="front", help="front, size, widths, progress, trials, ...")
-    parser.add_argument("--size", default="1200x620", help="width x height in CSS pixels")
-    parser.add_argument("--dark", action="store_true")
+    """Read the arguments and write the pictures."""
+    parser = argparse.ArgumentParser(description="Draw docs/img/*.png from a run.")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img")
+    parser.add_argument("--trial", type=int, default=2, help="the trial that is opened")
+    parser.add_argument("--other", type=int, default=5, help="the trial that it is compared with")
     given = parser.parse_args()
-    snapshot = json.loads((given.run / "snapshot.json").read_text(encoding="utf-8"))
-    width, height = (int(part) for part in given.size.split("x"))
-    print(picture(snapshot, given.out, section=given.section, size=(width, height), dark=given.dark))
+    for path in pictures(given.run, given.out, given.trial, given.other):
+        print(path)
 
 
 if __name__ == "__main__":

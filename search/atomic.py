@@ -38,6 +38,15 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable=durable)
 
 
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """A JSON mapping for the eye only: whatever cannot be read is not there."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -203,12 +203,43 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
 def report(
     run: Run = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: report.html of the run.")] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Draw sample images and what-if, which older runs lack.")
+    ] = False,
     target: Target = None,
     debug: Debug = False,
 ) -> None:
     """Write the whole run as one offline page."""
     study = _load(run) if target is None else _load(run).on(target)
+    if fill:
+        from search.evaluate.fill import fill as make
+
+        make(study, lambda text: print(text, flush=True))
     print(study.report(out))
+
+
+@app.command()
+@guarded
+def dashboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs to show; default: the latest.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Another address than this machine's needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8060,
+    token: Annotated[str, typer.Option("--token", help="What a reader must present; auto makes one.")] = "",
+    optuna: Annotated[
+        bool, typer.Option("--optuna", help="Start optuna-dashboard beside it, on the next port.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Serve the live page: look at the front, set a budget, export a trial. Ctrl-C ends it."""
+    from search.present.dashboard.serve import serve
+    from search.refs import find_run
+
+    found = [find_run(run) for run in runs] if runs else [find_run(None)]
+    serve(found, host, port, token, optuna=optuna, say=lambda text: print(text, flush=True))
 
 
 @app.command()

@@ -23,13 +23,14 @@ import numpy as np
 
 from search.clock import Clock, SystemClock
 from search.engines.engine import Engine, Finished, Job
-from search.errors import Interrupted, RunCorrupt, SearchFailing
+from search.errors import ConfigError, Interrupted, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
 from search.evaluate.phases import Standing, read_standing
 from search.propose.proposer import Proposal, Proposer
 from search.record import RunRecord, finished_trial, outcome_of
+from search.requests import Requests
 from search.stopping import End, Limits, Reason, Standpoint, reached, seconds_left
 from search.trial import Outcome, Trial, TrialState
 
@@ -188,6 +189,7 @@ class Loop:
         """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
         self.raise_if_stopped()
         while len(self._started) < self.engine.workers and self._wants_more():
+            self._take_requests()
             self._submit(self._again.popleft() if self._again else self.proposer.ask())
             self.raise_if_stopped()
         if not self._started:
@@ -195,6 +197,16 @@ class Loop:
         for finished in self.engine.poll(_POLL_S):
             self._take(finished)
         return True
+
+    def _take_requests(self) -> None:
+        """What a reader asked for goes into study.db before the next candidate is asked for."""
+        requests = Requests(self.record.path)
+        for request in requests:
+            try:
+                self.proposer.enqueue(request)
+            except ConfigError as error:
+                _log.warning("request %s: %s", request.name, error)
+            requests.done([request])
 
     def raise_if_stopped(self) -> None:
         """Raises Interrupted where somebody asked for it."""

@@ -4,7 +4,8 @@
       args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock ending.json
       base/{base.json,groups.json,base.onnx} latency/{<key>.json,final.json,kits/<id>.json,targets/<name>.json}
       baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
-      trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,error.txt?}
+      trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}
+      marks.json? enqueue/*.json?      what a reader of the dashboard wrote and asked for
 
 The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
 """
@@ -105,10 +106,10 @@ class RunRecord:
         A trial without result.json is `stopped` here: only a coordinator knows that it runs.
         """
         folder = self.trial_dir(number)
-        asked = _read(folder / "candidate.json")
+        asked = read_json(folder / "candidate.json")
         if asked is None:
             return None
-        result = _read(folder / "result.json")
+        result = read_json(folder / "result.json")
         try:
             candidate, source = Candidate.from_json(asked["candidate"]), str(asked["source"])
             if result is None:
@@ -129,7 +130,7 @@ class RunRecord:
 
     def read_base(self) -> Measurement | None:
         """The measured base; None before it was measured."""
-        data = _read(self.base_dir / "base.json")
+        data = read_json(self.base_dir / "base.json")
         return None if data is None else Measurement.from_json(data["measurement"])
 
     def write_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -137,7 +138,7 @@ class RunRecord:
 
     def read_groups(self) -> list[dict[str, Any]]:
         """Rows of the group table; empty before the model was traced."""
-        data = _read(self.base_dir / "groups.json")
+        data = read_json(self.base_dir / "groups.json")
         return [] if data is None else list(data["groups"])
 
     def write_environment(self, environment: Mapping[str, str]) -> None:
@@ -145,10 +146,10 @@ class RunRecord:
 
     def read_environment(self) -> dict[str, str]:
         """What the run was made on; empty before it began."""
-        return _read(self.path / "env.json") or {}
+        return read_json(self.path / "env.json") or {}
 
     def read_snapshot(self) -> dict[str, Any] | None:
-        return _read(self.snapshot_path)
+        return read_json(self.snapshot_path)
 
     @property
     def ending_path(self) -> Path:
@@ -157,7 +158,7 @@ class RunRecord:
 
     def read_ending(self) -> dict[str, Any] | None:
         """Content of ending.json; None while there is none."""
-        return _read(self.ending_path)
+        return read_json(self.ending_path)
 
     def request_stop(self) -> None:
         """Ask the coordinator to end; it looks several times a second."""
@@ -217,7 +218,8 @@ def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
     return Failure.from_json(result["failure"])
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON mapping; None where there is no such file. RunCorrupt for anything else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -210,6 +210,12 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str 
     return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None
 
 
+class NotifySpec(Section):
+    """`command`: a shell line that gets the morning summary on its standard input when a search has ended."""
+
+    command: str | None = None
+
+
 def check_size(size: int) -> int:
     """An input size that the models take. Raises ValueError."""
     if size < STRIDE or size % STRIDE:

@@ -29,6 +29,7 @@ from search.sections import (
     FigureSpec,
     KeepSpec,
     LatencySpec,
+    NotifySpec,
     RecoverSpec,
     SearchSpec,
     Section,
@@ -66,6 +67,7 @@ class StudySpec(Section):
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
     baselines: tuple[str, ...] | None = None
+    notify: NotifySpec = NotifySpec()
 
     @field_validator("model")
     @classmethod

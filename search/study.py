@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from search.retarget import Target
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
-_SECTIONS = ("search", "space", "recover", "latency", "keep")
+_SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Study:
         from search.present.report import write_report
 
         name = "report.html" if self.target is None else f"report-{self.target.name}.html"
-        return write_report(self.snapshot(), path or self.record.path / name)
+        return write_report(self.snapshot(), path or self.record.path / name, self.record.path)
 
     def snapshot(self) -> dict[str, Any]:
         """The plain record that is drawn; taken from disk while another process searches."""
@@ -337,16 +337,30 @@ class Study:
         if search.hours is not None or self._until is not None:
             loop.reserve = once_per_trial(loop, lambda: self._ending(prepared, loop, listener).seconds())
         self._loop, self._ended = loop, "interrupted"
+        is_told = True
         try:
             with interrupting(loop):
                 self._run_to_the_end(prepared, loop, listener)
             self._ended = "finished"
             shutil.rmtree(self.record.batches_dir, ignore_errors=True)
+        except (Interrupted, KeyboardInterrupt):
+            is_told = False  # who interrupts knows
+            raise
         finally:
             proposer.close()
             self._loop = None
             self.volumes = analysis.VolumeTrack()  # the last steps may have changed figures
-            write_snapshot(self)
+            content = write_snapshot(self)
+            if is_told:
+                self._notify(content)
+
+    def _notify(self, content: Mapping[str, Any]) -> None:
+        """The morning message, also of a search that gave up."""
+        from search.notify import notify
+        from search.present.summary import summary
+
+        if self.spec.notify.command:
+            notify(self.spec.notify.command, self.record.path, self._ended, "\n".join(summary(content)) + "\n")
 
     def _run_to_the_end(self, prepared: Prepared, loop: Loop, listener: Listener) -> None:
         """The trials, then the last steps; of a session that was cut in those, the rest of them."""

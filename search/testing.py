@@ -14,19 +14,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
+from search.atomic import write_json
 from search.engines.engine import Engine, Finished, Job
+from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
 from search.evaluate.isolation import classify
 from search.evaluate.ladder import Gate
 from search.propose.allocation import Allocator, Floats, Ints, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
-from search.propose.proposer import Proposer
+from search.propose.proposer import Proposer, Request
 from search.propose.surrogate import START
 from search.record import RunRecord, write_outcome
 from search.space import Block, Dimension, Space
@@ -203,8 +206,26 @@ class KnownFront:
         base = known_base()
         record.write_base(base)
         record.write_groups(groups)
+        write_json(record.base_dir / "whatif.json", known_what_if(low, high, spec.sizes), durable=False)
         space = known_space(low, high, spec.sizes, depth=spec.space.depth)
         return Prepared(self.evaluator, space, base, groups, (), PRELOAD, self.guide, self.closing)
+
+
+def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, Any]:
+    """base/whatif.json of the known front: 15,625 parameters a channel, as `known_figures` has it; MACs the square."""
+    groups, params = list(DIMENSIONS), round(3e6 / len(DIMENSIONS) / _SIZE)
+    columns = [{"of": []}, *({"of": [[number, 1]]} for number in range(len(groups)))]
+    terms = [[params, 0, number + 1] for number in range(len(groups))]
+    macs = {str(size): [[size, number + 1, number + 1] for number in range(len(groups))] for size in sizes}
+    rule = [{"groups": [name], "steps": [1], "n": _SIZE, "step": 1, "minimum": 1} for name in groups]
+    return {
+        "format": 1,
+        "dimensions": [{"name": name, "groups": [name], "low": low, "high": high} for name in groups],
+        "blocks": [],
+        "sizes": list(sizes),
+        "rule": rule,
+        "cost": {"groups": groups, "columns": columns, "params": terms, "macs": macs, "layers": {}, "blocks": []},
+    }
 
 
 @dataclass
@@ -297,6 +318,29 @@ class ProposerContract:
         proposer.tell(asked.number, known_measurement(asked.candidate))
         proposer.tell(asked.number, Failure(FailureKind.ERROR, "late"))
         assert proposer.history().told == {asked.number}
+
+    def test_a_request_goes_first_and_only_once(self, opened: Callable[[], Proposer]) -> None:
+        proposer = opened()
+        _drive(proposer, 2)
+        wish = Request("one", Candidate(dict.fromkeys(DIMENSIONS, 0.25)))
+        proposer.enqueue(wish)
+        proposer.enqueue(wish)
+        asked = proposer.ask()
+        assert (asked.number, asked.candidate, asked.source) == (2, wish.candidate, "user")
+        proposer.tell(asked.number, known_measurement(asked.candidate))
+        proposer.close()
+        again = opened()
+        again.enqueue(wish)
+        assert again.ask().candidate != wish.candidate
+
+    def test_a_request_outside_the_space_is_refused(self, opened: Callable[[], Proposer]) -> None:
+        refused = 0
+        for ratios in (dict.fromkeys(DIMENSIONS, 0.95), {"stem": 0.1}):
+            try:
+                opened().enqueue(Request("far", Candidate(ratios)))
+            except ConfigError:
+                refused += 1
+        assert refused == 2
 
     def test_a_failed_trial_is_told(self, opened: Callable[[], Proposer]) -> None:
         proposer = opened()

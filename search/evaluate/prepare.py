@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from search.atomic import write_json
 from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
@@ -160,6 +161,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         onnx = _base_onnx(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
+    _write_for_the_page(spec, graphs, space, device, base_dir)
     milliseconds = base.figures["latency_ms"].value
     reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates)
     evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
@@ -170,6 +172,16 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
     rows, closing = pruned.group_rows(graph), PruningClosing(evaluator, base)
     return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, closing)
+
+
+def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
+    """What the dashboard shows beside figures: derived, made once per study."""
+    from search import whatif
+    from search.evaluate.samples import FOLDER, draw_samples
+
+    write_json(base_dir / whatif.FILE, whatif.what_if_table(graphs, space, spec.space.round_to), durable=False)
+    if not (base_dir / FOLDER).is_dir():
+        draw_samples(Path(spec.model), spec.data, imgsz=spec.imgsz, device=device, folder=base_dir / FOLDER)
 
 
 def measure_base(

@@ -33,6 +33,8 @@ from search.evaluate.ladder import Gate
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.precision import score, scored_file, timing_file
+from search.evaluate.samples import FOLDER as SAMPLES
+from search.evaluate.samples import draw_samples
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
@@ -172,6 +174,9 @@ class PruningEvaluator:
             accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, pause)
             if candidate.precision != "fp32":
                 accuracy = self._in_precision(accuracy, candidate, work_dir)
+        with phase("samples"):
+            samples = work_dir / SAMPLES
+            draw_samples(work_dir / WEIGHTS, self.spec.data, imgsz=size, device=self.device, folder=samples)
         if self.spec.keep.weights == "none":
             discard_weights(work_dir / WEIGHTS)
         return Measurement(

@@ -1,8 +1,9 @@
-"""The report: one HTML file that draws a snapshot anywhere, without a network.
+"""The page, and the report: the same page as one HTML file that draws a run anywhere, without a network.
 
-The page is real files (`page/`), put together here with plotly's own script and the snapshot as inert JSON. It is
-drawn in one place only, by `page/figures.js`: the report, the dashboard and the pictures of the documentation are
-the same drawing. A Content-Security-Policy forbids every address and every script but the ones written here.
+The page is real files (`page/`): HTML, CSS and ES modules. Put together they are one document: the modules are joined
+in the order of their imports, plotly's own script comes after them, the data are inert JSON. The dashboard sends the
+same document without data. A Content-Security-Policy forbids every address and every script but the ones written here,
+and no script may turn text into code (no `unsafe-eval`): plotly needs that only for WebGL, which the page does not use.
 """
 
 from __future__ import annotations
@@ -10,50 +11,72 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from search.atomic import write_atomic
+from search.present.artefacts import data_address, fitting, samples_of
+from search.present.page_data import Data, page_data
 from search.present.snapshot import check_format
 
-_SCRIPTS = ("plain.js", "figures.js", "report.js")
+MOST_BYTES = 6_000_000
+_MARGIN = 60_000
+_ENTRY = "main.js"
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([a-z]+\.js)";\n', re.M)
+_EXPORT = re.compile(r"^export (?:async )?(?:function|const) (\w+)", re.M)
 _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
-def write_report(snapshot: Mapping[str, Any], path: Path) -> Path:
+def write_report(snapshot: Mapping[str, Any], path: Path, run: Path | None = None) -> Path:
     """Write the report of `snapshot` to `path` (whole or not at all) and return `path`.
+
+    Args:
+        run: the run's folder: its samples, files, notes, sensitivity and what-if are shown too, as far as they fit.
 
     Raises:
         SnapshotError: a snapshot of another format.
         OSError: the file cannot be written.
     """
     check_format(snapshot)
-    write_atomic(path, render_page(snapshot))
+    data = page_data(snapshot, run)
+    page = render_page(data)
+    if run is not None:
+        page = render_page({**data, **_embedded(data, run, MOST_BYTES - _MARGIN - len(page.encode()))})
+    write_atomic(path, page)
     return path
 
 
-def render_page(snapshot: Mapping[str, Any] | None, connect: str = "'none'") -> str:
-    """The page as text; without a snapshot it waits for `window.paretoprune.render(snapshot)`.
+def render_page(data: Data | None, connect: str = "'none'", images: str = "") -> str:
+    """The page as text; without data it asks its server (`live.js`).
 
     Args:
-        snapshot: what to draw, embedded as data.
+        data: what to draw (`page_data`), embedded.
         connect: the addresses that scripts may read (CSP `connect-src`); a live page names `'self'`.
+        images: further sources of images.
     """
-    script = "\n".join(page_file(name) for name in _SCRIPTS)
-    plotly = _plotly_script()
     parts = {
-        "policy": _policy((plotly, script), connect),
-        "style": page_file("report.css"),
-        "snapshot": "" if snapshot is None else inert_json(slim(snapshot)),
-        "plotly": plotly,
-        "script": script,
+        "policy": policy(connect, images),
+        "style": page_file("page.css"),
+        "data": "" if data is None else inert_json(data),
+        "plotly": plotly_script(),
+        "script": page_script(),
     }
     # One pass over the template alone: text put in is never searched for further marks.
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page_file("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page_file("page.html"))
+
+
+def policy(connect: str = "'none'", images: str = "") -> str:
+    """The Content-Security-Policy of the page."""
+    allowed = " ".join(_hash(script) for script in (plotly_script(), page_script()))
+    # blob: is the page's own memory; plotly draws "save as PNG" through it. Plotly also styles what it draws.
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob: {images}; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
+    ).replace(" ;", ";")
 
 
 def page_file(name: str) -> str:
@@ -61,54 +84,67 @@ def page_file(name: str) -> str:
     return files("search.present").joinpath("page", name).read_text(encoding="utf-8")
 
 
+@cache
+def page_script() -> str:
+    """All modules of the page as one script: each a scope of its own, after those that it imports."""
+    return '"use strict";\n' + "".join(_scoped(name) for name in module_order(_ENTRY))
+
+
+def module_order(entry: str) -> list[str]:
+    """The modules that `entry` needs, depth first, itself last. RuntimeError for modules that import each other."""
+    order: list[str] = []
+    open_ones: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in open_ones:
+            raise RuntimeError(f"page/{name}: imports itself through {' -> '.join(open_ones)}")
+        if name in order:
+            return
+        open_ones.append(name)
+        for _, needed in _IMPORT.findall(page_file(name)):
+            visit(needed)
+        open_ones.pop()
+        order.append(name)
+
+    visit(entry)
+    return order
+
+
 def inert_json(data: object) -> str:
     """JSON that no HTML or script parser can take for markup: `<`, `>`, `&` and line separators are escaped."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_UNSAFE)
 
 
-def slim(snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """The same schema without what the page does not draw, so that 500 trials stay a small file.
-
-    Ratios are dropped (the page shows widths), widths are kept for the front and the picks, numbers are rounded to
-    six digits and what is not finite becomes null.
-    """
-    wanted = {pick.get("trial") for pick in (snapshot.get("picks") or {}).values()}
-    rows = [_slim_trial(row, row.get("number") in wanted) for row in snapshot.get("trials", ())]
-    plain: dict[str, Any] = _finite({**snapshot, "trials": rows})
-    return plain
+def _scoped(name: str) -> str:
+    """One module as `const name_js = (() => {...; return {exports}; })();`. It exports functions and constants only."""
+    source = page_file(name)
+    body = _IMPORT.sub(lambda mark: f"const {mark[1]} = {_scope(mark[2])};\n", source)
+    exported = ", ".join(_EXPORT.findall(source))
+    body = re.sub(r"^export ", "", body, flags=re.M)
+    return f"const {_scope(name)} = (() => {{\n{body}return {{ {exported} }};\n}})();\n"
 
 
-def _slim_trial(row: Mapping[str, Any], picked: bool) -> dict[str, Any]:
-    candidate = {key: found for key, found in (row.get("candidate") or {}).items() if key != "ratios"}
-    kept = {key: found for key, found in row.items() if key != "widths" or picked or row.get("on_front")}
-    kept.pop("timing", None)
-    return {**kept, "candidate": candidate}
+def _scope(name: str) -> str:
+    return f"{name.removesuffix('.js')}_js"
 
 
-def _finite(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {str(key): _finite(item) for key, item in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_finite(item) for item in data]
-    if isinstance(data, float):
-        return float(f"{data:.6g}") if math.isfinite(data) else None
-    return data
-
-
-def _policy(scripts: tuple[str, ...], connect: str) -> str:
-    allowed = " ".join(_hash(script) for script in scripts)
-    # blob: is the page's own memory; plotly draws "save as PNG" through it.
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
-    )
+def _embedded(data: Data, run: Path, room: int) -> Data:
+    """Images and files of the trials that matter most: picks, pinned ones, the front."""
+    picks = [pick["trial"] for pick in (data.get("picks") or {}).values() if pick.get("trial") is not None]
+    pinned = [int(number) for number, mark in (data.get("marks") or {}).items() if mark["pinned"]]
+    base = [data_address(path) for path in samples_of(run / "base")]
+    room -= sum(map(len, base))
+    wanted = list(dict.fromkeys([*picks, *pinned, *(data.get("front") or ())]))
+    return {"base_samples": base, "details": fitting(wanted, run, room)} if room > 0 else {}
 
 
 def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _plotly_script() -> str:
+@cache
+def plotly_script() -> str:
+    """plotly.min.js of the installed wheel."""
     script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     if "</script" in script.lower():
         raise RuntimeError("plotly.min.js: expected a script that can be written into a page, found '</script'")

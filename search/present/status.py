@@ -11,21 +11,20 @@ from rich.text import Text
 
 from search.present import snapshot as reading
 from search.present.snapshot import Row
+from search.present.summary import summary
 from search.present.tables import front_table, honest_table
 
 _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 
 
 def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
-    """State, progress, time left, hypervolume, the pick of every budget and the front; sane in 80 columns.
+    """State, summary, progress, time left, hypervolume, the pick of every budget and the front; sane in 80 columns.
 
     Raises:
         SnapshotError: a snapshot of another format.
     """
     reading.check_format(snapshot)
-    parts: list[RenderableType] = [_title(snapshot), _progress(snapshot)]
-    if snapshot.get("verdict"):
-        parts += [Text(), Text(str(snapshot["verdict"]))]
+    parts: list[RenderableType] = [_title(snapshot), *map(Text, summary(snapshot)), Text(), _progress(snapshot)]
     if snapshot.get("picks") or snapshot.get("budgets"):
         parts += [Text(), _budgets(snapshot)]
     parts += [Text(), front_table(snapshot)]

@@ -33,13 +33,14 @@ from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, RunCorrupt
 from search.evaluate.ladder import Gate
 from search.propose.guide import Guide, Told
-from search.propose.proposer import History, Proposal
+from search.propose.proposer import History, Proposal, Request
 from search.space import Space
 from search.trial import Candidate, Failure, Measurement, Outcome
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
 _GATE = "gate"
+_REQUEST = "request"
 _BUSY_S = 60
 _NSGA2_POPULATION = 20
 _RANDOM_AFTER_OPENING = 5
@@ -119,6 +120,14 @@ class OptunaProposer:
         self._annotate(trial, outcome, same_as)
         self._study.tell(trial, values, skip_if_finished=True)
 
+    def enqueue(self, request: Request) -> None:
+        """See `Proposer.enqueue`."""
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.user_attrs.get(_REQUEST) == request.name for trial in trials):
+            return
+        point = _point_within(self._space, request.candidate, self._distributions)
+        self._study.enqueue_trial(point, user_attrs={_SOURCE: "user", _REQUEST: request.name})
+
     def close(self) -> None:
         """See `Proposer.close`."""
         self._storage.remove_session()
@@ -148,8 +157,10 @@ class OptunaProposer:
         if waiting:
             return min(waiting)
         number = len(trials)
-        if number < len(self._opening):
-            point = self._space.vector(self._opening[number])
+        # What a person asked for takes a number of its own, not the place of a candidate of the opening.
+        turn = number - sum(_REQUEST in trial.user_attrs for trial in trials)
+        if turn < len(self._opening):
+            point = self._space.vector(self._opening[turn])
             self._study.enqueue_trial(point, user_attrs={_SOURCE: "opening"})
         elif self._guide is not None:
             advice = self._guide.advise(number, self._told())
@@ -340,6 +351,18 @@ def _at(distribution: BaseDistribution, share: float) -> Any:
         return distribution.choices[int(share * len(distribution.choices))]
     assert isinstance(distribution, FloatDistribution)
     return distribution.low + share * (distribution.high - distribution.low)
+
+
+def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """The candidate as a vector of the space; ConfigError where it lies outside."""
+    try:
+        point = space.vector(candidate)
+    except KeyError as error:
+        raise ConfigError(f"the candidate has no ratio for {error}", where="enqueue") from error
+    for name, distribution in distributions.items():
+        if name in point and not distribution._contains(distribution.to_internal_repr(point[name])):
+            raise ConfigError(f"{name}={point[name]} is not in the space", where="enqueue", expected=str(distribution))
+    return point
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -35,6 +35,14 @@ class History:
     told: frozenset[int]
 
 
+@dataclass(frozen=True)
+class Request:
+    """A candidate that a person asks for; a name is enqueued once."""
+
+    name: str
+    candidate: Candidate
+
+
 class Proposer(Protocol):
     """Hands out candidates and is told how they ended.
 
@@ -48,6 +56,14 @@ class Proposer(Protocol):
 
     def ask(self) -> Proposal:
         """The next candidate, under the next number."""
+        ...
+
+    def enqueue(self, request: Request) -> None:
+        """Hand out this candidate before any other; a request whose name is known already changes nothing.
+
+        Raises:
+            ConfigError: the candidate is not in the space.
+        """
         ...
 
     def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from search.present.report import inert_json, page_file, render_page, slim, write_report
+from search.present.page_data import page_data
+from search.present.report import inert_json, module_order, page_script, render_page, write_report
 from search.present.snapshot import SnapshotError
-
-HOSTILE = "</script><img src=x onerror=alert(1)>"
+from tests.search.present.hostile import HOSTILE, hostile
 
 
 def own_part(page: str) -> str:
@@ -26,30 +26,9 @@ def own_part(page: str) -> str:
 
 def embedded(page: str) -> Any:
     """The snapshot inside a page, read as a browser reads it."""
-    found = re.search(r'<script type="application/json" id="snapshot">(.*?)</script>', page, re.S)
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found is not None
     return json.loads(found[1])
-
-
-def hostile(build: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """A snapshot in which everything that a user or a data set names is an attack."""
-    snapshot = build(30)
-    renamed = {group["name"]: group["name"] + HOSTILE for group in snapshot["groups"]}
-    for group in snapshot["groups"]:
-        group["name"], group["stage"] = renamed[group["name"]], HOSTILE
-    for row in snapshot["trials"]:
-        row["widths"] = {renamed[name]: width for name, width in row["widths"].items()}
-        row["source"], row["error"] = HOSTILE, HOSTILE if row["error"] else None
-    snapshot["objectives"][0]["title"] = HOSTILE
-    return {
-        **snapshot,
-        "name": HOSTILE + "\u2028{{script}}",
-        "verdict": HOSTILE,
-        "environment": {"machine": HOSTILE},
-        "study": {HOSTILE: HOSTILE},
-        "budgets": {HOSTILE: {"latency_ms": 5}},
-        "picks": {HOSTILE: {"trial": snapshot["front"][0], "sentence": HOSTILE}},
-    }
 
 
 def test_it_names_no_address_and_loads_nothing(build: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -82,14 +61,14 @@ def test_it_is_whole_or_absent(build: Callable[..., dict[str, Any]], tmp_path: P
 
 def test_the_snapshot_survives_the_page(build: Callable[..., dict[str, Any]]) -> None:
     snapshot = hostile(build)
-    read = embedded(render_page(snapshot))
-    assert read == slim(snapshot)
+    read = embedded(render_page(page_data(snapshot)))
+    assert read == json.loads(json.dumps(page_data(snapshot)))
     assert read["name"] == snapshot["name"]
     assert len(read["trials"]) == 30
 
 
 def test_no_byte_of_a_name_is_markup(build: Callable[..., dict[str, Any]]) -> None:
-    safe, attacked = render_page(build(30)), render_page(hostile(build))
+    safe, attacked = render_page(page_data(build(30))), render_page(page_data(hostile(build)))
     assert attacked.count("<") == safe.count("<")
     assert HOSTILE not in attacked
 
@@ -101,59 +80,27 @@ def test_inert_json_round_trips_without_markup(text: str) -> None:
     assert not set(written) & set("<>&\u2028\u2029")
 
 
-def test_slim_keeps_what_is_drawn_and_loses_what_is_not_a_number(build: Callable[..., dict[str, Any]]) -> None:
+def test_the_data_are_small_and_hold_what_is_drawn(build: Callable[..., dict[str, Any]]) -> None:
     snapshot = build(40)
     snapshot["trials"][0]["seconds"]["recover"] = math.nan
-    small = slim(snapshot)
-    assert small["trials"][0]["seconds"]["recover"] is None
-    assert all("ratios" not in row["candidate"] for row in small["trials"])
-    assert {row["number"] for row in small["trials"] if "widths" in row} == set(small["front"])
+    data = page_data(snapshot)
+    names = [group["name"] for group in data["groups"]]
+    assert data["trials"][0]["seconds"]["recover"] is None
+    for row, small in zip(snapshot["trials"], data["trials"], strict=True):
+        assert dict(zip(names, small["widths"] or [], strict=bool(small["widths"]))) == row["widths"]
+        ratios = row["candidate"]["ratios"]
+        assert small["ratios"] == [round(ratios[name], 4) for name in data["dimensions"]]
     assert "ratios" in snapshot["trials"][0]["candidate"], "the caller's snapshot must not change"
+    assert len(inert_json(data["trials"])) < 0.35 * len(inert_json(snapshot["trials"][1:]))
 
 
 def test_own_scripts_never_turn_text_into_markup() -> None:
-    source = "".join(page_file(name) for name in ("plain.js", "figures.js", "report.js"))
+    source = page_script()
+    assert len(module_order("main.js")) >= 15 and "function drawDrawer" in source
     assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", source)
 
 
 def test_a_live_page_may_read_its_own_server_only() -> None:
     page = render_page(None, connect="'self'")
-    assert "connect-src 'self'" in page
-    assert '<script type="application/json" id="snapshot"></script>' in page
-
-
-def test_it_is_drawn(build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path) -> None:
-    report = write_report(build(60), tmp_path / "report.html")
-    page = dump_dom(report.as_uri())
-    assert "drone-5ms" in page
-    assert page.count('class="main-svg"') >= 8, "four figures of at least two layers each"
-    body = page[page.index("<tbody") :]
-    assert body.count("<tr") >= 61, "60 trials and the base"
-    assert page.count("<details") >= 3, "failures are listed by cause"
-
-
-def test_hostile_names_are_text_in_a_browser(
-    build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path
-) -> None:
-    report = write_report(hostile(build), tmp_path / "report.html")
-    page = dump_dom(report.as_uri())
-    drawn = page[: page.index('<script type="application/json"')]
-    assert "main-svg" in drawn
-    assert "<img" not in drawn
-    assert "&lt;img src=x onerror=alert(1)&gt;" in drawn
-
-
-def test_only_one_section(build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path) -> None:
-    report = write_report(build(20), tmp_path / "report.html")
-    page = dump_dom(report.as_uri() + "#only=front")
-    assert re.search(r'<body class="only"', page)
-    assert re.search(r'<section id="front" class="chosen"', page)
-
-
-def test_a_search_that_has_measured_nothing_is_drawn(
-    build: Callable[..., dict[str, Any]], dump_dom: Callable[[str], str], tmp_path: Path
-) -> None:
-    snapshot = build(0, state="running", base=None, verdict="", groups=[])
-    page = dump_dom(write_report(snapshot, tmp_path / "report.html").as_uri())
-    assert page.count("No trial has been measured yet.") >= 2
-    assert "paretoprune resume runs/prune/drone-5ms" in page
+    assert "connect-src 'self'" in page and "unsafe-eval" not in page.split("</head>")[0]
+    assert '<script type="application/json" id="data"></script>' in page

@@ -1,0 +1,95 @@
+"""How fluid the dashboard is: first paint, the front, and one more trial, with 2,000 trials.
+
+    python benchmarks/dashboard.py                 # 2,000 trials of 65 layers, medians of 5
+
+The live page in headless Chromium, served by this process on the same machine. Asked for: first paint under 2 s, an
+update under 200 ms on 2 cores. "first paint" is the first frame with content; "front drawn" has every figure on screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.present.report import write_report
+from search.spec import dump_yaml
+from tests.browser.driver import Serving, chromium, drawn
+from tests.search.present import snapshots
+
+_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+
+def write_run(folder: Path, snapshot: dict[str, Any]) -> None:
+    """A run folder that holds only what the dashboard reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "args.yaml").write_text(dump_yaml({"name": snapshot["name"]}))
+    part = folder / "snapshot.part"
+    part.write_text(json.dumps(snapshot))
+    part.replace(folder / "snapshot.json")
+
+
+def first_paint(browser: Any, address: str) -> tuple[float, float]:
+    """(first paint, front drawn) in milliseconds, with an empty cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    drawn(page, 1)
+    found = page.evaluate(_PAINT), page.evaluate("performance.now()")
+    context.close()
+    return found
+
+
+def updates(browser: Any, address: str, run: Path, count: int, repeats: int) -> list[float]:
+    """Milliseconds that the page works when one more trial arrives."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    drawn(page, 1)
+    page.wait_for_timeout(1000)
+    found = []
+    for extra in range(1, repeats + 1):
+        before = page.evaluate("paretoprune.timing.updates.length")
+        write_run(run, snapshots.build(count + extra, state="running"))
+        page.wait_for_function("n => paretoprune.timing.updates.length > n", arg=before, timeout=30_000)
+        found.append(page.evaluate("paretoprune.timing.updates.at(-1)"))
+    page.close()
+    return found
+
+
+def main() -> None:
+    """Print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="paretoprune-dashboard-") as name, chromium() as browser:
+        run = Path(name) / "runs" / "many"
+        write_run(run, snapshots.build(given.trials, state="running"))
+        with Serving([run]).running() as serving:
+            paints = [first_paint(browser, serving.address) for _ in range(given.repeats)]
+            worked = updates(browser, serving.address, run, given.trials, given.repeats)
+        report = write_report(snapshots.build(500), Path(name) / "report.html")
+        offline = [first_paint(browser, report.as_uri()) for _ in range(given.repeats)]
+        size = report.stat().st_size
+    print(f"{given.trials} trials, live: first paint {statistics.median(p for p, _ in paints):.0f} ms, ", end="")
+    print(
+        f"front drawn {statistics.median(d for _, d in paints):.0f} ms, update {statistics.median(worked):.0f} ms ",
+        end="",
+    )
+    print(f"(worst {max(worked):.0f} ms)")
+    print(
+        f"500 trials, report.html: {size / 1e6:.2f} MB, "
+        f"first paint {statistics.median(p for p, _ in offline):.0f} ms, ",
+        end="",
+    )
+    print(f"front drawn {statistics.median(d for _, d in offline):.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

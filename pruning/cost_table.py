@@ -1,0 +1,118 @@
+"""The cost model and the width rule of a graph as small plain data, so that another language can compute the same.
+
+A page that lets a reader drag a layer's bar must not ask a server for every pixel. The table holds what `cost.py` and
+`plan.py` compute from, merged where two entries are the same: for yolov8n about 15 kB of JSON.
+
+    count of column c   = sum of weight * width over its `of`, less the same over `less[b]` for every removed block b
+    cost                = sum of factor * count[i] * count[j] over terms whose blocks are all still there
+    width of a group    = steps * min(n, max(minimum, ceil(ceil((1 - r) n - 1e-9) / step) * step))
+
+Column 0 is the constant 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pruning.cost import Floats, Terms
+
+if TYPE_CHECKING:
+    from pruning.graph import ChannelGraph
+
+Form = tuple[tuple[int, float], ...]
+"""A linear form over the group widths: ((group number, weight), ...)."""
+
+
+def cost_table(graph: ChannelGraph) -> dict[str, Any]:
+    """{"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks"}.
+
+    `layers` names the columns of the outputs and inputs of every weight of at least two dimensions: what a latency
+    model over layers reads.
+    """
+    columns, places = _columns(graph)
+    blocks = [block.path for block in graph.blocks]
+    params, macs = (
+        _terms(terms, owners, places, blocks)
+        for terms, owners in zip((graph.costs.params, graph.costs.macs), graph.costs.owners, strict=True)
+    )
+    return {
+        "groups": list(graph.table.names),
+        "columns": [{"of": of, **({"less": less} if less else {})} for of, less in columns],
+        "params": params,
+        "macs": macs,
+        "layers": _layers(graph, places),
+        "blocks": blocks,
+    }
+
+
+def width_rule(graph: ChannelGraph, round_to: int, min_width: int = 1) -> list[dict[str, Any]]:
+    """One row per tie that can be pruned: {"groups", "steps", "n", "step", "minimum"}, see `plan.realised_widths`."""
+    rows = []
+    for members, n, widest, channels in graph.table.tied.values():
+        if graph.groups[members[0]].frozen is None:
+            names, steps = [graph.groups[g].name for g in members], [int(graph.table.steps[g]) for g in members]
+            step, minimum = round_to // gcd(round_to, channels), min(n, ceil(min_width / widest))
+            rows.append({"groups": names, "steps": steps, "n": n, "step": step, "minimum": minimum})
+    return rows
+
+
+def _columns(graph: ChannelGraph) -> tuple[list[tuple[Form, dict[str, Form]]], list[int]]:
+    """Distinct columns, and for every column of the cost model (0: the constant) the number of its distinct one."""
+    less = _narrowed_by_blocks(graph)
+    found: dict[Any, int] = {((), ()): 0}
+    kept: list[tuple[Form, dict[str, Form]]] = [((), {})]
+    places = [0]
+    for number in range(graph.costs.per_width.shape[1]):
+        form, minus = _form(graph.costs.per_width[:, number]), less.get(number, {})
+        key = (form, tuple(minus.items()))
+        if key not in found:
+            found[key] = len(kept)
+            kept.append((form, minus))
+        places.append(found[key])
+    return kept, places
+
+
+def _narrowed_by_blocks(graph: ChannelGraph) -> Mapping[int, dict[str, Form]]:
+    """Column -> {block: form}: how many inputs a reader loses with each block (`CostModel.without`)."""
+    slots = list(graph.table.slots)
+    found: dict[int, dict[str, Form]] = {}
+    for block in graph.blocks:
+        if block.reader is not None:
+            without = graph.costs.without({block.path: block.reader}, graph.table)
+            lost = graph.costs.per_width - without.per_width
+            column = slots.index((f"{block.reader}.cv2.conv.weight", 1))
+            found.setdefault(column, {})[block.path] = _form(lost[:, column])
+    return found
+
+
+def _form(weights: Floats) -> Form:
+    return tuple((int(g), _plain(weights[g])) for g in np.flatnonzero(weights))
+
+
+def _plain(number: float) -> float:
+    """A whole number without its point."""
+    return int(number) if float(number).is_integer() else float(number)
+
+
+def _terms(terms: Terms, owners: Sequence[str], places: Sequence[int], blocks: Sequence[str]) -> list[list[Any]]:
+    """[factor, i, j, *blocks] with equal products added up; `blocks` are numbers of those that the term goes with."""
+    totals: dict[tuple[int, ...], float] = {}
+    for factor, left, right, owner in zip(terms.factor, terms.left, terms.right, owners, strict=True):
+        pair = sorted((places[left], places[right]))
+        inside = [number for number, path in enumerate(blocks) if owner.startswith(f"{path}.")]
+        key = (*pair, *inside)
+        totals[key] = totals.get(key, 0.0) + float(factor)
+    return [[_plain(factor), *key] for key, factor in totals.items()]
+
+
+def _layers(graph: ChannelGraph, places: Sequence[int]) -> dict[str, list[int]]:
+    """Weight's layer -> [column of its outputs, column of its inputs (0: fixed)]."""
+    column = {slot: places[number + 1] for number, slot in enumerate(graph.table.slots)}
+    weights = [name for name, dim in graph.table.slots if dim == 1 and name.endswith(".weight")]
+    outputs = [name for name, dim in graph.table.slots if dim == 0 and name.endswith("conv.weight")]
+    names = dict.fromkeys([*outputs, *weights])
+    return {n.removesuffix(".weight"): [column.get((n, 0), 0), column.get((n, 1), 0)] for n in names}

@@ -1,0 +1,68 @@
+"""What the page shows and an older run lacks: sample images and the table of what-if, made late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.atomic import write_json
+from search.evaluate.samples import FOLDER, draw_samples
+from search.spec import StudySpec
+from search.weights import FILE as WEIGHTS
+from search.whatif import FILE, what_if_table
+
+if TYPE_CHECKING:
+    from search.study import Study
+
+Say = Callable[[str], None]
+
+
+def fill(study: Study, say: Say = lambda text: None) -> int:
+    """Draw the samples of the base and of every trial whose weights are on disk, and make base/whatif.json.
+
+    Returns how many things were made; what is there already stays.
+    """
+    from search.evaluate.pruned import resolve_device
+
+    made, spec = 0, study.spec
+    table = study.record.base_dir / FILE
+    if not table.is_file():
+        say("tracing the model")
+        made += _write_table(table, trace_table(spec), [str(row["name"]) for row in study.record.read_groups()], say)
+    for name, weights, imgsz, folder in _lacking(study):
+        say(f"sample images of {name}")
+        made += bool(draw_samples(weights, spec.data, imgsz=imgsz, device=resolve_device(spec.device), folder=folder))
+    return made
+
+
+def _write_table(path: Path, table: dict[str, Any], recorded: list[str], say: Say) -> bool:
+    """False where this version names the groups differently from the one that made the run."""
+    if recorded and recorded != table["cost"]["groups"]:
+        say("the groups of this run have other names in this version: no what-if")
+        return False
+    write_json(path, table, durable=False)
+    return True
+
+
+def trace_table(spec: StudySpec) -> dict[str, Any]:
+    """base/whatif.json of a study, from its model alone."""
+    from pruning import trace
+    from search.evaluate.pruned import sizes_of
+    from search.evaluate.workload import example_input, load_model
+    from search.space import Space
+
+    model = load_model(spec.model)
+    graphs = {size: trace(model, example_input(model, size)) for size in sizes_of(spec)}
+    space = Space.from_graph(graphs[spec.imgsz], spec.space, spec.sizes)
+    return what_if_table(graphs, space, spec.space.round_to)
+
+
+def _lacking(study: Study) -> Iterator[tuple[str, Path, int, Path]]:
+    base = study.record.base_dir / FOLDER
+    if not base.is_dir():
+        yield "the base", Path(study.spec.model), study.spec.imgsz, base
+    for trial in study.trials():
+        folder = study.record.trial_dir(trial.number)
+        if (folder / WEIGHTS).is_file() and not (folder / FOLDER).is_dir():
+            yield f"trial {trial.number}", folder / WEIGHTS, trial.candidate.imgsz, folder / FOLDER

@@ -1,0 +1,97 @@
+"""A few validation images with what a model sees in them: base and trial, side by side in the drawer.
+
+Pictures never decide anything, so they never fail a trial either: what goes wrong is a line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from objectives.ultralytics_door import quiet
+from pruning.checkpoint import load_model
+from search.atomic import write_atomic
+from search.deliver.dataset import read_dataset
+
+FOLDER = "samples"
+COUNT = 4
+_SIDE, _LEAST = 512, 480
+_QUALITY = 78
+_log = logging.getLogger("search")
+
+Image = npt.NDArray[np.uint8]
+
+
+def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, folder: Path) -> tuple[Path, ...]:
+    """Write `folder`/0.jpg, 1.jpg, ...: the same few validation images for every model of a study.
+
+    Returns what was written; nothing where the images cannot be read or the model cannot predict.
+    """
+    try:
+        files = spread(read_dataset(Path(data)).images, COUNT)
+        drawn = _predicted(load_model(weights), [_readable(file) for file in files], imgsz, device)
+    except Exception as error:
+        _log.warning("no sample images for %s: %s", weights, error)
+        return ()
+    paths = [folder / f"{number}.jpg" for number in range(len(drawn))]
+    for path, image in zip(paths, drawn, strict=True):
+        write_atomic(path, _jpeg(image), durable=False)
+    return tuple(paths)
+
+
+def spread(files: Sequence[Path], count: int) -> list[Path]:
+    """`count` files at even distances, so that neighbouring frames of one video are not all that is shown."""
+    step = max(len(files) // count, 1)
+    return list(files[::step][:count])
+
+
+def _predicted(model: Any, images: list[Image], imgsz: int, device: str) -> list[Image]:
+    with quiet():
+        predictor = _predictor_class(model)(
+            overrides={
+                "imgsz": imgsz,
+                "device": device,
+                "verbose": False,
+                "save": False,
+                "mode": "predict",
+                "rect": True,
+            }
+        )
+        predictor.setup_model(model=model, verbose=False)
+        return [_plotted(predictor(image, stream=False)) for image in images]
+
+
+def _plotted(results: Iterable[Any]) -> Image:
+    drawn: Image = next(iter(results)).plot(conf=True, line_width=2)
+    return drawn
+
+
+def _predictor_class(model: Any) -> Any:
+    from ultralytics.models.rtdetr import RTDETRPredictor
+    from ultralytics.models.yolo.model import YOLO
+
+    if type(model).__name__ == "RTDETRDetectionModel":
+        return RTDETRPredictor
+    tasks = YOLO.task_map.fget(None)  # type: ignore[attr-defined]
+    return tasks[getattr(model, "task", "detect")]["predictor"]
+
+
+def _readable(file: Path) -> Image:
+    """The image as it is; a small one is enlarged by a whole factor, so that a box of two pixels hides nothing."""
+    image = cv2.imread(str(file))
+    if image is None:
+        raise ValueError(f"{file} cannot be read as an image")
+    factor = max(1, round(_LEAST / max(image.shape[:2])))
+    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def _jpeg(image: Image) -> bytes:
+    scale = min(1.0, _SIDE / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])

@@ -1,0 +1,36 @@
+"""The morning message: `notify.command` of the study runs once when a search ends.
+
+The command is the user's own shell line; the summary comes on its standard input and the facts in PARETOPRUNE_RUN,
+PARETOPRUNE_NAME and PARETOPRUNE_STATE. A message that cannot be sent is a line in search.log, never a failed search.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+TIMEOUT_S = 60.0
+_log = logging.getLogger("search")
+
+
+def notify(command: str, run: Path, state: str, text: str) -> bool:
+    """Run `command` with `text` on its standard input; False where it failed or took longer than a minute."""
+    facts = {"PARETOPRUNE_RUN": str(run), "PARETOPRUNE_NAME": run.name, "PARETOPRUNE_STATE": state}
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            input=text,
+            env={**os.environ, **facts},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            start_new_session=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _log.warning("notify.command: %s", error)
+        return False
+    if done.returncode:
+        _log.warning("notify.command ended with %d: %s", done.returncode, done.stderr.strip()[-500:])
+    return done.returncode == 0

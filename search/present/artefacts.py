@@ -1,0 +1,95 @@
+"""Which files of a run the page may show, and what it shows about one trial beside its row."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from search.atomic import read_mapping
+
+TYPES = {
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".txt": "text/plain",
+    ".log": "text/plain",
+    ".md": "text/plain",
+}
+"""What a browser may show; everything else is offered as a download."""
+
+_OF_A_TRIAL = ("candidate.json", "result.json", "train.log", "error.txt", "weights.pt")
+
+Address = Callable[[Path], str]
+
+
+def trial_folder(run: Path, number: int) -> Path:
+    """Where the trial lies."""
+    return run / "trials" / f"{number:04d}"
+
+
+def files_of(run: Path, number: int) -> list[Path]:
+    """The trial's files, then what was delivered of it: picks of this trial."""
+    folder = trial_folder(run, number)
+    own = [folder / name for name in _OF_A_TRIAL if (folder / name).is_file()]
+    return [*own, *_delivered(run, number)]
+
+
+def samples_of(folder: Path) -> list[Path]:
+    """Sample images of a trial or of base/, in order."""
+    return sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
+
+
+def details(run: Path, number: int, address: Address) -> dict[str, Any]:
+    """{"files": [{"name", "bytes", "address"}], "samples": [address]}.
+
+    Args:
+        address: where the page finds a file: of a server, or the content itself.
+    """
+    files = [
+        {"name": _name(run, path), "bytes": path.stat().st_size, "address": address(path)}
+        for path in files_of(run, number)
+    ]
+    folder = trial_folder(run, number)
+    return {"files": files, "samples": [address(path) for path in samples_of(folder)]}
+
+
+def inside(run: Path, path: Path) -> bool:
+    """False for what leads out of the run's folder: a link that somebody put there."""
+    return path.resolve().is_relative_to(run.resolve())
+
+
+def data_address(path: Path) -> str:
+    """The image itself, as an address; nothing for what is not an image."""
+    if path.suffix != ".jpg":
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _delivered(run: Path, number: int) -> Iterator[Path]:
+    for folder in sorted((run / "picks").glob("*")):
+        if folder.name == f"trial-{number:04d}" or _picked(folder) == number:
+            yield from sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _picked(folder: Path) -> int | None:
+    found = read_mapping(folder / "pick.json") or {}
+    trial = found.get("trial")
+    return trial.get("number") if isinstance(trial, dict) else None
+
+
+def _name(run: Path, path: Path) -> str:
+    return str(path.relative_to(run))
+
+
+def fitting(wanted: list[int], run: Path, room: int) -> dict[str, Any]:
+    """Details of as many trials as fit into `room` bytes of JSON, in the order wanted."""
+    found: dict[str, Any] = {}
+    for number in wanted:
+        one = details(run, number, data_address)
+        size = len(json.dumps(one))
+        if size <= room:
+            found[str(number)] = one
+            room -= size
+    return found

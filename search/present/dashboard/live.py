@@ -1,0 +1,150 @@
+"""A run as the server follows it: read again when its files change, and only what is new is sent.
+
+A reader that was away says up to which trial it knows everything (`Position`): trial numbers count up, so one number is
+enough, and a checksum over those rows tells whether one of them has changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from search.deliver.formats import FORMATS
+from search.evaluate.phases import read_standing
+from search.present.page_data import Data, page_data
+from search.present.report import inert_json
+from search.present.snapshot import check_format
+from search.record import RunRecord
+
+_FILES = ("snapshot.json", "marks.json", "enqueue", "sensitivity/curves.json", "base/whatif.json", "base/samples")
+_LOOK_AT_LOCK_S = 5.0
+
+
+@dataclass(frozen=True)
+class Position:
+    """All trials below `upto` are known, as rows whose checksum is `sum`."""
+
+    upto: int = 0
+    sum: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.upto}-{self.sum:08x}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Inverse of `str`; the beginning for anything else."""
+        upto, _, checksum = text.partition("-")
+        try:
+            return cls(int(upto), int(checksum, 16)) if len(text) < 40 else cls()
+        except ValueError:
+            return cls()
+
+
+@dataclass(frozen=True)
+class View:
+    """One reading of a run: `head` is everything but the trials, `rows` each trial's JSON by number."""
+
+    version: int
+    head: str
+    rows: dict[int, str]
+    data: Data = field(repr=False)
+
+    def position(self) -> Position:
+        """How far the numbers go without a gap, and the checksum of those rows."""
+        upto = 0
+        while upto in self.rows:
+            upto += 1
+        return Position(upto, self._sum(upto))
+
+    def after(self, known: Position) -> dict[int, str]:
+        """The rows that a reader at `known` lacks: all of them, if what it knows has changed."""
+        if known.upto and self._sum(known.upto) == known.sum and all(n in self.rows for n in range(known.upto)):
+            return {number: row for number, row in self.rows.items() if number >= known.upto}
+        return self.rows
+
+    def _sum(self, upto: int) -> int:
+        checksum = 0
+        for number in sorted(number for number in self.rows if number < upto):
+            checksum = zlib.crc32(self.rows[number].encode(), checksum)
+        return checksum
+
+
+class LiveRun:
+    """A run's folder under an id that says nothing about where it lies."""
+
+    def __init__(self, path: Path) -> None:
+        self.record = RunRecord.existing(path)
+        self.path = self.record.path
+        self.id = hashlib.blake2b(str(self.path).encode(), digest_size=6).hexdigest()
+        self._stamp: tuple[Any, ...] = ()
+        self._view: View | None = None
+        self._locked, self._looked = False, -_LOOK_AT_LOCK_S
+        self._reading = threading.Lock()
+
+    def view(self) -> View:
+        """The run now; read again only when a file has changed."""
+        with self._reading:
+            stamp = (*(_stamp(self.path / name) for name in _FILES), self.is_running())
+            if self._view is None or stamp != self._stamp:
+                version = 1 if self._view is None else self._view.version + 1
+                self._view, self._stamp = _read(self.record, version, running=self.is_running()), stamp
+            return self._view
+
+    def is_running(self) -> bool:
+        """Whether a coordinator holds the run; looked up every few seconds."""
+        if time.monotonic() - self._looked >= _LOOK_AT_LOCK_S:
+            self._locked, self._looked = self.record.lock.is_held(), time.monotonic()
+        return self._locked
+
+    def standing(self) -> list[dict[str, Any]]:
+        """Trials that run: [{"trial", "phase"}]."""
+        if not self.is_running():
+            return []
+        known = self.view().rows
+        numbers = sorted(int(folder.name) for folder in (self.path / "trials").glob("[0-9]*") if folder.name.isdigit())
+        begun = [number for number in numbers[-64:] if number not in known and self._is_open(number)]
+        return [{"trial": number, "phase": read_standing(self.record.trial_dir(number)).phase} for number in begun]
+
+    def _is_open(self, number: int) -> bool:
+        return not (self.record.trial_dir(number) / "result.json").exists()
+
+    def brief(self) -> dict[str, Any]:
+        """One line of the list of runs."""
+        data = self.view().data
+        progress = data.get("progress") or {}
+        return {"id": self.id, "name": data["name"], "state": data["state"], "done": progress.get("done", 0)}
+
+
+def chunks(rows: dict[int, str], size: int = 250) -> Iterator[str]:
+    """JSON lists of at most `size` rows, by number."""
+    texts = [rows[number] for number in sorted(rows)]
+    for begin in range(0, len(texts), size):
+        yield f"[{','.join(texts[begin : begin + size])}]"
+
+
+def _read(record: RunRecord, version: int, *, running: bool) -> View:
+    snapshot = record.read_snapshot()
+    if snapshot is None:
+        snapshot = {"format": 1, "name": record.path.name, "state": "running", "trials": []}
+        state: Any = "preparing" if running else "interrupted"
+    else:
+        check_format(snapshot)
+        # A coordinator that was killed could not say so: its snapshot still claims to run.
+        state = "interrupted" if snapshot.get("state") == "running" and not running else snapshot.get("state")
+    data = page_data({**snapshot, "state": state, "formats": list(FORMATS)}, record.path)
+    rows = {int(row["number"]): inert_json(row) for row in data.pop("trials")}
+    return View(version, inert_json({**data, "trials": len(rows)}), rows, data)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

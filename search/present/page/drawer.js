@@ -1,0 +1,175 @@
+// Everything about one trial: figures, widths, latency, images, classes, files, commands, and what can be done with it.
+
+import { actions, drawJobs } from "./actions.js";
+import { choose, chosen, openNumber } from "./address.js";
+import { freeGroups, skyline } from "./bars.js";
+import { pickTags } from "./front.js";
+import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "./plain.js";
+import { samples } from "./samples.js";
+import { baseSamples, detailsOf } from "./server.js";
+import { accuracy, baseValue, costs, describe, isFeasible, keptOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "./study.js";
+
+let shown = "", unit = "share", opener = null;
+
+/** Draws the chosen trial; does nothing while what it shows is what is known. */
+export function drawDrawer(force = false) {
+  const row = trialOf(openNumber()), drawer = byId("drawer");
+  drawer.hidden = !row;
+  byId("stage").classList.toggle("open", Boolean(row));
+  const key = row ? JSON.stringify([chosen.run, row, marksOf(row.number), unit, study.head.picks]) : "";
+  if (!row || (key === shown && !force)) { shown = row ? shown : ""; return; }
+  if (drawer.contains(document.activeElement) && document.activeElement.tagName === "TEXTAREA" && shown !== "") return;
+  shown = key;
+  const later = element("div", null);
+  fill(drawer, top(row), error(row), metrics(row), notes(row), widths(row), later, reproduce(row));
+  drawJobs();
+  addDetails(row, later);
+}
+
+export function openTrial(number, from) {
+  opener = from || null;
+  choose({ trial: number });
+  const title = byId("drawer-title");
+  if (from && title) title.focus();
+  const row = trialOf(Number(number));
+  if (row) say(sentenceOf(row));
+}
+
+export function closeDrawer() {
+  const row = byId("table").querySelector(`tr[data-number="${Number(chosen.trial)}"]`) ? chosen.trial : null;
+  choose({ trial: "" });
+  // The table has drawn its rows again meanwhile: the one that opened the drawer is another element now.
+  const back = opener && opener.isConnected ? opener : row === null ? byId("panel") : byId("table").querySelector(`tr[data-number="${row}"]`);
+  if (opener && back) back.focus();
+  opener = null;
+}
+
+export function sentenceOf(row) {
+  const figures = study.figures.slice(0, 3).filter((figure) => !missing(valueOf(row, figure.name)));
+  return `Trial ${row.number}, ${row.on_front ? "on the front, " : ""}${figures.map((figure) => `${figure.title} ${printed(figure, valueOf(row, figure.name))} ${figure.unit}`).join(", ")}`;
+}
+
+function top(row) {
+  const facts = [row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
+  const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+  return element("div", { class: "drawer-top" },
+    element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${row.number}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
+    element("p", { class: "muted" }, facts.filter(Boolean).join(" · ")), actions(row));
+}
+
+/** The next trials along the front, cheapest first. */
+function neighbours(row) {
+  const by = (costs()[0] || accuracy()).name, line = study.rows.filter((one) => one.on_front || one === row).sort((a, b) => (valueOf(a, by) ?? 0) - (valueOf(b, by) ?? 0));
+  const at = line.indexOf(row), step = (to, text, label) => button(text, () => openTrial(line[to].number, opener || document.body), { disabled: !line[to], "aria-label": label, title: label });
+  return [step(at - 1, "‹", "the next cheaper on the front"), step(at + 1, "›", "the next dearer on the front")];
+}
+
+function error(row) {
+  if (row.state === "complete") return null;
+  return element("div", null, element("h3", null, `State: ${row.state}`), row.error ? element("pre", { tabindex: "0" }, String(row.error)) : null);
+}
+
+function notes(row) {
+  const said = row.notes || [];
+  return said.length ? element("div", null, element("h3", null, "Notes of the measurement"), element("ul", { class: "notes" }, said.map((note) => element("li", null, String(note))))) : null;
+}
+
+function metrics(row) {
+  const extra = Object.keys(row.figures || {}).filter((name) => !study.figures.some((figure) => figure.name === name)).map((name) => describe(name));
+  const figures = [...study.figures, ...extra].filter((figure) => !missing(valueOf(row, figure.name)));
+  if (!figures.length) return null;
+  const head = element("tr", null, ["figure", "value", "95 % interval", "base", "difference"].map((text) => element("th", { class: text === "figure" ? "text" : "", scope: "col" }, text)));
+  return element("div", null, element("h3", null, "Figures"), element("table", { class: "plain" }, element("thead", null, head), element("tbody", null, figures.map((figure) => metric(row, figure)), targets(row))));
+}
+
+function metric(row, figure) {
+  const value = valueOf(row, figure.name), spread = spreadOf(row, figure.name), diff = difference(figure, value, baseValue(figure.name));
+  const name = figure.unit ? `${figure.title} ${figure.unit}` : figure.title;
+  return element("tr", null, element("td", null, name), element("td", null, element("b", null, printed(figure, value))), element("td", { class: "muted" }, spread ? `${printed(figure, spread[0])} – ${printed(figure, spread[1])}` : "exact"), element("td", { class: "muted" }, printed(figure, baseValue(figure.name))), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : ""));
+}
+
+/** Figures that were measured on other devices. */
+function targets(row) {
+  return Object.entries(row.targets || {}).flatMap(([device, figures]) => Object.entries(figures).map(([name, found]) => {
+    const figure = describe(name), value = Array.isArray(found) ? found[0] : found.value ?? found;
+    return element("tr", null, element("td", null, `${figure.title} ${figure.unit} on ${device}`), element("td", null, printed(figure, value)), element("td"), element("td"), element("td"));
+  }));
+}
+
+function widths(row) {
+  const { groups } = study.head;
+  if (!(groups || []).length || !(row.widths || (row.removed || []).length)) return null;
+  const kept = keptOf(row), free = freeGroups(groups), before = free.reduce((sum, group) => sum + group.size, 0), after = free.reduce((sum, group) => sum + kept[group.at], 0);
+  const pick = element("select", { "aria-label": "unit of the bars" });
+  choices(pick, [["share", "share kept"], ["channels", "channels"]], unit);
+  pick.addEventListener("change", () => { unit = pick.value; drawDrawer(true); });
+  const legend = element("p", { class: "legend" }, element("span", { "--key": "var(--cut)" }, "base"), element("span", { "--key": "var(--kept)" }, "kept"));
+  const gone = (row.removed || []).length ? element("p", { class: "muted" }, `Removed whole: ${row.removed.join(", ")}.`) : null;
+  const head = element("div", { class: "head" }, element("h3", null, `Widths: ${after} of ${before} channels (${((100 * after) / before).toFixed(0)} %)`), element("div", { class: "controls" }, pick));
+  return element("div", null, head, skyline(groups, kept, { unit }).root, legend, gone);
+}
+
+async function addDetails(row, place) {
+  const number = row.number;
+  try {
+    const [found, base] = await Promise.all([detailsOf(number), baseSamples()]);
+    if (chosen.trial !== String(number)) return;
+    fill(place, latency(row), samples(base, found.samples, number), classes(row), files(found.files));
+  } catch (fault) {
+    fill(place, element("p", { class: "muted" }, `Files and images cannot be read: ${fault.message}`), classes(row));
+  }
+}
+
+/** The interval and the quantiles on one line, with the base; single rounds as dots where they were recorded. */
+function latency(row) {
+  const value = valueOf(row, "latency_ms"), base = baseValue("latency_ms");
+  if (missing(value)) return null;
+  const found = row.timing, spread = spreadOf(row, "latency_ms") || [value, value], rounds = ((found && found.ratios) || []).map((ratio) => ratio * (base || found.reference_ms)).filter(Number.isFinite);
+  const p90 = found && found.reference_ms ? (found.p90_ms * (base || found.reference_ms)) / found.reference_ms : null;
+  const marks = [value, ...spread, base, p90, ...rounds].filter((one) => !missing(one)), low = Math.min(...marks), high = Math.max(...marks), room = high - low || 1;
+  const at = (ms) => 12 + (376 * (ms - low)) / room;
+  const svg = vector("svg", { class: "strip", viewBox: "0 0 400 66", role: "img", "aria-label": `latency ${value.toFixed(3)} ms, 95 % interval ${spread[0].toFixed(3)} to ${spread[1].toFixed(3)}` });
+  svg.append(vector("line", { x1: 12, x2: 388, y1: 34, y2: 34, stroke: "var(--line)" }), ...rounds.map((ms, i) => vector("circle", { cx: at(ms), cy: 24 + ((i * 7) % 20), r: 2.2, fill: "var(--kept)", opacity: 0.45 })), vector("rect", { x: at(spread[0]), y: 29, width: Math.max(2, at(spread[1]) - at(spread[0])), height: 10, rx: 2, fill: "var(--kept)" }), vector("circle", { cx: at(value), cy: 34, r: 4.5, fill: "var(--pick)" }));
+  svg.append(...tick(at(value), `${value.toFixed(3)} ms`, 60), ...(missing(base) ? [] : [vector("path", { d: `M${at(base)} 27l6 7-6 7-6-7z`, fill: "var(--base)" }), ...tick(at(base), `base ${base.toFixed(3)}`, 14)]), ...(missing(p90) ? [] : [vector("line", { x1: at(p90), x2: at(p90), y1: 26, y2: 42, stroke: "var(--ink)" })]));
+  const more = found ? `Median of ${found.rounds} interleaved rounds; p90 (line) ${missing(p90) ? "–" : `${p90.toFixed(3)} ms`}.` : "Bar: 95 % interval of the median.";
+  return element("div", null, element("h3", null, "Latency"), svg, element("p", { class: "muted" }, more));
+}
+
+function tick(x, text, y) {
+  const made = vector("text", { x, y, "text-anchor": x < 60 ? "start" : x > 340 ? "end" : "middle" });
+  made.append(text);
+  return [made];
+}
+
+export function vector(tag, attributes) {
+  const made = document.createElementNS(document.querySelector(".mark svg").namespaceURI, tag);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function classes(row) {
+  const names = study.head.classes || [], base = (study.base && study.base.per_class) || [];
+  if (!row.per_class || !names.length) return null;
+  const rows = names.map((name, at) => ({ name, value: row.per_class[at], before: base[at] })).filter((one) => !missing(one.value)).sort((a, b) => (a.value - (a.before ?? 0)) - (b.value - (b.before ?? 0)));
+  const grid = (some) => element("div", { class: "classes" }, some.flatMap(classLine));
+  const rest = rows.length > 12 ? element("details", null, element("summary", null, `${rows.length - 12} more`), grid(rows.slice(12))) : null;
+  return element("div", null, element("h3", null, "AP50-95 per class, largest loss first"), grid(rows.slice(0, 12)), rest);
+}
+
+function classLine({ name, value, before }) {
+  const bar = element("i"), mark = element("b"), diff = difference({ direction: "max" }, value, before);
+  bar.style.width = `${100 * value}%`;
+  if (!missing(before)) mark.style.left = `${100 * before}%`;
+  return [element("span", { class: "name", title: name }, name), element("span", { class: "track" }, bar, missing(before) ? null : mark), element("span", null, value.toFixed(3), " ", diff ? element("small", { class: tone(diff) }, diff.text) : null)];
+}
+
+function files(found) {
+  if (!found.length) return null;
+  const line = (file) => element("li", null, file.address && !file.address.startsWith("data:") ? element("a", { href: file.address, target: "_blank", rel: "noopener" }, file.name) : element("span", null, file.name), element("span", { class: "muted" }, bytes(file.bytes)));
+  return element("div", null, element("h3", null, "Files"), element("ul", { class: "files" }, found.map(line)));
+}
+
+function reproduce(row) {
+  const ref = shell(runRef(row.number)), lines = [`paretoprune show ${ref}`, `paretoprune export ${ref} format=onnx`, `paretoprune finetune ${ref} epochs=100`].join("\n");
+  return element("div", null, element("h3", null, "The same on the command line"), element("pre", { tabindex: "0" }, lines));
+}

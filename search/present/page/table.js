@@ -1,0 +1,150 @@
+// The table: the keyboard's way to every trial. Only the rows in sight are in the document, so thousands stay fluid.
+
+import { choose, chosen } from "./address.js";
+import { limits } from "./budget.js";
+import { openTrial } from "./drawer.js";
+import { pickTags } from "./front.js";
+import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "./plain.js";
+import { baseValue, baselines, candidates, isFeasible, isMeasured, marksOf, secondsOf, study, valueOf, within } from "./study.js";
+
+const HEIGHT = 30, SPARE = 12;
+const SHOWN = {
+  all: ["all trials", () => true], front: ["the front", (row) => row.on_front], fits: ["within the budget", (row) => fits.has(row.number)],
+  feasible: ["feasible", isFeasible], pinned: ["pinned or noted", (row) => marksOf(row.number).pinned || marksOf(row.number).note], failed: ["failed or stopped", (row) => !isMeasured(row)],
+};
+let fits = new Set(), rows = [], focusOn = null, window_ = "";
+
+function columns() {
+  const figures = study.figures.map((figure) => ({ key: figure.name, title: axisTitle(figure), figure, value: (row) => valueOf(row, figure.name) }));
+  const text = (key, value) => ({ key, title: key, text: true, value });
+  return [{ key: "trial", title: "trial", value: (row) => row.number, cell: numberCell }, ...figures, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.number === null || row.number === undefined ? row.note || "" : marksOf(row.number).note))];
+}
+
+function stateOf(row) {
+  if (row.state !== "complete") return String(row.error || "").trim().split("\n")[0] || row.state || "";
+  if (row.estimated) return "estimated";
+  return isFeasible(row) ? (missing(row.same_as) ? "" : `as trial ${row.same_as}`) : (row.breaks || []).join("; ") || "breaks a constraint";
+}
+
+function numberCell(row) {
+  if (row.number === null) return ["base"];
+  if (row.number === undefined) return [String(row.name)];
+  return [String(row.number), row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+}
+
+/** Chooses and sorts the rows, then draws those in sight. */
+export function drawTable() {
+  choices(byId("table-show"), Object.entries(SHOWN).map(([key, [title]]) => [key, title]), chosen.show);
+  if (document.activeElement !== byId("table-search")) byId("table-search").value = chosen.search;
+  fits = new Set(chosen.show === "fits" ? candidates().filter((row) => within(row, limits())).map((row) => row.number) : []);
+  const shown = columns(), sorted = shown.find((column) => column.key === chosen.sort.replace(/^-/, "")), words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
+  rows = study.rows.filter((SHOWN[chosen.show] || SHOWN.all)[1]).filter((row) => matches(row, words));
+  if (sorted) rows.sort(order(sorted, chosen.sort.startsWith("-")));
+  fill(byId("table-count"), `${rows.length} of ${study.rows.length} trials; differences are to the base`);
+  byId("table").setAttribute("aria-rowcount", String(rows.length + 1));
+  fill(byId("table").tHead, element("tr", null, shown.map(heading)));
+  window_ = "";
+  drawWindow();
+}
+
+function matches(row, words) {
+  if (!words.length) return true;
+  const text = `${row.number} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.number).note} ${row.on_front ? "front" : ""}`.toLowerCase();
+  return words.every((word) => text.includes(word));
+}
+
+function order(column, falling) {
+  const none = (value) => value === null || value === undefined || value === "";
+  return (left, right) => {
+    const a = column.value(left), b = column.value(right);
+    if (none(a) || none(b)) return none(a) - none(b) || left.number - right.number;
+    const found = typeof a === "string" ? a.localeCompare(String(b)) : a - b;
+    return (falling ? -found : found) || left.number - right.number;
+  };
+}
+
+function heading(column) {
+  const now = chosen.sort.replace(/^-/, "") === column.key ? (chosen.sort.startsWith("-") ? "descending" : "ascending") : "";
+  const press = () => { choose({ sort: now === "ascending" ? `-${column.key}` : column.key }); const again = [...byId("table").tHead.querySelectorAll("button")].find((one) => one.textContent === column.title); if (again) again.focus(); };
+  return element("th", { class: column.text ? "text" : "", "aria-sort": now, scope: "col" }, element("button", { type: "button", click: press }, column.title));
+}
+
+/** The rows that the scroll box shows, with two spacers for the others. The base and the baselines come first. */
+export function drawWindow() {
+  const box = byId("table-scroll"), from = Math.max(0, Math.floor(box.scrollTop / HEIGHT) - SPARE), until = Math.min(rows.length, from + Math.ceil((box.clientHeight || 520) / HEIGHT) + 2 * SPARE);
+  const key = `${from}-${until}-${chosen.trial}`;
+  if (key === window_) return;
+  window_ = key;
+  const shown = columns(), held = document.activeElement && document.activeElement.dataset && document.activeElement.closest("#table tbody") ? document.activeElement.dataset.number : undefined;
+  const gap = (count) => (count ? element("tr", { class: "gap", "aria-hidden": "true" }, spacer(count, shown.length)) : null);
+  const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.number === null ? "base" : "honest" }, shown.map((column) => cell(column, row))));
+  fill(byId("table").tBodies[0], fixed, gap(from), rows.slice(from, until).map((row, i) => tableRow(row, from + i, shown)), gap(rows.length - until));
+  const wanted = focusOn ?? held;
+  if (wanted !== undefined && wanted !== null) { const again = byId("table").querySelector(`tr[data-number="${wanted}"]`); if (again) again.focus({ preventScroll: focusOn === null }); }
+  focusOn = null;
+}
+
+function spacer(count, span) {
+  const made = element("td", { colspan: String(span) });
+  made.style.height = `${count * HEIGHT}px`;
+  return made;
+}
+
+function tableRow(row, at, shown) {
+  const open = String(row.number) === chosen.trial, anchor = rows.some((one) => String(one.number) === chosen.trial) ? open : at === 0;
+  return element("tr", { "data-number": String(row.number), tabindex: anchor ? "0" : "-1", "aria-selected": String(open), "aria-rowindex": String(at + 2), class: isMeasured(row) && (!isFeasible(row) || row.estimated) ? "grey" : "" }, shown.map((column) => cell(column, row)));
+}
+
+function cell(column, row) {
+  const value = column.value(row), made = element("td", { class: column.text ? "text" : "", title: column.text && value ? String(value) : "" });
+  if (column.cell) made.append(...column.cell(row).filter(Boolean));
+  else if (!column.figure) made.append(value === null || value === undefined ? "–" : String(value));
+  else {
+    const diff = row.number === null ? null : difference(column.figure, value, baseValue(column.figure.name));
+    made.append(printed(column.figure, value), ...(diff ? [element("small", { class: tone(diff) }, diff.text)] : []));
+  }
+  return made;
+}
+
+function onKey(event) {
+  const row = event.target.closest("tr[data-number]");
+  if (!row) return;
+  const at = rows.findIndex((one) => String(one.number) === row.dataset.number), page = Math.max(1, Math.floor(byId("table-scroll").clientHeight / HEIGHT) - 2);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: rows.length - 1 }[event.key];
+  if (event.key === "Enter" || event.key === " ") openTrial(row.dataset.number, row);
+  else if (to === undefined) return;
+  else moveTo(Math.min(rows.length - 1, Math.max(0, to)));
+  event.preventDefault();
+}
+
+function moveTo(at) {
+  const box = byId("table-scroll"), top = at * HEIGHT, fixed = HEIGHT * (2 + baselines().length), room = box.clientHeight - fixed - HEIGHT;
+  focusOn = rows[at].number;
+  if (top < box.scrollTop) box.scrollTop = top;
+  if (top > box.scrollTop + room) box.scrollTop = top - room;
+  window_ = "";
+  drawWindow();
+}
+
+/** What is shown, as CSV: the columns of the table, intervals and all. */
+export function tableCsv() {
+  const quoted = (value) => { const text = value === null || value === undefined ? "" : String(value); const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text; return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe; };
+  const shown = columns(), names = shown.flatMap((column) => (column.figure ? [column.key, `${column.key}_low`, `${column.key}_high`] : [column.key]));
+  const line = (row) => shown.flatMap((column) => (column.figure ? [0, 1, 2].map((at) => { const found = row.figures && row.figures[column.key]; return found ? found[at] ?? found[0] : ""; }) : [column.value(row)]));
+  return [names, ...rows.map(line)].map((cells) => cells.map(quoted).join(",")).join("\n") + "\n";
+}
+
+function saveCsv() {
+  const address = URL.createObjectURL(new Blob([tableCsv()], { type: "text/csv" }));
+  element("a", { href: address, download: `${study.head.name}.csv` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
+export function listenToTable() {
+  byId("table-scroll").addEventListener("scroll", drawWindow, { passive: true });
+  byId("table").tBodies[0].addEventListener("keydown", onKey);
+  byId("table").tBodies[0].addEventListener("click", (event) => { const row = event.target.closest("tr[data-number]"); if (row) openTrial(row.dataset.number); });
+  byId("table-show").addEventListener("change", (event) => choose({ show: event.target.value }));
+  byId("table-search").addEventListener("input", (event) => choose({ search: event.target.value }));
+  byId("table-csv").addEventListener("click", saveCsv);
+}

@@ -1,0 +1,167 @@
+"""What the page draws: a snapshot in compact form, with what else lies in the run's folder.
+
+The report embeds it, the dashboard sends it; the page cannot tell the difference. Widths, ratios and class figures are
+lists along `groups`, `dimensions` and `classes`, so that 500 trials fit into a file that can be mailed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from search.atomic import read_mapping
+from search.errors import RunCorrupt
+from search.marks import read_marks
+from search.present.health import health
+from search.present.summary import summary
+from search.requests import waiting
+
+Data = dict[str, Any]
+
+_ELSEWHERE = ("candidate", "on_front", "timing")  # told in another form
+_NOTHING: tuple[Any, ...] = (None, [], {})
+_TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
+
+
+def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
+    """The content of the page for a snapshot.
+
+    Args:
+        run: the run's folder; without it, what lies beside the snapshot (marks, what-if, sensitivity) is missing.
+    """
+    beside = {} if run is None else _beside(run)
+    dimensions, classes = _dimensions(snapshot, beside), _classes(snapshot)
+    groups = with_zones(snapshot.get("groups") or ())
+    names = [str(group["name"]) for group in groups]
+    content = {
+        **beside,
+        **snapshot,
+        "run": _shown_path(snapshot),
+        "summary": summary(snapshot),
+        "health": health(snapshot),
+        "dimensions": dimensions,
+        "classes": classes,
+        "groups": groups,
+        "trials": [_row(row, names, dimensions, classes) for row in snapshot.get("trials") or ()],
+        "base": _base(snapshot.get("base"), classes),
+    }
+    plain: Data = finite(content)
+    return plain
+
+
+def with_zones(groups: Iterable[Mapping[str, Any]]) -> list[Data]:
+    """The group rows, each with its zone: stem, backbone, neck or head.
+
+    The stem is the first stage. The neck begins where layer numbers jump over layers without channels of their own:
+    the first upsample and concat. Head stages say so by name.
+    """
+    rows, stem, last, zone = [], None, None, "backbone"
+    for group in groups:
+        stage = str(group.get("stage") or "")
+        stem = stage if stem is None else stem
+        number = _layer_number(stage)
+        if number is not None and last is not None and number > last[1] + 1:
+            zone = "neck"
+        last = (stage, _last_number(stage)) if number is not None else last
+        place = "head" if stage.startswith("head") else "stem" if stage == stem else zone
+        rows.append({**group, "zone": place})
+    return rows
+
+
+def finite(data: Any) -> Any:
+    """The same data with numbers of six digits; what is not finite becomes null, because JSON has no word for it."""
+    if isinstance(data, Mapping):
+        return {str(key): finite(item) for key, item in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(item) for item in data]
+    if isinstance(data, float):
+        return _short(data) if math.isfinite(data) else None
+    return data
+
+
+def _short(number: float) -> float:
+    """Six digits of a fraction; whole numbers keep all of theirs."""
+    return number if number.is_integer() else float(f"{number:.6g}")
+
+
+def _beside(run: Path) -> Data:
+    return {
+        "sensitivity": (read_mapping(run / "sensitivity" / "curves.json") or {}).get("curves"),
+        "whatif": read_mapping(run / "base" / "whatif.json"),
+        "marks": _marks(run),
+        "waiting": waiting(run),
+    }
+
+
+def _marks(run: Path) -> Data:
+    try:
+        return {str(number): asdict(mark) for number, mark in read_marks(run).items()}
+    except (RunCorrupt, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _shown_path(snapshot: Mapping[str, Any]) -> str:
+    """As a user types it; never the machine's absolute path, because reports are mailed."""
+    return f"{(snapshot.get('study') or {}).get('project') or 'runs/prune'}/{snapshot.get('name')}"
+
+
+def _dimensions(snapshot: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
+    told = (beside.get("whatif") or {}).get("dimensions") or ()
+    if told:
+        return [str(row["name"]) for row in told]
+    rows = snapshot.get("trials") or ()
+    return list(dict.fromkeys(name for row in rows for name in ((row.get("candidate") or {}).get("ratios") or {})))
+
+
+def _classes(snapshot: Mapping[str, Any]) -> list[str]:
+    rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
+    return list(dict.fromkeys(str(name) for row in rows for name in row.get("per_class") or {}))
+
+
+def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str], classes: Sequence[str]) -> Data:
+    candidate = row.get("candidate") or {}
+    widths, ratios = row.get("widths") or {}, candidate.get("ratios") or {}
+    rest = {key: found for key, found in candidate.items() if key not in ("ratios", "removed")}
+    return {
+        **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},
+        "figures": {name: _figure(figure) for name, figure in (row.get("figures") or {}).items()},
+        "timing": {key: found for key, found in (row.get("timing") or {}).items() if key in _TIMING} or None,
+        "widths": [widths.get(name) for name in groups] if widths else None,
+        "ratios": [_rounded(ratios.get(name)) for name in dimensions] if ratios else None,
+        "per_class": _along(row.get("per_class"), classes),
+        "candidate": rest,
+    }
+
+
+def _base(base: Mapping[str, Any] | None, classes: Sequence[str]) -> Data | None:
+    if base is None:
+        return None
+    figures = {name: _figure(figure) for name, figure in (base.get("figures") or {}).items()}
+    return {**base, "figures": figures, "per_class": _along(base.get("per_class"), classes)}
+
+
+def _figure(figure: Mapping[str, Any]) -> list[Any]:
+    """[value], or [value, low, high] where there is an interval."""
+    value, low, high = figure.get("value"), figure.get("low"), figure.get("high")
+    return [value] if low is None or high is None or low == high else [value, low, high]
+
+
+def _along(named: Mapping[str, Any] | None, names: Sequence[str]) -> list[float | None] | None:
+    return [_rounded(named.get(name)) for name in names] if named else None
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else round(float(number), 4)
+
+
+def _layer_number(stage: str) -> int | None:
+    """`model.12-15` -> 12; None for a stage that is not numbered."""
+    text = stage.removeprefix("model.").partition("-")[0]
+    return int(text) if text.isdigit() else None
+
+
+def _last_number(stage: str) -> int:
+    return int(stage.removeprefix("model.").rpartition("-")[2])

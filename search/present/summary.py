@@ -1,0 +1,73 @@
+"""What a person wants to know in the morning: a few sentences, the same on the page, in `status` and in a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from search.present import snapshot as reading
+from search.present.health import health
+from search.present.snapshot import Figure, Row
+
+_STATES = {"finished": "has finished", "running": "is running", "interrupted": "was interrupted and can be resumed"}
+
+
+def summary(snapshot: Row) -> list[str]:
+    """Plain sentences, the most important first: progress, verdict, each budget's pick, what to look at."""
+    warnings = [finding["title"] for finding in health(snapshot) if finding["level"] == "warn"]
+    lines = [_progress(snapshot)]
+    if snapshot.get("verdict"):
+        lines.append(str(snapshot["verdict"]))
+    lines += _budgets(snapshot)
+    lines += _baselines(snapshot)
+    if warnings:
+        lines.append(f"Look at: {'; '.join(warnings)}.")
+    return lines
+
+
+def _progress(snapshot: Row) -> str:
+    progress = snapshot.get("progress") or {}
+    failed = progress.get("failed") or 0
+    state = _STATES.get(str(snapshot.get("state")), str(snapshot.get("state")))
+    eta = progress.get("eta_s") if snapshot.get("state") == "running" else None
+    left = f", about {reading.duration(eta)} left" if eta is not None else ""
+    return (
+        f"{snapshot.get('name')} {state}: {progress.get('done', 0)} of {progress.get('total', '?')} trials in "
+        f"{reading.duration(progress.get('seconds'))}{left}, {failed or 'none'} failed, "
+        f"{len(snapshot.get('front') or ())} on the front."
+    )
+
+
+def _budgets(snapshot: Row) -> Iterator[str]:
+    for name, limits in (snapshot.get("budgets") or {}).items():
+        bounds = ", ".join(_bound(snapshot, key, limit) for key, limit in limits.items())
+        pick = (snapshot.get("picks") or {}).get(name) or {}
+        if pick.get("trial") is None:
+            yield f"{name} ({bounds}): nothing fits yet."
+            continue
+        row = reading.trial(snapshot, int(pick["trial"]))
+        said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
+        yield f"{name} ({bounds}): trial {pick['trial']}, {', '.join(filter(None, said))}."
+
+
+def _baselines(snapshot: Row) -> Iterator[str]:
+    """The honest rows, where the study has them: what the usual way would have given."""
+    for row in snapshot.get("baselines") or ():
+        said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
+        if any(said):
+            yield f"For comparison, {row.get('name')}: {', '.join(filter(None, said))}."
+
+
+def _bound(snapshot: Row, name: str, limit: float) -> str:
+    figure = reading.describe(snapshot, name)
+    sign = ">=" if figure.direction == "max" else "<="
+    return f"{figure.title} {sign} {limit:g} {figure.unit}".rstrip()
+
+
+def _figure(snapshot: Row, figure: Figure, row: Row) -> str:
+    number = reading.value(row, figure.name)
+    if number is None:
+        return ""
+    difference = reading.difference(figure, number, reading.value(reading.base(snapshot), figure.name))
+    faster = " as fast" if difference.endswith("x") else ""
+    note = f" ({difference}{faster})" if difference else ""
+    return f"{figure.title} {reading.printed(figure, number)} {figure.unit}".rstrip() + note

@@ -1,0 +1,110 @@
+"""report.html: the same page from the file system, with the network off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.present.report import write_report
+from search.study import Study
+from tests.browser.conftest import OpenPage
+from tests.browser.driver import drawn
+from tests.search.present import snapshots
+
+
+@pytest.fixture(scope="session")
+def report(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the finished run."""
+    return Study.load(studio).report(tmp_path_factory.mktemp("report") / "report.html")
+
+
+def offline(open_page: OpenPage, report: Path, state: str = "") -> tuple[Any, list[str]]:
+    """The file, and every address that it asked for."""
+    page = open_page("about:blank", offline=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri() + (f"#{state}" if state else ""))
+    drawn(page)
+    return page, asked
+
+
+def test_the_file_shows_what_the_server_shows(open_page: OpenPage, report: Path) -> None:
+    page, asked = offline(open_page, report, "trial=12")
+    assert page.inner_text("#name") == "harbour" and page.locator("#table tbody tr[data-number]").count() == 30
+    assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == []
+    assert "fit; best" in page.inner_text("#budget-text")
+
+
+def test_the_trials_that_matter_bring_their_images(open_page: OpenPage, report: Path) -> None:
+    page, _ = offline(open_page, report)
+    number = page.evaluate("paretoprune.study.head.front[0]")
+    page.evaluate("number => paretoprune.choose({trial: number})", number)
+    page.wait_for_selector("#drawer .shots img")
+    assert page.evaluate(
+        "[...document.querySelectorAll('#drawer .shots img')].every(image => image.naturalWidth === 160)"
+    )
+    assert page.locator("#drawer button:has-text('export')").count() == 0, "a file cannot export"
+
+
+def test_what_if_works_and_says_what_it_cannot(open_page: OpenPage, report: Path) -> None:
+    page, _ = offline(open_page, report, "tab=whatif")
+    before = page.get_attribute("#whatif-body .gauges", "data-macs")
+    page.focus("#whatif-body .sliders input")
+    page.keyboard.press("End")
+    assert page.get_attribute("#whatif-body .gauges", "data-macs") != before
+    assert page.is_disabled("#whatif-body button:has-text('enqueue')")
+    assert "paretoprune dashboard" in page.inner_text("#whatif-body")
+
+
+@pytest.mark.parametrize("tab", ["heat", "curves", "history", "health", "compare", "run"])
+def test_every_tab_is_drawn(open_page: OpenPage, report: Path, tab: str) -> None:
+    page, _ = offline(open_page, report, f"tab={tab}")
+    assert len(page.inner_text(f"#tab-{tab}").strip()) > 40
+
+
+def test_a_search_that_has_measured_nothing_is_drawn(open_page: OpenPage, tmp_path: Path) -> None:
+    empty = snapshots.build(0, state="running", base=None, verdict="", groups=[])
+    page = open_page(write_report(empty, tmp_path / "report.html").as_uri())
+    page.wait_for_selector("#front-figure .empty")
+    for tab in ("heat", "curves", "history", "failures", "health", "compare", "whatif", "run"):
+        page.click(f"#tabhead-{tab}")
+    assert "paretoprune resume runs/prune/drone-5ms" in page.inner_text("#commands")
+
+
+def test_thousands_of_trials_put_few_rows_into_the_page(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(write_report(snapshots.build(2000), tmp_path / "report.html").as_uri())
+    drawn(page)
+    assert page.locator("#table tbody tr[data-number]").count() < 80
+    page.focus("#table tbody tr[tabindex='0']")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.number") == "1999"
+
+
+def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Path) -> None:
+    """What other parts of the search add later: baselines, estimates, rungs, figures of other devices."""
+    content = snapshots.build(40)
+    content["trials"][5] |= {
+        "estimated": True,
+        "rung": "one epoch",
+        "on_front": False,
+        "state": "complete",
+        "feasible": True,
+    }
+    content["trials"][6] |= {"targets": {"jetson": {"latency_ms": {"value": 12.5, "low": 12.0, "high": 13.0}}}}
+    figures = {
+        "map50_95": {"value": 0.47, "low": 0.46, "high": 0.48},
+        "latency_ms": {"value": 6.0, "low": 5.9, "high": 6.1},
+    }
+    content |= {"baselines": [{"name": "uniform 0.3", "figures": figures, "note": "the usual way"}]}
+    content |= {"rungs": [{"name": "one epoch", "correlation": 0.31}]}
+    page = open_page(write_report(content, tmp_path / "report.html").as_uri() + "#tab=history&trial=6")
+    drawn(page)
+    assert "uniform 0.3" in page.inner_text("#front-figure") and "0.31" in page.inner_text("#rungs")
+    assert "jetson" in page.inner_text("#drawer") and "12.5" in page.inner_text("#drawer")
+    assert "A cheap score misleads" in page.inner_text("#health-list") or page.click("#tabhead-health") is None
+    page.click("#tabhead-health")
+    assert "A cheap score misleads" in page.inner_text("#health-list")
+    page.click("#tabhead-table")
+    assert "uniform 0.3" in page.inner_text("#table") and "estimated" in page.inner_text("#table")

@@ -1,0 +1,91 @@
+"""`paretoprune dashboard`: addresses, tokens, what is missing, optuna-dashboard beside it, and the real process."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from objectives.errors import BackendMissing
+from search.errors import ConfigError, exit_code
+from search.present.dashboard import serve
+from search.study import Study
+from tests.search.conftest import run as cli
+
+
+def test_another_address_needs_a_token() -> None:
+    with pytest.raises(ConfigError, match="a token"):
+        serve.checked_token("0.0.0.0", "")
+    with pytest.raises(ConfigError, match="at least 16"):
+        serve.checked_token("127.0.0.1", "short")
+    assert serve.checked_token("127.0.0.1", "") == ""
+    assert len(serve.checked_token("0.0.0.0", "auto")) >= 24
+    assert serve.checked_token("0.0.0.0", "auto") != serve.checked_token("0.0.0.0", "auto")
+
+
+def test_the_command_line_says_so(workplace: Path, make_study: Callable[..., Study]) -> None:
+    make_study(**{"search.trials": 2}).search()
+    done = cli("dashboard", "known", "--host", "0.0.0.0")
+    assert done.exit_code == 2 and "--token auto" in done.output
+    assert cli("dashboard", "nope").exit_code == 2
+
+
+def test_a_port_that_is_taken_names_the_next() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port + 1}"), serve.listening("127.0.0.1", port):
+            pass
+
+
+def test_what_is_missing_is_named_with_its_pip_line() -> None:
+    with pytest.raises(BackendMissing, match="pip install a-dashboard-that-nobody-has") as caught:
+        serve.need("fastapi", "a_dashboard_that_nobody_has")
+    assert exit_code(caught.value) == 4 and caught.value.package == "a-dashboard-that-nobody-has"
+
+
+def test_optuna_dashboard_missing_exits_4(
+    workplace: Path, make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(**{"search.trials": 2}).search()
+    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "optuna_dashboard" else object())
+    done = cli("dashboard", "known", "--optuna")
+    assert done.exit_code == 4 and "pip install optuna-dashboard" in done.output
+
+
+def test_optuna_dashboard_opens_the_storage_of_the_run(workplace: Path, make_study: Callable[..., Study]) -> None:
+    path = make_study(**{"search.trials": 2}).search().record.path
+    words = serve.optuna_command(path, "127.0.0.1", 8061)
+    assert Path(words[0]).name == "optuna-dashboard"
+    assert words[1:] == [f"sqlite:///{path}/study.db", "--host", "127.0.0.1", "--port", "8061"]
+
+
+def test_an_address_can_be_opened() -> None:
+    assert serve.address("127.0.0.1", 8060) == "http://127.0.0.1:8060/"
+    assert serve.address("::1", 80, "t") == "http://[::1]:80/?token=t"
+
+
+def test_the_real_process_answers_and_ends_cleanly(workplace: Path, make_study: Callable[..., Study]) -> None:
+    make_study(**{"search.trials": 2}).search()
+    words = [sys.executable, "-m", "search.cli", "dashboard", "known", "--port", "0"]
+    root = str(Path(__file__).resolve().parents[3])
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=workplace, text=True, env={"PYTHONPATH": root}, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            address = process.stdout.readline().split()[1]
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert "ParetoPrune" in answer.read(200_000).decode()
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()

@@ -1,0 +1,148 @@
+"""What a reader leaves in a run: notes, pins, requests for trials, and the message in the morning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.errors import Interrupted, RunCorrupt, SearchFailing
+from search.marks import Mark, read_marks, write_mark
+from search.notify import notify
+from search.record import RunRecord
+from search.requests import Requests, leave_request, waiting
+from search.sections import KeepSpec
+from search.study import Listener, Study
+from search.testing import DIMENSIONS, FailingEvaluator
+from search.trial import Candidate
+from search.weights import FILE, discard
+
+WISH = Candidate(dict.fromkeys(DIMENSIONS, 0.33))
+
+
+def test_marks_are_set_and_taken_away(tmp_path: Path) -> None:
+    assert read_marks(tmp_path) == {}
+    write_mark(tmp_path, 3, Mark("good", True))
+    write_mark(tmp_path, 5, Mark("bad"))
+    write_mark(tmp_path, 3, Mark())
+    assert read_marks(tmp_path) == {5: Mark("bad", False)}
+
+
+def test_a_note_has_an_end(tmp_path: Path) -> None:
+    write_mark(tmp_path, 1, Mark("x" * 9000))
+    assert len(read_marks(tmp_path)[1].note) == 2000
+
+
+def weights_of(record: RunRecord, numbers: range) -> list[int]:
+    for number in numbers:
+        (record.trial_dir(number) / FILE).write_bytes(b"w" * 1000)
+    return list(numbers)
+
+
+def left(record: RunRecord) -> list[int]:
+    return sorted(int(path.parent.name) for path in record.path.glob(f"trials/*/{FILE}"))
+
+
+def test_a_pinned_trial_keeps_its_weights_whatever_the_room(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 8}).search()
+    record, front, off = study.record, [0, 1, 2], 5
+    write_mark(record.path, off, Mark(pinned=True))
+    weights_of(record, range(8))
+    discard(record, study.trials(), front, KeepSpec(weights="front"))
+    assert left(record) == sorted([*front, off])
+    discard(record, study.trials(), front, KeepSpec(weights="front", max_gb=2.5e-6))
+    assert off in left(record) and len(left(record)) == 2, "the pinned one counts, and stays"
+    discard(record, study.trials(), front, KeepSpec(weights="none"))
+    assert left(record) == [off]
+
+
+def test_marks_that_cannot_be_read_delete_nothing(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 4}).search()
+    weights_of(study.record, range(4))
+    (study.record.path / "marks.json").write_text("{torn")
+    with pytest.raises(RunCorrupt):
+        read_marks(study.record.path)
+    discard(study.record, study.trials(), [], KeepSpec(weights="none"))
+    assert left(study.record) == [0, 1, 2, 3]
+
+
+def test_a_request_is_measured_before_any_other_candidate(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 4})
+    leave_request(study.record.path, WISH)
+    trials = study.search().trials()
+    assert trials[0].source == "user" and trials[0].candidate == WISH
+    plain = make_study(name="plain", **{"search.trials": 3}).search().trials()
+    assert [trial.candidate for trial in trials[1:]] == [trial.candidate for trial in plain], (
+        "the opening loses nothing"
+    )
+    assert waiting(study.record.path) == 0
+
+
+def test_a_request_waits_until_the_search_is_resumed(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 3}).search()
+    leave_request(study.record.path, WISH)
+    assert waiting(study.record.path) == 1
+    trials = make_study(**{"search.trials": 4}).search().trials()
+    assert trials[3].candidate == WISH and waiting(study.record.path) == 0
+
+
+def test_what_is_no_request_is_set_aside_and_the_search_goes_on(
+    workplace: Path, make_study: Callable[..., Study]
+) -> None:
+    study = make_study(**{"search.trials": 3})
+    folder = study.record.path / "enqueue"
+    folder.mkdir(parents=True)
+    (folder / "torn.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    (folder / "empty.json").write_text("{}")
+    leave_request(study.record.path, Candidate(dict.fromkeys(DIMENSIONS, 0.99)))
+    leave_request(study.record.path, Candidate({"stem": 0.1}))
+    trials = study.search().trials()
+    assert len(trials) == 3 and {trial.source for trial in trials} == {"opening"}
+    assert sorted(path.name for path in folder.iterdir()) == ["empty.refused", "list.refused", "torn.refused"]
+
+
+def test_requests_come_oldest_first(tmp_path: Path) -> None:
+    names = [leave_request(tmp_path, WISH) for _ in range(3)]
+    assert [request.name for request in Requests(tmp_path)] == names
+
+
+def test_the_message_comes_when_the_search_has_finished(workplace: Path, make_study: Callable[..., Study]) -> None:
+    line = "cat > told.txt; echo $PARETOPRUNE_STATE $PARETOPRUNE_NAME >> told.txt"
+    make_study(**{"search.trials": 4, "notify.command": line}).search()
+    told = (workplace / "told.txt").read_text().splitlines()
+    assert told[0].startswith("known has finished: 4 of 4 trials") and told[-1] == "finished known"
+
+
+def test_a_message_that_cannot_be_sent_fails_nothing(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 2, "notify.command": "echo no route >&2; exit 3"}).search()
+    assert study.state() == "finished"
+    assert "no route" in (study.record.path / "search.log").read_text()
+    assert not notify("exit 1", workplace, "finished", "text")
+
+
+def test_who_is_told_may_change_on_resume(workplace: Path, make_study: Callable[..., Study]) -> None:
+    make_study(**{"search.trials": 2}).search()
+    make_study(**{"search.trials": 3, "notify.command": "true"}).search()
+
+
+def test_a_corrupt_mark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "marks.json").write_text(json.dumps([]))
+    with pytest.raises(RunCorrupt, match=r"marks\.json"):
+        read_marks(tmp_path)
+
+
+def test_a_search_that_gives_up_tells_too(workplace: Path, make_study: Callable[..., Study]) -> None:
+    failing = FailingEvaluator(dict.fromkeys(range(9), "raise"))
+    with pytest.raises(SearchFailing):
+        make_study(failing, **{"search.trials": 9, "notify.command": "cat > told.txt"}).search()
+    assert "5 failed" in (workplace / "told.txt").read_text()
+
+
+def test_who_interrupts_knows(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 9, "notify.command": "touch told.txt"})
+    with pytest.raises(Interrupted):
+        study.search(Listener(trial=lambda trial, progress: study.record.request_stop()))
+    assert not (workplace / "told.txt").exists()
