@@ -82,7 +82,7 @@ def test_the_slider_and_the_named_budgets_move_the_number(open_page: OpenPage, s
 
 
 def test_a_click_on_a_point_opens_its_drawer(open_page: OpenPage, served: Serving, studio: Path) -> None:
-    page = opened(open_page, served)
+    page = opened(open_page, served, height=1300)
     number = json.loads((studio / "snapshot.json").read_text())["front"][2]
     page.mouse.move(*pixel_of(page, number))
     page.wait_for_selector("#tip:not([hidden])")
