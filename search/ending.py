@@ -98,7 +98,7 @@ class Ending:
         """Time the front and its neighbours; then those whom the better figures brought onto it."""
         done: set[int] = set()
         for turn in range(_ROUNDS):
-            near = self._to_time() if turn == 0 else self.study.front()
+            near = self._to_time() if turn == 0 else self._front()
             trials = [trial for trial in near if trial.number not in done]
             if self.prepared.closing is None or not trials or self._is_timed(done):
                 return
@@ -119,7 +119,11 @@ class Ending:
 
     def _is_timed(self, done: set[int]) -> bool:
         """Whether everybody on the front was timed together, now or in an earlier session."""
-        return {trial.number for trial in self.study.front()} <= read_final(self.study.record).keys() | done
+        return {trial.number for trial in self._front()} <= read_final(self.study.record).keys() | done
+
+    def _front(self) -> list[Trial]:
+        """Trials on it; an export of one, in another precision, has a latency of its own and keeps it."""
+        return [trial for trial in self.study.front() if trial.exported_from is None]
 
     def _to_time(self) -> list[Trial]:
         """The front, and those who may yet be on it; nobody where latency does not matter."""
@@ -129,8 +133,8 @@ class Ending:
             return []
         ranked = self.study.ranked()
         near = [number for number in ranked.undominated if number not in ranked.front]
-        by_number = {trial.number: trial for trial in ranked.trials}
-        return [by_number[number] for number in (*ranked.front, *near)[:MOST_TIMED]]
+        by_number = {trial.number: trial for trial in ranked.trials if trial.exported_from is None}
+        return [by_number[number] for number in (*ranked.front, *near) if number in by_number][:MOST_TIMED]
 
     def measure_rows(self, named: Sequence[str] | None = None) -> None:
         """Measure the honest rows that have no result; rows that are named here are tried again if they failed."""
@@ -174,7 +178,7 @@ class Ending:
     def _picks(self) -> list[Trial]:
         """The pick of every budget, or the knee where there are no budgets."""
         study = self.study
-        ranked = study.ranked()
+        ranked = analysis.rank(study.trials(), study.spec.bounds, study.objectives)
         if not ranked.trials:
             return []
         if not study.spec.budgets:

@@ -45,7 +45,7 @@ recover:                # the short fine-tune of every trial; further keys go to
   distill: true         # the unpruned model teaches
 
 latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
-baselines: [lower_size, int8]   # to compare with, at the end; also uniform, global, random, {{sibling: small.pt}}
+baselines: [lower_size, int8]   # measured at the end, to compare with; also uniform, global, random, {{sibling: s.pt}}
 keep: {{weights: front, max_gb: 20}}
 notify: {{command: null}}  # a shell line that gets the morning summary, for example: mail -s paretoprune me@example.org
 """

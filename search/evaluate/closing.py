@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +39,6 @@ PATIENCE = 3.0
 """Times the seconds of a trial's measurement that a candidate may take for it."""
 MOST_BYTES = 2_000_000_000
 """Of model files that are open at once; each is open several times."""
-_PRECISION = "search.evaluate.precision"
 
 
 @dataclass(frozen=True)
@@ -97,14 +94,11 @@ class PruningClosing:
         )
 
     def _in_int8(self, work_dir: Path) -> Measurement:
-        """Needs the part that quantises (`evaluate.precision`); a version without it says so."""
+        from search.evaluate.precision import measure_base_precision
+
         if OwnReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")
-        if importlib.util.find_spec(_PRECISION) is None:
-            raise TrialFailed("error", "INT8 is not in this version")
-        precision: Any = importlib.import_module(_PRECISION)
-        measured: Measurement = precision.measure_base_precision(self.evaluator, self.base, "int8", work_dir)
-        return measured
+        return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
         """See `Closing.together`. Candidates in reduced precision keep the figure that they have."""
