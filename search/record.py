@@ -26,6 +26,8 @@ from search.lock import RunLock
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
 
 FORMAT = 1
+LAYERS = "layers.json"
+"""In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
 
 

@@ -21,8 +21,9 @@ from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.propose.guide import Guide, Variant
-from search.propose.menus import allocator_of
+from search.propose.menus import allocator_of, layer_rates
 from search.propose.sensitivity import sensitivity_curves
+from search.record import LAYERS
 from search.space import Space
 from search.spec import StudySpec
 from search.trial import Measurement
@@ -58,6 +59,7 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
             latency = latency_model(subject, phase)
+            write_page_model(subject, latency, base.figures["latency_ms"].value)
     allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency)
     targets = targets_of(spec, base, objectives_named(spec.objectives))
     least = allocator.cost(allocator.path({})[-1])
@@ -86,6 +88,18 @@ def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -
     shutil.rmtree(path.parent / "accuracy", ignore_errors=True)
     figures = {size: known.get(str(size), [1.0, 1.0]) for size in spec.sizes}
     return tuple(Variant(s, p, *figures[s]) for s in spec.sizes for p in spec.space.precision)
+
+
+def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) -> None:
+    """latency/layers.json: what the page's what-if predicts with, in the base's milliseconds."""
+    rates = layer_rates(subject.graph, latency, base_ms)
+    content = {
+        "imgsz": subject.spec.imgsz,
+        "constant_ms": float(base_ms * latency.coefficients[0]),
+        "error_ms": base_ms * latency.residual,
+        "layers": rates,
+    }
+    write_json(subject.run / "latency" / LAYERS, content, durable=False)
 
 
 def latency_model(subject: Subject, phase: Phases) -> LatencyModel:

@@ -63,6 +63,26 @@ def work_of(graph: ChannelGraph, widths: Ints, removed: tuple[str, ...] = ()) ->
     return np.stack([values[:, columns[n]] if n in columns else zeros for n in feature_names(graph)], axis=1)
 
 
+def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> dict[str, dict[str, float]]:
+    """The latency model by layers, in milliseconds: {layer: {per_product, per_output, constant}}.
+
+    The page's what-if reads it: per_product times c_in * c_out, per_output times c_out. The model's own constant is not
+    in it.
+    """
+    slopes = base_ms * latency.coefficients[1:]
+    per_unit = np.divide(slopes, latency.base, out=np.zeros(len(slopes)), where=latency.base > 0)
+    weights = dict(zip(latency.names, per_unit.tolist(), strict=True))
+    terms, found = graph.costs.macs, dict[str, dict[str, float]]()
+    for owner, factor, left, right in zip(graph.costs.owners[1], terms.factor, terms.left, terms.right, strict=True):
+        place = place_of(owner)
+        kind = "per_product" if left and right else "per_output" if left else "constant"
+        rates = found.setdefault(owner.rstrip("."), {"per_product": 0.0, "per_output": 0.0, "constant": 0.0})
+        rates[kind] += weights[FEATURES[0] + place] * float(factor)
+        if left:
+            rates["per_output"] += weights[FEATURES[1] + place]
+    return found
+
+
 def feature_names(graph: ChannelGraph) -> tuple[str, ...]:
     """(F,) names of the features that a latency model of this network is fitted on."""
     return graph.costs.work(graph.table.full_widths()[None])[0]

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objectives.latency_model import LatencyModel
+from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
 from search.propose.allocation import Allocator, Removal, Vector, menu_of
-from search.propose.menus import WidthCost, allocator_of
+from search.propose.menus import WidthCost, allocator_of, expected_shares, feature_names, layer_rates, work_of
 from search.sections import SpaceSpec
 from search.space import Block, Dimension, Space
 from tests.pruning import zoo
@@ -115,3 +117,22 @@ def test_candidates_and_vectors_are_inverse_on_a_real_network() -> None:
 def test_the_form_is_the_cost_of_the_base() -> None:
     graph = zoo.traced("yolo11n.yaml")
     assert WidthCost(graph)(graph.table.full_widths()[None], ())[0] == pytest.approx(1.0)
+
+
+def test_the_pages_latency_model_is_the_allocators() -> None:
+    """Milliseconds by layers, as the what-if adds them up, equal the model's prediction."""
+    graph = zoo.traced("yolov8n.yaml")
+    full = graph.table.full_widths()
+    random = np.random.default_rng(0)
+    widths = np.maximum(1, (full * random.uniform(0.3, 1.0, (20, len(full)))).astype(int))
+    work = work_of(graph, widths)
+    shares = expected_shares(graph)
+    ratios = 0.15 + 0.85 * (work / work_of(graph, full[None]) @ shares)
+    latency = LatencyModel.fit(feature_names(graph), work_of(graph, full[None])[0], work, ratios, shares)
+    rates, table = layer_rates(graph, latency, 5.0), cost_table(graph)
+    counts = [1.0] + [sum(w * widths[0][g] for g, w in column["of"]) for column in table["columns"][1:]]
+    total = 5.0 * latency.coefficients[0]
+    for name, rate in rates.items():
+        out, into = (counts[column] for column in table["layers"].get(name, [0, 0]))
+        total += rate["per_product"] * out * into + rate["per_output"] * out + rate["constant"]
+    assert total == pytest.approx(5.0 * latency.predict(work[:1])[0], rel=1e-6)
