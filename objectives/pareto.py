@@ -35,7 +35,6 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse.csgraph import connected_components
 
 from objectives.errors import ObjectiveError
 from objectives.objective import Estimate, Objective, figure
@@ -106,6 +105,8 @@ def _beats(table: Costs, rows: Sequence[int]) -> Flags:
 
 def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
     """The members among `rows`: nobody beats them, or only their own circle, or who beats them is beaten himself."""
+    from scipy.sparse.csgraph import connected_components  # a second of imports that a refused command need not wait
+
     kept: list[int] = []
     left = np.arange(len(rows))
     while len(left):

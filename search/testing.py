@@ -24,8 +24,8 @@ from search.atomic import write_json
 from search.engines.engine import Engine, Finished, Job
 from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
+from search.evaluate.gate import Gate
 from search.evaluate.isolation import classify
-from search.evaluate.ladder import Gate
 from search.propose.allocation import Allocator, Floats, Ints, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.trial import Candidate, Outcome
 
 

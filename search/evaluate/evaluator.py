@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.propose.baselines import HonestRow
-from search.propose.guide import Guide
 from search.space import Space
 from search.trial import Candidate, Measurement
+
+if TYPE_CHECKING:
+    from search.propose.guide import Guide
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ open. Optuna cannot stop trials of several objectives, so promotion is done here
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import kendalltau
 from sklearn.isotonic import IsotonicRegression
+
+from search.evaluate.gate import Gate
 
 Pairs = Sequence[tuple[float, float]]
 """(divergence, share of the base's accuracy) of trials that have both."""
@@ -26,17 +27,6 @@ FEWEST = 8
 LOWEST = 0.4
 """Rank correlation below which the gate is open."""
 HIGH = 0.8
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The largest divergence with which a candidate is fine-tuned."""
-
-    limit: float
-
-    def admits(self, divergence: float) -> bool:
-        """Whether a candidate climbs."""
-        return divergence <= self.limit
 
 
 def correlation(pairs: Pairs) -> float | None:

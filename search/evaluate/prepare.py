@@ -17,7 +17,6 @@ from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
 from search.evaluate.phases import Phases, discard_standing, read_standing
-from search.evaluate.preflight import check_before, check_objectives
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
 from search.record import BATCHES, RunRecord
@@ -140,6 +139,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     from search.evaluate import pruned
     from search.evaluate.closing import PruningClosing
     from search.evaluate.guided import Subject, guide_of
+    from search.evaluate.preflight import check_before, check_objectives
     from search.evaluate.probes import read_model
     from search.evaluate.scores import scores_of
     from search.evaluate.workload import example_input, load_model

@@ -29,7 +29,7 @@ from pruning.calibration import recalibrate
 from pruning.recover import Recovery
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.precision import score, scored_file, timing_file

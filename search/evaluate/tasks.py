@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.evaluate.evaluator import Realised
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.trial import Candidate, Measurement
 
 Work = Callable[[Path], Measurement]

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from search.evaluate.ladder import Gate, expected_share, gate_for
+from search.evaluate.gate import Gate
+from search.evaluate.ladder import expected_share, gate_for
 from search.propose.allocation import Allocator, Floats, Vector
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate

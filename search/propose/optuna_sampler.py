@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, RunCorrupt
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal, Request
 from search.space import Space

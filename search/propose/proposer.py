@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.evaluate.ladder import Gate
+from search.evaluate.gate import Gate
 from search.trial import Candidate, Outcome
 
 
