@@ -99,9 +99,6 @@ def _removed_indices(plan: Plan) -> dict[tuple[str, int], Tensor]:
     }
 
 
-_make_parameter: Callable[[type[nn.Parameter], Tensor, bool], nn.Parameter] = torch.Tensor._make_subclass
-"""What nn.Parameter calls for a plain tensor, after asking what it was given; a model has hundreds."""
-
 Cuts = tuple[tuple[int, int], ...]
 """(dimension, vector of units) of a tensor that can lose something."""
 
@@ -156,7 +153,8 @@ class Mould:
                 value = _sliced(tensor, [(dim, vectors[number]) for dim, number in cuts])
             cut.append(tensor.clone() if value is tensor else value)
         for number in self.parameters:
-            cut[number] = _make_parameter(nn.Parameter, cut[number], tensors[number].requires_grad)
+            cut[number].__class__ = nn.Parameter  # as torch makes a lazy parameter real; nn.Parameter(x) makes another
+            cut[number].requires_grad = tensors[number].requires_grad
         return cut
 
     def refresh(self, modules: Sequence[nn.Module]) -> None:

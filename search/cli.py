@@ -369,8 +369,8 @@ def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
     from search.gradually import Gradual, prune_gradually
 
     order = Gradual.from_keys(keys)
-    with saying(Console(stderr=True)) as say:
-        return prune_gradually(order, say)
+    with saying(Console(stderr=True)) as (tell, show):
+        return prune_gradually(order, tell, show)
 
 
 @app.command()

@@ -140,23 +140,28 @@ def following(study: Study, console: Console) -> Iterator[Listener]:
         yield Follower(study, console, live).listener()
 
 
+Say = Callable[[str], None]
+
+
 @contextmanager
-def saying(console: Console, now: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str], None]]:
-    """Shows what a long command says: its results as lines, the rest on one live line, or one line now and then."""
+def saying(console: Console, now: Callable[[], float] = time.monotonic) -> Iterator[tuple[Say, Say]]:
+    """(tell, show) of a long command: lines that stay; what is being done, on a live line or a line now and then."""
     said = -math.inf
     live = Live(Text("starting"), console=console, transient=True) if console.is_terminal else None
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         nonlocal said
-        result = text.startswith("step ") and ": metric " in text
+        said = now()
+        console.print(Text(text), soft_wrap=True)
+
+    def show(text: str) -> None:
         if live is not None:
             live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        if result or (live is None and now() - said >= QUIET_S):
-            said = now()
-            console.print(Text(text), soft_wrap=True)
+        elif now() - said >= QUIET_S:
+            tell(text)
 
     with live or nullcontext():
-        yield say
+        yield tell, show
 
 
 def last_word(study: Study, console: Console) -> None:

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from search import key_values as read
 from search.atomic import write_atomic
+from search.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError, Interrupted
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.prepare import run_isolated
@@ -38,9 +39,13 @@ KEYS: Mapping[str, read.Reader] = {
 }
 EXAMPLE = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
 _DEFAULTS: Mapping[str, Any] = {"epochs": 1, "fraction": 1.0}
-_COLUMNS = ("step", "ratio", "metric", "drop", "accepted", "params_m", "macs_g", "seconds")
+_COLUMNS = ("step", "ratio", "figure", "metric", "drop", "accepted", "params_m", "macs_g", "seconds")
 
 Say = Callable[[str], None]
+
+
+def _nothing(text: str) -> None:
+    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Gradual:
         if not values["ratio"] and not values.get("removed") and not values.get("heads"):
             raise ConfigError("ratio=0 in steps removes nothing", where="ratio=", expected="for example ratio=0.5")
         recover = {key.removeprefix("recover."): value for key, value in keys.items() if key not in asked}
+        values.setdefault("imgsz", checkpoint_facts(values["model"]).imgsz or 640)
         return cls(**values, recover=_recover_spec(recover))
 
     @property
@@ -101,8 +107,12 @@ def _recover_spec(keys: Mapping[str, Any]) -> RecoverSpec:
         raise ConfigError(f"{where}: {first['msg']}", where="command line", expected=EXAMPLE) from error
 
 
-def prune_gradually(order: Gradual, say: Say = lambda text: None) -> dict[str, Any]:
+def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
     """Run all steps, or those that are left of a run that was stopped; the content of steps.json and where things are.
+
+    Args:
+        tell: called with a line for every step that ended.
+        show: called a few times a second with what is being done, and how long it will take.
 
     Raises:
         ConfigError: the folder holds another run, or a complete one. Interrupted: Ctrl-C; the same command goes on.
@@ -115,7 +125,7 @@ def prune_gradually(order: Gradual, say: Say = lambda text: None) -> dict[str, A
         _write(folder, begun)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}", where="out=") from error
-    follower = _Follower(order, say)
+    follower = _Follower(order, tell, show)
     try:
         run_isolated(prune_in_child, (order,), folder, follower.look)
     except KeyboardInterrupt:
@@ -127,6 +137,7 @@ def prune_gradually(order: Gradual, say: Say = lambda text: None) -> dict[str, A
     finally:
         discard_standing(folder)
     follower.look()
+    (folder / "prepare.log").unlink(missing_ok=True)
     found = _read(folder)
     return {**found, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
 
@@ -174,34 +185,31 @@ def _write(folder: Path, content: Mapping[str, Any]) -> None:
 class _Follower:
     """Says a line for every step that ended, and where the one that runs stands."""
 
-    def __init__(self, order: Gradual, say: Say) -> None:
-        self.order, self.say = order, say
+    def __init__(self, order: Gradual, tell: Say, show: Say) -> None:
+        self.order, self.tell, self.show = order, tell, show
         self.last = order.steps + bool(order.removed or order.heads)
-        self.said, self.text, self.since = 0, "", time.monotonic()
+        self.said, self.since = 0, time.monotonic()
 
     def look(self) -> None:
         """Called a few times a second."""
         rows = _read(self.order.folder)["steps"]
         for row in rows[self.said :]:
-            self.say(step_line(row, rows, self.last))
+            self.tell(step_line(row, rows, self.last))
             self.since = time.monotonic()
         self.said = len(rows)
         standing = read_standing(self.order.folder)
-        text = _standing_line(standing, rows, self.last, time.monotonic() - self.since)
-        if text != self.text and standing.phase:
-            self.text = text
-            self.say(text)
+        if standing.phase:
+            self.show(_standing_line(standing, rows, self.last, time.monotonic() - self.since))
 
 
 def step_line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], last: int) -> str:
-    """`step 3/10: 0.512 mAP50-95 (-0.004), 2.10 M, 5.1 GMACs, 41 s; 5 min left`."""
+    """`step 3/10: map50_95 0.5120 (-0.0040), 2.100 M, 5.100 GMACs, 41 s; 5 min left`."""
     refused = "" if row["accepted"] else ", beyond max_drop: refused"
     left = _left_s(rows, last) if row["accepted"] and row["step"] < last else None
     rest = f"; {duration(left)} left" if left is not None else ""
-    return (
-        f"step {row['step']}/{last}: metric {row['metric']:.4f} ({0.0 - row['drop']:+.4f}), {row['params_m']:.3f} M, "
-        f"{row['macs_g']:.3f} GMACs, {duration(row['seconds'])}{refused}{rest}"
-    )
+    change = f"{row['figure']} {row['metric']:.4f} ({0.0 - row['drop']:+.4f})"
+    cost = f"{row['params_m']:.3f} M, {row['macs_g']:.3f} GMACs"
+    return f"step {row['step']}/{last}: {change}, {cost}, {duration(row['seconds'])}{refused}{rest}"
 
 
 def _left_s(rows: Sequence[Mapping[str, Any]], last: int) -> float | None:
@@ -220,10 +228,11 @@ def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: 
 def prune_in_child(order: Gradual) -> None:
     """What `prune_gradually` does, in a process of its own."""
     from pruning.checkpoint import load_model
+    from search.evaluate.pruned import task_of
 
     rows = _read(order.folder)["steps"]
     base = load_model(order.model)
-    work = _Work(order, rows)
+    work = _Work(order, rows, task_of(base))
     for step in work.steps(base):
         work.record(step)
     accepted = [row for row in work.rows if row["accepted"]]
@@ -236,10 +245,11 @@ def prune_in_child(order: Gradual) -> None:
 class _Work:
     """The steps in the child: prunes, fine-tunes, saves, reads again, validates, records."""
 
-    def __init__(self, order: Gradual, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, order: Gradual, rows: list[dict[str, Any]], task: str) -> None:
+        from objectives.objective import MAIN_FIGURES
         from search.evaluate import pruned
 
-        self.order, self.rows = order, rows
+        self.order, self.rows, self.figure = order, rows, MAIN_FIGURES[task]
         self.device = pruned.resolve_device(order.device)
         self.phase = Phases(order.folder)
         self.began = time.perf_counter()
@@ -291,7 +301,7 @@ class _Work:
         return load_model(self._path(number))
 
     def measure(self, model: Any) -> float:
-        """The task's first figure, on the validation split."""
+        """The task's main figure, on the validation split."""
         from objectives.accuracy import measure_accuracy
 
         order, folder = self.order, self.order.folder / "accuracy"
@@ -300,7 +310,7 @@ class _Work:
                 model, order.data, imgsz=order.imgsz, device=self.device, work_dir=folder, resamples=2, seed=order.seed
             )
         shutil.rmtree(folder, ignore_errors=True)
-        return next(iter(found.figures.values())).value
+        return found.figures[self.figure].value
 
     def record(self, step: Any) -> None:
         """One more row on disk."""
@@ -309,6 +319,7 @@ class _Work:
             {
                 "step": step.step,
                 "ratio": step.ratio,
+                "figure": self.figure,
                 "metric": step.metric,
                 "drop": base - step.metric,
                 "accepted": step.accepted,

@@ -116,7 +116,7 @@ def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
 
 def render_steps(facts: Mapping[str, Any]) -> RenderableType:
     """One row per step."""
-    table = _table("step", "channels gone", "metric", "fall", "params", "MACs", "")
+    table = _table("step", "channels gone", facts["steps"][0]["figure"], "fall", "params", "MACs", "")
     for row in facts["steps"]:
         cells = (f"{100 * row['ratio']:.1f} %", f"{row['metric']:.4f}", f"{row['drop']:+.4f}")
         sizes = (f"{row['params_m']:.3f} M", f"{row['macs_g']:.3f} G")

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search import key_values as read
+from search.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError
 from search.evaluate.prepare import run_isolated
 from search.sections import RecoverSpec
@@ -158,6 +159,7 @@ class Tuning:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"])) or "key=value"
             raise ConfigError(f"{name}: {first['msg']}", where="command line", expected=_TUNE_EXAMPLE) from error
+        values.setdefault("imgsz", checkpoint_facts(model).imgsz or 640)
         return cls(model, **values, recover=recover)
 
     @property

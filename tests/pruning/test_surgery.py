@@ -79,3 +79,14 @@ def test_a_saved_model_opens_in_plain_ultralytics(name: str, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-2:] == [str(count_parameters(small)), "1"]
+
+
+def test_a_candidate_takes_little_more_memory_than_it_has() -> None:
+    """At most a fifth more than the pruned model at any moment: nothing of full size is copied on the way."""
+    from benchmarks.pruner_speed import peak_bytes
+
+    model, graph = zoo.build("yolov8n.yaml"), zoo.traced("yolov8n.yaml")
+    graph.plan(0.3).apply(model)
+    for ratio in (0.0, 0.3, 0.5):
+        peak, size, _ = peak_bytes(lambda ratio=ratio: graph.plan(ratio).apply(model))  # type: ignore[misc]
+        assert size <= peak < 1.2 * size, ratio

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from pruning.checkpoint import count_parameters, load_model
+from objectives.objective import MAIN_FIGURES
+from pruning.checkpoint import count_parameters, load_model, save_model
 from search import gradually
 from search.errors import ConfigError, Interrupted
 from search.gradually import Gradual, prune_gradually, prune_in_child, step_line
+from tests.pruning import zoo
+from tests.tiny_data import make_tiny_data
 
 from .conftest import run
 
@@ -93,7 +96,7 @@ def test_blocks_go_first_in_a_step_of_their_own(tiny: Path, tmp_path: Path, monk
     assert facts["steps"][1]["plan"]["removed"] == ["model.4.m.1", "model.6.m.0"]
     model = load_model(facts["model"])
     assert len(model.get_submodule("model.4.m")) == 1  # type: ignore[arg-type]
-    assert any(line.startswith("step 2/2: metric 0.4800") for line in said)
+    assert any(line.startswith("step 2/2: map50_95 0.4800") for line in said)
 
 
 def test_the_command_trains_validates_and_prints(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +114,16 @@ def test_the_command_trains_validates_and_prints(tiny: Path, tmp_path: Path, mon
 
 
 def test_a_line_says_how_long_it_takes() -> None:
-    row = {"step": 0, "metric": 0.5, "drop": 0.0, "params_m": 3.0, "macs_g": 4.0, "seconds": 9.0, "accepted": True}
+    row = {
+        "step": 0,
+        "figure": "map50_95",
+        "metric": 0.5,
+        "drop": 0.0,
+        "params_m": 3.0,
+        "macs_g": 4.0,
+        "seconds": 9.0,
+        "accepted": True,
+    }
     first = {**row, "step": 1, "metric": 0.49, "drop": 0.01, "seconds": 30.0}
     assert "left" not in step_line(row, [row], 4)
     assert step_line(first, [row, first], 4).endswith("(-0.0100), 3.000 M, 4.000 GMACs, 30 s; 2 min left")
@@ -150,3 +162,14 @@ def test_a_complete_run_in_the_child_does_nothing_more(
     (order.folder / "pruned.pt").unlink()  # killed between the refused step and the copy
     prune_in_child(order)
     assert (order.folder / "pruned.pt").read_bytes() == (tiny / "base.pt").read_bytes()
+
+
+@pytest.mark.parametrize("task", ["segment", "classify"])
+def test_steps_are_judged_by_the_figure_of_the_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradually, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
+    data = make_tiny_data(tmp_path / "data", task)
+    save_model(zoo.for_tiny_data(f"yolov8n-{'seg' if task == 'segment' else 'cls'}.yaml"), tmp_path / "base.pt")
+    keys = {"model": tmp_path / "base.pt", "data": data, "ratio": 0.3, "steps": 1, "out": tmp_path / "out"}
+    facts = prune_gradually(Gradual.from_keys({**keys, "recover.epochs": 0, "device": "cpu"}))
+    assert facts["asked"]["imgsz"] == 64, "read from the checkpoint"
+    assert {row["figure"] for row in facts["steps"]} == {MAIN_FIGURES[task]}

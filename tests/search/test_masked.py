@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning.checkpoint import load_model, read_notes
+from pruning.checkpoint import load_model, read_notes, save_model
+from pruning.recover import TRAINERS
 from pruning.sparsity import masks_of, prunable_weights, sparsity
-from search.masked import MASK, Mask
+from search.masked import MASK, Mask, Tuning, tune_in_child
+from tests.pruning.test_recover import base_for, pruned
+from tests.tiny_data import make_tiny_data
 
 from .conftest import run
 
@@ -95,3 +98,20 @@ def test_a_fine_tune_that_makes_no_sense_is_refused(workplace: Path, words: tupl
     result = run("finetune", *words)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ") and expected in result.stderr
+
+
+@pytest.mark.parametrize("task", TRAINERS)
+def test_a_pruned_checkpoint_of_every_task_is_fine_tuned_as_it_is(task: str, tmp_path: Path) -> None:
+    """`paretoprune finetune pruned.pt`: architecture kept, with the base as teacher where the task allows one."""
+    data, base = make_tiny_data(tmp_path / "data", task, images=8), base_for(task, tmp_path)
+    small = pruned(base)
+    save_model(small, tmp_path / "pruned.pt")
+    order = Tuning.from_keys(
+        tmp_path / "pruned.pt", {"data": data, "base": base, "epochs": 1, "batch": 4, "device": "cpu"}
+    )
+    assert order.imgsz == 64, "read from the checkpoint"
+    facts = tune_in_child(order, tmp_path)
+    tuned = load_model(facts["model"])
+    shapes = {name: value.shape for name, value in tuned.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in small.state_dict().items()}
+    assert facts["mask"] is None and set(facts["figures"]["before"]) == set(facts["figures"]["after"])
