@@ -150,7 +150,7 @@ def opened_alone(name: str, alone: Alone, folder: Path) -> str:
         return "-"
     model, task = zoo.for_tiny_data(name), zoo.task_of(name)
     small = trace(model, zoo.picture()).plan(0.4, round_to=8).apply(model)
-    path = folder / name.replace(".yaml", ".pt")
+    path = folder / f"pruned-{name.replace('.yaml', '.pt')}"  # Ultralytics takes yolov5n.pt for a file to download
     save_model(small, path)
     data = folder / task
     data = data if data.exists() else make_tiny_data(data, task, images=4)
