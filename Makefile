@@ -21,7 +21,7 @@ demo: .venv/installed
 	$(BIN)/paretoprune export runs/prune/demo:pick format=onnx
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # The tests of the page drive a Chromium; without one they are skipped and say so.
 browser-deps: .venv/installed
@@ -38,7 +38,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .
