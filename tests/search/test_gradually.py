@@ -106,7 +106,7 @@ def test_the_command_trains_validates_and_prints(tiny: Path, tmp_path: Path, mon
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["model"] == "base-pruned-0.4-in-1/pruned.pt" and len(facts["steps"]) == 2
-    assert "step 1/1: metric" in result.stderr
+    assert "step 1/1: map50_95" in result.stderr
     base, small = load_model(tiny / "base.pt"), load_model(facts["model"])
     assert count_parameters(small) < 0.8 * count_parameters(base)
     again = run("prune", *words, "recover.batch=6", "device=cpu", "max_drop=1")

@@ -214,7 +214,9 @@ def test_a_recipe_that_cannot_be_drawn_is_refused(tmp_path: Path, wrong: dict[st
 def test_an_interrupted_make_leaves_no_half_data_set(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "data"
     command = [sys.executable, str(STUDY / "make_data.py"), "--out", str(out), "--train", "100000"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    # A shell's background job ignores SIGINT, and so do its children unless told otherwise.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **heard)
     deadline = time.monotonic() + 30
     while not list(tmp_path.rglob("00010.txt")) and time.monotonic() < deadline:
         time.sleep(0.02)
