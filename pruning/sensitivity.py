@@ -8,7 +8,7 @@ ECCV 2020, arXiv 2007.02491.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,16 +44,6 @@ class Curve:
         if ratio > last > 0:
             return self.divergences[-1] * ratio / last
         return float(np.interp(ratio, self.ratios, self.divergences))
-
-    def ratio_within(self, divergence: float) -> float:
-        """The largest ratio (interpolated, at most the largest measured) whose divergence is at most `divergence`."""
-        above = np.flatnonzero(np.array(self.divergences) > divergence)
-        if above.size == 0:
-            return self.ratios[-1]
-        right = int(above[0])
-        rise = self.divergences[right] - self.divergences[right - 1]
-        share = (divergence - self.divergences[right - 1]) / rise
-        return self.ratios[right - 1] + share * (self.ratios[right] - self.ratios[right - 1])
 
 
 @dataclass
@@ -106,27 +96,6 @@ def _share_removed(graph: ChannelGraph, plan: Plan, groups: Sequence[str]) -> fl
     sizes = {group.name: group.size for group in graph.groups}
     widths = plan.widths
     return 1.0 - sum(widths[name] for name in groups) / sum(sizes[name] for name in groups)
-
-
-def measure_sensitivity(
-    model: nn.Module,
-    graph: ChannelGraph,
-    parts: Mapping[str, Sequence[str]],
-    batches: Sequence[Tensor],
-    scores: Scores,
-    *,
-    levels: Sequence[float] = LEVELS,
-    round_to: int = 1,
-    on_progress: Callable[[float], None] | None = None,
-) -> dict[str, Curve]:
-    """Part -> curve; a part is a list of group names that share a ratio. See `SensitivityProbe`."""
-    probe = SensitivityProbe(model, graph, batches, scores, round_to)
-    curves = {}
-    for number, (part, groups) in enumerate(parts.items()):
-        curves[part] = probe.curve(groups, levels)
-        if on_progress is not None:
-            on_progress((number + 1) / len(parts))
-    return curves
 
 
 def divergence(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:

@@ -1,14 +1,17 @@
-"""A folder that a script makes: whole or absent, made once, never over somebody else's files."""
+"""A folder that a script makes: whole or absent, made once, never over somebody else's files; and a data set in it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import cv2
 
 MARKER = "made.json"
 
@@ -71,3 +74,32 @@ def make_folder(out: Path, digest: str, write: Callable[[Path], dict[str, Any]])
         (new / MARKER).write_text(json.dumps(made, indent=2) + "\n")  # last: it says that the rest is there
         if not _is_made(out, digest):  # else a process beside us was faster, with the same bytes
             _swap_in(new, out, room, digest)
+
+
+class Scene(Protocol):
+    """An image (H, W, 3) uint8 in BGR, and its lines in the YOLO format."""
+
+    @property
+    def image(self) -> Any: ...
+    def label(self) -> str: ...
+
+
+def write_dataset(root: Path, splits: Mapping[str, Iterable[Scene]], names: Sequence[str]) -> dict[str, str]:
+    """Write images, labels and data.yaml into ``root``; return the sha256 of what each split holds."""
+    content = {split: _write_split(root, split, scenes) for split, scenes in splits.items()}
+    paths = "".join(f"{split}: images/{split}\n" for split in splits)  # no root: the folder may move
+    lines = "".join(f"  {index}: '{name}'\n" for index, name in enumerate(names))
+    (root / "data.yaml").write_text(f"{paths}names:\n{lines}")
+    return content
+
+
+def _write_split(root: Path, split: str, scenes: Iterable[Scene]) -> str:
+    images, labels = root / "images" / split, root / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    sha = hashlib.sha256()
+    for index, scene in enumerate(scenes):
+        cv2.imwrite(str(images / f"{index:05d}.png"), scene.image)
+        (labels / f"{index:05d}.txt").write_text(scene.label())
+        sha.update(scene.image.tobytes() + scene.label().encode())
+    return sha.hexdigest()

@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits, load_sample_images
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository: the studies share a maker of folders
-from studies.made_folder import make_folder
+from studies.made_folder import make_folder, write_dataset
 
 Float = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
@@ -227,27 +228,15 @@ def _on_scene(mask: Float, box: Ints, side: int) -> Float:
     return full
 
 
-def _write_split(root: Path, split: str, recipe: Recipe) -> str:
-    """Write one split's images and labels below ``root``; return the sha256 of everything written."""
-    images, labels = root / "images" / split, root / "labels" / split
-    images.mkdir(parents=True)
-    labels.mkdir(parents=True)
-    sha = hashlib.sha256()
-    for index in range(getattr(recipe, split)):
-        scene = draw_scene(split, index, recipe)
-        cv2.imwrite(str(images / f"{index:05d}.png"), scene.image)
-        (labels / f"{index:05d}.txt").write_text(scene.label())
-        sha.update(scene.image.tobytes() + scene.label().encode())
-    return sha.hexdigest()
-
-
-def _write_dataset(root: Path, recipe: Recipe) -> dict[str, Any]:
+def _write(root: Path, recipe: Recipe) -> dict[str, Any]:
     """Write the whole data set into ``root``; return what it was made from."""
-    content = {split: _write_split(root, split, recipe) for split in SPLITS}
-    paths = "".join(f"{split}: images/{split}\n" for split in SPLITS)  # no root: the folder may move
-    names = "".join(f"  {index}: '{name}'\n" for index, name in enumerate(NAMES))
-    (root / "data.yaml").write_text(f"{paths}names:\n{names}")
-    return {"recipe": asdict(recipe), "content": content}
+    scenes = {split: _scenes(split, recipe) for split in SPLITS}
+    return {"recipe": asdict(recipe), "content": write_dataset(root, scenes, NAMES)}
+
+
+def _scenes(split: str, recipe: Recipe) -> Iterator[Scene]:
+    """The scenes of a split, drawn one at a time."""
+    return (draw_scene(split, index, recipe) for index in range(getattr(recipe, split)))
 
 
 def make_data(out: Path, train: int = 1200, val: int = 300, imgsz: int = 128, seed: int = 0) -> Path:
@@ -258,7 +247,7 @@ def make_data(out: Path, train: int = 1200, val: int = 300, imgsz: int = 128, se
     cannot be drawn and FileExistsError when ``out`` holds other files.
     """
     out, recipe = Path(out).resolve(), Recipe(train, val, imgsz, seed)
-    make_folder(out, recipe.digest(), lambda root: _write_dataset(root, recipe))
+    make_folder(out, recipe.digest(), lambda root: _write(root, recipe))
     return out / "data.yaml"
 
 
