@@ -87,6 +87,7 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
     if facts["removed"]:
         table.add_row("blocks", "", "", f"without {', '.join(facts['removed'])}")
     note = "not fine-tuned yet: its accuracy is low until it is"
+    note += f"\nnext: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt epochs=10"
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 
 
