@@ -8,7 +8,9 @@ fine-tune. Plans are of six kinds: uniform, one global ranking, random per stage
 allocation, and allocation under random coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
 what is there is not measured again.
 
-Without --plans it prints what the rows say: rank correlations between the rungs, and the best of each kind.
+    python benchmarks/search_table.py --latencies      # on a quiet machine: times the shapes of rows that have none
+
+Without both it prints what the rows say: rank correlations between the rungs, and the best of each kind.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from scipy.stats import kendalltau
 
 from pruning.plan import globally_ranked_ratios
 from search.evaluate.evaluator import Prepared
+from search.evaluate.guided import Subject, timing_of
 from search.evaluate.outputs import output_probe
 from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
+from search.propose.allocation import FLOOR, Allocator, divergence_of
 from search.study import Study
 from search.trial import Candidate
 
@@ -164,6 +168,29 @@ def measure(base: str, count: int, workers: int) -> None:
         child.join()
 
 
+def time_rows(base: str) -> None:
+    """Add the measured latency, as a ratio to the base's, to every row that has none."""
+    torch.set_num_threads(1)
+    study, prepared = prepared_study(base)
+    evaluator: Any = prepared.evaluator
+    graph = next(iter(evaluator.graphs.values()))
+    model = load_model(study.spec.model)
+    onnx = study.record.base_dir / "base.onnx"
+    subject = Subject(
+        study.spec, model, graph, prepared.space, evaluator.scores, onnx, study.record.path, evaluator.graphs, "cpu"
+    )
+    rows = rows_of(base)
+    with timing_of(subject) as time_plan:
+        for number, row in enumerate(rows):
+            if "latency" in row:
+                continue
+            candidate = replace(prepared.space.uniform(0.0), ratios=row["ratios"], removed=tuple(row["removed"]))
+            latency = time_plan(evaluator.plan(candidate), number)
+            row["latency"], row["latency_flags"] = latency.ratio.value, sorted(latency.flags)
+            table_path(base).write_text("".join(json.dumps(one) + "\n" for one in rows))
+            print(f"{number:4d} {row['kind']:9s} {latency.ratio.value:.4f} {' '.join(latency.flags)}", flush=True)
+
+
 def said(base: str) -> str:
     """What the rows say: rank correlations, and for each kind the best mAP within a share of the base's cost."""
     rows = rows_of(base)
@@ -180,16 +207,50 @@ def said(base: str) -> str:
     return "\n".join(lines)
 
 
+def exponents(base: str) -> str:
+    """How well sums of divergences to a power rank the accuracies: of all plans, and of those that kept half of it."""
+    prepared, rows = prepared_study(base)[1], rows_of(base)
+    guide = prepared.guide
+    assert guide is not None
+    parts = np.array([_divergences(guide.allocator, row) for row in rows])
+    accuracy = np.array([row["map"] for row in rows])
+    good = accuracy > accuracy.max() / 2
+    lines = ["| power | tau, all plans | tau, plans that kept half of the accuracy |", "|---|---|---|"]
+    for power in (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0):
+        price = (parts**power).sum(axis=1)
+        taus = [float(kendalltau(-price[which], accuracy[which]).statistic) for which in (accuracy >= 0, good)]
+        lines.append(f"| {power:g} | {taus[0]:.3f} | {taus[1]:.3f} |")
+    return "\n".join(lines)
+
+
+def _divergences(allocator: Allocator, row: dict[str, Any]) -> list[float]:
+    """Of each dimension and each removable block, alone; 0 for what is whole."""
+    vector = allocator.vector(Candidate(row["ratios"], removed=tuple(row["removed"])))
+    gone = frozenset().union(*(r.inside for r in allocator.removals if r.path in vector.removed))
+    found = []
+    for menu, entry in zip(allocator.menus, vector.entries, strict=True):
+        price = max(menu.prices[entry] - FLOOR * menu.ratios[entry], 0.0)
+        found.append(0.0 if menu.name in gone else float(divergence_of(price)))
+    whole = ((one.path in vector.removed) * (one.price - FLOOR) for one in allocator.removals)
+    return found + [float(divergence_of(np.float64(price))) for price in whole]
+
+
 def main() -> None:
     """Measure, then say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="yolov8n", choices=("yolov8n", "yolo11n"))
     parser.add_argument("--plans", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--latencies", action="store_true")
+    parser.add_argument("--exponents", action="store_true", help="print how well powers of the divergence rank")
     asked = parser.parse_args()
     if asked.plans:
         measure(asked.base, asked.plans, asked.workers)
+    if asked.latencies:
+        time_rows(asked.base)
     print(said(asked.base))
+    if asked.exponents:
+        print(exponents(asked.base))
 
 
 if __name__ == "__main__":

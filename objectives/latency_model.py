@@ -11,6 +11,10 @@ feature and the widths alone are not enough (HALP, Shen et al., NeurIPS 2022, ar
 shares of the base's time that the caller expects by a ridge whose strength cross-validation chooses, so that a dozen
 candidates are enough to begin with, and hundreds are used.
 
+Kernels work on channels in tiles: 9 channels may cost as much as 16. Who computes the work may round widths up to
+multiples of a tile first, fit one model for each of several tiles, and keep the one that cross-validates best; the
+model remembers its tile.
+
 A prediction carries its error: the cross-validated residual, widened by how far the candidate lies from those that were
 measured. Where that is more than `TRUSTED`, the model says that it does not know.
 """
@@ -53,6 +57,7 @@ class LatencyModel:
         covariance: (F + 1, F + 1) of the coefficients, in units of `residual` squared.
         residual: cross-validated standard deviation of predicted / measured - 1.
         measured: how many candidates it was fitted to.
+        tile: widths are rounded up to multiples of this before their work is counted.
     """
 
     names: tuple[str, ...]
@@ -61,6 +66,7 @@ class LatencyModel:
     covariance: Floats
     residual: float
     measured: int
+    tile: int = 1
 
     @classmethod
     def fit(
@@ -70,6 +76,7 @@ class LatencyModel:
         work: npt.ArrayLike,
         ratios: npt.ArrayLike,
         shares: npt.ArrayLike,
+        tile: int = 1,
     ) -> LatencyModel:
         """Fit to `work` (n, F) and measured `ratios` (n,) of candidates to the base, whose own work is `base` (F,).
 
@@ -87,7 +94,7 @@ class LatencyModel:
         errors = {strength: _cross_validated(x, y, prior, strength) for strength in STRENGTHS}
         strength = min(errors, key=errors.__getitem__)
         coefficients, covariance = _ridge(x, y, prior, strength)
-        return cls(tuple(names), reference, coefficients, covariance, errors[strength], len(y))
+        return cls(tuple(names), reference, coefficients, covariance, errors[strength], len(y), tile)
 
     def predict(self, work: npt.ArrayLike) -> Floats:
         """(n, F) work -> (n,) latency as a ratio to the base's."""
@@ -114,13 +121,15 @@ class LatencyModel:
             "covariance": self.covariance.tolist(),
             "residual": self.residual,
             "measured": self.measured,
+            "tile": self.tile,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LatencyModel:
         """Inverse of `to_json`."""
         base, coefficients, covariance = (np.asarray(data[key]) for key in ("base", "coefficients", "covariance"))
-        return cls(tuple(data["names"]), base, coefficients, covariance, float(data["residual"]), int(data["measured"]))
+        residual, measured, tile = float(data["residual"]), int(data["measured"]), int(data.get("tile", 1))
+        return cls(tuple(data["names"]), base, coefficients, covariance, residual, measured, tile)
 
 
 def _check(names: Sequence[str], base: Floats, x: Floats, y: Floats) -> None:

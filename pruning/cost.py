@@ -24,7 +24,7 @@ from pruning.groups import GroupTable, Ints, Slot
 
 Floats = npt.NDArray[np.float64]
 BATCH = 4096
-FEATURES = ("macs of ", "channels of ")
+FEATURES = ("macs of ", "elements of ")
 """The two kinds of work that are told apart at each place of the network."""
 
 
@@ -38,25 +38,29 @@ class Cost:
 
 @dataclass(frozen=True)
 class Product:
-    """A term: `factor` times the channel counts of at most two slots; `owner` is the layer or module it comes from."""
+    """A term: `factor` times the channel counts of at most two slots; `owner` is the layer or module it comes from, and
+    `positions` how many elements it writes for each channel of the first slot."""
 
     factor: int
     slots: tuple[Slot, ...] = ()
     owner: str = ""
+    positions: int = 0
 
 
 @dataclass(frozen=True)
 class Terms:
-    """factor (T,), and the two counts that each term multiplies (index 0 is the constant 1)."""
+    """factor (T,), the two counts that each term multiplies (index 0 is the constant 1), and the elements that it
+    writes for each of its left count."""
 
     factor: Floats
     left: Ints
     right: Ints
+    positions: Floats
 
     def only(self, keep: Sequence[bool]) -> Terms:
         """The terms that a mask keeps."""
         mask = np.array(keep, dtype=bool)
-        return Terms(self.factor[mask], self.left[mask], self.right[mask])
+        return Terms(self.factor[mask], self.left[mask], self.right[mask], self.positions[mask])
 
     def total(self, counts: Floats) -> Floats:
         """(n, S + 1) counts -> (n,) totals."""
@@ -128,33 +132,33 @@ class CostModel:
         """What a latency model can be fitted on: names (F,), and (n, G) group widths -> (n, F).
 
         For every place of the network (`place_of`) the multiply-accumulates of its layers, which are sums of
-        c_in * c_out, and their output channels, which stand for the memory that is written.
+        c_in * c_out, and the elements that they write: activations, and the memory that they move.
         """
         all_widths = np.asarray(widths, dtype=np.float64)
         counts = np.concatenate([np.ones((len(all_widths), 1)), all_widths @ self.per_width], axis=1)
         macs = counts[:, self.macs.left] * counts[:, self.macs.right] * self.macs.factor
-        channels = counts[:, self.macs.left] * (self.macs.left > 0)
+        elements = counts[:, self.macs.left] * self.macs.positions
         places = [place_of(owner) for owner in self.owners[1]]
         names = tuple(dict.fromkeys(places))
         into = np.array([[place == name for name in names] for place in places], dtype=np.float64)
         return tuple(kind + name for kind in FEATURES for name in names), np.concatenate(
-            [macs @ into, channels @ into], axis=1
+            [macs @ into, elements @ into], axis=1
         )
 
     def form(
-        self, *, macs: Mapping[str, float], channels: Mapping[str, float], params: float, constant: float = 0.0
+        self, *, macs: Mapping[str, float], elements: Mapping[str, float], params: float, constant: float = 0.0
     ) -> Floats:
         """A weighted cost as a quadratic form of the widths: (G + 1, G + 1), to be multiplied by (1, widths) on both
         sides.
 
-        `macs` and `channels` weigh the features of `work` by place, `params` every parameter. Each count is linear in
+        `macs` and `elements` weigh the features of `work` by place, `params` every parameter. Each count is linear in
         the widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds."""
         extended = np.zeros((len(self.per_width) + 1, self.per_width.shape[1] + 1))
         extended[0, 0] = 1.0
         extended[1:, 1:] = self.per_width
         places = [place_of(owner) for owner in self.owners[1]]
         products = self.macs.factor * np.array([macs.get(place, 0.0) for place in places])
-        written = np.array([channels.get(place, 0.0) for place in places]) * (self.macs.left > 0)
+        written = self.macs.positions * np.array([elements.get(place, 0.0) for place in places])
         form = _outer(extended, products, self.macs.left, self.macs.right)
         form += _outer(extended, written, self.macs.left, np.zeros_like(self.macs.left))
         form += _outer(extended, params * self.params.factor, self.params.left, self.params.right)
@@ -193,7 +197,11 @@ def _parameter(column: Mapping[Slot, int], name: str, shape: tuple[int, ...]) ->
     return Product(prod(fixed), slots)
 
 
+_PER_TERM = ("factor", "positions")
+
+
 def _terms(products: Sequence[Product], column: Mapping[Slot, int]) -> Terms:
     pairs = [([column[slot] for slot in p.slots] + [0, 0])[:2] for p in products]
     sides = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return Terms(np.array([p.factor for p in products], dtype=np.float64), sides[:, 0], sides[:, 1])
+    factor, positions = (np.array([getattr(p, name) for p in products], dtype=np.float64) for name in _PER_TERM)
+    return Terms(factor, sides[:, 0], sides[:, 1], positions)

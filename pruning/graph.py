@@ -72,10 +72,10 @@ class Tracer:
         if known is not vector:
             self.couple(known, vector)
 
-    def count(self, node: fx.Node, factor: int, *slots: Slot) -> None:
-        """Add a multiply-accumulate term of the module that ran `node`."""
+    def count(self, node: fx.Node, factor: int, *slots: Slot, positions: int = 0) -> None:
+        """Add a multiply-accumulate term of the module that ran `node`; see `Product`."""
         if self.counting:
-            self.products.append(Product(factor, slots, f"{self.owner(node)[0]}."))
+            self.products.append(Product(factor, slots, f"{self.owner(node)[0]}.", positions))
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """None of these channels may be removed."""

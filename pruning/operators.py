@@ -173,10 +173,11 @@ def _count(
     window = prod(weight.shape[2:])
     # A transposed convolution multiplies at every position of its input, any other at every position of its output.
     positions = shape[0] * window * prod((x.shape if transposed else shape)[2:])
+    written = shape[0] * prod(shape[2:])
     if groups == 1:
-        tracer.count(node, positions, (name, out_dim), (name, in_dim))
+        tracer.count(node, positions, (name, out_dim), (name, in_dim), positions=written)
     else:
-        tracer.count(node, positions * weight.shape[1], (name, 0))
+        tracer.count(node, positions * weight.shape[1], (name, 0), positions=written)
 
 
 def _produced(tracer: Tracer, output: tuple[str, int], extent: int) -> None:
@@ -198,7 +199,7 @@ def linear(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *_: Any) ->
     if bias is not None:
         tracer.bind(bias, 0, out)
     _produced(tracer, (name, 0), 1)
-    tracer.count(node, prod(shape[:-1]), (name, 0), (name, 1))
+    tracer.count(node, prod(shape[:-1]), (name, 0), (name, 1), positions=prod(shape[:-1]))
     return lab.spread(out, len(shape) - 1, shape)
 
 

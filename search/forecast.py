@@ -10,8 +10,9 @@ import numpy as np
 
 from objectives.objective import Estimate
 from pruning import ChannelGraph
-from search.evaluate.probes import read_model
-from search.propose.menus import allocator_of, work_of
+from search.evaluate.probes import bend_of, read_model, read_probes
+from search.propose.costs import work_of
+from search.propose.menus import allocator_of
 from search.propose.sensitivity import read_curves
 from search.space import Space
 
@@ -49,10 +50,11 @@ def forecast(
     wanted = {d.name for d in space.dimensions} | {block.parameter for block in space.blocks}
     if latency is None or not wanted <= curves.keys():
         return None
-    allocator = allocator_of(graph, space, curves, round_to, latency)
+    bend = bend_of(graph, latency, read_probes(run / "latency"))
+    allocator = allocator_of(graph, space, curves, round_to, latency, bend)
     vector = allocator.vector_within(_PLANNED * limit_ms / base_ms, {})
     widths = allocator.widths(vector)
-    work = work_of(graph, widths[None], vector.removed)[0]
+    work = work_of(graph, widths[None], vector.removed, latency.tile)[0]
     params, macs = graph.costs_without(vector.removed).of_many(np.asarray(widths)[None])
     return Forecast(
         latency.estimate(work.tolist()).scaled(base_ms),

@@ -26,7 +26,7 @@ from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
 from search.evaluate.gate import Gate
 from search.evaluate.isolation import classify
-from search.propose.allocation import Allocator, Floats, Ints, menu_of
+from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
 from search.propose.proposer import Proposer, Request
@@ -436,7 +436,8 @@ def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), target
     shares = np.arange(0, 52) / _SIZE
     menus = []
     for number, (name, error) in enumerate(zip(DIMENSIONS, errors, strict=True)):
-        curve = Curve.through([(share, error * 0.1 * (1 + number) * share**2 / START) for share in shares[1:].tolist()])
+        prices = error * 0.1 * (1 + number) * shares**2 / START
+        curve = Curve.through(list(zip(shares[1:].tolist(), divergence_of(prices[1:]).tolist(), strict=True)))
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
         menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
     allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,25 @@ from objectives.latency_model import LatencyModel
 from objectives.objective import Objective, objectives_named
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
+from pruning.sensitivity import Curve
 from search.atomic import write_json
 from search.evaluate import probes, pruned
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
-from search.propose.guide import Guide, Variant
-from search.propose.menus import allocator_of, layer_rates
+from search.propose.costs import layer_rates
+from search.propose.guide import RUNGS, Guide, Variant
+from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
 from search.record import LAYERS
 from search.space import Space
 from search.spec import StudySpec
-from search.trial import Measurement
+from search.trial import Candidate, Measurement
 
 VARIANTS = "variants.json"
+ROUNDS = 2
+"""How often the ladder of allocation is timed and the model fitted again, before the first trial."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +60,20 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     with phase("sensitivity"):
         probe = output_probe(spec, subject.model, subject.graph, subject.scores)
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
-    latency = None
+    targets = targets_of(spec, base, objectives_named(spec.objectives))
+    latency, bend, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
     if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
-            latency = latency_model(subject, phase)
-            write_page_model(subject, latency, base.figures["latency_ms"].value)
-    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency)
-    targets = targets_of(spec, base, objectives_named(spec.objectives))
+            latency, timed = latency_model(subject, curves, targets, phase)
+            bend, relearning = probes.bend_of(subject.graph, latency, timed), probes.Relearned(subject.graph, timed)
+            write_page_model(subject, latency, base_ms)
+    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, bend)
     least = allocator.cost(allocator.path({})[-1])
     within = tuple(target for target in targets if target >= least)
     with phase("variants"):
         variants = variants_of(subject, gain.name, base, phase)
-    return Guide(allocator, (gain.name, base.figures[gain.name].value), variants, within, spec.search.seed)
+    accuracy = gain.name, base.figures[gain.name].value
+    return Guide(allocator, accuracy, variants, within, spec.search.seed, base_ms, relearning)
 
 
 def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -> tuple[Variant, ...]:
@@ -97,17 +104,50 @@ def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) ->
         "imgsz": subject.spec.imgsz,
         "constant_ms": float(base_ms * latency.coefficients[0]),
         "error_ms": base_ms * latency.residual,
+        "tile": latency.tile,
         "layers": rates,
     }
     write_json(subject.run / "latency" / LAYERS, content, durable=False)
 
 
-def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
-    """Time the probes and fit; both are kept in latency/."""
+def latency_model(
+    subject: Subject, curves: Mapping[str, Curve], targets: Sequence[float], phase: Phases
+) -> tuple[LatencyModel, tuple[probes.Probe, ...]]:
+    """Time random shapes and fit, then the rungs of the ladder as the model sees them, again and again; all is kept in
+    latency/."""
     spec, folder = subject.spec, subject.run / "latency"
-    candidates = probes.designed(subject.space, probes.PROBES, spec.search.seed)
-    plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
+    budgets = (*targets, *RUNGS)
+    steps = probes.PROBES + ROUNDS * len(budgets)
 
+    def ladder(found: tuple[probes.Probe, ...]) -> list[Candidate]:
+        model = probes.fitted(subject.graph, found)
+        bend = probes.bend_of(subject.graph, model, found)
+        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, bend)
+        return [allocator.within(budget) for budget in budgets]
+
+    with timing_of(subject) as time_plan:
+
+        def timed(candidates: Sequence[Candidate], done: int) -> tuple[probes.Probe, ...]:
+            plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
+
+            def advance(part: float) -> None:
+                phase.advance((done + part * len(plans)) / steps)
+
+            return probes.timed_probes(plans, time_plan, folder, done > 0, advance)
+
+        found = timed(probes.designed(subject.space, probes.PROBES, spec.search.seed), 0)
+        for number in range(ROUNDS):
+            rungs = timed(ladder(found), probes.PROBES + number * len(budgets))
+            found = tuple(dict.fromkeys((*found, *rungs)))
+    model = probes.fitted(subject.graph, found)
+    probes.write_model(folder, model)
+    return model, found
+
+
+@contextmanager
+def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
+    """Times plans against the base while nothing else of this user is timed."""
+    spec, folder = subject.spec, subject.run / "latency"
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
     briefly = spec.latency.model_copy(update={"seconds": spec.latency.seconds / 2})
@@ -119,11 +159,8 @@ def latency_model(subject: Subject, phase: Phases) -> LatencyModel:
             candidate = open_timed(spec.latency, onnx, small, spec.imgsz)
             return measure([candidate], reference, briefly, turns, seed=seed)[0]
 
-        timed = probes.timed_probes(plans, time_plan, folder, phase.advance)
+        yield time_plan
     (folder / "probe.onnx").unlink(missing_ok=True)
-    model = probes.fitted(subject.graph, timed)
-    probes.write_model(folder, model)
-    return model
 
 
 def targets_of(spec: StudySpec, base: Measurement, objectives: tuple[Objective, ...]) -> tuple[float, ...]:

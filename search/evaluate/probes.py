@@ -1,51 +1,67 @@
 """Shapes timed before the search, to fit the latency model: no weights are trained, only widths matter.
 
-Widths are drawn at random around levels that span the space, so that the parts of the network vary independently of
-each other. Every probe is written down when it is measured; the model is fitted to all of them."""
+First random shapes: every part of the network has a level of its own (a Latin hypercube over the parts: McKay, Beckman
+and Conover, Technometrics 21, 1979), so that parts vary independently and their times can be told apart. Then the rungs
+that allocation finds under the model so far, and again under the next: allocation seeks out whatever the model believes
+to be cheap, so it must be checked exactly there. Trials go on with that (`Relearned`). Every probe is written down when
+it is measured."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import qmc
 
 from objectives.latency import Latency
 from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph, Plan, Scores
+from pruning.cost import place_of
 from search.atomic import write_json
-from search.propose.menus import expected_shares, feature_names, work_of
+from search.propose.costs import Bend, WidthCost, expected_shares, feature_names, work_of
+from search.propose.guide import Timed
 from search.space import Space
 from search.trial import Candidate
 
-PROBES = 24
+PROBES = 20
+TILES = (1, 8, 16, 32)
+"""Channels per tile that are tried; which one, cross-validation says."""
 FILE = "probes.json"
 MODEL = "model.json"
-_SPREAD = 0.25
-_REMOVED = 0.15
+_SPREAD = 0.1
+_REMOVED = 0.2
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A timed shape: group widths in the order of the graph, removed blocks, latency ratio to the base, flags."""
+    """A timed shape: group widths in the order of the graph, removed blocks, latency ratio to the base, flags; `aimed`:
+    allocation chose it, chance did not."""
 
     widths: tuple[int, ...]
     removed: tuple[str, ...]
     ratio: float
     flags: tuple[str, ...] = ()
+    aimed: bool = False
 
 
 def designed(space: Space, count: int, seed: int) -> tuple[Candidate, ...]:
-    """Random candidates at levels spread evenly over the ratios."""
+    """Random candidates: a level for each part of the network, each dimension a little off the level of its part."""
     random = np.random.default_rng([seed, 3])
-    low, high = min(d.low for d in space.dimensions), max(d.high for d in space.dimensions)
+    places = [place_of(dimension.groups[0]) for dimension in space.dimensions]
+    names = list(dict.fromkeys(places))
     found = []
-    for level in random.permutation(np.linspace(low, high, count)):
-        draws = level + _SPREAD * random.standard_normal(len(space.dimensions))
-        ratios = {d.name: float(np.clip(r, d.low, d.high)) for d, r in zip(space.dimensions, draws, strict=True)}
+    for levels in qmc.LatinHypercube(len(names), rng=random).random(count):
+        level = dict(zip(names, levels.tolist(), strict=True))
+        ratios = {
+            d.name: float(
+                np.clip(d.low + level[p] * (d.high - d.low) + _SPREAD * random.standard_normal(), d.low, d.high)
+            )
+            for d, p in zip(space.dimensions, places, strict=True)
+        }
         removed = tuple(block.path for block in space.blocks if random.random() < _REMOVED)
         found.append(Candidate(ratios, space.sizes[0], space.precisions[0], removed))
     return tuple(found)
@@ -55,30 +71,71 @@ def timed_probes(
     plans: Sequence[Plan],
     time_plan: Callable[[Plan, int], Latency],
     folder: Path,
+    aimed: bool = False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Probe, ...]:
-    """Time each plan against the base; what `folder` holds already is not timed again.
+    """Time each plan against the base, in their order; what `folder` holds already is not timed again.
 
     Args:
         time_plan: a plan and the seed of its rounds -> its latency.
     """
     known = {(probe.widths, probe.removed): probe for probe in read_probes(folder)}
-    for number, plan in enumerate(plans):
-        key = (tuple(plan.widths.values()), plan.removed)
+    keys = [(tuple(plan.widths.values()), plan.removed) for plan in plans]
+    for number, (key, plan) in enumerate(zip(keys, plans, strict=True)):
         if key not in known:
             found = time_plan(plan, number)
-            known[key] = Probe(*key, found.ratio.value, tuple(found.flags))
+            known[key] = Probe(*key, found.ratio.value, tuple(found.flags), aimed)
             _write(folder, known.values())
         on_progress((number + 1) / len(plans))
-    return tuple(known.values())
+    return tuple(known[key] for key in dict.fromkeys(keys))
 
 
 def fitted(graph: ChannelGraph, probes: Sequence[Probe]) -> LatencyModel:
-    """The latency model of a network from its probes; ObjectiveError where they are too few."""
-    base = work_of(graph, graph.table.full_widths()[None])[0]
-    rows = [work_of(graph, np.array([probe.widths]), probe.removed)[0] for probe in probes]
+    """The latency model of a network from its probes, of the tile that predicts best what was left out.
+
+    Raises:
+        ObjectiveError: they are too few.
+    """
+    return min((_fitted(graph, probes, tile) for tile in TILES), key=lambda model: model.residual)
+
+
+def _fitted(graph: ChannelGraph, probes: Sequence[Probe], tile: int) -> LatencyModel:
+    base = work_of(graph, graph.table.full_widths()[None], tile=tile)[0]
+    work = np.zeros((len(probes), len(base)))
+    for removed in dict.fromkeys(probe.removed for probe in probes):
+        rows = [number for number, probe in enumerate(probes) if probe.removed == removed]
+        work[rows] = work_of(graph, np.array([probes[row].widths for row in rows]), removed, tile)
     ratios = [probe.ratio for probe in probes]
-    return LatencyModel.fit(feature_names(graph), base, np.array(rows), ratios, expected_shares(graph))
+    return LatencyModel.fit(feature_names(graph), base, work, ratios, expected_shares(graph), tile)
+
+
+def bend_of(graph: ChannelGraph, model: LatencyModel, probes: Sequence[Probe]) -> Bend | None:
+    """What the shapes that allocation chose say about the model; None before the first."""
+    aimed = [probe for probe in probes if probe.aimed]
+    work = [work_of(graph, np.array([probe.widths]), probe.removed, model.tile)[0] for probe in aimed]
+    return Bend.through(model.predict(work), np.array([probe.ratio for probe in aimed])) if aimed else None
+
+
+@dataclass(frozen=True)
+class Relearned:
+    """Costs under a latency model fitted to the probes and to what trials have measured since (`Relearning`)."""
+
+    graph: ChannelGraph
+    probes: tuple[Probe, ...]
+    _plain: WidthCost = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_plain", WidthCost(self.graph))
+
+    def costs(self, timed: Sequence[Timed]) -> WidthCost:
+        """See `Relearning.costs`."""
+        all_probes = (*self.probes, *(Probe(one.widths, one.removed, one.ratio, aimed=True) for one in timed))
+        model = fitted(self.graph, all_probes)
+        return WidthCost(self.graph, model, bend_of(self.graph, model, all_probes))
+
+    def measured(self, timed: Timed) -> float:
+        """See `Relearning.measured`."""
+        return self._plain.measured(np.array(timed.widths), timed.removed, timed.ratio)
 
 
 def plans_of(
@@ -97,7 +154,14 @@ def read_probes(folder: Path) -> tuple[Probe, ...]:
         return ()
     rows = json.loads(path.read_text())["probes"]
     return tuple(
-        Probe(tuple(row["widths"]), tuple(row["removed"]), float(row["ratio"]), tuple(row["flags"])) for row in rows
+        Probe(
+            tuple(row["widths"]),
+            tuple(row["removed"]),
+            float(row["ratio"]),
+            tuple(row["flags"]),
+            bool(row.get("aimed", False)),
+        )
+        for row in rows
     )
 
 
@@ -115,5 +179,5 @@ def read_model(folder: Path) -> LatencyModel | None:
 
 def _write(folder: Path, probes: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"widths": p.widths, "removed": p.removed, "ratio": p.ratio, "flags": p.flags} for p in probes]
+    rows = [asdict(probe) for probe in probes]
     write_json(folder / FILE, {"format": 1, "probes": rows}, durable=False)

@@ -40,7 +40,7 @@ from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
-from search.propose.menus import work_of
+from search.propose.costs import work_of
 from search.record import BATCHES
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
@@ -133,8 +133,8 @@ class PruningEvaluator:
         cost = plan.cost()
         figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
         if self.latency is not None:
-            widths = np.array([list(plan.widths.values())])
-            ratio = self.latency.estimate(work_of(self.graphs[candidate.imgsz], widths, plan.removed)[0])
+            widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
+            ratio = self.latency.estimate(work_of(graph, widths, plan.removed, self.latency.tile)[0])
             figures["latency_ms"] = ratio.scaled(self.reference.latency_ms)
         return Measurement(
             figures=figures,

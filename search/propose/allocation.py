@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +33,53 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 CostOf = Callable[[Ints, tuple[str, ...]], Floats]
-"""(n, G) group widths and the removed blocks -> (n,) cost as a share of the base's."""
+"""(n, G) group widths and the removed blocks -> (n,) cost as a share of the base's. May be `Walkable`."""
+
+
+class Walk(Protocol):
+    """A vector of group widths, and what it would cost with some of them changed."""
+
+    def choices(self, columns: Ints, widths: Ints) -> Floats:
+        """(m,) columns and (k, m) widths for them -> (k,) costs, in the order of the true ones."""
+        ...
+
+    def take(self, columns: Ints, widths: Ints) -> None:
+        """Change the vector: (m,) columns to (m,) widths."""
+        ...
+
+
+@runtime_checkable
+class Walkable(Protocol):
+    """A cost function that has a quicker way to compare single changes than to evaluate whole vectors."""
+
+    def walk(self, widths: Ints, removed: tuple[str, ...]) -> Walk:
+        """Begin at (G,) group widths."""
+        ...
+
+
+class PlainWalk:
+    """A walk over any cost function."""
+
+    def __init__(self, cost_of: CostOf, widths: Ints, removed: tuple[str, ...]) -> None:
+        self._cost_of, self._widths, self._removed = cost_of, widths.copy(), removed
+
+    def choices(self, columns: Ints, widths: Ints) -> Floats:
+        """See `Walk.choices`."""
+        rows = np.repeat(self._widths[None], len(widths), axis=0)
+        rows[:, columns] = widths
+        return self._cost_of(rows, self._removed)
+
+    def take(self, columns: Ints, widths: Ints) -> None:
+        """See `Walk.take`."""
+        self._widths[columns] = widths
+
 
 MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
+EXPONENT = 1.5
+"""Prices are divergences to this power: a fine-tune repairs many small damages better than a few large ones. Of the
+powers from 0.5 to 3, this one ranks the measured plans of benchmarks/data best (benchmarks/search_table.py)."""
+TYPICAL = 0.1
+"""The divergence that is its own price."""
 FLOOR = 0.002
 """Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is
 free."""
@@ -97,10 +143,15 @@ class Allocator:
     cost_of: CostOf
     _paths: dict[tuple[float, ...], tuple[Vector, ...]] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def stages(self) -> tuple[str, ...]:
         """Names of the coefficients, in network order."""
         return tuple(dict.fromkeys([*(menu.stage for menu in self.menus), *(one.stage for one in self.removals)]))
+
+    @property
+    def whole(self) -> Vector:
+        """The base: nothing removed."""
+        return Vector((0,) * len(self.menus))
 
     def within(self, budget: float, weights: Mapping[str, float] | None = None) -> Candidate:
         """The best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
@@ -132,7 +183,8 @@ class Allocator:
 
     def price(self, vector: Vector, weights: Mapping[str, float] | None = None) -> float:
         """Sum of the weighted prices."""
-        return sum(self.prices_by_stage(vector)[s] * (weights or {}).get(s, 1.0) for s in self.stages)
+        paid, known = self.prices_by_stage(vector), weights or {}
+        return sum(price * known.get(stage, 1.0) for stage, price in paid.items())
 
     def prices_by_stage(self, vector: Vector) -> dict[str, float]:
         """Stage -> sum of the prices paid in it."""
@@ -167,7 +219,7 @@ class Allocator:
         return Vector(entries, candidate.removed)
 
     def _climb(self, weights: Mapping[str, float]) -> Iterator[Vector]:
-        vector = Vector((0,) * len(self.menus))
+        vector = self.whole
         yield vector
         for multiplier in MULTIPLIERS:
             vector = self._descend(vector, float(multiplier), weights)
@@ -187,16 +239,22 @@ class Allocator:
 
     def _sweep(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
         """Every dimension once, in network order, each to its best entry given all others."""
-        entries, widths, gone = list(vector.entries), self.widths(vector), self._gone(vector.removed)
+        entries, walk, gone = list(vector.entries), self._walk(vector), self._gone(vector.removed)
         for number, menu in enumerate(self.menus):
             if menu.name in gone:
                 continue
-            rows = np.repeat(widths[None], len(menu.prices), axis=0)
-            rows[:, menu.columns] = menu.widths
-            total = weights.get(menu.stage, 1.0) * menu.prices + multiplier * self.cost_of(rows, vector.removed)
-            entries[number] = int(np.argmin(total))
-            widths[menu.columns] = menu.widths[entries[number]]
+            costs = walk.choices(menu.columns, menu.widths)
+            best = int((weights.get(menu.stage, 1.0) * menu.prices + multiplier * costs).argmin())
+            if best != entries[number]:
+                entries[number] = best
+                walk.take(menu.columns, menu.widths[best])
         return replace(vector, entries=tuple(entries))
+
+    def _walk(self, vector: Vector) -> Walk:
+        widths = self.widths(vector)
+        if isinstance(self.cost_of, Walkable):
+            return self.cost_of.walk(widths, vector.removed)
+        return PlainWalk(self.cost_of, widths, vector.removed)
 
     def _with_or_without(
         self, vector: Vector, removal: Removal, multiplier: float, weights: Mapping[str, float]
@@ -283,15 +341,25 @@ def menu_of(
 ) -> Menu:
     """A menu with its prices read off the curve, and the floor that no part goes below."""
     table, asked = np.asarray(widths, dtype=np.int64), np.asarray(ratios, dtype=np.float64)
-    prices = np.array([curve.at(ratio) for ratio in asked]) + FLOOR * asked
+    prices = price_of(np.array([curve.at(ratio) for ratio in asked])) + FLOOR * asked
     return Menu(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
 
 
-def removal_of(space: Space, path: str, price: float, stage: str) -> Removal:
+def price_of(divergence: Floats) -> Floats:
+    """What a divergence of the outputs costs."""
+    return np.asarray(TYPICAL * (divergence / TYPICAL) ** EXPONENT)
+
+
+def divergence_of(price: Floats) -> Floats:
+    """Inverse of `price_of`."""
+    return np.asarray(TYPICAL * (price / TYPICAL) ** (1 / EXPONENT))
+
+
+def removal_of(space: Space, path: str, divergence: float, stage: str) -> Removal:
     """A removable block; the dimensions of which all groups lie inside go with it."""
     block = next(block for block in space.blocks if block.path == path)
     inside = frozenset(d.name for d in space.dimensions if set(d.groups) <= set(block.groups))
-    return Removal(path, max(price, FLOOR), stage, inside)
+    return Removal(path, price_of(np.array([divergence])).item() + FLOOR, stage, inside)
 
 
 def _with_entry(vector: Vector, number: int, entry: int) -> Vector:

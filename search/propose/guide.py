@@ -11,6 +11,9 @@ learned is small enough to be learned from dozens of trials.
 The vectors of one ladder share all but the budget, so a whole front is compared for the price of one. Where the study
 names budgets, every other trial is for one of them, exactly within it.
 
+Every trial also measures a latency, mostly near the front: the costs are learned again from them now and then, since
+allocation seeks out whatever it is wrong about.
+
 What is known of a trial before its fine-tune, the divergence of its re-calibrated outputs, decides whether it gets one:
 see `ladder.py` in evaluate/.
 """
@@ -19,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
 from search.evaluate.gate import Gate
 from search.evaluate.ladder import expected_share, gate_for
-from search.propose.allocation import Allocator, Floats, Vector
+from search.propose.allocation import Allocator, CostOf, Floats, Vector
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate
 
@@ -36,6 +40,8 @@ _MOST = 400
 """The surrogate is fitted to the last so many trials."""
 _WORST = 1.05
 _TRIES = 4
+_TIMED = 200
+"""Costs are learned from the last so many timed trials."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,27 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """A measured shape: group widths in the order of the graph, removed blocks, latency as a ratio to the base's."""
+
+    widths: tuple[int, ...]
+    removed: tuple[str, ...]
+    ratio: float
+
+
+class Relearning(Protocol):
+    """Learns costs from measured shapes."""
+
+    def costs(self, timed: Sequence[Timed]) -> CostOf:
+        """Costs that agree with these shapes as well."""
+        ...
+
+    def measured(self, timed: Timed) -> float:
+        """Cost of a shape that was measured."""
+        ...
+
+
+@dataclass(frozen=True)
 class Told:
     """What is known of an earlier trial.
 
@@ -69,12 +96,14 @@ class Told:
         share: accuracy as a share of the base's; None when it was not fine-tuned.
         cost: as the allocator counts it.
         score: divergence after re-calibration; None where it was not taken.
+        timed: its measured shape; None where its latency was not measured.
     """
 
     point: Point
     share: float | None
     cost: float
     score: float | None = None
+    timed: Timed | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,8 @@ class Guide:
         accuracy: name of the figure that is kept high, and the base's value of it.
         variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
+        base_ms: latency of the base; None where latency is not part of the study.
+        relearning: learns costs from trials; None: costs stay as they are.
     """
 
     allocator: Allocator
@@ -101,14 +132,24 @@ class Guide:
     variants: tuple[Variant, ...]
     targets: tuple[float, ...] = ()
     seed: int = 0
+    base_ms: float | None = None
+    relearning: Relearning | None = None
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
+    _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
     def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
         """A trial as the guide remembers it."""
         name, base = self.accuracy
         share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
-        return Told(point, share, self._cost(point), score)
+        timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
+        cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
+        return Told(point, share, cost, score, timed)
+
+    def _timed(self, vector: Vector, milliseconds: float | None) -> Timed | None:
+        if milliseconds is None or self.base_ms is None:
+            return None
+        return Timed(tuple(self.allocator.widths(vector).tolist()), vector.removed, milliseconds / self.base_ms)
 
     def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
         """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
@@ -119,11 +160,44 @@ class Guide:
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
         own, *others = self.variants
         found = dict.fromkeys(Point(self.allocator.vector_within(budget, {}), own) for budget in budgets)
-        whole = self.allocator.path({})[0]
-        return tuple(map(self._candidate, (*found, *(Point(whole, other) for other in others))))
+        whole = [Point(self.allocator.whole, other) for other in others]
+        return tuple(map(self._candidate, (*found, *whole)))
 
     def advise(self, number: int, told: Sequence[Told]) -> Advice:
         """The candidate for trial `number`."""
+        guide = replace(self._relearned(told), variants=self._tried(told))
+        return guide._advise(number, [replace(one, point=guide._renewed(one.point)) for one in told])
+
+    def _tried(self, told: Sequence[Told]) -> tuple[Variant, ...]:
+        """The variants, with what the unpruned model really measured in each where the opening has tried it."""
+        whole = self.allocator.whole
+        found = {
+            one.point.variant: replace(one.point.variant, share=one.share, cost=one.cost)
+            for one in told
+            if one.point.vector == whole and one.share is not None
+        }
+        own, *others = self.variants
+        return own, *(found.get(variant, variant) for variant in others)
+
+    def _renewed(self, point: Point) -> Point:
+        same = (v for v in self.variants if (v.imgsz, v.precision) == (point.variant.imgsz, point.variant.precision))
+        return replace(point, variant=next(same))
+
+    def _relearned(self, told: Sequence[Told]) -> Guide:
+        """The same under costs that agree with the trials at the study's own size and precision; learned at 1, 2, 3, 4,
+        6, 8, 12, ... of them."""
+        own = self.variants[0]
+        timed = [one.timed for one in told if one.timed is not None and one.point.variant == own]
+        count = max((m for m in _milestones() if m <= len(timed)), default=0)
+        if self.relearning is None or not count:
+            return self
+        if count not in self._learned:
+            self._learned.clear()
+            costs = self.relearning.costs(timed[:count][-_TIMED:])
+            self._learned[count] = replace(self.allocator, cost_of=costs, _paths={})
+        return replace(self, allocator=self._learned[count], _known=self._known)
+
+    def _advise(self, number: int, told: Sequence[Told]) -> Advice:
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
         point, source = self._sampled(number, told, seen, random, SHAKE)
@@ -181,6 +255,14 @@ class Guide:
     def _variant(self, candidate: Candidate) -> Variant:
         same = (v for v in self.variants if (v.imgsz, v.precision) == (candidate.imgsz, candidate.precision))
         return next(same, self.variants[0])
+
+
+def _milestones() -> Iterator[int]:
+    """1, 2, 3, 4, 6, 8, 12, 16, ...: powers of two and what lies between them."""
+    yield 1
+    for power in range(1, 20):
+        yield 2**power
+        yield 3 * 2 ** (power - 1)
 
 
 def _relative(coefficients: Floats) -> list[float]:

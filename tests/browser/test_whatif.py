@@ -89,11 +89,13 @@ def test_a_prediction_is_shown_where_the_study_has_a_model(open_page: OpenPage, 
     shutil.copytree(studio, run)
     content = json.loads((run / "snapshot.json").read_text())
     layers = {"model.0.conv": {"per_output": 0.01}, "model.1.conv": {"per_product": 0.001, "constant": 0.5}}
-    model = {"imgsz": runs.SIZE, "constant_ms": 1.0, "layers": layers, "error_ms": 0.04}
+    model = {"imgsz": runs.SIZE, "constant_ms": 1.0, "layers": layers, "error_ms": 0.04, "tile": 24}
     (run / "snapshot.json").write_text(json.dumps({**content, "latency_model": model}))
     with Serving([run]).running() as served:
         page = bench(open_page, served)
-        assert "2.17 ms" in page.inner_text("#whatif-body .gauges"), "1 + 16 * 0.01 + 0.5 + 0.001 * 16 * 32"
+        assert "2.89 ms" in page.inner_text("#whatif-body .gauges"), (
+            "1 + 24 * 0.01 + 0.5 + 0.001 * 24 * 48: whole tiles"
+        )
         assert "± 0.040 ms" in page.inner_text("#whatif-body .gauges")
 
 

@@ -32,9 +32,12 @@ export function costOf(cost, widths, removed, imgsz) {
   return { params: Math.round(total(cost.params)), macs: Math.round(total(cost.macs[String(imgsz)] || Object.values(cost.macs)[0])), counts };
 }
 
-/** Milliseconds by a linear model over layers: constant + a in out + b in + c out each. Null where there is no model. */
-export function latencyOf(model, cost, counts, removed, imgsz) {
+/** Milliseconds by a linear model over layers: constant + a in out + b in + c out each, with widths rounded up to whole
+ * tiles, as kernels see them. Null where there is no model. */
+export function latencyOf(model, cost, widths, removed, imgsz) {
   if (!model || (model.imgsz && model.imgsz !== imgsz)) return null;
+  const tile = model.tile || 1, tiled = Object.fromEntries(Object.entries(widths).map(([group, width]) => [group, Math.ceil(width / tile) * tile]));
+  const counts = countsOf(cost, tiled, removed);
   const there = Object.entries(model.layers || {}).filter(([name]) => !removed.some((block) => name.startsWith(`${block}.`)));
   return there.reduce((sum, [name, { per_product: a = 0, per_input: b = 0, per_output: c = 0, constant = 0 }]) => {
     const [out, into] = (cost.layers[name] || [0, 0]).map((column) => counts[column]);

@@ -104,13 +104,13 @@ function refresh() {
   for (const label of parts.sliders.children) { const slider = label.querySelector("input"), ratio = vector.ratios[slider.dataset.name]; slider.value = String(ratio); fill(label.querySelector("output"), `${Math.round(100 * ratio)} %`); }
   if (parts.blocks) for (const box of parts.blocks.querySelectorAll("input")) box.checked = !vector.removed.includes(box.dataset.path);
   parts.size.value = String(vector.imgsz);
-  gauges(found);
+  gauges(found, widths);
   permission();
   drawNearest();
 }
 
-function gauges({ params, macs, counts }) {
-  const { table, vector, parts } = bench, model = study.head.latency_model, ms = latencyOf(model, table.cost, counts, vector.removed, vector.imgsz);
+function gauges({ params, macs }, widths) {
+  const { table, vector, parts } = bench, model = study.head.latency_model, ms = latencyOf(model, table.cost, widths, vector.removed, vector.imgsz);
   const gauge = (name, value, exact) => { const figure = describe(name), diff = difference(figure, value, baseValue(name)); return element("div", null, element("dt", null, figure.title), element("dd", null, withUnit(figure, value), " ", diff ? element("small", { class: tone(diff) }, diff.text) : null), element("dt", null, exact)); };
   fill(parts.gauges, gauge("params_m", params / 1e6, `exactly ${whole(params)}`), gauge("macs_g", macs / 1e9, `exactly ${whole(macs)}`), missing(ms) ? null : gauge("latency_ms", ms, `predicted${missing(model.error_ms) ? "" : `, ± ${model.error_ms.toPrecision(2)} ms`}`));
   parts.gauges.dataset.params = String(params);

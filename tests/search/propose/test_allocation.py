@@ -10,10 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectives.latency_model import LatencyModel
+from pruning import ChannelGraph
 from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
-from search.propose.allocation import Allocator, Removal, Vector, menu_of
-from search.propose.menus import WidthCost, allocator_of, expected_shares, feature_names, layer_rates, work_of
+from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, divergence_of, menu_of
+from search.propose.costs import (
+    Bend,
+    WidthCost,
+    expected_shares,
+    feature_names,
+    layer_rates,
+    tiled,
+    work_of,
+)
+from search.propose.menus import allocator_of
 from search.sections import SpaceSpec
 from search.space import Block, Dimension, Space
 from tests.pruning import zoo
@@ -37,7 +47,7 @@ def small(prices: list[list[float]], removal: float | None = None) -> Allocator:
             [n],
             [[width] for width in WIDTHS],
             ratios,
-            Curve.through(list(zip(ratios[1:], np.cumsum(row), strict=True))),
+            Curve.through(list(zip(ratios[1:], divergence_of(np.cumsum(row)).tolist(), strict=True))),
             name,
         )
         for n, (name, row) in enumerate(zip("abc", prices, strict=True))
@@ -119,18 +129,54 @@ def test_the_form_is_the_cost_of_the_base() -> None:
     assert WidthCost(graph)(graph.table.full_widths()[None], ())[0] == pytest.approx(1.0)
 
 
-def test_the_pages_latency_model_is_the_allocators() -> None:
-    """Milliseconds by layers, as the what-if adds them up, equal the model's prediction."""
+@pytest.mark.parametrize("tile", [1, 16])
+def test_a_walk_costs_what_whole_vectors_cost(tile: int) -> None:
+    """Choices for single dimensions, and after each change."""
     graph = zoo.traced("yolov8n.yaml")
+    model, random = shares_model(graph, tile), np.random.default_rng(1)
+    full, removed = graph.table.full_widths(), (graph.blocks[1].path,)
+    cost = WidthCost(graph, model)
+    fast, plain = cost.walk(full, removed), PlainWalk(cost, full, removed)
+    for _ in range(30):
+        columns = random.choice(len(full), 2, replace=False)
+        choices = random.integers(1, full[columns] + 1, (6, 2))
+        assert fast.choices(columns, choices) == pytest.approx(plain.choices(columns, choices), abs=1e-9)
+        fast.take(columns, choices[0])
+        plain.take(columns, choices[0])
+
+
+def test_a_bend_is_what_was_measured_near_it_and_nothing_far_away() -> None:
+    bend = Bend.through(np.array([0.4, 0.41, 0.39]), np.array([0.5, 0.51, 0.49]))
+    near, far, base = bend.factor(np.array([0.4, 0.1, 1.0])).tolist()
+    assert near == pytest.approx(1.25, rel=0.03)
+    assert far == pytest.approx(1.0, abs=0.01) and base == pytest.approx(1.0, abs=0.01)
+    steep = Bend.through(np.array([0.4, 0.5]), np.array([0.6, 0.35]))
+    ratios = np.linspace(0.06, 1.05, 200)
+    assert (np.diff(ratios * steep.factor(ratios)) >= -1e-9).all(), "what is predicted to be faster is not slower"
+
+
+def shares_model(graph: ChannelGraph, tile: int) -> LatencyModel:
+    """A latency model of whole tiles, fitted to twenty shapes that are exactly as expected."""
     full = graph.table.full_widths()
-    random = np.random.default_rng(0)
-    widths = np.maximum(1, (full * random.uniform(0.3, 1.0, (20, len(full)))).astype(int))
-    work = work_of(graph, widths)
+    widths = np.maximum(1, (full * np.random.default_rng(0).uniform(0.3, 1.0, (20, len(full)))).astype(int))
+    whole, work = work_of(graph, full[None], tile=tile), work_of(graph, widths, tile=tile)
     shares = expected_shares(graph)
-    ratios = 0.15 + 0.85 * (work / work_of(graph, full[None]) @ shares)
-    latency = LatencyModel.fit(feature_names(graph), work_of(graph, full[None])[0], work, ratios, shares)
+    ratios = 0.15 + 0.85 * (work / whole @ shares)
+    return LatencyModel.fit(feature_names(graph), whole[0], work, ratios, shares, tile)
+
+
+@pytest.mark.parametrize("tile", [1, 16])
+def test_the_pages_latency_model_is_the_allocators(tile: int) -> None:
+    """Milliseconds by layers, as the what-if adds them up, and the cost of allocation are the model's prediction."""
+    graph = zoo.traced("yolov8n.yaml")
+    latency, full = shares_model(graph, tile), graph.table.full_widths()
+    widths = np.maximum(1, (full * np.random.default_rng(1).uniform(0.3, 1.0, (20, len(full)))).astype(int))
+    work = work_of(graph, widths, tile=tile)
+    params = graph.costs.of_many(widths)[0] / graph.cost().params
+    assert WidthCost(graph, latency)(widths, ()) == pytest.approx(0.95 * latency.predict(work) + 0.05 * params)
     rates, table = layer_rates(graph, latency, 5.0), cost_table(graph)
-    counts = [1.0] + [sum(w * widths[0][g] for g, w in column["of"]) for column in table["columns"][1:]]
+    seen = tiled(widths, tile)[0]
+    counts = [1.0] + [sum(w * seen[g] for g, w in column["of"]) for column in table["columns"][1:]]
     total = 5.0 * latency.coefficients[0]
     for name, rate in rates.items():
         out, into = (counts[column] for column in table["layers"].get(name, [0, 0]))

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from objectives.pareto import hypervolume
-from search.propose.allocation import Vector
-from search.propose.guide import Guide, Point, Told, Variant, added_volume, front_of
+from search.propose.allocation import CostOf, Vector
+from search.propose.guide import Guide, Point, Timed, Told, Variant, added_volume, front_of
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url
 from search.testing import (
     DIMENSIONS,
     OBJECTIVES,
+    KnownCost,
     KnownFrontEvaluator,
     ProposerContract,
     known_figures,
@@ -124,6 +125,38 @@ def test_named_budgets_are_met_from_the_first_trial_on(tmp_path: Path) -> None:
     assert all(guide.allocator.cost(guide.allocator.vector(a.candidate)) <= 0.62 for a in aimed[::2])
 
 
+class Scaled:
+    """Learns one factor by which the costs were wrong."""
+
+    def costs(self, timed: Sequence[Timed]) -> CostOf:
+        """See `Relearning`."""
+        factor = np.mean([one.ratio / KnownCost()(np.array([one.widths]), one.removed)[0] for one in timed])
+        return lambda widths, removed: factor * KnownCost()(widths, removed)
+
+    def measured(self, timed: Timed) -> float:
+        """See `Relearning`."""
+        return timed.ratio
+
+
+def test_costs_are_learned_from_what_trials_measured() -> None:
+    """Everything is 1.25 times as slow as predicted: after a trial, budgets are met in measured time."""
+    guide = replace(known_guide(targets=(0.62,)), base_ms=10.0, relearning=Scaled())
+
+    def told(candidate: Candidate, screened: bool = False) -> Told:
+        figures = values(candidate)
+        return guide.told(candidate, {**figures, "latency_ms": 1.25 * figures["latency_ms"]}, 0.0, screened)
+
+    def cost(candidate: Candidate) -> float:
+        return 1.25 * values(candidate)["latency_ms"] / 10
+
+    first = told(guide.opening()[0])
+    assert first.cost == pytest.approx(cost(guide.opening()[0]))
+    assert cost(guide.advise(10, [told(guide.opening()[0], screened=True)]).candidate) > 0.65
+    aimed = guide.advise(10, [first]).candidate
+    assert 0.55 < cost(aimed) <= 0.62
+    assert guide.advise(10, [first]).candidate == aimed
+
+
 def test_what_was_measured_is_not_proposed_again(tmp_path: Path) -> None:
     widths = [tuple(m.widths.items()) for m in searched(tmp_path, "auto", 30, 1, known_guide(1, WRONG))]
     assert len(set(widths)) >= 0.9 * len(widths)
@@ -174,6 +207,25 @@ def test_smaller_inputs_join_the_front_where_they_are_the_better_bargain() -> No
         if len(sizes) == 3:
             assert {c.imgsz for c in found} == {640, 480, 320}
     assert volumes[0] > 1.1 * volumes[1]
+
+
+def test_a_precision_is_known_once_its_unpruned_model_was_tried() -> None:
+    """INT8 begins as neutral; at 60 % of the cost and 98 % of the accuracy it is what pruning goes on from."""
+    cheap = Variant(640, "int8")
+    guide = replace(known_guide(), variants=(Variant(640), cheap), base_ms=10.0, relearning=Scaled())
+
+    def told(candidate: Candidate) -> Told:
+        figures = values(candidate)
+        cost, share = (0.6, 0.98) if candidate.precision == "int8" else (1.0, 1.0)
+        asked = {"latency_ms": cost * figures["latency_ms"], "map50_95": share * figures["map50_95"]}
+        return guide.told(candidate, {**figures, **asked}, None, False)
+
+    tried = [told(candidate) for candidate in guide.opening()]
+    assert [one.point.variant for one in tried].count(cheap) == 1
+    later = [guide.advise(number, tried).candidate.precision for number in range(10, 16)]
+    assert later.count("int8") >= 5
+    untried = [one for one in tried if one.point.variant != cheap]
+    assert [guide.advise(number, untried).candidate.precision for number in range(10, 16)].count("int8") < 5
 
 
 def test_what_was_screened_is_learned_from(tmp_path: Path) -> None:

@@ -1,0 +1,205 @@
+"""What group widths cost: predicted latency and a little of the parameters, as a share of the base's.
+
+Everything is a quadratic form: channel counts are linear in the group widths, and work is a product of two counts. So a
+vector costs microseconds, and a change of one dimension less than that (`Walk`).
+
+Symbols: n rows, G groups, F features of the latency model, N = 1 + 2 G: a row is lifted to (1, widths as kernels see
+them, widths).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from objectives.latency_model import LatencyModel
+from pruning import ChannelGraph
+from pruning.cost import FEATURES, place_of
+from search.propose.allocation import Floats, Ints
+
+PARAMS_SHARE = 0.05
+"""Weight of the share of parameters in the cost: what costs no time is still worth removing."""
+ELEMENTS_SHARE = 0.3
+"""Expected share of time that goes with the elements written rather than with the arithmetic, before measuring."""
+
+
+@dataclass(frozen=True)
+class Bend:
+    """By how much shapes that allocation chose are slower than predicted, as a function of the prediction.
+
+    Allocation picks what the model underestimates, so its shapes are slower than their predictions on the whole, and
+    differently at each budget. The logarithms of measured / predicted are smoothed over the logarithm of the
+    prediction (Nadaraya and Watson, 1964) and drawn to none where nothing was measured. It changes no order along the
+    ladder, but where on it a budget lies.
+
+    Args:
+        logs: (n,) logarithms of factors at `GRID`.
+    """
+
+    logs: tuple[float, ...]
+
+    @classmethod
+    def through(cls, predicted: Floats, measured: Floats) -> Bend:
+        """From the (m,) ratios of measured shapes; the base itself is known exactly."""
+        at = np.append(np.log(predicted), np.zeros(_BASE_COUNTS))
+        off = np.append(np.log(measured / predicted), np.zeros(_BASE_COUNTS))
+        near = np.exp(-0.5 * ((GRID[:, None] - at) / _BANDWIDTH) ** 2)
+        smooth = near @ off / (near.sum(axis=1) + _NOTHING)
+        rising = np.maximum.accumulate(GRID + smooth)  # what is predicted to be faster is faster
+        return cls(tuple((rising - GRID).tolist()))
+
+    def factor(self, ratio: Floats) -> Floats:
+        """(n,) predicted ratios -> (n,) factors."""
+        return np.asarray(np.exp(np.interp(np.log(np.maximum(ratio, 1e-3)), GRID, self.logs)))
+
+
+GRID = np.linspace(np.log(0.05), np.log(1.1), 64)
+_BANDWIDTH, _NOTHING, _BASE_COUNTS = 0.12, 0.3, 3
+
+
+@dataclass(frozen=True)
+class WidthCost:
+    """Cost of group widths as a share of the base's: predicted latency and a little of the parameters.
+
+    `latency` None: multiply-accumulates stand for it. `bend` is what the prediction is multiplied by.
+    """
+
+    graph: ChannelGraph
+    latency: LatencyModel | None = None
+    bend: Bend | None = None
+    _forms: dict[tuple[str, ...], Forms] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
+        """See `CostOf`."""
+        forms, tile = self._forms_of(removed), self._tile
+        ratio = _evaluated(forms.time, tiled(widths, tile))
+        bent = ratio if self.bend is None else ratio * self.bend.factor(ratio)
+        return np.asarray((1 - PARAMS_SHARE) * bent + _evaluated(forms.params, widths))
+
+    def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
+        """See `Walkable.walk`: without the bend, which moves budgets and no order."""
+        return FormWalk(self._forms_of(removed), self._tile, widths)
+
+    @property
+    def _tile(self) -> int:
+        return 1 if self.latency is None else self.latency.tile
+
+    def _forms_of(self, removed: tuple[str, ...]) -> Forms:
+        if removed not in self._forms:
+            self._forms[removed] = Forms(self._time_form(removed), self._params_form(removed))
+        return self._forms[removed]
+
+    def measured(self, widths: Ints, removed: tuple[str, ...], ratio: float) -> float:
+        """Cost of one vector (G,) whose latency, as a ratio to the base's, was measured."""
+        params = self.graph.costs_without(removed).of_widths(widths).params
+        return (1 - PARAMS_SHARE) * ratio + PARAMS_SHARE * params / self.graph.cost().params
+
+    def _params_form(self, removed: tuple[str, ...]) -> Floats:
+        costs = self.graph.costs_without(removed)
+        return costs.form(macs={}, elements={}, params=PARAMS_SHARE / self.graph.cost().params)
+
+    def _time_form(self, removed: tuple[str, ...]) -> Floats:
+        costs = self.graph.costs_without(removed)
+        if self.latency is None:
+            share = 1 / self.graph.cost().macs
+            places = {place_of(owner) for owner in self.graph.costs.owners[1]}
+            return costs.form(macs=dict.fromkeys(places, share), elements={}, params=0.0)
+        constant, *slopes = self.latency.coefficients
+        per_unit = np.divide(slopes, self.latency.base, out=np.zeros(len(slopes)), where=self.latency.base > 0)
+        weights = dict(zip(self.latency.names, per_unit.tolist(), strict=True))
+        macs, elements = ({n.removeprefix(k): w for n, w in weights.items() if n.startswith(k)} for k in FEATURES)
+        return costs.form(macs=macs, elements=elements, params=0.0, constant=constant)
+
+
+class Forms:
+    """Quadratic forms of one network: `time` of the tiled widths, `params` of the widths, both (G + 1, G + 1) and
+    weighed as they count, and `both` of the lifted row, symmetric (N, N)."""
+
+    def __init__(self, time: Floats, params: Floats) -> None:
+        self.time, self.params = time, params
+        width = len(time) - 1
+        both = np.zeros((1 + 2 * width, 1 + 2 * width))
+        both[: width + 1, : width + 1] = (1 - PARAMS_SHARE) * time
+        at = np.concatenate([[0], np.arange(width + 1, 2 * width + 1)])
+        both[np.ix_(at, at)] += params
+        self.both = (both + both.T) / 2
+
+
+class FormWalk:
+    """See `Walk`. Keeps form @ row, so that a change of m columns costs (k, m) products and not (k, N, N)."""
+
+    def __init__(self, forms: Forms, tile: int, widths: Ints) -> None:
+        self._form, self._tile, self._groups = forms.both, tile, len(widths)
+        self._row = np.concatenate([[1.0], tiled(widths, tile), widths])
+        self._pull = self._form @ self._row
+        self._cost = float(self._row @ self._pull)
+
+    def choices(self, columns: Ints, widths: Ints) -> Floats:
+        """See `Walk.choices`."""
+        at, steps = self._steps(columns, widths)
+        inner = self._form[at[:, None], at]
+        return np.asarray(self._cost + 2 * (steps @ self._pull[at]) + ((steps @ inner) * steps).sum(axis=1))
+
+    def take(self, columns: Ints, widths: Ints) -> None:
+        """See `Walk.take`."""
+        at, steps = self._steps(columns, widths[None])
+        self._row[at] += steps[0]
+        self._pull += self._form[:, at] @ steps[0]
+        self._cost = float(self._row @ self._pull)
+
+    def _steps(self, columns: Ints, widths: Ints) -> tuple[Ints, Floats]:
+        at = np.concatenate([columns + 1, columns + 1 + self._groups])
+        return at, np.concatenate([tiled(widths, self._tile), widths], axis=1) - self._row[at]
+
+
+def tiled(widths: Ints, tile: int) -> Ints:
+    """Widths rounded up to whole tiles, as kernels see them."""
+    return widths if tile == 1 else np.asarray(-(-widths // tile) * tile)
+
+
+def _evaluated(form: Floats, widths: Ints) -> Floats:
+    """(n, G) widths -> (n,) values of a quadratic form of (1, widths)."""
+    extended = np.concatenate([np.ones((len(widths), 1)), widths], axis=1)
+    return np.asarray(((extended @ form) * extended).sum(axis=1))
+
+
+def work_of(graph: ChannelGraph, widths: Ints, removed: tuple[str, ...] = (), tile: int = 1) -> Floats:
+    """(n, G) group widths, rounded up to whole tiles -> (n, F) work in the columns of the base, whatever blocks are
+    gone."""
+    names, values = graph.costs_without(removed).work(tiled(widths, tile))
+    columns = {name: number for number, name in enumerate(names)}
+    zeros = np.zeros(len(values))
+    return np.stack([values[:, columns[n]] if n in columns else zeros for n in feature_names(graph)], axis=1)
+
+
+def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> dict[str, dict[str, float]]:
+    """The latency model by layers, in milliseconds: {layer: {per_product, per_output, constant}}.
+
+    The page's what-if reads it: per_product times c_in * c_out, per_output times c_out. The model's own constant is not
+    in it.
+    """
+    slopes = base_ms * latency.coefficients[1:]
+    per_unit = np.divide(slopes, latency.base, out=np.zeros(len(slopes)), where=latency.base > 0)
+    weights = dict(zip(latency.names, per_unit.tolist(), strict=True))
+    terms, found = graph.costs.macs, dict[str, dict[str, float]]()
+    rows = zip(graph.costs.owners[1], terms.factor, terms.left, terms.right, terms.positions, strict=True)
+    for owner, factor, left, right, positions in rows:
+        place = place_of(owner)
+        kind = "per_product" if left and right else "per_output" if left else "constant"
+        rates = found.setdefault(owner.rstrip("."), {"per_product": 0.0, "per_output": 0.0, "constant": 0.0})
+        rates[kind] += weights[FEATURES[0] + place] * float(factor)
+        rates["per_output"] += weights[FEATURES[1] + place] * float(positions)
+    return found
+
+
+def feature_names(graph: ChannelGraph) -> tuple[str, ...]:
+    """(F,) names of the features that a latency model of this network is fitted on."""
+    return graph.costs.work(graph.table.full_widths()[None])[0]
+
+
+def expected_shares(graph: ChannelGraph) -> Floats:
+    """(F,) share of the base's time that each feature of `CostModel.work` is expected to take."""
+    _, work = graph.costs.work(graph.table.full_widths()[None])
+    macs, elements = np.split(work[0], 2)
+    return np.concatenate([(1 - ELEMENTS_SHARE) * macs / macs.sum(), ELEMENTS_SHARE * elements / elements.sum()])
