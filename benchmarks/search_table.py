@@ -4,8 +4,9 @@
 
 Every plan is measured as a trial is, with a shorter fine-tune (a quarter of an epoch, no teacher), so that hundreds
 are affordable: exact cost, predicted cost, sum of prices, divergence after re-calibration, mAP50-95 after the
-fine-tune. Plans are of six kinds: uniform, one global ranking, random per stage, random per group, the ladder of
-allocation, and allocation under random coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
+fine-tune. Plans are of seven kinds: uniform, one global ranking, equal tolerance (every part may change the outputs
+as much as any other), random per stage, random per group, the ladder of allocation, and allocation under random
+coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
 what is there is not measured again.
 
     python benchmarks/search_table.py --latencies      # on a quiet machine: times the shapes of rows that have none
@@ -30,11 +31,12 @@ import torch
 from scipy.stats import kendalltau
 
 from pruning.plan import globally_ranked_ratios
+from search.errors import RunLocked
 from search.evaluate.evaluator import Prepared
 from search.evaluate.guided import Subject, timing_of
 from search.evaluate.outputs import output_probe
 from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
-from search.propose.allocation import FLOOR, Allocator, divergence_of
+from search.propose.allocation import Allocator, Vector, divergence_of, price_of
 from search.study import Study
 from search.trial import Candidate
 
@@ -59,7 +61,11 @@ def rows_of(base: str) -> list[dict[str, Any]]:
 def prepared_study(base: str) -> tuple[Study, Prepared]:
     """The digits study with this base, ready: curves, latency model, scores."""
     study = Study(STUDY, model=str(STUDY.parent / f"{base}-digits.pt"), name=f"table-{base}")
-    return study, study.prepare()
+    while True:
+        try:
+            return study, study.prepare()
+        except RunLocked:  # another worker of this script is preparing
+            time.sleep(1.0)
 
 
 def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, Candidate]]:
@@ -74,6 +80,8 @@ def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, C
         per_tie = globally_ranked_ratios(graph, level, scores)
         ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
         yield "global", replace(space.uniform(0.0), ratios={n: min(0.9, per_tie[t]) for n, t in ties.items()})
+    for tolerance in np.geomspace(0.003, 0.5, 12):
+        yield "tolerance", tolerant(guide.allocator, float(tolerance))
     for budget in np.linspace(0.95, 0.22, 20):
         yield "ladder", guide.allocator.within(float(budget))
     random = np.random.default_rng(seed)
@@ -81,6 +89,14 @@ def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, C
     for _ in range(count):
         kind = str(random.choice([name for name, _ in SHARES], p=[share for _, share in SHARES]))
         yield kind, _drawn(kind, prepared, stage_of, random)
+
+
+def tolerant(allocator: Allocator, most: float) -> Candidate:
+    """Every part as narrow as it can be with a divergence of at most `most` alone, whatever that brings."""
+    limit = float(price_of(np.array(most)))
+    entries = [int(np.flatnonzero(menu.prices <= limit)[-1]) for menu in allocator.menus]
+    removed = tuple(one.path for one in allocator.removals if one.price <= limit)
+    return allocator.candidate(Vector(tuple(entries), removed))
 
 
 def _drawn(kind: str, prepared: Prepared, stage_of: dict[str, str], random: np.random.Generator) -> Candidate:
@@ -229,9 +245,8 @@ def _divergences(allocator: Allocator, row: dict[str, Any]) -> list[float]:
     gone = frozenset().union(*(r.inside for r in allocator.removals if r.path in vector.removed))
     found = []
     for menu, entry in zip(allocator.menus, vector.entries, strict=True):
-        price = max(menu.prices[entry] - FLOOR * menu.ratios[entry], 0.0)
-        found.append(0.0 if menu.name in gone else float(divergence_of(price)))
-    whole = ((one.path in vector.removed) * (one.price - FLOOR) for one in allocator.removals)
+        found.append(0.0 if menu.name in gone else float(divergence_of(menu.prices[entry])))
+    whole = ((one.path in vector.removed) * one.price for one in allocator.removals)
     return found + [float(divergence_of(np.float64(price))) for price in whole]
 
 

@@ -30,7 +30,6 @@ from search.propose.allocation import Allocator, Floats, Ints, divergence_of, me
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
 from search.propose.proposer import Proposer, Request
-from search.propose.surrogate import START
 from search.record import RunRecord, write_outcome
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
@@ -436,7 +435,7 @@ def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), target
     shares = np.arange(0, 52) / _SIZE
     menus = []
     for number, (name, error) in enumerate(zip(DIMENSIONS, errors, strict=True)):
-        prices = error * 0.1 * (1 + number) * shares**2 / START
+        prices = error * 0.1 * (1 + number) * shares**2
         curve = Curve.through(list(zip(shares[1:].tolist(), divergence_of(prices[1:]).tolist(), strict=True)))
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
         menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))

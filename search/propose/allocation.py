@@ -80,9 +80,10 @@ EXPONENT = 1.5
 powers from 0.5 to 3, this one ranks the measured plans of benchmarks/data best (benchmarks/search_table.py)."""
 TYPICAL = 0.1
 """The divergence that is its own price."""
-FLOOR = 0.002
-"""Price of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part is
-free."""
+FLOOR = 1e-4
+"""Divergence of a dimension that seemed to do nothing on the calibration images, at ratio 1: they are few, so no part
+is free. A floor that is not far below what matters makes allocation spare what is idle (it was 0.002: the plans that it
+made lost to equal tolerance, benchmarks/search_table.py)."""
 _SWEEPS = 6
 _RUNGS = 3
 """Rungs from which a budget is filled; the best result counts."""
@@ -341,7 +342,7 @@ def menu_of(
 ) -> Menu:
     """A menu with its prices read off the curve, and the floor that no part goes below."""
     table, asked = np.asarray(widths, dtype=np.int64), np.asarray(ratios, dtype=np.float64)
-    prices = price_of(np.array([curve.at(ratio) for ratio in asked])) + FLOOR * asked
+    prices = price_of(np.array([curve.at(ratio) for ratio in asked]) + FLOOR * asked)
     return Menu(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
 
 
@@ -359,7 +360,7 @@ def removal_of(space: Space, path: str, divergence: float, stage: str) -> Remova
     """A removable block; the dimensions of which all groups lie inside go with it."""
     block = next(block for block in space.blocks if block.path == path)
     inside = frozenset(d.name for d in space.dimensions if set(d.groups) <= set(block.groups))
-    return Removal(path, price_of(np.array([divergence])).item() + FLOOR, stage, inside)
+    return Removal(path, price_of(np.array([divergence + FLOOR])).item(), stage, inside)
 
 
 def _with_entry(vector: Vector, number: int, entry: int) -> Vector:

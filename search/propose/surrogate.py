@@ -3,9 +3,10 @@
 Symbols: n trials, S stages; x (n, S) prices paid in each stage (allocation.py); a (n,) accuracy after the fine-tune,
 a0 the base's.
 
-    -log(a / a0) = sum over s of b_s * x_s,   b >= 0
+    -log(a / a0) = (sum over s of b_s * x_s) ^ g,   b >= 0
 
-Accuracy falls by a factor for each price paid, so it ends at zero and not below. The coefficients are drawn towards
+Accuracy falls by a factor, so it ends at zero and not below; it falls steeply at first, which is what a power below 1
+says; which one, the trials say, once there are enough of them. The coefficients are drawn towards
 one common value, which is what the prices alone would say; as trials come in, stages that recover better than their
 price get smaller ones. Uncertainty comes from the Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981): trials
 weighted at random give a sample of the coefficients, and acting on a sample is Thompson sampling (Biometrika 25,
@@ -25,28 +26,42 @@ LEAST = 0.02
 """Accuracy below this share of the base's counts as this share: the logarithm of nothing is not a figure."""
 BELIEF = 1.0
 """How many trials the belief in one common coefficient is worth."""
-START = 3.0
-"""The coefficient before any trial: a price of 0.1 costs a quarter of the accuracy."""
+START = 1.0
+"""The coefficient before any trial: at the power `POWER`, a price of 0.02 costs an eighth of the accuracy."""
+POWER = 0.5
+POWERS = (0.35, 0.5, 0.7, 1.0)
+FEWEST = 6
+"""Trials below which the power stays `POWER`."""
+_NEAR = 0.02
+"""Losses below this weigh as this one: they are within the error of the accuracy."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """coefficients (S,), and the spread of -log(a / a0) around the fit."""
+    """coefficients (S,), the spread of -log(a / a0) around the fit, and the power."""
 
     coefficients: Floats
     residual: float
+    power: float = 1.0
 
     def share(self, prices: npt.ArrayLike) -> Floats:
         """(n, S) prices -> (n,) accuracy as a share of the base's."""
-        return np.asarray(np.exp(-np.asarray(prices) @ self.coefficients))
+        return np.asarray(np.exp(-((np.asarray(prices) @ self.coefficients) ** self.power)))
 
 
 def fit_surrogate(prices: npt.ArrayLike, shares: npt.ArrayLike, random: np.random.Generator | None = None) -> Surrogate:
     """Fit to `prices` (n, S) and accuracies as shares of the base's (n,); with `random`, a sample of the posterior."""
     x = np.asarray(prices, dtype=np.float64)
     y = -np.log(np.clip(np.asarray(shares, dtype=np.float64), LEAST, 1.0))
-    weights = np.ones(len(y)) if random is None or not len(y) else random.exponential(size=len(y))
-    weights = weights * _precision(y)
+    drawn = np.ones(len(y)) if random is None or not len(y) else random.exponential(size=len(y))
+    powers = POWERS if len(y) >= FEWEST else (POWER,)
+    return min((_fitted(x, y, drawn * _precision(y), power) for power in powers), key=lambda fit: fit.residual)
+
+
+def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate:
+    """The fit of one power: linear in the losses to the power of 1 / g, each weighed by what it is worth there."""
+    y = losses ** (1 / power)
+    weights = trust / (np.maximum(losses, _NEAR) ** (1 / power - 1) / power) ** 2
     common = _common(x, y, weights)
     root = np.sqrt(weights)[:, None]
     typical = float(np.sqrt((weights[:, None] * x**2).sum() / max(len(y), 1) / x.shape[1])) if len(y) else 1.0
@@ -54,8 +69,9 @@ def fit_surrogate(prices: npt.ArrayLike, shares: npt.ArrayLike, random: np.rando
     left = np.concatenate([root * x, pull])
     right = np.concatenate([root[:, 0] * y, pull @ np.full(x.shape[1], common)])
     coefficients, _ = nnls(left, right)
-    residual = float(np.sqrt(np.mean((x @ coefficients - y) ** 2))) if len(y) else 1.0
-    return Surrogate(np.asarray(coefficients), residual)
+    off = (x @ coefficients) ** power - losses
+    residual = float(np.sqrt((trust * off**2).sum() / trust.sum())) if len(y) else 1.0
+    return Surrogate(np.asarray(coefficients), residual, power)
 
 
 def _precision(y: Floats) -> Floats:
