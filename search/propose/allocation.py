@@ -40,11 +40,11 @@ class Walk(Protocol):
     """A vector of group widths, and what it would cost with some of them changed."""
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        """(m,) columns and (k, m) widths for them -> (k,) costs, in the order of the true ones."""
+        """(m,) columns and a table of (k, m) widths for them -> (k,) costs, but for a constant that all share."""
         ...
 
-    def take(self, columns: Ints, widths: Ints) -> None:
-        """Change the vector: (m,) columns to (m,) widths."""
+    def take(self, columns: Ints, widths: Ints, entry: int) -> None:
+        """Change the vector: (m,) columns to one entry of the table."""
         ...
 
 
@@ -69,9 +69,9 @@ class PlainWalk:
         rows[:, columns] = widths
         return self._cost_of(rows, self._removed)
 
-    def take(self, columns: Ints, widths: Ints) -> None:
+    def take(self, columns: Ints, widths: Ints, entry: int) -> None:
         """See `Walk.take`."""
-        self._widths[columns] = widths
+        self._widths[columns] = widths[entry]
 
 
 MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
@@ -248,7 +248,7 @@ class Allocator:
             best = int((weights.get(menu.stage, 1.0) * menu.prices + multiplier * costs).argmin())
             if best != entries[number]:
                 entries[number] = best
-                walk.take(menu.columns, menu.widths[best])
+                walk.take(menu.columns, menu.widths, best)
         return replace(vector, entries=tuple(entries))
 
     def _walk(self, vector: Vector) -> Walk:

@@ -10,6 +10,7 @@ them, widths).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -124,33 +125,49 @@ class Forms:
         at = np.concatenate([[0], np.arange(width + 1, 2 * width + 1)])
         both[np.ix_(at, at)] += params
         self.both = (both + both.T) / 2
+        self._menus: dict[int, tuple[Ints, MenuForm]] = {}
+
+    def menu(self, columns: Ints, widths: Ints, tile: int) -> MenuForm:
+        """The part of a menu that does not depend on where a walk is; kept for each table of widths."""
+        known = self._menus.get(id(widths))
+        if known is None or known[0] is not widths:
+            at = np.concatenate([columns + 1, columns + len(self.params)])
+            rows = np.concatenate([tiled(widths, tile), widths], axis=1).astype(np.float64)
+            inner = self.both[at[:, None], at]
+            known = widths, MenuForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))
+            self._menus[id(widths)] = known
+        return known[1]
+
+
+class MenuForm(NamedTuple):
+    """Where a menu's columns lie in a lifted row, (2 m,); its entries lifted, (k, 2 m); the form between them; and the
+    entries' own squares under it, (k,)."""
+
+    at: Ints
+    rows: Floats
+    inner: Floats
+    squares: Floats
 
 
 class FormWalk:
-    """See `Walk`. Keeps form @ row, so that a change of m columns costs (k, m) products and not (k, N, N)."""
+    """See `Walk`. Keeps form @ row, so that a menu costs (k, 2 m) products and not (k, N, N)."""
 
     def __init__(self, forms: Forms, tile: int, widths: Ints) -> None:
-        self._form, self._tile, self._groups = forms.both, tile, len(widths)
+        self._forms, self._tile = forms, tile
         self._row = np.concatenate([[1.0], tiled(widths, tile), widths])
-        self._pull = self._form @ self._row
-        self._cost = float(self._row @ self._pull)
+        self._pull = forms.both @ self._row
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
         """See `Walk.choices`."""
-        at, steps = self._steps(columns, widths)
-        inner = self._form[at[:, None], at]
-        return np.asarray(self._cost + 2 * (steps @ self._pull[at]) + ((steps @ inner) * steps).sum(axis=1))
+        at, rows, inner, squares = self._forms.menu(columns, widths, self._tile)
+        others = self._pull[at] - inner @ self._row[at]
+        return np.asarray(2 * (rows @ others) + squares)
 
-    def take(self, columns: Ints, widths: Ints) -> None:
+    def take(self, columns: Ints, widths: Ints, entry: int) -> None:
         """See `Walk.take`."""
-        at, steps = self._steps(columns, widths[None])
-        self._row[at] += steps[0]
-        self._pull += self._form[:, at] @ steps[0]
-        self._cost = float(self._row @ self._pull)
-
-    def _steps(self, columns: Ints, widths: Ints) -> tuple[Ints, Floats]:
-        at = np.concatenate([columns + 1, columns + 1 + self._groups])
-        return at, np.concatenate([tiled(widths, self._tile), widths], axis=1) - self._row[at]
+        at, rows, _, _ = self._forms.menu(columns, widths, self._tile)
+        self._pull += self._forms.both[:, at] @ (rows[entry] - self._row[at])
+        self._row[at] = rows[entry]
 
 
 def tiled(widths: Ints, tile: int) -> Ints:

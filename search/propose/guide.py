@@ -27,7 +27,7 @@ from typing import Protocol
 import numpy as np
 
 from search.evaluate.gate import Gate
-from search.evaluate.ladder import expected_share, gate_for
+from search.evaluate.ladder import expected_share, expected_shares, gate_for
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate
@@ -37,7 +37,7 @@ RUNGS = (0.85, 0.7, 0.55, 0.43, 0.33, 0.25)
 SHAKE = 0.4
 """Standard deviation of the logarithm of a single dimension's coefficient."""
 _MOST = 400
-"""The surrogate is fitted to the last so many trials."""
+"""The surrogate is fitted to the last so many trials, and the gate judges by as many."""
 _WORST = 1.05
 _TRIES = 4
 _TIMED = 200
@@ -272,24 +272,23 @@ def _relative(coefficients: Floats) -> list[float]:
 
 
 def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
-    """(score, share of the accuracy that the unpruned model has in that variant) of trials that have both."""
-    return tuple(
+    """(score, share of the accuracy that the unpruned model has in that variant) of the last trials that have both."""
+    found = [
         (one.score, one.share / max(one.point.variant.share, 1e-9))
         for one in told
         if one.score is not None and one.share is not None
-    )
+    ]
+    return tuple(found[-_MOST:])
 
 
 def _with_estimates(told: Sequence[Told]) -> list[Told]:
     """The last trials, those that were screened with the accuracy that their score lets expect."""
-    pairs = told_pairs(told)
     known = [one for one in told if one.share is not None or one.score is not None][-_MOST:]
-    return [
-        one
-        if one.share is not None or one.score is None
-        else replace(one, share=expected_share(pairs, one.score) * one.point.variant.share)
-        for one in known
-    ]
+    screened = [(number, one) for number, one in enumerate(known) if one.share is None]
+    shares = expected_shares(told_pairs(told), [one.score for _, one in screened if one.score is not None])
+    for (number, one), share in zip(screened, shares, strict=True):
+        known[number] = replace(one, share=share * one.point.variant.share)
+    return known
 
 
 def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
