@@ -58,7 +58,8 @@ def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:
         return None
     wanted = max((share for other, share in front if other <= cost), default=0.0)
     curve = _curve(pairs)
-    spread = float(np.std([share - curve.predict([score])[0] for score, share in pairs]))
+    scores, shares = np.array(pairs).T
+    spread = float(np.std(shares - curve.predict(scores)))
     widths = 1.0 if tau >= HIGH else 1.0 + 2.0 * (HIGH - tau) / (HIGH - LOWEST)
     reach = np.geomspace(1e-4, 4.0 * max(score for score, _ in pairs), 400)
     enough = curve.predict(reach) + widths * spread >= wanted

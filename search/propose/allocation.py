@@ -264,7 +264,14 @@ class Allocator:
         order = [one.path for one in self.removals]
         there = replace(vector, removed=others)
         gone = replace(vector, removed=tuple(sorted((*others, removal.path), key=order.index)))
-        return min(there, gone, key=lambda v: self.price(v, weights) + multiplier * self.cost(v))
+        paid = weights.get(removal.stage, 1.0) * removal.price - self._inside(there, removal, weights)
+        return gone if paid + multiplier * (self.cost(gone) - self.cost(there)) < 0 else there
+
+    def _inside(self, vector: Vector, removal: Removal, weights: Mapping[str, float]) -> float:
+        """Weighted prices of the dimensions that would go with a block."""
+        inside = removal.inside - self._gone(vector.removed)
+        entries = zip(self.menus, vector.entries, strict=True)
+        return sum(weights.get(m.stage, 1.0) * float(m.prices[entry]) for m, entry in entries if m.name in inside)
 
     def _widened(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
         """Use up what is left of the budget: again and again the step back that saves the most price for its cost."""
