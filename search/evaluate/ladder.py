@@ -39,7 +39,12 @@ def correlation(pairs: Pairs) -> float | None:
 
 def expected_share(pairs: Pairs, divergence: float) -> float:
     """Accuracy to expect of a divergence, as a share of the base's: isotonic through the pairs, and (0, 1)."""
-    return float(_curve(pairs).predict([divergence])[0])
+    return expected_shares(pairs, [divergence])[0]
+
+
+def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> list[float]:
+    """`expected_share` of several at once."""
+    return [float(share) for share in _curve(pairs).predict(list(divergences))]
 
 
 def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:

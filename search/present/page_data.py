@@ -16,6 +16,7 @@ from search.atomic import read_mapping
 from search.errors import RunCorrupt
 from search.marks import read_marks
 from search.present.health import health
+from search.present.on_target import target_data
 from search.present.summary import summary
 from search.requests import waiting
 
@@ -42,6 +43,7 @@ def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
         "run": _shown_path(snapshot),
         "summary": summary(snapshot),
         "health": health(snapshot),
+        "on_targets": target_data(snapshot),
         "dimensions": dimensions,
         "classes": classes,
         "groups": groups,
@@ -125,8 +127,9 @@ def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str
     candidate = row.get("candidate") or {}
     widths, ratios = row.get("widths") or {}, candidate.get("ratios") or {}
     rest = {key: found for key, found in candidate.items() if key not in ("ratios", "removed")}
+    told = {**row, "label": None if row.get("label") == str(row["number"]) else row.get("label")}
     return {
-        **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},
+        **{key: found for key, found in told.items() if key not in _ELSEWHERE and found not in _NOTHING},
         "figures": {name: _figure(figure) for name, figure in (row.get("figures") or {}).items()},
         "timing": {key: found for key, found in (row.get("timing") or {}).items() if key in _TIMING} or None,
         "widths": [widths.get(name) for name in groups] if widths else None,

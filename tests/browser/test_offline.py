@@ -92,7 +92,8 @@ def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Pat
         "state": "complete",
         "feasible": True,
     }
-    content["trials"][6] |= {"targets": {"jetson": {"latency_ms": {"value": 12.5, "low": 12.0, "high": 13.0}}}}
+    there = {"machine": {}, "base_ms": 20.0, "latency_ms": {"6": [12.5, 12.0, 13.0]}, "feasible": [6], "front": [6]}
+    content |= {"on_targets": {"jetson": {**there, "picks": {}, "hypervolume": [], "verdict": ""}}}
     figures = {
         "map50_95": {"value": 0.47, "low": 0.46, "high": 0.48},
         "latency_ms": {"value": 6.0, "low": 5.9, "high": 6.1},

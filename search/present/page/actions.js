@@ -3,14 +3,14 @@
 import { choose, chosen } from "./address.js";
 import { button, byId, bytes, duration, element, fill, missing, say } from "./plain.js";
 import { api, forgetDetails, live } from "./server.js";
-import { marksOf, study } from "./study.js";
+import { isExport, labelOf, marksOf, study } from "./study.js";
 
 let jobs = [];
 
 export function actions(row) {
-  const measured = row.state === "complete", mark = marksOf(row.number);
+  const measured = row.state === "complete", own = !isExport(row), mark = marksOf(row.number);
   const here = [button("compare", () => choose({ tab: "compare", a: row.number })), study.head.whatif && row.ratios ? button("what if…", () => choose({ tab: "whatif", w: `trial:${row.number}` })) : null];
-  const far = live.on ? [measured ? button("export…", () => askExport(row), { class: "first" }) : null, button(mark.pinned ? "unpin" : "pin", () => save(row, { ...mark, pinned: !mark.pinned }), { "aria-pressed": String(mark.pinned), title: "a pinned trial keeps its weights" })] : [];
+  const far = live.on ? [measured && own ? button("export…", () => askExport(row), { class: "first" }) : null, !own ? null : button(mark.pinned ? "unpin" : "pin", () => save(row, { ...mark, pinned: !mark.pinned }), { "aria-pressed": String(mark.pinned), title: "a pinned trial keeps its weights" })] : [];
   return element("div", null, element("div", { class: "actions" }, far, here), note(row, mark), element("div", { id: "jobs", role: "status" }));
 }
 
@@ -24,7 +24,7 @@ function note(row, mark) {
 }
 
 async function save(row, mark) {
-  await tell(() => api(`/${live.run}/trials/${row.number}/mark`, mark), `trial ${row.number} is saved`);
+  await tell(() => api(`/${live.run}/trials/${row.number}/mark`, mark), `trial ${labelOf(row)} is saved`);
 }
 
 /** Does something on the server and says how it ended, also to a screen reader. */

@@ -47,7 +47,7 @@ export function draw(id, figure, nothing, { hover, click, tools } = {}) {
   const first = !drawn.has(id);
   if (first) fill(target);
   drawn.set(id, figure);
-  window.Plotly.react(target, figure.data, kept(id, target, figure.layout), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
+  window.Plotly.react(target, figure.data, pictured(target, figure, kept(id, target, figure.layout)), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
   if (first) follow(target, hover, click);
 }
 
@@ -58,9 +58,20 @@ function kept(id, target, layout) {
   return { ...layout, xaxis: { ...layout.xaxis, range: [...xaxis.range] }, yaxis: { ...layout.yaxis, range: [...yaxis.range] } };
 }
 
+/** The layout with the picture of the crowd (`crowd.js`), for the range and the size that the plot has. */
+function pictured(target, figure, layout) {
+  const { w, h } = (target._fullLayout && target._fullLayout._size) || { w: target.clientWidth - 150, h: target.clientHeight - 82 };
+  return figure.crowd ? { ...layout, images: figure.crowd(layout.xaxis.range, layout.yaxis.range, { w, h }) } : layout;
+}
+
 function watchZoom(target) {
-  target.on("plotly_relayout", (event) => { if (Object.keys(event).some((key) => /^[xy]axis\.range/.test(key))) zoomed.set(target.id, target.layout.uirevision); });
-  target.on("plotly_doubleclick", () => { const { data, layout } = drawn.get(target.id); zoomed.delete(target.id); window.Plotly.react(target, data, layout); });
+  target.on("plotly_relayout", (event) => {
+    if (!Object.keys(event).some((key) => /^[xy]axis\.range/.test(key))) return;
+    const figure = drawn.get(target.id);
+    zoomed.set(target.id, target.layout.uirevision);
+    if (figure.crowd) window.Plotly.relayout(target, { images: pictured(target, figure, target.layout).images });
+  });
+  target.on("plotly_doubleclick", () => { const figure = drawn.get(target.id); zoomed.delete(target.id); window.Plotly.react(target, figure.data, pictured(target, figure, figure.layout)); });
 }
 
 /** Changes only what lies over the points: rings and lines. Cheap, also with thousands of points. */

@@ -11,7 +11,8 @@ import { drawHeader, drawTiles } from "./header.js";
 import { drawFailures, drawHealth, drawRun } from "./lists.js";
 import { connect, follow } from "./live.js";
 import { byId, fill } from "./plain.js";
-import { absorbHead, absorbRows, study } from "./study.js";
+import { live } from "./server.js";
+import { OWN, absorbHead, absorbRows, lookBy, study } from "./study.js";
 import { drawTable, listenToTable, tableCsv } from "./table.js";
 import { buildTabs, showTab } from "./tabs.js";
 import { drawCurves, drawHeat, drawHistory, listenToViews } from "./views.js";
@@ -24,9 +25,13 @@ const timing = { updates: [] };
 
 function drawTab() { showTab(); if (study.head) TABS[chosen.tab](); }
 
+/** By whose times: what the reader chose, else what a report was written for, else the study's own. */
+function look() { if (study.told) lookBy(chosen.on || study.told.shown_on || OWN); }
+
 /** Everything, after data have arrived. What is in a hidden tab waits until it is shown. */
 function drawAll() {
   const begin = performance.now();
+  look();
   for (const part of [drawHeader, drawBudget, drawFailures, drawHealth, drawTab, drawDrawer, drawFront]) part();
   timing.updates.push(performance.now() - begin);
   document.body.dataset.drawn = String(timing.updates.length);
@@ -38,8 +43,9 @@ const AFTER = [
 ];
 
 function changed(keys) {
-  if (keys.has("run") && study.head) { connect(redraw); return; }
+  if (keys.has("run") && live.on && study.head) { connect(redraw); return; }
   if (!study.head) return;
+  if (keys.has("on")) { drawAll(); return; }
   for (const [names, part] of AFTER) if (names.some((name) => keys.has(name))) part();
   const uses = { table: keys.has("budget") && chosen.show === "fits", heat: false, curves: keys.has("trial"), history: keys.has("budget"), compare: keys.has("trial") && !chosen.a, whatif: keys.has("trial") };
   if (chosen.tab === "table" && keys.has("trial")) drawTable();
@@ -71,7 +77,7 @@ function listenToPage() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => applyTheme(document.documentElement.dataset.theme));
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !byId("dialog").open && chosen.trial !== "") closeDrawer(); });
   document.addEventListener("scroll", hideTip, { passive: true, capture: true });
-  byId("runs").addEventListener("change", (event) => choose({ run: event.target.value, trial: "", a: "", b: "", other: "", w: "" }));
+  byId("runs").addEventListener("change", (event) => choose({ run: event.target.value, trial: "", a: "", b: "", other: "", on: "", w: "" }));
 }
 
 /** Draws one snapshot's data; what a file does with its own, and what a test may do. */

@@ -7,7 +7,7 @@ import { picked } from "./budget.js";
 import { costOf, latencyOf, widthsOf } from "./cost.js";
 import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "./plain.js";
 import { api, live } from "./server.js";
-import { baseValue, describe, keptOf, study, trialOf, valueOf } from "./study.js";
+import { baseValue, describe, isExport, keptOf, labelOf, study, trialOf, valueOf } from "./study.js";
 
 let bench = null;
 
@@ -133,7 +133,7 @@ async function enqueue() {
 
 function starts() {
   const pick = picked(), open = trialOf(openNumber());
-  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.number}`, `the pick, trial ${pick.number}`] : null, open && open.ratios && open !== pick ? [`trial:${open.number}`, `trial ${open.number}`] : null, ["*", "your own vector"]].filter(Boolean);
+  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.number}`, `the pick, trial ${labelOf(pick)}`] : null, open && open.ratios && open !== pick ? [`trial:${open.number}`, `trial ${labelOf(open)}`] : null, ["*", "your own vector"]].filter(Boolean);
   choices(bench.parts.start, options, options.some(([value]) => value === chosen.w) ? chosen.w : "*");
 }
 
@@ -141,7 +141,7 @@ function starts() {
 function drawNearest() {
   if (!bench || !bench.kept) return;
   const { groups } = study.head, away = (row) => { const kept = keptOf(row); return groups.reduce((sum, group, at) => sum + (group.frozen ? 0 : Math.abs(kept[at] - bench.kept[at]) / group.size), 0) / groups.length; };
-  const rows = study.rows.filter((row) => row.widths && row.state === "complete"), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
+  const rows = study.rows.filter((row) => row.widths && row.state === "complete" && !isExport(row)), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
   const figures = best ? study.figures.slice(0, 2).map((figure) => `${figure.title} ${withUnit(figure, valueOf(best[1], figure.name))}`).join(", ") : "";
   fill(bench.parts.nearest, best ? `The nearest measured trial is ${best[1].number}, with layers ${(100 * best[0]).toFixed(1)} % away on average: ${figures}.` : "");
 }
