@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +27,50 @@ _NOTHING: tuple[Any, ...] = (None, [], {})
 _TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What the lists of a row run along: widths along `groups`, ratios along `dimensions`, AP along `classes`."""
+
+    groups: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
 def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
     """The content of the page for a snapshot.
 
     Args:
         run: the run's folder; without it, what lies beside the snapshot (marks, what-if, sensitivity) is missing.
     """
+    head, frame = page_head(snapshot, run)
+    return {**head, "trials": [page_row(row, frame) for row in snapshot.get("trials") or ()]}
+
+
+def page_head(snapshot: Mapping[str, Any], run: Path | None = None) -> tuple[Data, Frame]:
+    """Everything but the trials, and what their rows run along."""
     beside = {} if run is None else _beside(run)
-    dimensions, classes = _dimensions(snapshot, beside), _classes(snapshot)
     groups = with_zones(snapshot.get("groups") or ())
-    names = [str(group["name"]) for group in groups]
+    names = tuple(str(group["name"]) for group in groups)
+    frame = Frame(names, tuple(_dimensions(snapshot, beside)), tuple(_classes(snapshot)))
     content = {
         **beside,
-        **snapshot,
+        **{key: found for key, found in snapshot.items() if key != "trials"},
         "run": _shown_path(snapshot),
         "summary": summary(snapshot),
         "health": health(snapshot),
         "on_targets": target_data(snapshot),
-        "dimensions": dimensions,
-        "classes": classes,
+        "dimensions": frame.dimensions,
+        "classes": frame.classes,
         "groups": groups,
-        "trials": [_row(row, names, dimensions, classes) for row in snapshot.get("trials") or ()],
-        "base": _base(snapshot.get("base"), classes),
+        "base": _base(snapshot.get("base"), frame.classes),
     }
     plain: Data = finite(content)
+    return plain, frame
+
+
+def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
+    """One trial."""
+    plain: Data = finite(_row(row, frame.groups, frame.dimensions, frame.classes))
     return plain
 
 

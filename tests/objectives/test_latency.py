@@ -12,12 +12,14 @@ import pytest
 from objectives import LatencyError
 from objectives.latency import (
     FLAGS,
+    MOST_RATIOS,
     Latency,
     compare,
     compare_many,
     measuring_lock,
     runqueue_wait_s,
 )
+from objectives.order_statistics import SMALLEST_SAMPLE
 from tests.objectives.fakes import FakeRunner, SimulatedClock
 
 
@@ -37,6 +39,11 @@ def test_the_known_ratio_is_inside_the_interval(ratio: float) -> None:
     assert not any(r.flags for r in results)
     assert all(r.ratio.high - r.ratio.low <= 0.02 * r.ratio.value for r in results)
 
+
+def test_the_scatter_of_single_rounds_is_kept_and_small() -> None:
+    result = simulated(0.9, 0, noise=0.02)
+    assert SMALLEST_SAMPLE <= len(result.ratios) <= min(result.rounds, MOST_RATIOS)
+    assert min(result.ratios) < result.ratio.value < max(result.ratios)
 
 def test_outliers_do_not_move_the_ratio() -> None:
     results = [simulated(0.9, seed, noise=0.02, spikes=0.15) for seed in range(40)]

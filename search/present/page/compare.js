@@ -48,7 +48,7 @@ function figuresTable(a, b) {
 
 async function twoStudies(id) {
   const body = byId("compare-body");
-  if (study.device) { fill(body, element("p", { class: "empty" }, "Two studies are compared by their own times: choose this study's latency above the front.")); forgetDrawn("compare-figure"); return; }
+  if (study.device) { forgetDrawn("compare-figure"); fill(body, element("p", { class: "empty" }, "Two studies are compared by their own times: choose this study's latency above the front.")); return; }
   if (!byId("compare-figure")) fill(body, element("p", { id: "compare-words", role: "status" }, "reading the other study…"), element("div", { id: "compare-figure", class: "figure tall", role: "figure", "aria-label": "two fronts" }));
   try {
     if (!others.has(id)) others.set(id, api(`/${id}/front`));
@@ -62,8 +62,8 @@ async function twoStudies(id) {
 
 function overlay(other) {
   const view = axes(), colours = theme(), ours = study.rows.filter((one) => one.on_front);
-  const trace = (rows, name, colour, symbol) => { const steps = staircase(rows.filter((one) => !missing(valueOf(one, view.x.name)) && !missing(valueOf(one, view.y.name))), view); return { type: "scatter", mode: "lines+markers", name, x: steps.map((one) => valueOf(one, view.x.name)), y: steps.map((one) => valueOf(one, view.y.name)), customdata: steps.map((one) => `${name}: trial ${labelOf(one)}`), hoverinfo: "none", line: { shape: "hv", color: colour, width: 2 }, marker: { symbol, size: 9, color: colour } }; };
-  const data = [trace(ours, `this study: ${plain(study.head.name)}`, colours.kept, "circle"), trace(other.front, `the other: ${plain(other.name)}`, colours.other, "square")];
+  const trace = (rows, name, colour, symbol) => { const steps = staircase(rows.filter((one) => !missing(valueOf(one, view.x.name)) && !missing(valueOf(one, view.y.name))), view); return { type: "scatter", mode: "lines+markers", name: plain(name), x: steps.map((one) => valueOf(one, view.x.name)), y: steps.map((one) => valueOf(one, view.y.name)), customdata: steps.map((one) => `${name}: trial ${labelOf(one)}`), hoverinfo: "none", line: { shape: "hv", color: colour, width: 2 }, marker: { symbol, size: 9, color: colour } }; };
+  const data = [trace(ours, `this study: ${study.head.name}`, colours.kept, "circle"), trace(other.front, `the other: ${other.name}`, colours.other, "square")];
   draw("compare-figure", { data, layout: layoutOf({ xaxis: axisNamed(axisTitle(view.x)), yaxis: axisNamed(axisTitle(view.y)) }) }, "", { hover: (point) => [element("b", null, point.customdata), element("div", null, `${view.x.title} ${withUnit(view.x, point.x)}, ${view.y.title} ${withUnit(view.y, point.y)}`)] });
   fill(byId("compare-words"), verdict(ours, other));
 }

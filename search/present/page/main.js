@@ -21,7 +21,8 @@ import { drawWhatIf } from "./whatif.js";
 
 const TABS = { table: drawTable, heat: drawHeat, curves: drawCurves, history: drawHistory, failures: () => {}, health: () => {}, compare: drawCompare, whatif: drawWhatIf, run: drawRun };
 const THEMES = ["auto", "light", "dark"];
-const timing = { updates: [] };
+const timing = { updates: [], parts: {} };
+const PARTS = { look, header: drawHeader, budget: drawBudget, failures: drawFailures, health: drawHealth, tab: drawTab, drawer: () => drawDrawer(), front: drawFront };
 
 function drawTab() { showTab(); if (study.head) TABS[chosen.tab](); }
 
@@ -31,8 +32,11 @@ function look() { if (study.told) lookBy(chosen.on || study.told.shown_on || OWN
 /** Everything, after data have arrived. What is in a hidden tab waits until it is shown. */
 function drawAll() {
   const begin = performance.now();
-  look();
-  for (const part of [drawHeader, drawBudget, drawFailures, drawHealth, drawTab, drawDrawer, drawFront]) part();
+  for (const [name, part] of Object.entries(PARTS)) {
+    const before = performance.now();
+    part();
+    timing.parts[name] = performance.now() - before;
+  }
   timing.updates.push(performance.now() - begin);
   document.body.dataset.drawn = String(timing.updates.length);
 }
