@@ -6,7 +6,7 @@ const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept
 const CONFIG = { doubleClick: false, displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 /** Twelve marks that differ in colour, dash and symbol, so that no pair needs colour alone. */
 export const SERIES = { colours: ["kept", "other", "good", "scale-2", "honest", "scale-3"], dashes: ["solid", "dash", "dot"], symbols: ["circle", "square", "diamond", "triangle-up", "x", "cross"] };
-const drawn = new Map(), zoomed = new Map();
+const drawn = new Map(), zoomed = new Map(), keys = new Map();
 let palette = null;
 
 /** The page's colours as Plotly needs them: computed, because it cannot read light-dark(). */
@@ -40,13 +40,16 @@ export const axisNamed = (title, more) => ({ title: { text: plain(title), font: 
 export function draw(id, figure, nothing, { hover, click, tools } = {}) {
   const target = byId(id);
   if (!figure || !window.Plotly) {
+    keys.delete(id);
     if (drawn.delete(id)) window.Plotly.purge(target);
     fill(target, figure ? null : element("p", { class: "empty" }, nothing));
     return;
   }
-  const first = !drawn.has(id);
-  if (first) fill(target);
+  const first = !drawn.has(id), key = JSON.stringify([figure.data, figure.layout]);
   drawn.set(id, figure);
+  if (!first && keys.get(id) === key) return; // a note, a job, a trial that failed: nothing in the picture has changed
+  keys.set(id, key);
+  if (first) fill(target);
   window.Plotly.react(target, figure.data, pictured(target, figure, kept(id, target, figure.layout)), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
   if (first) follow(target, hover, click);
 }
@@ -79,7 +82,7 @@ export function redrawOver(id, layout) {
   if (drawn.has(id)) window.Plotly.relayout(byId(id), { shapes: layout.shapes, annotations: layout.annotations });
 }
 
-export function forgetDrawn(id) { if (drawn.delete(id)) window.Plotly.purge(byId(id)); }
+export function forgetDrawn(id) { keys.delete(id); if (drawn.delete(id)) window.Plotly.purge(byId(id)); }
 
 /** The figure follows the size of its box: the drawer opens beside it, tabs appear. */
 const watcher = new ResizeObserver((entries) => {

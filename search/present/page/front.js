@@ -89,7 +89,7 @@ function clouds(sets, view, paint) {
     const marker = { infeasible: { color: colours.faint, symbol: "x-thin", size: 6, opacity: 0.8, line: { color: colours.faint, width: 1.2 } }, estimated: { color: colours.faint, symbol: "circle-open", size: 6 } }[kind];
     if (!crowded) return [cloud(sets[kind], view, name, { marker: marker || paint(sets.others, { size: 7, opacity: 0.45 }) })];
     const entry = { type: "scatter", mode: "markers", name, hoverinfo: "skip", x: sets[kind].length ? [null] : [], y: [null], marker: marker || { color: colours["scale-2"], size: 7, opacity: 0.45 } };
-    return [entry, cloud(sets[kind], view, name, { mode: "none", showlegend: false })];
+    return [entry, cloud(sets[kind], view, name, { mode: "none", showlegend: false, meta: marker ? null : paint(sets[kind], {}).color })]; // meta: what the picture's colours follow
   });
 }
 

@@ -1,18 +1,18 @@
 // The page: what is drawn when. Everything is drawn from the study and the address; nothing else is remembered.
 
-import { choose, chosen, listenToAddress, onChange, readAddress } from "./address.js";
+import { choose, chosen, listenToAddress, onChange, openNumber, readAddress } from "./address.js";
 import { drawBudget, listenToBudget } from "./budget.js";
 import { forgetTheme, hideTip } from "./charts.js";
 import { drawCompare, listenToCompare } from "./compare.js";
 import { costOf, latencyOf, realisedWidth, widthsOf } from "./cost.js";
-import { closeDrawer, drawDrawer } from "./drawer.js";
+import { closeDrawer, drawDrawer, sentenceOf } from "./drawer.js";
 import { drawFront, drawOver, listenToFront } from "./front.js";
 import { drawHeader, drawTiles } from "./header.js";
 import { drawFailures, drawHealth, drawRun } from "./lists.js";
 import { connect, follow } from "./live.js";
-import { byId, fill } from "./plain.js";
+import { byId, fill, say } from "./plain.js";
 import { live } from "./server.js";
-import { OWN, absorbHead, absorbRows, lookBy, study } from "./study.js";
+import { OWN, absorbHead, absorbRows, lookBy, study, trialOf } from "./study.js";
 import { drawTable, listenToTable, tableCsv } from "./table.js";
 import { buildTabs, showTab } from "./tabs.js";
 import { drawCurves, drawHeat, drawHistory, listenToViews } from "./views.js";
@@ -50,6 +50,7 @@ function changed(keys) {
   if (keys.has("run") && live.on && study.head) { connect(redraw); return; }
   if (!study.head) return;
   if (keys.has("on")) { drawAll(); return; }
+  if (keys.has("trial") && trialOf(openNumber())) say(sentenceOf(trialOf(openNumber())));
   for (const [names, part] of AFTER) if (names.some((name) => keys.has(name))) part();
   const uses = { table: keys.has("budget") && chosen.show === "fits", heat: false, curves: keys.has("trial"), history: keys.has("budget"), compare: keys.has("trial") && !chosen.a, whatif: keys.has("trial") };
   if (chosen.tab === "table" && keys.has("trial")) drawTable();
