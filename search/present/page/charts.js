@@ -61,10 +61,11 @@ function kept(id, target, layout) {
   return { ...layout, xaxis: { ...layout.xaxis, range: [...xaxis.range] }, yaxis: { ...layout.yaxis, range: [...yaxis.range] } };
 }
 
-/** The layout with the picture of the crowd (`crowd.js`), for the range and the size that the plot has. */
+/** A copy of the layout, because Plotly writes the reader's zoom into its own; with the picture of the crowd (`crowd.js`). */
 function pictured(target, figure, layout) {
+  const axis = (one) => (one.range ? { ...one, range: [...one.range] } : { ...one }), own = { ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) };
   const { w, h } = (target._fullLayout && target._fullLayout._size) || { w: target.clientWidth - 150, h: target.clientHeight - 82 };
-  return figure.crowd ? { ...layout, images: figure.crowd(layout.xaxis.range, layout.yaxis.range, { w, h }) } : layout;
+  return figure.crowd ? { ...own, images: figure.crowd(layout.xaxis.range, layout.yaxis.range, { w, h }) } : own;
 }
 
 function watchZoom(target) {
@@ -74,7 +75,11 @@ function watchZoom(target) {
     zoomed.set(target.id, target.layout.uirevision);
     if (figure.crowd) window.Plotly.relayout(target, { images: pictured(target, figure, target.layout).images });
   });
-  target.on("plotly_doubleclick", () => { const figure = drawn.get(target.id); zoomed.delete(target.id); window.Plotly.react(target, figure.data, pictured(target, figure, figure.layout)); });
+  target.on("plotly_doubleclick", () => {
+    const figure = drawn.get(target.id), { shapes, annotations } = target.layout; // what lies over the points may be newer
+    zoomed.delete(target.id);
+    window.Plotly.react(target, figure.data, pictured(target, figure, { ...figure.layout, shapes, annotations }));
+  });
 }
 
 /** Changes only what lies over the points: rings and lines. Cheap, also with thousands of points. */
