@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img")
     parser.add_argument("--trial", type=int, help="the trial that is opened; default: the pick of the first budget")
-    parser.add_argument("--other", type=int, help="the trial that it is compared with; default: the dearest of the front")
+    parser.add_argument(
+        "--other", type=int, help="the trial that it is compared with; default: the dearest of the front"
+    )
     given = parser.parse_args()
     content = json.loads((given.run / "snapshot.json").read_text(encoding="utf-8"))
     trial = chosen(content) if given.trial is None else given.trial

@@ -76,7 +76,9 @@ class Gradual:
         Raises:
             ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
         """
-        refuse_own(keys.get("model"), "pruning in steps", "paretoprune prune model=module.py:function ratio=0.3 imgsz=64")
+        refuse_own(
+            keys.get("model"), "pruning in steps", "paretoprune prune model=module.py:function ratio=0.3 imgsz=64"
+        )
         asked = {key: value for key, value in keys.items() if not key.startswith("recover.")}
         values = read.read_keys(asked, KEYS)
         missing = [f"{key}=" for key in ("model", "data", "ratio") if key not in values]

@@ -44,7 +44,7 @@ def refuse_own(model: object, what: str, instead: str) -> None:
     """
     if OwnReference.parse(model) is not None:
         raise ConfigError(
-            f"{model} is a network of your own; {what} is made for Ultralytics models, whose data and training it knows",
+            f"{model} is a network of your own; {what} is made for Ultralytics models, whose training it knows",
             where="model=",
             expected="a checkpoint (.pt)",
             next_command=instead,

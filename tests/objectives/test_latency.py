@@ -45,6 +45,7 @@ def test_the_scatter_of_single_rounds_is_kept_and_small() -> None:
     assert SMALLEST_SAMPLE <= len(result.ratios) <= min(result.rounds, MOST_RATIOS)
     assert min(result.ratios) < result.ratio.value < max(result.ratios)
 
+
 def test_outliers_do_not_move_the_ratio() -> None:
     results = [simulated(0.9, seed, noise=0.02, spikes=0.15) for seed in range(40)]
     assert np.mean([r.ratio.low <= 0.9 <= r.ratio.high for r in results]) >= 0.85
