@@ -118,7 +118,7 @@ def test_a_screened_trial_is_greyed_and_called_an_estimate(open_page: OpenPage, 
     assert f"≈ {expected:.3f}" in page.inner_text("#drawer") and "Screened" in page.inner_text("#drawer")
     page.select_option("#table-show", "estimated")
     assert f"≈ {expected:.3f}" in page.inner_text(f"#table tr.grey[data-number='{SCREENED}']")
-    assert "estimated" in page.inner_text("#front-figure .legend") and "1 screened" in page.inner_text("#tiles")
+    assert "estimated" in page.text_content("#front-figure .legend") and "1 screened" in page.inner_text("#tiles")
     page.select_option("#table-show", "failed")
     assert page.locator("#table tbody tr[data-number]").count() == 2, "a screened trial has not failed"
 

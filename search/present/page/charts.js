@@ -76,9 +76,9 @@ function watchZoom(target) {
     if (figure.crowd) window.Plotly.relayout(target, { images: pictured(target, figure, target.layout).images });
   });
   target.on("plotly_doubleclick", () => {
-    const figure = drawn.get(target.id), { shapes, annotations } = target.layout; // what lies over the points may be newer
-    zoomed.delete(target.id);
-    window.Plotly.react(target, figure.data, pictured(target, figure, { ...figure.layout, shapes, annotations }));
+    const { layout } = drawn.get(target.id), back = (name) => (layout[name].range ? [`${name}.range`, [...layout[name].range]] : [`${name}.autorange`, layout[name].autorange ?? true]);
+    // A relayout, because `react` with the same uirevision keeps what the reader has zoomed.
+    window.Plotly.relayout(target, Object.fromEntries(["xaxis", "yaxis"].map(back))).then(() => zoomed.delete(target.id));
   });
 }
 
