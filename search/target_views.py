@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from objectives.disturbance import FLAGS
 from search import analysis
 from search.errors import RunCorrupt
 from search.retarget import target_names
@@ -46,7 +47,7 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
         "latency_ms": {str(trial.number): _latency(trial) for trial in timed},
-        "flags": {str(number): list(said) for number, said in target.flags.items() if said},
+        "flags": {str(n): [f"latency: {FLAGS.get(flag, flag)}" for flag in said] for n, said in target.flags.items() if said},
         "feasible": feasible,
         "front": list(ranked.front),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},

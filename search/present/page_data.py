@@ -15,6 +15,7 @@ from typing import Any
 from search.atomic import read_mapping
 from search.errors import RunCorrupt
 from search.marks import read_marks
+from search.present import snapshot as reading
 from search.present.health import health
 from search.present.on_target import target_data
 from search.present.summary import summary
@@ -63,10 +64,18 @@ def page_head(snapshot: Mapping[str, Any], run: Path | None = None) -> tuple[Dat
         "classes": frame.classes,
         "groups": groups,
         "base": _base(snapshot.get("base"), frame.classes),
+        "described": _described(snapshot),
     }
     plain: Data = finite(content)
     return plain, frame
 
+
+def _described(snapshot: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Title, unit and direction of every figure that was measured: a fall of an accuracy must not look like a gain."""
+    rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
+    known = (reading.describe(snapshot, name) for name in {str(n) for row in rows for n in row.get("figures") or {}})
+    told = sorted(known, key=lambda figure: figure.name)
+    return {one.name: {"title": one.title, "unit": one.unit, "direction": one.direction} for one in told}
 
 def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
     """One trial."""

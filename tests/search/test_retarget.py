@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from objectives.disturbance import FLAGS
 from search.atomic import write_json
 from search.bench_commands import _front_change
 from search.errors import ConfigError, RunCorrupt
@@ -162,7 +163,7 @@ def test_the_snapshot_carries_the_study_by_the_targets_times(study: Study) -> No
         n: row["figures"]["latency_ms"]["value"] for n, row in rows.items()
     }
     assert view["feasible"] == [row["number"] for row in there["trials"] if row["feasible"]]
-    assert view["base_ms"] == 40 and set(map(tuple, view["flags"].values())) == {("drift",)}
+    assert view["base_ms"] == 40 and set(map(tuple, view["flags"].values())) == {(f"latency: {FLAGS['drift']}",)}
     assert there["on_targets"] == {} and study.on("pi5").here is study
 
 

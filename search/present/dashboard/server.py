@@ -150,7 +150,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         view = live_of(run).view()
         rows = [json.loads(view.rows[number]) for number in view.data.get("front") or () if number in view.rows]
         names = [objective["name"] for objective in view.data.get("objectives") or ()]
-        return {"name": view.data["name"], "objectives": names, "front": rows}
+        return {"name": view.data["name"], "objectives": names, "front": rows, "base": view.data.get("base")}
 
     @app.get("/api/runs/{run}/base")
     def base(run: str) -> dict[str, Any]:

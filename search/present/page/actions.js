@@ -1,9 +1,9 @@
 // What a reader can do with a trial on the live page: pin, note, export, compare, try. Jobs report back here.
 
 import { choose, chosen } from "./address.js";
-import { button, byId, bytes, duration, element, fill, missing, say } from "./plain.js";
+import { button, byId, bytes, difference, duration, element, fill, missing, say } from "./plain.js";
 import { api, forgetDetails, live } from "./server.js";
-import { isExport, labelOf, marksOf, study } from "./study.js";
+import { describe, isExport, labelOf, marksOf, study } from "./study.js";
 
 let jobs = [];
 
@@ -83,6 +83,6 @@ export function drawJobs() {
 function jobBox(job) {
   const last = job.lines.filter((line) => line.trim()).slice(job.state === "failed" ? -6 : -1).join("\n");
   const head = element("p", null, element("b", null, `${job.kind} ${job.state}`), ` ${duration(job.seconds)}`);
-  const made = ((job.result && job.result.artefacts) || []).map((artefact) => element("p", null, `${artefact.path}: ${bytes(artefact.size_bytes || 0)}${missing(artefact.drop) ? "" : `, ${job.result.metric} ${(-100 * artefact.drop).toFixed(1)} points`}, ${(artefact.faults || []).length ? artefact.faults.join("; ") : "all checks passed"}`));
+  const made = ((job.result && job.result.artefacts) || []).map((artefact) => element("p", null, `${artefact.path}: ${bytes(artefact.size_bytes || 0)}${missing(artefact.drop) ? "" : `, ${describe(job.result.metric).title} ${difference({ direction: "max" }, -artefact.drop, 0).text.replace(" pt", " points")}`}, ${(artefact.faults || []).length ? artefact.faults.join("; ") : "all checks passed"}`));
   return element("div", { class: "job" }, head, job.state === "running" ? element("progress", { "aria-label": `${job.kind} is running` }) : null, made, last ? element("p", { class: "muted" }, last) : null, element("p", { class: "muted" }, job.command.replace(/ \S*\/([^\/ ]+:\d+)/, " …/$1")));
 }

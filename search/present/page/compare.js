@@ -68,6 +68,13 @@ function overlay(other) {
   fill(byId("compare-words"), verdict(ours, other));
 }
 
+/** Milliseconds of two machines, or of a quiet and a busy one, cannot be held against each other: the bases tell. */
+function otherMachine(other) {
+  const ours = baseValue("latency_ms"), theirs = valueOf(other.base, "latency_ms");
+  if (missing(ours) || missing(theirs) || Math.abs(theirs / ours - 1) < 0.1) return "";
+  return ` Their bases take ${ours.toPrecision(3)} and ${theirs.toPrecision(3)} ms: they are other models, or were timed under other conditions, and then so were the trials.`;
+}
+
 /** Both volumes against one reference: this study's base, its costs and five per cent. */
 function verdict(ours, other) {
   const figures = (study.head.objectives || []).map((one) => study.figures.find((figure) => figure.name === one.name)).filter(Boolean);
@@ -76,7 +83,7 @@ function verdict(ours, other) {
   const point = (one) => figures.map((figure) => (figure.direction === "max" ? -valueOf(one, figure.name) : valueOf(one, figure.name)));
   const worst = figures.map((figure) => (figure.direction === "max" ? 0 : 1.05 * baseValue(figure.name))), [a, b] = [ours, other.front].map((rows) => hypervolume(rows.map(point).filter((one) => one.every(Number.isFinite)), worst));
   const share = a ? (100 * (b - a)) / a : 0;
-  return `Hypervolume ${a.toPrecision(4)} here, ${b.toPrecision(4)} in ${other.name}: ${share >= 0 ? "+" : "−"}${Math.abs(share).toFixed(1)} %. Both count what is better than this study's base plus five per cent.`;
+  return `Hypervolume ${a.toPrecision(4)} here, ${b.toPrecision(4)} in ${other.name}: ${share >= 0 ? "+" : "−"}${Math.abs(share).toFixed(1)} %. Both count what is better than this study's base plus five per cent.${otherMachine(other)}`;
 }
 
 export function listenToCompare() {

@@ -93,7 +93,7 @@ function metrics(row) {
   const figures = [...study.figures, ...extra].filter((figure) => !missing(valueOf(row, figure.name)));
   if (!figures.length) return null;
   const head = element("tr", null, ["figure", "value", "95 % interval", "base", "difference"].map((text) => element("th", { class: text === "figure" ? "text" : "", scope: "col" }, text)));
-  return element("div", null, element("h3", null, "Figures"), element("table", { class: "plain" }, element("thead", null, head), element("tbody", null, figures.map((figure) => metric(row, figure)), targets(row))));
+  return element("div", null, element("h3", null, "Figures"), element("table", { class: "plain" }, element("thead", null, head), element("tbody", null, figures.map((figure) => metric(row, figure)), targets(row))), rank(row));
 }
 
 function metric(row, figure) {
@@ -102,13 +102,18 @@ function metric(row, figure) {
   return element("tr", null, element("td", null, name), element("td", null, element("b", null, `${isGuess(row, figure.name) ? "≈ " : ""}${printed(figure, value)}`)), element("td", { class: "muted" }, spread ? `${printed(figure, spread[0])} – ${printed(figure, spread[1])}` : isGuess(row, figure.name) ? "a guess" : "exact"), element("td", { class: "muted" }, printed(figure, baseValue(figure.name))), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : ""));
 }
 
+/** Where it stands by the device's times, and where by the study's own. */
+function rank(row) {
+  const place = study.places.get(row.number);
+  return place ? element("p", { class: "muted" }, `Rank by latency: ${place.now} on ${study.device}, ${place.was} by the study's own times, of ${study.places.size}.`) : null;
+}
+
 /** Its latency on the devices that have timed it; on the page by a device's times, also its own here. */
 function targets(row) {
-  const line = (where, ms, base) => { const figure = { name: "latency_ms", direction: "min", unit: "ms" }, diff = difference(figure, ms[0], base), near = (value) => value.toPrecision(3); return element("tr", null, element("td", null, `latency ms on ${where}`), element("td", null, near(ms[0])), element("td", { class: "muted" }, ms.length > 2 ? `${near(ms[1])} – ${near(ms[2])}` : ""), element("td", { class: "muted" }, missing(base) ? "" : near(base)), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : "")); };
+  const line = (where, ms, base) => { const figure = { name: "latency_ms", direction: "min", unit: "ms" }, diff = difference(figure, ms[0], base), near = (value) => value.toPrecision(3); return element("tr", null, element("td", null, `latency ms, ${where}`), element("td", null, near(ms[0])), element("td", { class: "muted" }, ms.length > 2 ? `${near(ms[1])} – ${near(ms[2])}` : ""), element("td", { class: "muted" }, missing(base) ? "" : near(base)), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : "")); };
   const others = Object.entries(study.told.on_targets || {}).filter(([name, view]) => name !== study.device && view.latency_ms[row.number]).map(([name, view]) => line(name, view.latency_ms[row.number], view.base_ms));
-  const place = study.places.get(row.number), own = missing(row.own) ? [] : [line("the study's own runtime", [row.own], valueOf(study.told.base, "latency_ms"))];
-  const ranks = place ? [element("tr", null, element("td", null, "rank by latency"), element("td", null, String(place.now)), element("td", { class: "muted", colspan: "3" }, `${place.was} by the study's own times, of ${study.places.size}`))] : [];
-  return [...ranks, ...own, ...others];
+  const own = missing(row.own) ? [] : [line("this study", [row.own], valueOf(study.told.base, "latency_ms"))];
+  return [...own, ...others];
 }
 
 function widths(row) {

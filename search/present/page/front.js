@@ -180,7 +180,7 @@ function drawDevices() {
 /** "By the times of pi5: 12 trials were timed there, 7 ranks changed, 2 joined the front, 1 left it." */
 function deviceWords() {
   if (!study.device) return "";
-  const { timed, ranks, joined, left } = changesOn(), machine = Object.values((study.told.on_targets[study.device] || {}).machine || {}).slice(0, 1).map(String);
+  const { timed, ranks, joined, left } = changesOn(), { processor, ...other } = (study.told.on_targets[study.device] || {}).machine || {}, machine = [processor || Object.values(other)[0]].filter(Boolean).map(String);
   return `By the times of ${[study.device, ...machine].join(", ")}: ${timed} trials were timed there, ${ranks} ranks changed, ${joined} joined the front, ${left} left it.`;
 }
 

@@ -101,10 +101,10 @@ function figuresOf(head) {
 
 /** The figure's name, unit, direction and digits: what the study says, else what is known, else the bare name. */
 export function describe(name, head = study.head) {
-  const said = (head.objectives || []).find((objective) => objective.name === name) || {}, known = KNOWN[name] || { title: name, unit: "", direction: "min" };
+  const said = (head.objectives || []).find((objective) => objective.name === name) || {}, known = KNOWN[name] || (head.described || {})[name] || { title: name, unit: "", direction: "min" };
   const unit = said.unit && said.unit !== "fraction" ? said.unit : known.unit, direction = said.direction || known.direction;
   const digits = direction === "max" ? 3 : digitsOf(baseValue(name));
-  const title = KNOWN[name] ? known.title : said.title || name;
+  const title = KNOWN[name] ? known.title : said.title || known.title;
   return { name, digits, unit, title: name === LATENCY && study.device ? `${title} on ${study.device}` : title, direction };
 }
 

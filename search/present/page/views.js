@@ -40,13 +40,17 @@ function heatTip(point) {
   return [element("b", null, group.name), element("div", null, `trial ${labelOf(row)}: ${kept} of ${group.size} channels (${((100 * kept) / group.size).toFixed(0)} %)`), element("div", { class: "muted" }, `stage ${group.stage}`)];
 }
 
+/** From so many curves on, only the most sensitive are named. */
+const NAMED_CURVES = 18, NAMED_MOST = 8;
+
 /** One curve per part of the network; the chosen trial is a ring on each. */
 export function drawCurves() {
-  const curves = Object.entries(study.head.sensitivity || {}), open = trialOf(openNumber()), colours = theme();
-  const data = curves.map(([name, curve], at) => ({ type: "scatter", mode: "lines+markers", name: plain(name), x: curve.ratios, y: curve.divergences, customdata: curve.ratios.map(() => name), hoverinfo: "none", line: { color: colours[SERIES.colours[at % 6]], dash: SERIES.dashes[Math.floor(at / 6) % 3], width: 2 }, marker: { symbol: SERIES.symbols[at % 6], size: 7 } }));
+  const most = ([, curve]) => Math.max(...curve.divergences), curves = Object.entries(study.head.sensitivity || {}).sort((a, b) => most(b) - most(a)), open = trialOf(openNumber()), colours = theme();
+  const named = curves.length > NAMED_CURVES ? NAMED_MOST : curves.length; // of sixty curves the legend names those that matter most, the pointer all
+  const data = curves.map(([name, curve], at) => ({ type: "scatter", mode: "lines+markers", name: at < named ? plain(name) : `${curves.length - named} others`, showlegend: at <= named, x: curve.ratios, y: curve.divergences, customdata: curve.ratios.map(() => name), hoverinfo: "none", ...(at < named ? { line: { color: colours[SERIES.colours[at % 6]], dash: SERIES.dashes[Math.floor(at / 6) % 3], width: 2 }, marker: { symbol: SERIES.symbols[at % 6], size: 7 } } : { line: { color: colours.faint, width: 1 }, marker: { color: colours.faint, symbol: "circle", size: 4 } }) })).reverse();
   const rings = open && open.ratios ? curves.map(([name, curve]) => [open.ratios[(study.head.dimensions || []).indexOf(name)], curve]).filter(([ratio]) => !missing(ratio)) : [];
   if (rings.length) data.push({ type: "scatter", mode: "markers", name: `trial ${plain(labelOf(open))}`, hoverinfo: "skip", x: rings.map(([ratio]) => ratio), y: rings.map(([ratio, curve]) => along(curve, ratio)), marker: { symbol: "circle-open", size: 14, color: colours.pick, line: { width: 2.5 } } });
-  const layout = layoutOf({ margin: { l: 60, r: 16, t: 74, b: 48 }, xaxis: axisNamed("share of channels removed"), yaxis: axisNamed("divergence of the outputs", { rangemode: "tozero" }) });
+  const layout = layoutOf({ margin: { l: 60, r: 16, t: 74, b: 48 }, legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { size: 12, color: colours.muted }, itemsizing: "constant", traceorder: "reversed" }, xaxis: axisNamed("share of channels removed"), yaxis: axisNamed("divergence of the outputs", { rangemode: "tozero" }) });
   draw("curves-figure", data.length ? { data, layout } : null, "Sensitivity was not measured in this study (search.sampler: auto measures it).", { hover: (point) => [element("b", null, String(point.customdata || "")), element("div", null, `${(100 * point.x).toFixed(0)} % removed: divergence ${point.y.toPrecision(3)}`)] });
 }
 
@@ -71,15 +75,16 @@ export function drawHistory() {
 }
 
 function stairs(id, points, title, nothing) {
+  const values = points.map(([, value]) => value), flat = values.length > 0 && Math.max(...values) === Math.min(...values) && values[0] !== 0;
   const trace = { type: "scatter", mode: points.length > 1 ? "lines" : "markers", x: points.map(([trial]) => trial), y: points.map(([, value]) => value), line: { shape: "hv", color: theme().kept, width: 2 }, hoverinfo: "none" };
-  const figure = points.length ? { data: [trace], layout: layoutOf({ showlegend: false, margin: { l: 60, r: 16, t: 10, b: 48 }, xaxis: axisNamed("trial"), yaxis: axisNamed(title) }) } : null;
+  const figure = points.length ? { data: [trace], layout: layoutOf({ showlegend: false, margin: { l: 60, r: 16, t: 10, b: 48 }, xaxis: axisNamed("trial"), yaxis: axisNamed(title, flat ? { range: [0.9 * values[0], 1.1 * values[0]] } : {}) }) } : null;
   draw(id, figure, nothing, { hover: (point) => [element("div", null, `after trial ${point.x}`), element("b", null, point.y.toPrecision(4))] });
 }
 
 /** How well each cheap rung ranks what the full measurement ranks. */
 function drawRungs() {
   const rungs = study.head.rungs || [];
-  const line = (rung) => [element("span", { class: "name" }, String(rung.name)), element("span", { class: "track" }, barOf(Math.max(0, rung.correlation || 0))), element("span", null, missing(rung.correlation) ? "–" : rung.correlation.toFixed(2))];
+  const line = (rung) => [element("span", { class: "name" }, String(rung.name)), element("span", { class: "track" }, barOf(Math.max(0, rung.correlation || 0))), element("span", null, missing(rung.correlation) ? "–" : `${rung.correlation.toFixed(2)}${rung.trials ? ` over ${rung.trials} trials` : ""}`)];
   fill(byId("rungs"), element("h3", null, "Rank correlation of the rungs with the full measurement"), rungs.length ? element("div", { class: "classes" }, rungs.flatMap(line)) : element("p", { class: "muted" }, "This study measures every trial in full: there are no cheap rungs to trust or distrust."));
 }
 
