@@ -47,13 +47,17 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
         "latency_ms": {str(trial.number): _latency(trial) for trial in timed},
-        "flags": {str(n): [f"latency: {FLAGS.get(flag, flag)}" for flag in said] for n, said in target.flags.items() if said},
+        "flags": {str(number): list(map(_explained, said)) for number, said in target.flags.items() if said},
         "feasible": feasible,
         "front": list(ranked.front),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
         "hypervolume": [] if base is None else analysis.VolumeTrack().upto(ranked, objectives, base),
         "verdict": "" if base is None else analysis.verdict(ranked, base, objectives, len(timed)),
     }
+
+
+def _explained(flag: str) -> str:
+    return f"latency: {FLAGS.get(flag, flag)}"
 
 
 def _latency(trial: Trial) -> list[float]:
