@@ -24,7 +24,7 @@ def seen_on(snapshot: Row, name: str, view: Mapping[str, Any]) -> dict[str, Any]
     """The snapshot with the device's latencies; trials that it has not timed and honest rows, timed here, are gone."""
     times = view.get("latency_ms") or {}
     rows = [row for row in snapshot.get("trials") or () if str(row["number"]) in times]
-    base, own = snapshot.get("base"), view.get("base_ms")
+    base, own = snapshot.get("base"), float(view.get("base_ms") or 0.0)
     return {
         **snapshot,
         "base": base and _timed(base, [own, own, own]),
