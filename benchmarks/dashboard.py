@@ -46,8 +46,8 @@ def first_paint(browser: Any, address: str) -> tuple[float, float]:
     return found
 
 
-def updates(browser: Any, address: str, run: Path, count: int, repeats: int) -> list[float]:
-    """Milliseconds that the page works when one more trial arrives."""
+def updates(browser: Any, address: str, run: Path, count: int, repeats: int) -> tuple[list[float], dict[str, float]]:
+    """Milliseconds that the page works when one more trial arrives; of the last one also by part."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(address)
     drawn(page, 1)
@@ -58,8 +58,9 @@ def updates(browser: Any, address: str, run: Path, count: int, repeats: int) -> 
         write_run(run, snapshots.build(count + extra, state="running"))
         page.wait_for_function("n => paretoprune.timing.updates.length > n", arg=before, timeout=30_000)
         found.append(page.evaluate("paretoprune.timing.updates.at(-1)"))
+    parts = page.evaluate("paretoprune.timing.parts")
     page.close()
-    return found
+    return found, parts
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def main() -> None:
         write_run(run, snapshots.build(given.trials, state="running"))
         with Serving([run]).running() as serving:
             paints = [first_paint(browser, serving.address) for _ in range(given.repeats)]
-            worked = updates(browser, serving.address, run, given.trials, given.repeats)
+            worked, parts = updates(browser, serving.address, run, given.trials, given.repeats)
         report = write_report(snapshots.build(500), Path(name) / "report.html")
         offline = [first_paint(browser, report.as_uri()) for _ in range(given.repeats)]
         size = report.stat().st_size
@@ -83,6 +84,7 @@ def main() -> None:
         end="",
     )
     print(f"(worst {max(worked):.0f} ms)")
+    print("of the last update: " + ", ".join(f"{name} {ms:.0f}" for name, ms in parts.items()) + " ms")
     print(
         f"500 trials, report.html: {size / 1e6:.2f} MB, "
         f"first paint {statistics.median(p for p, _ in offline):.0f} ms, ",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,11 @@ class Shot:
     scroll: str = ""
 
 
-def shots(trial: int, other: int) -> tuple[Shot, ...]:
-    """The pictures of docs/dashboard.md and of the README."""
+def shots(trial: int, other: int, device: str = "") -> tuple[Shot, ...]:
+    """The pictures of docs/dashboard.md and of the README; by a device's times where the run has some."""
+    there = (Shot("target", f"on={device}", height=1300, part="#front"),) if device else ()
     return (
+        *there,
         Shot("dashboard", f"trial={trial}", height=1000),
         Shot("front", "", part="#front", height=1000),
         Shot("drawer", f"trial={trial}", part="#drawer", height=2400),
@@ -67,10 +71,10 @@ def take(browser: Any, address: str, shot: Shot, folder: Path) -> Path:
     return path
 
 
-def pictures(run: Path, folder: Path, trial: int, other: int) -> list[Path]:
+def pictures(run: Path, folder: Path, wanted: Sequence[Shot]) -> list[Path]:
     """All pictures of one run."""
     with Serving([run]).running() as serving, chromium() as browser:
-        return [take(browser, serving.address, shot, folder) for shot in shots(trial, other)]
+        return [take(browser, serving.address, shot, folder) for shot in wanted]
 
 
 def main() -> None:
@@ -78,11 +82,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw docs/img/*.png from a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img")
-    parser.add_argument("--trial", type=int, default=2, help="the trial that is opened")
-    parser.add_argument("--other", type=int, default=5, help="the trial that it is compared with")
+    parser.add_argument("--trial", type=int, help="the trial that is opened; default: the pick of the first budget")
+    parser.add_argument(
+        "--other", type=int, help="the trial that it is compared with; default: the dearest of the front"
+    )
     given = parser.parse_args()
-    for path in pictures(given.run, given.out, given.trial, given.other):
+    content = json.loads((given.run / "snapshot.json").read_text(encoding="utf-8"))
+    trial = chosen(content) if given.trial is None else given.trial
+    other = dearest(content) if given.other is None else given.other
+    device = next(iter(content.get("on_targets") or {}), "")
+    for path in pictures(given.run, given.out, shots(trial, other, device)):
         print(path)
+
+
+def chosen(content: dict[str, Any]) -> int:
+    """The pick of the first budget, else the first of the front."""
+    picked = [pick["trial"] for pick in content["picks"].values() if pick["trial"] is not None]
+    return int([*picked, *content["front"]][0])
+
+
+def dearest(content: dict[str, Any]) -> int:
+    """The slowest trial of the front."""
+    rows = [row for row in content["trials"] if row["number"] in content["front"]]
+    return int(max(rows, key=lambda row: row["figures"]["latency_ms"]["value"])["number"])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ BLOCK_S = 0.008
 MAX_RUNS_PER_BLOCK = 200
 FEWEST_RUNS = 2
 """The first inference after another model ran finds cold caches; the minimum of two does not."""
+MOST_RATIOS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Latency:
     seconds: float
     """What the whole measurement took, warm-up included; shared by all candidates of one call."""
     flags: tuple[str, ...]
+    ratios: tuple[float, ...] = ()
+    """The ratio of each round, in order: how far single rounds scatter. Of many rounds MOST_RATIOS, evenly taken."""
 
     def in_ms(self, base_ms: float | None = None) -> Estimate:
         """The ratio times the reference's milliseconds.
@@ -265,7 +268,13 @@ class _Rounds:
             rounds=len(self.ratios[i]),
             seconds=seconds,
             flags=tuple(flags),
+            ratios=_thinned(self.ratios[i]),
         )
+
+
+def _thinned(ratios: Sequence[float]) -> tuple[float, ...]:
+    step = max(1, math.ceil(len(ratios) / MOST_RATIOS))
+    return tuple(round(float(ratio), 5) for ratio in ratios[::step])
 
 
 def _timed(runner: Runner, runs: int, clock: Clock) -> Floats:

@@ -170,7 +170,7 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
         return f"None of {measured} measured trials is within the constraints."
     if gain is None or cost is None:
         return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
-    if gain.direction == "max" and base.figures[gain.name].value <= 0:
+    if says_nothing(base, gain):
         return (
             f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
             f"Check that model and data belong together."
@@ -181,6 +181,11 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
     kept = _loss(best, base, gain) <= _slack(base, gain)
     claim = "Worth it" if kept else "Worth it only if accuracy can be given up"
     return f"{claim}: {_tradeoff(best, base, gain, cost)}."
+
+
+def says_nothing(base: Measurement, gain: Objective) -> bool:
+    """Whether the base has no accuracy at all: then nothing can be lost, and nothing is worth anything."""
+    return gain.direction == "max" and base.figures[gain.name].value <= 0
 
 
 def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:

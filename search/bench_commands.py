@@ -79,6 +79,7 @@ def _import(words: Sequence[str], figures: Path, name: str | None, form: str) ->
     if keys:
         raise ConfigError(f"{next(iter(keys))}= says nothing here", where="--import", expected="a run and nothing else")
     target = import_figures(study.record, figures, name)
+    study.refresh()
     facts = compared(study, target)
     emit(Console(), facts, form, _render_target(facts, study))
 

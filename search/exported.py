@@ -35,6 +35,19 @@ def number_of(trial: int, precision: str) -> int:
     return FIRST + 10 * trial + _PLACES[precision]
 
 
+def exported_from(number: int) -> tuple[int, str] | None:
+    """(trial, precision) of an exported point's number; None for a trial's."""
+    if number < FIRST:
+        return None
+    trial, place = divmod(number - FIRST, 10)
+    return trial, next((name for name, one in _PLACES.items() if one == place), "")
+
+
+def point_path(record_path: Path, trial: int, precision: str) -> Path:
+    """Where the figures of an exported point lie."""
+    return record_path / "exports" / f"{trial:04d}-{precision}.json"
+
+
 def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """The exported points of these trials, by number. A file that cannot be read is no point: it can be made again."""
     known = {trial.number: trial for trial in trials}
@@ -70,7 +83,7 @@ def record_points(
     for check in report.artefacts:
         if base is not None and _comparable(check, spec, trial):
             measured = _measurement(check, report, base, trial)
-            path = record.path / "exports" / f"{trial.number:04d}-{check.precision}.json"
+            path = point_path(record.path, trial.number, check.precision)
             content = {"format": FORMAT, "trial": trial.number, "precision": check.precision}
             write_json(path, {**content, "measurement": measured.to_json()})
             names.append(f"{trial.number} {check.precision}")

@@ -30,6 +30,7 @@ from search.errors import ConfigError, Interrupted
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.prepare import run_isolated
 from search.once import PLANNING, example_of
+from search.own_reference import refuse_own
 from search.present.snapshot import duration
 from search.sections import RecoverSpec
 
@@ -75,6 +76,9 @@ class Gradual:
         Raises:
             ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
         """
+        refuse_own(
+            keys.get("model"), "pruning in steps", "paretoprune prune model=module.py:function ratio=0.3 imgsz=64"
+        )
         asked = {key: value for key, value in keys.items() if not key.startswith("recover.")}
         values = read.read_keys(asked, KEYS)
         missing = [f"{key}=" for key in ("model", "data", "ratio") if key not in values]
@@ -228,8 +232,10 @@ def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: 
 def prune_in_child(order: Gradual) -> None:
     """What `prune_gradually` does, in a process of its own."""
     from pruning.checkpoint import load_model
+    from search.evaluate.own_task import refuse_plain
     from search.evaluate.pruned import task_of
 
+    refuse_plain(order.model, "pruning in steps")
     rows = _read(order.folder)["steps"]
     base = load_model(order.model)
     work = _Work(order, rows, task_of(base))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import ConfigError, near_miss
+from search.own_reference import OwnReference, located
 
 Reader = Callable[[str, Any], Any]
 
@@ -99,6 +100,15 @@ def file(key: str, value: object) -> Path:
     if not path.is_file():
         raise ConfigError(f"no such file: {path}", where=f"{key}=")
     return path
+
+
+def network(key: str, value: object) -> Path:
+    """A checkpoint that is there, or a network of one's own: `module.py:function`, its path made absolute."""
+    own = OwnReference.parse(value)
+    if own is None:
+        return file(key, value)
+    file(key, own.file.expanduser())
+    return Path(located(str(value), Path.cwd()))
 
 
 def present(key: str, value: object) -> Path:

@@ -26,7 +26,7 @@ MASK = "paretoprune_mask"
 UNSTRUCTURED = "unstructured"
 
 _MASK_KEYS: Mapping[str, read.Reader] = {
-    **{"model": read.file, "mask": read.word, "sparsity": read.share},
+    **{"model": read.network, "mask": read.word, "sparsity": read.share},
     **{"scope": read.one_of("global", "layer"), "out": read.place},
 }
 _TUNE_KEYS: Mapping[str, read.Reader] = {
@@ -103,8 +103,8 @@ def mask_once(order: Mask) -> dict[str, Any]:
 
 def mask_in_child(order: Mask) -> dict[str, Any]:
     """What `mask_once` does, in a quiet process of its own."""
-    from pruning.checkpoint import load_model, save_model
     from pruning.sparsity import n_of_m, sparsity, unstructured
+    from search.evaluate.workload import load_model, save_model
 
     model = load_model(order.model)
     before = sparsity(model)
@@ -188,7 +188,9 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     from pruning.recover import recover
     from pruning.sparsity import masks_of, sparsity
     from search.evaluate import pruned
+    from search.evaluate.own_task import refuse_plain
 
+    refuse_plain(order.model, "finetune of a file")
     device, notes = pruned.resolve_device(order.device), read_notes(order.model)
     model = load_model(order.model)
     masks = masks_of(model) if MASK in notes else None

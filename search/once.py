@@ -15,6 +15,7 @@ from search import key_values as read
 from search.atomic import write_atomic
 from search.errors import ConfigError
 from search.evaluate.prepare import run_isolated
+from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.sections import RecoverSpec
 from search.trial import Measurement
@@ -36,7 +37,7 @@ PLANNING: Mapping[str, read.Reader] = {
 }
 """How a ratio is spent."""
 
-_KEYS: Mapping[str, read.Reader] = {"model": read.file, "plan": read.file, **PLANNING, "out": read.place}
+_KEYS: Mapping[str, read.Reader] = {"model": read.network, "plan": read.file, **PLANNING, "out": read.place}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class OnePlan:
         Raises:
             ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
         """
-        values = read.read_keys(keys, _KEYS)
+        own = OwnReference.parse(keys.get("model")) is not None
+        values = read.read_keys(keys, {**_KEYS, "imgsz": read.count if own else read.size})
         if "model" not in values or ("ratio" not in values and "plan" not in values):
             raise ConfigError("model= and ratio= (or plan=) are needed", expected=_EXAMPLE)
         settled = [key for key in values if key in _OF_A_RATIO]
@@ -93,9 +95,14 @@ def prune_once(order: OnePlan) -> dict[str, Any]:
 
 def prune_in_child(order: OnePlan) -> dict[str, Any]:
     """What `prune_once` does, in a quiet process of its own."""
-    from pruning.checkpoint import load_model, save_model
+    from search.evaluate.own_task import is_pruned
+    from search.evaluate.workload import load_model, save_model
 
     model = load_model(order.model)
+    if is_pruned(model):
+        raise ConfigError(
+            f"{order.model} is pruned already", where="model=", expected="the network that it was pruned from"
+        )
     plan = _made_plan(order, model) if order.plan is None else _given_plan(order.plan, model)
     assert plan.graph is not None
     try:
@@ -133,9 +140,9 @@ def _made_plan(order: OnePlan, model: Any) -> Plan:
 
 def example_of(model: Any, imgsz: int) -> Any:
     """(1, channels, imgsz, imgsz) zeros, with the channels that the model takes."""
-    import torch
+    from search.evaluate.workload import example_input
 
-    return torch.zeros(1, int(getattr(model, "yaml", {}).get("channels", 3)), imgsz, imgsz)
+    return example_input(model, imgsz)
 
 
 def _given_plan(path: Path, model: Any) -> Plan:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.errors import ConfigError
+
 TASK = "task"
 """The name in the model's own file that is taken where a study names no task."""
 _REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<data>.+))?")
@@ -32,6 +34,21 @@ class OwnReference:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.name}" + (f"@{self.data}" if self.data else "")
+
+
+def refuse_own(model: object, what: str, instead: str) -> None:
+    """Raises ConfigError where `what` is asked of a network of one's own but is made for Ultralytics models.
+
+    Args:
+        instead: a command that does the like.
+    """
+    if OwnReference.parse(model) is not None:
+        raise ConfigError(
+            f"{model} is a network of your own; {what} is made for Ultralytics models, whose training it knows",
+            where="model=",
+            expected="a checkpoint (.pt)",
+            next_command=instead,
+        )
 
 
 def located(text: str, folder: Path) -> str:

@@ -190,7 +190,9 @@ class PickedTrial:
         if self.trial is not None:
             words = [f"format={','.join(formats)}", *(f"{key}={_word(value)}" for key, value in options.items())]
             if self.trial.exported_from is None and self.model() == self.weights():
-                record_points(self.study.record, self.study.spec, self.study.base(), self.trial, report)
+                here = self.study.here  # a point is timed here, whatever device the trial was chosen for
+                record_points(here.record, here.spec, here.base(), self.trial, report)
+                here.refresh()
             self._write_card(report, f"paretoprune export {self.ref} {' '.join(words)}")
 
     def _write_card(self, report: ExportReport, command: str) -> None:

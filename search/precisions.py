@@ -24,8 +24,14 @@ def file_format(runtime: str) -> str:
     return "onnx" if is_command(runtime) else FILES[runtime]
 
 
-def precision_fault(precisions: tuple[str, ...], runtime: str, device: str) -> str | None:
-    """Why these precisions cannot be searched on this runtime; None where they can."""
+def precision_fault(precisions: tuple[str, ...], runtime: str, device: str, *, own: bool = False) -> str | None:
+    """Why these precisions cannot be searched on this runtime; None where they can.
+
+    Args:
+        own: the model is a network of the user's own (`module.py:function`).
+    """
+    if own and set(precisions) != {"fp32"}:
+        return "space.precision: a network of your own is not quantised; expected [fp32]"
     known = precisions_of(runtime, device)
     wrong = [precision for precision in precisions if precision not in known]
     if not wrong:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.objective import Objective
-from search.analysis import Figures, Ranked, verdict, verdict_trial
+from search.analysis import Figures, Ranked, says_nothing, verdict, verdict_trial
 from search.honest_record import HonestResult
 from search.propose.baselines import TRAINED
 from search.trial import Measurement, Trial
@@ -54,7 +54,7 @@ def compared_verdict(
     """
     said = verdict(ranked, base, objectives, measured)
     duels = duels_of(ranked, rows, base, objectives)
-    if not duels:
+    if not duels or says_nothing(base, duels[0].gain):
         return said
     chosen = verdict_trial(ranked, base, objectives)
     better = [duel for duel in duels if chosen is not None and _is_better(duel, chosen)]

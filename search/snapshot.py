@@ -16,6 +16,8 @@ from search.honest_record import read_rows
 from search.record import LAYERS, read_json
 from search.retarget import target_names
 from search.rivals import compared_verdict
+from search.rungs import expectations, rungs
+from search.target_views import target_views
 from search.trial import Measurement, Trial, TrialState, figures_to_json
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def snapshot(study: Study) -> dict[str, Any]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = study.record.read_snapshot() or {}
     rows = read_rows(study.record) if study.target is None else ()  # they were timed here
+    expected = expectations(trials, objectives, base)
     return {
         "format": FORMAT,
         "name": study.spec.run_name,
@@ -44,6 +47,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "environment": study.record.read_environment(),
         "target": None if study.target is None else {"name": study.target.name, **study.target.machine},
         "targets": target_names(study.record),
+        "on_targets": {} if study.target is not None else target_views(study, trials),
         "study": study.spec.resolved(),
         "objectives": [_objective(objective) for objective in objectives],
         "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in study.spec.bounds],
@@ -51,7 +55,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "progress": study.progress(),
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": study.record.read_groups(),
-        "trials": [_trial(trial, study, ranked.front, base) for trial in points],
+        "trials": [_trial(trial, study, ranked.front, base, expected.get(trial.number)) for trial in points],
         "front": list(ranked.front),
         "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
@@ -109,7 +113,13 @@ def _cells(row: Mapping[str, Any], figures: Sequence[str], ratios: Sequence[str]
     return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
 
 
-def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement | None) -> dict[str, Any]:
+def _trial(
+    trial: Trial,
+    study: Study,
+    front: Sequence[int],
+    base: Measurement | None,
+    expected: Mapping[str, float] | None,
+) -> dict[str, Any]:
     measured = trial.measurement
     return {
         "number": trial.number,
@@ -131,24 +141,13 @@ def _trial(trial: Trial, study: Study, front: Sequence[int], base: Measurement |
         "error": trial.error,
         **describe_row(trial),
         "estimated": trial.state == TrialState.SCREENED,
+        "expected": dict(expected or {}),
         "score": None if measured is None else measured.score,
     }
 
 
 def _measured(figures: Mapping[str, Any], per_class: Mapping[str, float]) -> dict[str, Any]:
     return {"figures": figures_to_json(figures), "per_class": dict(per_class)}
-
-
-def rungs(trials: Sequence[Trial], objectives: Sequence[Any]) -> list[dict[str, Any]]:
-    """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
-    from search.evaluate.ladder import correlation
-
-    gain = next((objective.name for objective in objectives if objective.direction == "max"), None)
-    known = [t.measurement for t in trials if t.state == TrialState.COMPLETE and t.same_as is None and t.measurement]
-    measured = [m for m in known if m.score is not None and gain is not None and gain in m.figures]
-    pairs = [(float(m.score or 0.0), m.figures[str(gain)].value) for m in measured]
-    tau = correlation(pairs)
-    return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
 
 
 def _end(study: Study) -> dict[str, str] | None:

@@ -106,8 +106,8 @@ class StudySpec(Section):
     @field_validator("latency")
     @classmethod
     def _runs_the_precisions(cls, value: LatencySpec, info: ValidationInfo) -> LatencySpec:
-        space = info.data.get("space")
-        fault = precision_fault(space.precision, value.runtime, value.device) if space is not None else None
+        space, own = info.data.get("space"), OwnReference.parse(info.data.get("model")) is not None
+        fault = precision_fault(space.precision, value.runtime, value.device, own=own) if space is not None else None
         if fault is not None:
             raise ValueError(fault)
         return value

@@ -100,6 +100,7 @@ class Study:
         self.record = RunRecord(Path(spec.project) / spec.run_name)
         self.volumes = analysis.VolumeTrack()
         self.target: Target | None = None
+        self._here: Study | None = None
         self._parts = parts or Parts()
         self._loop: Loop | None = None
         self._ended = ""
@@ -163,10 +164,16 @@ class Study:
 
         constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
         there = copy.copy(self)
+        there._here = self.here
         there.target = read_target(self.record, target)
         there.spec = self.spec.model_copy(update={"constraints": constraints})
         there.volumes = analysis.VolumeTrack()
         return there
+
+    @property
+    def here(self) -> Study:
+        """This study by the times of its own runtime: itself, unless `on` made it."""
+        return self._here or self
 
     def trials(self) -> tuple[Trial, ...]:
         """All trials, by number; those of a live search in this process as it knows them."""
@@ -237,11 +244,25 @@ class Study:
         return PickedTrial(self, refined(self.record, [found])[0], f"trial {found.label}")
 
     def report(self, path: Path | None = None) -> Path:
-        """Write the offline page; by default report.html of the run, report-<device>.html by another device's times."""
-        from search.present.report import write_report
+        """Write the offline page; by default report.html of the run.
 
-        name = "report.html" if self.target is None else f"report-{self.target.name}.html"
-        return write_report(self.snapshot(), path or self.record.path / name, self.record.path)
+        Of another device's times: report-<device>.html, the same page opened by them; a reader can switch back.
+        """
+        from search.present.report import write_report
+        from search.target_views import target_views
+
+        content = self.here.snapshot()
+        if self.target is None:
+            return write_report(content, path or self.record.path / "report.html", self.record.path)
+        views = target_views(self.here, self.here.trials())  # figures may have come since the snapshot
+        content = {**content, "on_targets": views, "shown_on": self.target.name}
+        return write_report(content, path or self.record.path / f"report-{self.target.name}.html", self.record.path)
+
+    def refresh(self) -> None:
+        """Write what is derived again, after something beside the search has changed: an export, figures of a device.
+        While somebody searches the run, the next trial does it."""
+        if not self.record.lock.is_held():
+            write_snapshot(self.here)
 
     def snapshot(self) -> dict[str, Any]:
         """The plain record that is drawn; taken from disk while another process searches."""

@@ -39,12 +39,12 @@ def correlation(pairs: Pairs) -> float | None:
 
 def expected_share(pairs: Pairs, divergence: float) -> float:
     """Accuracy to expect of a divergence, as a share of the base's: isotonic through the pairs, and (0, 1)."""
-    return float(expected_shares(pairs, [divergence])[0])
+    return expected_shares(pairs, [divergence])[0]
 
 
-def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> Sequence[float]:
-    """`expected_share` of many, at the price of one."""
-    return [float(share) for share in _curve(pairs).predict(divergences)] if divergences else []
+def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> list[float]:
+    """`expected_share` of several at the price of one."""
+    return [float(share) for share in _curve(pairs).predict(list(divergences))] if divergences else []
 
 
 def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:

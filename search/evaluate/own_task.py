@@ -27,6 +27,8 @@ from search.own_reference import OwnReference
 
 RESAMPLES = 200
 METHODS = ("batches", "finetune", "evaluate")
+PLAN = "paretoprune_plan"
+"""Where a file, and the network that was read from it, keep the plan."""
 
 Figure = float | tuple[float, float] | Sequence[float]
 
@@ -217,8 +219,8 @@ def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:
     """
     from pruning.checkpoint import write_atomically
 
-    source = getattr(model, "paretoprune_source", None)
-    write_atomically(path, {"paretoprune_source": source, "state_dict": model.state_dict(), **metadata})
+    known = {name: getattr(model, name) for name in ("paretoprune_source", PLAN) if hasattr(model, name)}
+    write_atomically(path, {"paretoprune_source": None, **known, "state_dict": model.state_dict(), **metadata})
 
 
 def load_plain(path: Path) -> nn.Module:
@@ -237,13 +239,28 @@ def load_plain(path: Path) -> nn.Module:
         reference = OwnReference.parse(stored["paretoprune_source"])
         assert reference is not None
         model = build(reference)
-        if "paretoprune_plan" in stored:
-            model = Plan.from_json(str(stored["paretoprune_plan"])).apply(model)
+        if PLAN in stored:
+            model = Plan.from_json(str(stored[PLAN])).apply(model)
+            setattr(model, PLAN, str(stored[PLAN]))  # so that a file written of it can be built again
         model.load_state_dict(stored["state_dict"])
     except (ConfigError, PruningError, RuntimeError, KeyError, AssertionError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path}: cannot be built again from its source: {first}") from error
     return model.eval()
+
+
+def is_pruned(model: nn.Module) -> bool:
+    """Whether a network of one's own came from a file that holds its plan; it cannot hold two."""
+    return hasattr(model, PLAN)
+
+
+def refuse_plain(path: Path, what: str) -> None:
+    """Raises ConfigError where `what` is asked of a file of `save_plain` but is made for Ultralytics models."""
+    if is_plain(path):
+        raise ConfigError(
+            f"{path} holds a network of your own; {what} is made for Ultralytics models, whose training it knows",
+            expected="your own training loop, on `search.evaluate.workload.load_model(path)`: see docs/own_task.md",
+        )
 
 
 def is_plain(path: Path) -> bool:

@@ -110,6 +110,7 @@ def latency_to_json(latency: Latency) -> dict[str, Any]:
         "rounds": latency.rounds,
         "seconds": round(latency.seconds, 3),
         "flags": list(latency.flags),
+        "ratios": list(latency.ratios),
     }
 
 
@@ -121,4 +122,5 @@ def latency_from_json(data: Mapping[str, Any]) -> Latency:
         **{name: float(data[name]) for name in ("p50_ms", "p90_ms", "reference_ms", "reference_p90_ms", "seconds")},
         rounds=int(data["rounds"]),
         flags=tuple(map(str, data["flags"])),
+        ratios=tuple(map(float, data.get("ratios", ()))),  # absent in files from before it was kept
     )

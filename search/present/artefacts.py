@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.atomic import read_mapping
+from search.exported import exported_from, point_path
 
 TYPES = {
     ".jpg": "image/jpeg",
@@ -30,7 +31,9 @@ def trial_folder(run: Path, number: int) -> Path:
 
 
 def files_of(run: Path, number: int) -> list[Path]:
-    """The trial's files, then what was delivered of it: picks of this trial."""
+    """The trial's files, then what was delivered of it: picks of this trial. Of an export: what it was delivered as."""
+    if (export := exported_from(number)) is not None:
+        return [*filter(Path.is_file, [point_path(run, *export)]), *_delivered(run, export[0])]
     folder = trial_folder(run, number)
     own = [folder / name for name in _OF_A_TRIAL if (folder / name).is_file()]
     return [*own, *_delivered(run, number)]

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from search.atomic import read_mapping
 from search.errors import RunCorrupt
 from search.marks import read_marks
+from search.present import snapshot as reading
 from search.present.health import health
+from search.present.on_target import target_data
 from search.present.summary import summary
 from search.requests import waiting
 
@@ -26,29 +28,58 @@ _NOTHING: tuple[Any, ...] = (None, [], {})
 _TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What the lists of a row run along: widths along `groups`, ratios along `dimensions`, AP along `classes`."""
+
+    groups: tuple[str, ...]
+    dimensions: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
 def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
     """The content of the page for a snapshot.
 
     Args:
         run: the run's folder; without it, what lies beside the snapshot (marks, what-if, sensitivity) is missing.
     """
+    head, frame = page_head(snapshot, run)
+    return {**head, "trials": [page_row(row, frame) for row in snapshot.get("trials") or ()]}
+
+
+def page_head(snapshot: Mapping[str, Any], run: Path | None = None) -> tuple[Data, Frame]:
+    """Everything but the trials, and what their rows run along."""
     beside = {} if run is None else _beside(run)
-    dimensions, classes = _dimensions(snapshot, beside), _classes(snapshot)
     groups = with_zones(snapshot.get("groups") or ())
-    names = [str(group["name"]) for group in groups]
+    names = tuple(str(group["name"]) for group in groups)
+    frame = Frame(names, tuple(_dimensions(snapshot, beside)), tuple(_classes(snapshot)))
     content = {
         **beside,
-        **snapshot,
+        **{key: found for key, found in snapshot.items() if key != "trials"},
         "run": _shown_path(snapshot),
         "summary": summary(snapshot),
         "health": health(snapshot),
-        "dimensions": dimensions,
-        "classes": classes,
+        "on_targets": target_data(snapshot),
+        "dimensions": frame.dimensions,
+        "classes": frame.classes,
         "groups": groups,
-        "trials": [_row(row, names, dimensions, classes) for row in snapshot.get("trials") or ()],
-        "base": _base(snapshot.get("base"), classes),
+        "base": _base(snapshot.get("base"), frame.classes),
+        "described": _described(snapshot),
     }
     plain: Data = finite(content)
+    return plain, frame
+
+
+def _described(snapshot: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Title, unit and direction of every figure that was measured: a fall of an accuracy must not look like a gain."""
+    rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
+    known = (reading.describe(snapshot, name) for name in {str(n) for row in rows for n in row.get("figures") or {}})
+    told = sorted(known, key=lambda figure: figure.name)
+    return {one.name: {"title": one.title, "unit": one.unit, "direction": one.direction} for one in told}
+
+def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
+    """One trial."""
+    plain: Data = finite(_row(row, frame.groups, frame.dimensions, frame.classes))
     return plain
 
 
@@ -125,8 +156,9 @@ def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str
     candidate = row.get("candidate") or {}
     widths, ratios = row.get("widths") or {}, candidate.get("ratios") or {}
     rest = {key: found for key, found in candidate.items() if key not in ("ratios", "removed")}
+    told = {**row, "label": None if row.get("label") == str(row["number"]) else row.get("label")}
     return {
-        **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},
+        **{key: found for key, found in told.items() if key not in _ELSEWHERE and found not in _NOTHING},
         "figures": {name: _figure(figure) for name, figure in (row.get("figures") or {}).items()},
         "timing": {key: found for key, found in (row.get("timing") or {}).items() if key in _TIMING} or None,
         "widths": [widths.get(name) for name in groups] if widths else None,

@@ -46,7 +46,7 @@ def _budgets(snapshot: Row) -> Iterator[str]:
             continue
         row = reading.trial(snapshot, int(pick["trial"]))
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
-        yield f"{name} ({bounds}): trial {pick['trial']}, {', '.join(filter(None, said))}."
+        yield f"{name} ({bounds}): trial {reading.label(row)}, {', '.join(filter(None, said))}."
 
 
 def _baselines(snapshot: Row) -> Iterator[str]:

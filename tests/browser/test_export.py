@@ -46,7 +46,7 @@ def test_an_export_is_confirmed_followed_and_shown(open_page: OpenPage, studio: 
         page.wait_for_selector("#jobs progress")
         page.wait_for_selector("#jobs:has-text('export done')", timeout=15_000)
         text = page.inner_text("#jobs")
-    assert "model.onnx: 1.2 MB" in text and "map50_95 -0.2 points" in text and "all checks passed" in text
+    assert "model.onnx: 1.2 MB" in text and "mAP50-95 \u22120.2 points" in text and "all checks passed" in text
     assert told.words == [["export", f"{studio}:12", "format=onnx", "-f", "json", "quantize=8"]]
     assert str(studio.parent) not in text
 

@@ -82,6 +82,51 @@ def test_thousands_of_trials_put_few_rows_into_the_page(open_page: OpenPage, tmp
     assert page.evaluate("document.activeElement.dataset.number") == "1999"
 
 
+LONELY = """() => {
+    const gd = document.getElementById("front-figure"), layout = gd._fullLayout, {rows} = paretoprune.study;
+    const at = row => [layout.xaxis.d2p(row.figures.latency_ms[0]), layout.yaxis.d2p(row.figures.map50_95[0])];
+    const all = rows.filter(row => row.state === "complete").map(row => [row, ...at(row)]);
+    const near = (x, y) => Math.min(...all.map(([, a, b]) => Math.hypot(a - x, b - y)).filter(Boolean));
+    const inside = ([, x, y]) => x > 20 && y > 20 && x < layout._size.w - 20 && y < layout._size.h - 20;
+    const crowd = all.filter(one => !one[0].on_front && one[0].feasible && inside(one));
+    const found = crowd.reduce((best, one) => (near(one[1], one[2]) > near(best[1], best[2]) ? one : best));
+    const box = gd.getBoundingClientRect();
+    return [found[0].number, box.left + layout._size.l + found[1], box.top + layout._size.t + found[2]];
+}"""
+INK = """number => {
+    const gd = document.getElementById("front-figure"), {xaxis, yaxis} = gd._fullLayout;
+    const {figures} = paretoprune.study.byNumber.get(number), href = gd.layout.images[0].source;
+    const share = (axis, value) => (value - axis.range[0]) / (axis.range[1] - axis.range[0]);
+    return new Promise(done => {
+        const picture = new Image();
+        picture.onload = () => {
+            const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+            Object.assign(canvas, {width: picture.width, height: picture.height});
+            pen.drawImage(picture, 0, 0);
+            const x = share(xaxis, figures.latency_ms[0]), y = 1 - share(yaxis, figures.map50_95[0]);
+            done(pen.getImageData(x * picture.width, y * picture.height, 1, 1).data[3]);
+        };
+        picture.src = href;
+    });
+}"""
+
+
+def test_a_crowd_is_one_picture_that_answers_the_pointer(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(write_report(snapshots.build(1200), tmp_path / "report.html").as_uri() + "#range=all")
+    drawn(page)
+    front = len(page.evaluate("paretoprune.study.head.front"))
+    assert page.locator("#front-figure .scatterlayer path.point").count() == front + 1, "the front and the base"
+    number, x, y = page.evaluate(LONELY)
+    assert page.evaluate(INK, number) > 60
+    page.mouse.move(x, y)
+    page.wait_for_selector(f"#tip:has-text('trial {number}')")
+    page.mouse.click(x, y)
+    page.wait_for_selector(f"#drawer-title:has-text('Trial {number}')")
+    page.evaluate("Plotly.relayout('front-figure', {'xaxis.range': [1, 6], 'yaxis.range': [0.2, 0.52]})")
+    number = page.evaluate(LONELY)[0]
+    assert page.evaluate(INK, number) > 60, "the picture is drawn anew for the range"
+
+
 def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Path) -> None:
     """What other parts of the search add later: baselines, estimates, rungs, figures of other devices."""
     content = snapshots.build(40)
@@ -92,7 +137,8 @@ def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Pat
         "state": "complete",
         "feasible": True,
     }
-    content["trials"][6] |= {"targets": {"jetson": {"latency_ms": {"value": 12.5, "low": 12.0, "high": 13.0}}}}
+    there = {"machine": {}, "base_ms": 20.0, "latency_ms": {"6": [12.5, 12.0, 13.0]}, "feasible": [6], "front": [6]}
+    content |= {"on_targets": {"jetson": {**there, "picks": {}, "hypervolume": [], "verdict": ""}}}
     figures = {
         "map50_95": {"value": 0.47, "low": 0.46, "high": 0.48},
         "latency_ms": {"value": 6.0, "low": 5.9, "high": 6.1},

@@ -285,3 +285,17 @@ def test_note_and_pin_are_kept_in_the_run(open_page: OpenPage, studio: Path, tmp
         assert page.locator("#table tbody tr[data-number]").count() == 1
     kept = json.loads((run / "marks.json").read_text())["trials"]
     assert kept == {"12": {"note": "looks good on ships <b>", "pinned": True}}
+
+
+def test_a_double_click_gives_the_range_back(open_page: OpenPage, served: Serving) -> None:
+    page = opened(open_page, served)
+    read = "document.getElementById('front-figure')._fullLayout.xaxis.range.slice()"
+    whole = page.evaluate(read)
+    box = page.locator("#front-figure .nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.7 * box["height"], steps=4)
+    page.mouse.up()
+    assert page.evaluate(read) != whole
+    page.mouse.dblclick(box["x"] + 0.9 * box["width"], box["y"] + 0.9 * box["height"])
+    page.wait_for_function(f"whole => String({read}) === String(whole)", arg=whole)

@@ -12,12 +12,14 @@ import pytest
 from objectives import LatencyError
 from objectives.latency import (
     FLAGS,
+    MOST_RATIOS,
     Latency,
     compare,
     compare_many,
     measuring_lock,
     runqueue_wait_s,
 )
+from objectives.order_statistics import SMALLEST_SAMPLE
 from tests.objectives.fakes import FakeRunner, SimulatedClock
 
 
@@ -36,6 +38,12 @@ def test_the_known_ratio_is_inside_the_interval(ratio: float) -> None:
     assert np.mean([r.ratio.value for r in results]) == pytest.approx(ratio, rel=0.002)
     assert not any(r.flags for r in results)
     assert all(r.ratio.high - r.ratio.low <= 0.02 * r.ratio.value for r in results)
+
+
+def test_the_scatter_of_single_rounds_is_kept_and_small() -> None:
+    result = simulated(0.9, 0, noise=0.02)
+    assert SMALLEST_SAMPLE <= len(result.ratios) <= min(result.rounds, MOST_RATIOS)
+    assert min(result.ratios) < result.ratio.value < max(result.ratios)
 
 
 def test_outliers_do_not_move_the_ratio() -> None:

@@ -165,6 +165,7 @@ def test_figures_are_known_where_the_study_arrives(discs: Path, monkeypatch: pyt
         ({"figures": {"mae": {"direction": "down"}}}, "figures.mae.direction"),
         ({"objectives": ["rmse"]}, "Unknown objective 'rmse'"),
         ({"model": "best.pt", "task": "discs"}, "task: unknown key"),
+        ({"space": {"precision": ["fp32", "int8"]}}, "a network of your own is not quantised; expected \\[fp32\\]"),
     ],
 )
 def test_faults_of_the_study(change: dict[str, Any], said: str, discs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,3 +290,47 @@ def test_a_worse_file_is_not_delivered(base: nn.Module, discs: Path, tmp_path: P
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["export.json"]
     with pytest.raises(ConfigError, match="engine is not made of a model of your own"):
         export_plain(tmp_path / "model.pt", tmp_path / "out", ["engine"], **asked)
+
+
+def test_one_plan_of_an_own_network(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`prune` without a search: a file that can be read, masked, and says what it cannot."""
+    monkeypatch.chdir(discs)
+    words = ("ratio=0.5", "round_to=2", "imgsz=32", f"out={tmp_path / 'half'}", "-f", "json")
+    made = run("prune", "model=discs.py:build", *words)
+    assert made.exit_code == 0, made.output
+    facts = json.loads(made.stdout)
+    assert facts["params_m"]["after"] < 0.4 * facts["params_m"]["before"]
+    monkeypatch.chdir(tmp_path)  # the file knows where its source lies
+    small = workload.load_model(facts["model"])
+    assert sum(value.numel() for value in small.parameters()) == round(1e6 * facts["params_m"]["after"])
+    again = run("prune", f"model={facts['model']}", "ratio=0.5", "imgsz=32", "out=again")
+    assert again.exit_code == 2 and "is pruned already" in again.output
+    masked = run("prune", f"model={facts['model']}", "mask=unstructured", "sparsity=0.5", "out=masked", "-f", "json")
+    assert masked.exit_code == 0, masked.output
+    assert json.loads(masked.stdout)["sparsity"]["after"] == pytest.approx(0.5, abs=0.01)
+    tuned = run("finetune", "masked/masked.pt", f"data={discs / 'discs.py'}", "epochs=1")
+    assert tuned.exit_code == 2 and "your own training loop" in " ".join(tuned.output.split())
+
+
+def test_an_own_network_is_masked(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(discs)
+    made = run("prune", "model=discs.py:build", "mask=2:4", f"out={tmp_path}", "-f", "json")
+    assert made.exit_code == 0, made.output
+    weight = workload.load_model(json.loads(made.stdout)["model"]).get_parameter("body.0.first.weight")
+    assert ((weight.transpose(1, -1).reshape(-1, 4) == 0).sum(-1) >= 2).all(), "two of four along the inputs"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=discs.py:build", "data=discs.py", "ratio=0.5", "steps=2"], "pruning in steps is made for Ultralytics"),
+        (["model=gone.py:build", "ratio=0.5"], "no such file: gone.py"),
+        (["model=discs.py:bild", "ratio=0.5", "imgsz=32"], "has no bild"),
+    ],
+)
+def test_what_prune_cannot_do_with_an_own_network(
+    words: list[str], said: str, discs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(discs)
+    result = run("prune", *words)
+    assert result.exit_code == 2 and said in " ".join(result.output.split()), result.output

@@ -122,6 +122,8 @@ def test_an_export_in_another_precision_is_a_point_of_its_own(studied: Any, tria
     content = Study.load(record.path).snapshot()
     row = next(row for row in content["trials"] if row["exported_from"] == 0)
     assert row["label"] == "0 int8" and row["source"] == "export"
+    written = record.read_snapshot()
+    assert written is not None and "0 int8" in {row["label"] for row in written["trials"]}, "an open page shows it"
     assert point.number not in {entry["trial"] for entry in content["hypervolume"]}
     listed = run("ls", str(record.path)).output
     assert "0 int8" in listed

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from objectives.disturbance import FLAGS
 from search.atomic import write_json
 from search.bench_commands import _front_change
 from search.errors import ConfigError, RunCorrupt
+from search.present.page_data import page_data
 from search.retarget import Figures, Target, import_figures, kit_path, read_target, target_names
 from search.study import Study
 
@@ -145,6 +147,38 @@ def test_the_report_can_be_drawn_by_the_targets_times(study: Study) -> None:
     plain = study.snapshot()
     assert plain["target"] is None and plain["targets"] == ["pi5"]
     assert plain["base"]["figures"]["latency_ms"]["value"] < 40
+
+
+def test_the_snapshot_carries_the_study_by_the_targets_times(study: Study) -> None:
+    """What the page switches to is what `--target` says, also for a page that is open: the import refreshes it."""
+    run("bench", RUN, "--import", str(write(figures(study))))
+    content, there = study.record.read_snapshot(), study.on("pi5").snapshot()
+    assert content is not None and content["state"] == "finished"
+    view = content["on_targets"]["pi5"]
+    assert [view[key] for key in ("front", "picks", "verdict", "hypervolume")] == [
+        there[key] for key in ("front", "picks", "verdict", "hypervolume")
+    ]
+    rows = {str(row["number"]): row for row in there["trials"]}
+    assert {n: ms[0] for n, ms in view["latency_ms"].items()} == {
+        n: row["figures"]["latency_ms"]["value"] for n, row in rows.items()
+    }
+    assert view["feasible"] == [row["number"] for row in there["trials"] if row["feasible"]]
+    assert view["base_ms"] == 40 and set(map(tuple, view["flags"].values())) == {(f"latency: {FLAGS['drift']}",)}
+    assert there["on_targets"] == {} and study.on("pi5").here is study
+
+
+def test_figures_that_cannot_be_read_do_not_end_a_search(study: Study) -> None:
+    run("bench", RUN, "--import", str(write(figures(study))))
+    (study.record.path / "latency" / "targets" / "pi5.json").write_text("{")
+    assert study.snapshot()["on_targets"] == {}
+
+
+def test_the_page_says_whose_times_it_goes_by(study: Study) -> None:
+    run("bench", RUN, "--import", str(write(figures(study))))
+    data = page_data(study.snapshot())
+    view = data["on_targets"]["pi5"]
+    assert view["verdict"].startswith("By the times of pi5: ") and view["verdict"] in view["summary"]
+    assert view["verdict"] not in data["summary"]
 
 
 def test_a_trial_that_was_not_timed_there_has_no_rank(study: Study) -> None:

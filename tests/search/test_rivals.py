@@ -107,3 +107,12 @@ def test_an_error_of_which_less_is_better_is_compared_the_right_way_round() -> N
         "At 1 ms the search keeps 4.05 px; uniform 0.3 has 6 px at that latency."
     )
     assert compared_verdict(ranked, [better], base, objectives, 1).startswith("Not worth it: small.pt has 3.9 px")
+
+
+def test_a_base_without_accuracy_is_no_measure_of_worth() -> None:
+    """Every row has as much as it: nothing can be said for or against pruning."""
+    base = Measurement(_figures(0.0, 5.0, 0.0))
+    trial = Trial(0, TrialState.COMPLETE, Candidate({}), Measurement(_figures(0.0, 2.0, 0.0)))
+    rows = [_row("the base at 480 px", 0.0, 3.4, error=0.0)]
+    said = compared_verdict(rank([trial], [], OBJECTIVES), rows, base, OBJECTIVES, 1)
+    assert said.startswith("Nothing can be said") and "orth it" not in said and "480" not in said

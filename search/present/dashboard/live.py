@@ -10,14 +10,14 @@ import hashlib
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.deliver.formats import FORMATS
 from search.evaluate.phases import read_standing
-from search.present.page_data import Data, page_data
+from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
 from search.present.snapshot import check_format
 from search.record import RunRecord
@@ -84,6 +84,7 @@ class LiveRun:
         self.id = hashlib.blake2b(str(self.path).encode(), digest_size=6).hexdigest()
         self._stamp: tuple[Any, ...] = ()
         self._view: View | None = None
+        self._rows = Rows()
         self._locked, self._looked = False, -_LOOK_AT_LOCK_S
         self._reading = threading.Lock()
 
@@ -93,7 +94,7 @@ class LiveRun:
             stamp = (*(_stamp(self.path / name) for name in _FILES), self.is_running())
             if self._view is None or stamp != self._stamp:
                 version = 1 if self._view is None else self._view.version + 1
-                self._view, self._stamp = _read(self.record, version, running=self.is_running()), stamp
+                self._view, self._stamp = _read(self.record, version, self._rows, running=self.is_running()), stamp
             return self._view
 
     def is_running(self) -> bool:
@@ -128,7 +129,26 @@ def chunks(rows: dict[int, str], size: int = 250) -> Iterator[str]:
         yield f"[{','.join(texts[begin : begin + size])}]"
 
 
-def _read(record: RunRecord, version: int, *, running: bool) -> View:
+class Rows:
+    """The JSON of each trial, made again only for those that have changed: of thousands that is one at a time."""
+
+    def __init__(self) -> None:
+        self._frame: Frame | None = None
+        self._made: dict[int, tuple[Any, str]] = {}
+
+    def texts(self, rows: Sequence[Any], frame: Frame) -> dict[int, str]:
+        """number -> JSON of all rows."""
+        known = self._made if frame == self._frame else {}
+        self._frame, self._made = frame, {}
+        for row in rows:
+            number = int(row["number"])
+            before = known.get(number)
+            text = before[1] if before is not None and before[0] == row else inert_json(page_row(row, frame))
+            self._made[number] = (row, text)
+        return {number: text for number, (_, text) in self._made.items()}
+
+
+def _read(record: RunRecord, version: int, made: Rows, *, running: bool) -> View:
     snapshot = record.read_snapshot()
     if snapshot is None:
         snapshot = {"format": 1, "name": record.path.name, "state": "running", "trials": []}
@@ -137,8 +157,8 @@ def _read(record: RunRecord, version: int, *, running: bool) -> View:
         check_format(snapshot)
         # A coordinator that was killed could not say so: its snapshot still claims to run.
         state = "interrupted" if snapshot.get("state") == "running" and not running else snapshot.get("state")
-    data = page_data({**snapshot, "state": state, "formats": list(FORMATS)}, record.path)
-    rows = {int(row["number"]): inert_json(row) for row in data.pop("trials")}
+    data, frame = page_head({**snapshot, "state": state, "formats": list(FORMATS)}, record.path)
+    rows = made.texts(snapshot.get("trials") or (), frame)
     return View(version, inert_json({**data, "trials": len(rows)}), rows, data)
 
 

@@ -35,9 +35,11 @@ def serve(runs: Sequence[Path], host: str, port: int, token: str, *, optuna: boo
     """
     need("fastapi", "uvicorn", *(("optuna_dashboard",) if optuna else ()))
     token = checked_token(host, token)
-    with listening(host, port) as listener, beside(runs, host, port, say) if optuna else _nothing():
-        say(f"dashboard: {address(host, listener.getsockname()[1], token)}   (Ctrl-C ends it)")
-        _run(runs, host, listener, token)
+    with listening(host, port) as listener:
+        own = listener.getsockname()[1]  # port 0 took a free one
+        with beside(runs, host, own, say) if optuna else _nothing():
+            say(f"dashboard: {address(host, own, token)}   (Ctrl-C ends it)")
+            _run(runs, host, listener, token)
 
 
 def need(*modules: str) -> None:
@@ -112,7 +114,11 @@ def beside(runs: Sequence[Path], host: str, port: int, say: Say = print) -> Iter
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from search.deliver.formats import FORMATS
 from search.errors import ParetoPruneError
+from search.exported import exported_from
 from search.marks import MAX_NOTE, Mark, write_mark
 from search.present.artefacts import TYPES, details, inside, samples_of
 from search.present.dashboard.guard import Door, Guard
@@ -149,7 +150,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         view = live_of(run).view()
         rows = [json.loads(view.rows[number]) for number in view.data.get("front") or () if number in view.rows]
         names = [objective["name"] for objective in view.data.get("objectives") or ()]
-        return {"name": view.data["name"], "objectives": names, "front": rows}
+        return {"name": view.data["name"], "objectives": names, "front": rows, "base": view.data.get("base")}
 
     @app.get("/api/runs/{run}/base")
     def base(run: str) -> dict[str, Any]:
@@ -170,6 +171,8 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
     @app.post("/api/runs/{run}/trials/{number}/export")
     def export(run: str, number: int, body: ExportBody) -> dict[str, Any]:
         live = trial_of(run, number)
+        if exported_from(number) is not None:
+            raise HTTPException(422, "this is an export already: export the trial that it was made from")
         unknown = [name for name in body.formats if name not in FORMATS]
         if unknown or not body.confirmed or body.quantize not in (None, 8, 16, 32):
             raise HTTPException(422, "expected a confirmed export to known formats, quantize 8, 16 or 32")

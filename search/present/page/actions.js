@@ -1,16 +1,16 @@
 // What a reader can do with a trial on the live page: pin, note, export, compare, try. Jobs report back here.
 
 import { choose, chosen } from "./address.js";
-import { button, byId, bytes, duration, element, fill, missing, say } from "./plain.js";
+import { button, byId, bytes, difference, duration, element, fill, missing, say } from "./plain.js";
 import { api, forgetDetails, live } from "./server.js";
-import { marksOf, study } from "./study.js";
+import { describe, isExport, labelOf, marksOf, study } from "./study.js";
 
 let jobs = [];
 
 export function actions(row) {
-  const measured = row.state === "complete", mark = marksOf(row.number);
+  const measured = row.state === "complete", own = !isExport(row), mark = marksOf(row.number);
   const here = [button("compare", () => choose({ tab: "compare", a: row.number })), study.head.whatif && row.ratios ? button("what if…", () => choose({ tab: "whatif", w: `trial:${row.number}` })) : null];
-  const far = live.on ? [measured ? button("export…", () => askExport(row), { class: "first" }) : null, button(mark.pinned ? "unpin" : "pin", () => save(row, { ...mark, pinned: !mark.pinned }), { "aria-pressed": String(mark.pinned), title: "a pinned trial keeps its weights" })] : [];
+  const far = live.on ? [measured && own ? button("export…", () => askExport(row), { class: "first" }) : null, !own ? null : button(mark.pinned ? "unpin" : "pin", () => save(row, { ...mark, pinned: !mark.pinned }), { "aria-pressed": String(mark.pinned), title: "a pinned trial keeps its weights" })] : [];
   return element("div", null, element("div", { class: "actions" }, far, here), note(row, mark), element("div", { id: "jobs", role: "status" }));
 }
 
@@ -24,7 +24,7 @@ function note(row, mark) {
 }
 
 async function save(row, mark) {
-  await tell(() => api(`/${live.run}/trials/${row.number}/mark`, mark), `trial ${row.number} is saved`);
+  await tell(() => api(`/${live.run}/trials/${row.number}/mark`, mark), `trial ${labelOf(row)} is saved`);
 }
 
 /** Does something on the server and says how it ended, also to a screen reader. */
@@ -83,6 +83,6 @@ export function drawJobs() {
 function jobBox(job) {
   const last = job.lines.filter((line) => line.trim()).slice(job.state === "failed" ? -6 : -1).join("\n");
   const head = element("p", null, element("b", null, `${job.kind} ${job.state}`), ` ${duration(job.seconds)}`);
-  const made = ((job.result && job.result.artefacts) || []).map((artefact) => element("p", null, `${artefact.path}: ${bytes(artefact.size_bytes || 0)}${missing(artefact.drop) ? "" : `, ${job.result.metric} ${(-100 * artefact.drop).toFixed(1)} points`}, ${(artefact.faults || []).length ? artefact.faults.join("; ") : "all checks passed"}`));
+  const made = ((job.result && job.result.artefacts) || []).map((artefact) => element("p", null, `${artefact.path}: ${bytes(artefact.size_bytes || 0)}${missing(artefact.drop) ? "" : `, ${describe(job.result.metric).title} ${difference({ direction: "max" }, -artefact.drop, 0).text.replace(" pt", " points")}`}, ${(artefact.faults || []).length ? artefact.faults.join("; ") : "all checks passed"}`));
   return element("div", { class: "job" }, head, job.state === "running" ? element("progress", { "aria-label": `${job.kind} is running` }) : null, made, last ? element("p", { class: "muted" }, last) : null, element("p", { class: "muted" }, job.command.replace(/ \S*\/([^\/ ]+:\d+)/, " …/$1")));
 }

@@ -1,6 +1,6 @@
 // What the reader has chosen, and the same in the address, so that a view can be sent to somebody.
 
-const DEFAULTS = { run: "", trial: "", tab: "table", x: "", y: "", colour: "", range: "near", budget: "", sort: "", show: "all", search: "", heat: "front", a: "", b: "", other: "", w: "" };
+const DEFAULTS = { run: "", on: "", trial: "", tab: "table", x: "", y: "", colour: "", range: "near", budget: "", sort: "", show: "all", search: "", heat: "front", a: "", b: "", other: "", w: "" };
 
 export const chosen = { ...DEFAULTS };
 const listeners = [];
@@ -28,8 +28,15 @@ export function readAddress() {
   for (const key of Object.keys(DEFAULTS)) chosen[key] = (said.get(key) ?? DEFAULTS[key]).slice(0, 300);
 }
 
+/** Back, forward and links: what has changed is drawn again. A jump to a part of the page is no state, and keeps it. */
 export function listenToAddress() {
-  window.addEventListener("hashchange", () => { readAddress(); for (const listener of listeners) listener(new Set(Object.keys(DEFAULTS))); });
+  window.addEventListener("hashchange", () => {
+    if (document.getElementById(location.hash.slice(1))) { write(); return; }
+    const before = { ...chosen };
+    readAddress();
+    const keys = Object.keys(DEFAULTS).filter((key) => chosen[key] !== before[key]);
+    for (const listener of listeners) listener(new Set(keys));
+  });
 }
 
 /** Number of the trial that is open; NaN for none. */

@@ -2,7 +2,7 @@
 
 import { boundsOf, boundsText, choose, chosen, openNumber } from "./address.js";
 import { button, byId, choices, difference, element, fill, missing, printed, withUnit } from "./plain.js";
-import { accuracy, baseValue, best, candidates, costs, describe, study, trialOf, valueOf, within } from "./study.js";
+import { accuracy, baseValue, best, candidates, costs, describe, labelOf, study, trialOf, valueOf, within } from "./study.js";
 
 const STEPS = 1000;
 let range = [0, 1];
@@ -19,7 +19,7 @@ export function limits() {
 
 const roundedUp = (figure, value) => { const step = 10 ** -figure.digits; return Number((Math.ceil(value / step - 1e-9) * step).toFixed(figure.digits)); };
 
-export const fitting = () => candidates().filter((row) => within(row, limits()));
+export const fitting = () => candidates().filter(within(limits()));
 export const picked = () => best(fitting());
 
 export function drawBudget() {
@@ -51,7 +51,7 @@ function names(bounds) {
 
 /** "23 of 118 fit; best 0.391 mAP50-95 at 4.8 ms, −1.2 points, 2.3 times faster than the base". */
 export function budgetSentence(bounds = limits()) {
-  const all = candidates(), rows = all.filter((row) => within(row, bounds)), found = best(rows);
+  const all = candidates(), rows = all.filter(within(bounds)), found = best(rows);
   if (!all.length) return ["No trial has been measured yet.", null];
   if (!found) return [`None of ${all.length} fits; ${closest(all, bounds)}`, null];
   const goal = accuracy(), by = describe(Object.keys(bounds)[0]);
@@ -72,12 +72,12 @@ function gain(figure, row) {
 function closest(rows, bounds) {
   const by = Object.keys(bounds)[0], figure = describe(by);
   const row = rows.reduce((found, one) => (valueOf(one, by) < valueOf(found, by) ? one : found), rows[0]);
-  return `the closest is trial ${row.number} with ${withUnit(figure, valueOf(row, by))}.`;
+  return `the closest is trial ${labelOf(row)} with ${withUnit(figure, valueOf(row, by))}.`;
 }
 
 function sentence(bounds) {
   const [text, found] = budgetSentence(bounds), line = byId("budget-text");
-  const open = found ? button(`open trial ${found.number}`, () => choose({ trial: found.number })) : null;
+  const open = found ? button(`open trial ${labelOf(found)}`, () => choose({ trial: found.number })) : null;
   if (line.dataset.said === text + (found ? found.number : "")) return;
   line.dataset.said = text + (found ? found.number : "");
   fill(line, text, open);

@@ -6,7 +6,7 @@ const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept
 const CONFIG = { doubleClick: false, displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 /** Twelve marks that differ in colour, dash and symbol, so that no pair needs colour alone. */
 export const SERIES = { colours: ["kept", "other", "good", "scale-2", "honest", "scale-3"], dashes: ["solid", "dash", "dot"], symbols: ["circle", "square", "diamond", "triangle-up", "x", "cross"] };
-const drawn = new Map(), zoomed = new Map();
+const drawn = new Map(), zoomed = new Map(), keys = new Map();
 let palette = null;
 
 /** The page's colours as Plotly needs them: computed, because it cannot read light-dark(). */
@@ -40,14 +40,17 @@ export const axisNamed = (title, more) => ({ title: { text: plain(title), font: 
 export function draw(id, figure, nothing, { hover, click, tools } = {}) {
   const target = byId(id);
   if (!figure || !window.Plotly) {
+    keys.delete(id);
     if (drawn.delete(id)) window.Plotly.purge(target);
     fill(target, figure ? null : element("p", { class: "empty" }, nothing));
     return;
   }
-  const first = !drawn.has(id);
-  if (first) fill(target);
+  const first = !drawn.has(id), key = JSON.stringify([figure.data, figure.layout]);
   drawn.set(id, figure);
-  window.Plotly.react(target, figure.data, kept(id, target, figure.layout), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
+  if (!first && keys.get(id) === key) return; // a note, a job, a trial that failed: nothing in the picture has changed
+  keys.set(id, key);
+  if (first) fill(target);
+  window.Plotly.react(target, figure.data, pictured(target, figure, kept(id, target, figure.layout)), { ...CONFIG, displayModeBar: Boolean(tools) && "hover" });
   if (first) follow(target, hover, click);
 }
 
@@ -58,9 +61,25 @@ function kept(id, target, layout) {
   return { ...layout, xaxis: { ...layout.xaxis, range: [...xaxis.range] }, yaxis: { ...layout.yaxis, range: [...yaxis.range] } };
 }
 
+/** A copy of the layout, because Plotly writes the reader's zoom into its own; with the picture of the crowd (`crowd.js`). */
+function pictured(target, figure, layout) {
+  const axis = (one) => (one.range ? { ...one, range: [...one.range] } : { ...one }), own = { ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) };
+  const { w, h } = (target._fullLayout && target._fullLayout._size) || { w: target.clientWidth - 150, h: target.clientHeight - 82 };
+  return figure.crowd ? { ...own, images: figure.crowd(layout.xaxis.range, layout.yaxis.range, { w, h }) } : own;
+}
+
 function watchZoom(target) {
-  target.on("plotly_relayout", (event) => { if (Object.keys(event).some((key) => /^[xy]axis\.range/.test(key))) zoomed.set(target.id, target.layout.uirevision); });
-  target.on("plotly_doubleclick", () => { const { data, layout } = drawn.get(target.id); zoomed.delete(target.id); window.Plotly.react(target, data, layout); });
+  target.on("plotly_relayout", (event) => {
+    if (!Object.keys(event).some((key) => /^[xy]axis\.range/.test(key))) return;
+    const figure = drawn.get(target.id);
+    zoomed.set(target.id, target.layout.uirevision);
+    if (figure.crowd) window.Plotly.relayout(target, { images: pictured(target, figure, target.layout).images });
+  });
+  target.on("plotly_doubleclick", () => {
+    const { layout } = drawn.get(target.id), back = (name) => (layout[name].range ? [`${name}.range`, [...layout[name].range]] : [`${name}.autorange`, layout[name].autorange ?? true]);
+    // A relayout, because `react` with the same uirevision keeps what the reader has zoomed.
+    window.Plotly.relayout(target, Object.fromEntries(["xaxis", "yaxis"].map(back))).then(() => zoomed.delete(target.id));
+  });
 }
 
 /** Changes only what lies over the points: rings and lines. Cheap, also with thousands of points. */
@@ -68,7 +87,7 @@ export function redrawOver(id, layout) {
   if (drawn.has(id)) window.Plotly.relayout(byId(id), { shapes: layout.shapes, annotations: layout.annotations });
 }
 
-export function forgetDrawn(id) { if (drawn.delete(id)) window.Plotly.purge(byId(id)); }
+export function forgetDrawn(id) { keys.delete(id); if (drawn.delete(id)) window.Plotly.purge(byId(id)); }
 
 /** The figure follows the size of its box: the drawer opens beside it, tabs appear. */
 const watcher = new ResizeObserver((entries) => {

@@ -7,7 +7,7 @@ import { pickTags } from "./front.js";
 import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "./plain.js";
 import { samples } from "./samples.js";
 import { baseSamples, detailsOf } from "./server.js";
-import { accuracy, baseValue, costs, describe, isFeasible, keptOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "./study.js";
+import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, labelOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "./study.js";
 
 let shown = "", unit = "share", opener = null;
 
@@ -46,15 +46,28 @@ export function closeDrawer() {
 
 export function sentenceOf(row) {
   const figures = study.figures.slice(0, 3).filter((figure) => !missing(valueOf(row, figure.name)));
-  return `Trial ${row.number}, ${row.on_front ? "on the front, " : ""}${figures.map((figure) => `${figure.title} ${printed(figure, valueOf(row, figure.name))} ${figure.unit}`).join(", ")}`;
+  return `Trial ${labelOf(row)}, ${row.on_front ? "on the front, " : ""}${figures.map((figure) => `${figure.title} ${printed(figure, valueOf(row, figure.name))} ${figure.unit}`).join(", ")}`;
 }
 
 function top(row) {
-  const facts = [row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
-  const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+  const facts = [isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
+  const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !row.untimed && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
   return element("div", { class: "drawer-top" },
-    element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${row.number}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
-    element("p", { class: "muted" }, facts.filter(Boolean).join(" · ")), actions(row));
+    element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${labelOf(row)}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
+    element("p", { class: "muted" }, facts.filter(Boolean).join(" · ")), origin(row), breaches(row), actions(row));
+}
+
+/** Where an exported point comes from. */
+function origin(row) {
+  if (!isExport(row)) return null;
+  const from = row.exported_from;
+  return element("p", { class: "muted" }, `Exported as ${row.candidate.precision} from `, trialOf(from) ? button(`trial ${from}`, () => openTrial(from, opener || document.body), { class: "quiet" }) : `trial ${from}`, ", measured as a file, not searched.");
+}
+
+/** Which constraints it breaks, and by how much. */
+function breaches(row) {
+  const said = row.feasible === false ? row.breaks || [] : [];
+  return said.length ? element("p", { class: "breach" }, `Breaks a constraint: ${said.join("; ")}.`) : null;
 }
 
 /** The next trials along the front, cheapest first. */
@@ -66,6 +79,7 @@ function neighbours(row) {
 
 function error(row) {
   if (row.state === "complete") return null;
+  if (isEstimated(row)) return element("p", { class: "muted" }, "Screened: after re-calibration its outputs promised too little for a fine-tune. Figures marked ≈ are estimates.");
   return element("div", null, element("h3", null, `State: ${row.state}`), row.error ? element("pre", { tabindex: "0" }, String(row.error)) : null);
 }
 
@@ -79,21 +93,27 @@ function metrics(row) {
   const figures = [...study.figures, ...extra].filter((figure) => !missing(valueOf(row, figure.name)));
   if (!figures.length) return null;
   const head = element("tr", null, ["figure", "value", "95 % interval", "base", "difference"].map((text) => element("th", { class: text === "figure" ? "text" : "", scope: "col" }, text)));
-  return element("div", null, element("h3", null, "Figures"), element("table", { class: "plain" }, element("thead", null, head), element("tbody", null, figures.map((figure) => metric(row, figure)), targets(row))));
+  return element("div", null, element("h3", null, "Figures"), element("table", { class: "plain" }, element("thead", null, head), element("tbody", null, figures.map((figure) => metric(row, figure)), targets(row))), rank(row));
 }
 
 function metric(row, figure) {
   const value = valueOf(row, figure.name), spread = spreadOf(row, figure.name), diff = difference(figure, value, baseValue(figure.name));
   const name = figure.unit ? `${figure.title} ${figure.unit}` : figure.title;
-  return element("tr", null, element("td", null, name), element("td", null, element("b", null, printed(figure, value))), element("td", { class: "muted" }, spread ? `${printed(figure, spread[0])} – ${printed(figure, spread[1])}` : "exact"), element("td", { class: "muted" }, printed(figure, baseValue(figure.name))), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : ""));
+  return element("tr", null, element("td", null, name), element("td", null, element("b", null, `${isGuess(row, figure.name) ? "≈ " : ""}${printed(figure, value)}`)), element("td", { class: "muted" }, spread ? `${printed(figure, spread[0])} – ${printed(figure, spread[1])}` : isGuess(row, figure.name) ? "a guess" : "exact"), element("td", { class: "muted" }, printed(figure, baseValue(figure.name))), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : ""));
 }
 
-/** Figures that were measured on other devices. */
+/** Where it stands by the device's times, and where by the study's own. */
+function rank(row) {
+  const place = study.places.get(row.number);
+  return place ? element("p", { class: "muted" }, `Rank by latency: ${place.now} on ${study.device}, ${place.was} by the study's own times, of ${study.places.size}.`) : null;
+}
+
+/** Its latency on the devices that have timed it; on the page by a device's times, also its own here. */
 function targets(row) {
-  return Object.entries(row.targets || {}).flatMap(([device, figures]) => Object.entries(figures).map(([name, found]) => {
-    const figure = describe(name), value = Array.isArray(found) ? found[0] : found.value ?? found;
-    return element("tr", null, element("td", null, `${figure.title} ${figure.unit} on ${device}`), element("td", null, printed(figure, value)), element("td"), element("td"), element("td"));
-  }));
+  const line = (where, ms, base) => { const figure = { name: "latency_ms", direction: "min", unit: "ms" }, diff = difference(figure, ms[0], base), near = (value) => value.toPrecision(3); return element("tr", null, element("td", null, `latency ms, ${where}`), element("td", null, near(ms[0])), element("td", { class: "muted" }, ms.length > 2 ? `${near(ms[1])} – ${near(ms[2])}` : ""), element("td", { class: "muted" }, missing(base) ? "" : near(base)), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : "")); };
+  const others = Object.entries(study.told.on_targets || {}).filter(([name, view]) => name !== study.device && view.latency_ms[row.number]).map(([name, view]) => line(name, view.latency_ms[row.number], view.base_ms));
+  const own = missing(row.own) ? [] : [line("this study", [row.own], valueOf(study.told.base, "latency_ms"))];
+  return [...own, ...others];
 }
 
 function widths(row) {
@@ -114,7 +134,7 @@ async function addDetails(row, place) {
   try {
     const [found, base] = await Promise.all([detailsOf(number), baseSamples()]);
     if (chosen.trial !== String(number)) return;
-    fill(place, latency(row), samples(base, found.samples, number), classes(row), files(found.files));
+    fill(place, latency(row), isExport(row) ? null : samples(base, found.samples, number), classes(row), files(found.files));
   } catch (fault) {
     fill(place, element("p", { class: "muted" }, `Files and images cannot be read: ${fault.message}`), classes(row));
   }
@@ -131,7 +151,7 @@ function latency(row) {
   const svg = vector("svg", { class: "strip", viewBox: "0 0 400 66", role: "img", "aria-label": `latency ${value.toFixed(3)} ms, 95 % interval ${spread[0].toFixed(3)} to ${spread[1].toFixed(3)}` });
   svg.append(vector("line", { x1: 12, x2: 388, y1: 34, y2: 34, stroke: "var(--line)" }), ...rounds.map((ms, i) => vector("circle", { cx: at(ms), cy: 24 + ((i * 7) % 20), r: 2.2, fill: "var(--kept)", opacity: 0.45 })), vector("rect", { x: at(spread[0]), y: 29, width: Math.max(2, at(spread[1]) - at(spread[0])), height: 10, rx: 2, fill: "var(--kept)" }), vector("circle", { cx: at(value), cy: 34, r: 4.5, fill: "var(--pick)" }));
   svg.append(...tick(at(value), `${value.toFixed(3)} ms`, 60), ...(missing(base) ? [] : [vector("path", { d: `M${at(base)} 27l6 7-6 7-6-7z`, fill: "var(--base)" }), ...tick(at(base), `base ${base.toFixed(3)}`, 14)]), ...(missing(p90) ? [] : [vector("line", { x1: at(p90), x2: at(p90), y1: 26, y2: 42, stroke: "var(--ink)" })]));
-  const more = found ? `Median of ${found.rounds} interleaved rounds; p90 (line) ${missing(p90) ? "–" : `${p90.toFixed(3)} ms`}.` : "Bar: 95 % interval of the median.";
+  const more = isEstimated(row) ? "Predicted from its widths; the bar is the 95 % interval of the prediction." : found && found.rounds ? `Median of ${found.rounds} interleaved rounds${rounds.length ? " (dots: single rounds)" : ""}; p90 (line) ${missing(p90) ? "–" : `${p90.toFixed(3)} ms`}.` : `Bar: 95 % interval of the median${study.device ? ` on ${study.device}` : ""}.`;
   return element("div", null, element("h3", null, "Latency"), svg, element("p", { class: "muted" }, more));
 }
 
@@ -170,6 +190,7 @@ function files(found) {
 }
 
 function reproduce(row) {
-  const ref = shell(runRef(row.number)), lines = [`paretoprune show ${ref}`, `paretoprune export ${ref} format=onnx`, `paretoprune finetune ${ref} epochs=100`].join("\n");
+  const ref = shell(runRef(row.number)), more = isExport(row) ? [`paretoprune export ${shell(runRef(row.exported_from))} format=onnx quantize=${{ int8: 8, fp16: 16 }[row.candidate.precision] || 32}`] : [`paretoprune export ${ref} format=onnx`, `paretoprune finetune ${ref} epochs=100`];
+  const lines = [`paretoprune show ${ref}`, ...more].join("\n");
   return element("div", null, element("h3", null, "The same on the command line"), element("pre", { tabindex: "0" }, lines));
 }

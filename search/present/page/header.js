@@ -2,7 +2,7 @@
 
 import { boundsText, choose } from "./address.js";
 import { button, byId, difference, duration, element, fill, missing, printed, tone, withUnit } from "./plain.js";
-import { accuracy, baseValue, best, candidates, describe, study, valueOf, within } from "./study.js";
+import { accuracy, baseValue, best, candidates, describe, isEstimated, labelOf, study, valueOf, within } from "./study.js";
 
 const STATES = ["finished", "running", "interrupted", "preparing"];
 export const running = { trials: [] };
@@ -29,7 +29,7 @@ function tile(name, value, note, more) {
 
 export function drawTiles() {
   const { head } = study, progress = head.progress || {}, volumes = head.hypervolume || [];
-  const counts = [progress.failed ? `${progress.failed} failed` : "none failed", stopped() ? `${stopped()} stopped` : "", progress.running ? `${progress.running} running` : ""];
+  const counts = [progress.failed ? `${progress.failed} failed` : "none failed", stopped() ? `${stopped()} stopped` : "", screened() ? `${screened()} screened` : "", progress.running ? `${progress.running} running` : ""];
   const share = progress.total ? ((progress.done || 0) + (progress.failed || 0)) / progress.total : 0;
   const left = head.state === "running" && !missing(progress.eta_s) ? `about ${duration(progress.eta_s)} left` : "spent";
   const volume = volumes.length && !missing(volumes.at(-1).value) ? volumes.at(-1).value.toPrecision(4) : "–";
@@ -40,6 +40,7 @@ export function drawTiles() {
 }
 
 const stopped = () => study.rows.filter((row) => row.state === "stopped").length;
+const screened = () => study.rows.filter(isEstimated).length;
 const phaseText = (one) => `trial ${one.trial} ${one.phase || "starts"}`;
 
 function progressBar(share) {
@@ -57,11 +58,11 @@ function baseTiles() {
 /** The best trial of every named budget; a press sets the budget bar. */
 function budgetTiles() {
   return Object.entries(study.head.budgets || {}).slice(0, 4).map(([name, bounds]) => {
-    const row = best(candidates().filter((one) => within(one, bounds))), goal = accuracy(), by = describe(Object.keys(bounds)[0]);
+    const row = best(candidates().filter(within(bounds))), goal = accuracy(), by = describe(Object.keys(bounds)[0]);
     const diff = row ? difference(goal, valueOf(row, goal.name), baseValue(goal.name)) : null;
     const note = row ? [`${withUnit(by, valueOf(row, by.name))}, `, diff ? element("span", { class: tone(diff) }, diff.text) : ""] : ["nothing fits yet"];
     const made = tile(`${name}: ${by.title} ≤ ${bounds[by.name]}${by.unit ? ` ${by.unit}` : ""}`, row ? printed(goal, valueOf(row, goal.name)) : "–");
-    made.querySelector("dd").append(element("small", null, ...note, " ", row ? button(`trial ${row.number}`, () => choose({ trial: row.number, budget: boundsText(bounds) }), { class: "quiet" }) : null));
+    made.querySelector("dd").append(element("small", null, ...note, " ", row ? button(`trial ${labelOf(row)}`, () => choose({ trial: row.number, budget: boundsText(bounds) }), { class: "quiet" }) : null));
     return made;
   });
 }

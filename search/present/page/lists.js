@@ -31,7 +31,7 @@ function commandLines() {
   const { head } = study, run = shell(head.run), trial = (Object.values(head.picks || {})[0] || {}).trial ?? (head.front || [])[0];
   const bounds = Object.entries(Object.values(head.budgets || {})[0] || { latency_ms: 5 }).map(([name, limit]) => `--max ${shell(`${name}=${limit}`)}`).join(" ");
   const one = missing(trial) ? [] : [[`paretoprune show ${shell(runRef(trial))}`, "one trial in full"], [`paretoprune finetune ${shell(runRef(trial))}`, "recover it in full"], [`paretoprune export ${shell(runRef(trial))} format=onnx`, "verified artefacts and a model card"]];
-  return [["paretoprune search study.yaml", "the same search: save the resolved study below as study.yaml"], [`paretoprune pick ${run} ${bounds}`, "the best trial within a budget"], ...one, ...(head.state === "finished" ? [] : [[`paretoprune resume ${run}`, "go on with this search"]])];
+  return [["paretoprune search study.yaml", "the same search: save the resolved study below as study.yaml"], [`paretoprune pick ${run}${study.device ? ` --target ${shell(study.device)}` : ""} ${bounds}`, "the best trial within a budget"], ...one, ...(head.state === "finished" ? [] : [[`paretoprune resume ${run}`, "go on with this search"]])];
 }
 
 export function drawRun() {

@@ -1,17 +1,18 @@
 // The page: what is drawn when. Everything is drawn from the study and the address; nothing else is remembered.
 
-import { choose, chosen, listenToAddress, onChange, readAddress } from "./address.js";
+import { choose, chosen, listenToAddress, onChange, openNumber, readAddress } from "./address.js";
 import { drawBudget, listenToBudget } from "./budget.js";
 import { forgetTheme, hideTip } from "./charts.js";
 import { drawCompare, listenToCompare } from "./compare.js";
 import { costOf, latencyOf, realisedWidth, widthsOf } from "./cost.js";
-import { closeDrawer, drawDrawer } from "./drawer.js";
+import { closeDrawer, drawDrawer, sentenceOf } from "./drawer.js";
 import { drawFront, drawOver, listenToFront } from "./front.js";
 import { drawHeader, drawTiles } from "./header.js";
 import { drawFailures, drawHealth, drawRun } from "./lists.js";
 import { connect, follow } from "./live.js";
-import { byId, fill } from "./plain.js";
-import { absorbHead, absorbRows, study } from "./study.js";
+import { byId, fill, say } from "./plain.js";
+import { live } from "./server.js";
+import { OWN, absorbHead, absorbRows, lookBy, study, trialOf } from "./study.js";
 import { drawTable, listenToTable, tableCsv } from "./table.js";
 import { buildTabs, showTab } from "./tabs.js";
 import { drawCurves, drawHeat, drawHistory, listenToViews } from "./views.js";
@@ -20,14 +21,22 @@ import { drawWhatIf } from "./whatif.js";
 
 const TABS = { table: drawTable, heat: drawHeat, curves: drawCurves, history: drawHistory, failures: () => {}, health: () => {}, compare: drawCompare, whatif: drawWhatIf, run: drawRun };
 const THEMES = ["auto", "light", "dark"];
-const timing = { updates: [] };
+const timing = { updates: [], parts: {} };
+const PARTS = { look, header: drawHeader, budget: drawBudget, failures: drawFailures, health: drawHealth, tab: drawTab, drawer: () => drawDrawer(), front: drawFront };
 
 function drawTab() { showTab(); if (study.head) TABS[chosen.tab](); }
+
+/** By whose times: what the reader chose, else what a report was written for, else the study's own. */
+function look() { if (study.told) lookBy(chosen.on || study.told.shown_on || OWN); }
 
 /** Everything, after data have arrived. What is in a hidden tab waits until it is shown. */
 function drawAll() {
   const begin = performance.now();
-  for (const part of [drawHeader, drawBudget, drawFailures, drawHealth, drawTab, drawDrawer, drawFront]) part();
+  for (const [name, part] of Object.entries(PARTS)) {
+    const before = performance.now();
+    part();
+    timing.parts[name] = performance.now() - before;
+  }
   timing.updates.push(performance.now() - begin);
   document.body.dataset.drawn = String(timing.updates.length);
 }
@@ -38,8 +47,10 @@ const AFTER = [
 ];
 
 function changed(keys) {
-  if (keys.has("run") && study.head) { connect(redraw); return; }
+  if (keys.has("run") && live.on && study.head) { connect(redraw); return; }
   if (!study.head) return;
+  if (keys.has("on")) { drawAll(); return; }
+  if (keys.has("trial") && trialOf(openNumber())) say(sentenceOf(trialOf(openNumber())));
   for (const [names, part] of AFTER) if (names.some((name) => keys.has(name))) part();
   const uses = { table: keys.has("budget") && chosen.show === "fits", heat: false, curves: keys.has("trial"), history: keys.has("budget"), compare: keys.has("trial") && !chosen.a, whatif: keys.has("trial") };
   if (chosen.tab === "table" && keys.has("trial")) drawTable();
@@ -71,7 +82,7 @@ function listenToPage() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => applyTheme(document.documentElement.dataset.theme));
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !byId("dialog").open && chosen.trial !== "") closeDrawer(); });
   document.addEventListener("scroll", hideTip, { passive: true, capture: true });
-  byId("runs").addEventListener("change", (event) => choose({ run: event.target.value, trial: "", a: "", b: "", other: "", w: "" }));
+  byId("runs").addEventListener("change", (event) => choose({ run: event.target.value, trial: "", a: "", b: "", other: "", on: "", w: "" }));
 }
 
 /** Draws one snapshot's data; what a file does with its own, and what a test may do. */

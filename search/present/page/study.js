@@ -1,4 +1,5 @@
 // The study as the page holds it: what the server or the file told, unpacked, and what follows from it.
+// `lookBy` shows it by the times of another device: the rows and the head that everything is drawn from change.
 
 import { missing } from "./plain.js";
 
@@ -9,31 +10,86 @@ const KNOWN = {
   macs_g: { title: "MACs", unit: "G", direction: "min" }, size_mb: { title: "file size", unit: "MB", direction: "min" },
 };
 const RECORDED = ["latency_ms", "params_m", "macs_g", "size_mb", "map50"];
+const EXACT = ["params_m", "macs_g", "size_mb"];
+const LATENCY = "latency_ms";
+/** The choice of the study's own runtime; no device can be called so. */
+export const OWN = "-";
 
-/** `head` is everything but the trials; `rows` are the trials by number, `front` the numbers on the front. */
-export const study = { head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, figures: [], details: new Map() };
+/**
+ * `told` is the head as it came, `rows` the trials by number as they came. `head`, `rows`, `base` and `front` are what is
+ * drawn; `device` is the device whose times they have, empty for the study's own runtime.
+ */
+export const study = { told: null, known: new Map(), head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, figures: [], device: "", places: new Map(), details: new Map(), candidates: null };
 
 export function absorbRows(rows) {
-  for (const row of rows) study.byNumber.set(row.number, { ...row, candidate: row.candidate || {} });
+  for (const row of rows) study.known.set(row.number, { ...row, figures: withExpected(row), candidate: row.candidate || {} });
 }
 
-export function absorbHead(head) {
-  study.head = head;
-  study.front = new Set(head.front || []);
-  study.base = head.base ? { ...head.base, number: null, source: "unpruned", candidate: {} } : null;
-  study.rows = [...study.byNumber.values()].sort((a, b) => a.number - b.number);
+/** A trial that was not measured in full stands where its score lets expect it. */
+function withExpected(row) {
+  const expected = Object.entries(row.expected || {}).map(([name, value]) => [name, [value]]);
+  return { ...Object.fromEntries(expected), ...(row.figures || {}) };
+}
+
+export function absorbHead(head) { study.told = head; }
+
+/** Draws from now on by the times of a device that the run has figures of; by the study's own for any other name. */
+export function lookBy(device) {
+  const { told } = study, view = (told.on_targets || {})[device];
+  study.device = view ? device : "";
+  study.head = view ? headOn(told, view) : told;
+  study.front = new Set(study.head.front || []);
+  study.base = told.base ? { ...told.base, figures: view ? timed(told.base, [view.base_ms]) : told.base.figures, number: null, source: "unpruned", candidate: {} } : null;
+  study.rows = [...study.known.values()].sort((a, b) => a.number - b.number);
+  if (view) study.rows = study.rows.map((row) => rowOn(row, view));
+  study.byNumber = view ? new Map(study.rows.map((row) => [row.number, row])) : study.known;
   for (const row of study.rows) row.on_front = study.front.has(row.number);
-  study.figures = figuresOf(head);
+  study.candidates = null;
+  study.figures = figuresOf(study.head);
+  study.places = view ? placesOn(study.rows) : new Map();
 }
 
-export function forget() { Object.assign(study, { head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, details: new Map() }); }
+/** What was timed here does not count there: baselines, the prediction of what-if, a constraint on latency. */
+function headOn(told, view) {
+  const { front, picks, hypervolume, verdict, summary } = view;
+  return { ...told, front, picks, hypervolume, verdict, summary, baselines: [], latency_model: null, constraints: (told.constraints || []).filter((one) => one.name !== LATENCY) };
+}
 
+const timed = (row, latency) => ({ ...row.figures, [LATENCY]: latency });
+
+function rowOn(row, view) {
+  const latency = view.latency_ms[row.number], { [LATENCY]: own, ...rest } = row.figures;
+  if (!latency) return { ...row, figures: rest, timing: null, untimed: isMeasured(row) };
+  return { ...row, figures: timed(row, latency), own: own && own[0], timing: null, feasible: (view.feasible || []).includes(row.number), breaks: [], notes: (view.flags || {})[row.number] || [] };
+}
+
+/** Place by the device's times and by the study's own, among the trials that both have timed: 1 is the fastest. */
+function placesOn(rows) {
+  const both = rows.filter((row) => isMeasured(row) && !missing(row.own)), order = (value) => new Map([...both].sort((a, b) => value(a) - value(b) || a.number - b.number).map((row, at) => [row.number, at + 1]));
+  const now = order((row) => valueOf(row, LATENCY)), was = order((row) => row.own);
+  return new Map(both.map((row) => [row.number, { now: now.get(row.number), was: was.get(row.number) }]));
+}
+
+/** How the device changes the picture: ranks, and who joins or leaves the front. */
+export function changesOn() {
+  const places = [...study.places.values()], own = new Set(study.told.front || []), timedThere = (number) => study.places.has(number);
+  return { timed: places.length, ranks: places.filter(({ now, was }) => now !== was).length, joined: [...study.front].filter((number) => !own.has(number)).length, left: [...own].filter((number) => timedThere(number) && !study.front.has(number)).length };
+}
+
+export function forget() { Object.assign(study, { told: null, known: new Map(), head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, device: "", places: new Map(), details: new Map(), candidates: null }); }
+
+export const devices = () => Object.keys((study.told && study.told.on_targets) || {});
 export const valueOf = (row, name) => { const found = row && row.figures && row.figures[name]; return found ? found[0] : null; };
 export const spreadOf = (row, name) => { const found = row.figures[name]; return found && found.length > 2 ? [found[1], found[2]] : null; };
 export const trialOf = (number) => study.byNumber.get(number) || null;
 export const baseValue = (name) => valueOf(study.base, name);
 export const marksOf = (number) => (study.head.marks || {})[number] || { note: "", pinned: false };
 export const baselines = () => (study.head.baselines || []).filter((row) => row && row.figures).map((row) => ({ ...row, figures: Object.fromEntries(Object.entries(row.figures).map(([name, f]) => [name, Array.isArray(f) ? f : [f.value, f.low ?? f.value, f.high ?? f.value]])) }));
+
+/** What a reader calls a trial, and types: 17, or 17-int8 for an export of trial 17. */
+export const labelOf = (row) => String(row.label ?? row.number).replace(" ", "-");
+export const labelOfNumber = (number) => labelOf(trialOf(number) || { number });
+export const isExport = (row) => !missing(row.exported_from);
 
 /** The figures a study is about: its objectives first, then what was recorded besides. */
 function figuresOf(head) {
@@ -45,11 +101,11 @@ function figuresOf(head) {
 
 /** The figure's name, unit, direction and digits: what the study says, else what is known, else the bare name. */
 export function describe(name, head = study.head) {
-  const said = (head.objectives || []).find((objective) => objective.name === name) || {}, known = KNOWN[name] || { title: name, unit: "", direction: "min" };
+  const said = (head.objectives || []).find((objective) => objective.name === name) || {}, known = KNOWN[name] || (head.described || {})[name] || { title: name, unit: "", direction: "min" };
   const unit = said.unit && said.unit !== "fraction" ? said.unit : known.unit, direction = said.direction || known.direction;
   const digits = direction === "max" ? 3 : digitsOf(baseValue(name));
-  const title = KNOWN[name] ? known.title : said.title || name;
-  return { name, digits, unit, title, direction };
+  const title = KNOWN[name] ? known.title : said.title || known.title;
+  return { name, digits, unit, title: name === LATENCY && study.device ? `${title} on ${study.device}` : title, direction };
 }
 
 /** Costs get the digits that show the base to three places, so that a column has one number of digits. */
@@ -58,21 +114,31 @@ const digitsOf = (base) => (missing(base) || base <= 0 ? 2 : Math.max(1, Math.mi
 export const costs = () => study.figures.filter((figure) => figure.direction === "min");
 export const accuracy = () => study.figures.find((figure) => figure.direction === "max") || study.figures[0];
 export const isMeasured = (row) => row.state === "complete" && Object.keys(row.figures || {}).length > 0;
-export const isFeasible = (row) => isMeasured(row) && row.feasible !== false;
+export const isFeasible = (row) => isMeasured(row) && row.feasible !== false && !row.untimed;
 export const isEstimated = (row) => Boolean(row.estimated);
+/** Whether it has a place in the front's picture: measured, or estimated. */
+export const isDrawn = (row) => isMeasured(row) || (isEstimated(row) && Object.keys(row.figures || {}).length > 0);
+/** Whether a figure of an estimated trial is a guess; what follows from the widths is exact. */
+export const isGuess = (row, name) => isEstimated(row) && !EXACT.includes(name);
 
 /** Trials that can be picked: measured in full, within the constraints, each network once, with every objective. */
 export function candidates() {
+  if (study.candidates) return study.candidates;
   const names = (study.head.objectives || []).map((objective) => objective.name);
-  return study.rows.filter((row) => isFeasible(row) && !isEstimated(row) && missing(row.same_as) && names.every((name) => !missing(valueOf(row, name))));
+  study.candidates = study.rows.filter((row) => isFeasible(row) && !isEstimated(row) && missing(row.same_as) && names.every((name) => !missing(valueOf(row, name))));
+  return study.candidates;
 }
 
-export const within = (row, bounds) => Object.entries(bounds).every(([name, limit]) => !missing(valueOf(row, name)) && (describe(name).direction === "max" ? valueOf(row, name) >= limit : valueOf(row, name) <= limit));
+/** A test of rows against bounds; it is asked of thousands. */
+export function within(bounds) {
+  const checks = Object.entries(bounds).map(([name, limit]) => [name, limit, describe(name).direction === "max"]);
+  return (row) => checks.every(([name, limit, most]) => { const value = valueOf(row, name); return !missing(value) && (most ? value >= limit : value <= limit); });
+}
 
 /** The most accurate of some trials; equal accuracy: less latency, then fewer parameters (as `paretoprune pick`). */
 export function best(rows) {
   const goal = accuracy(), sign = goal.direction === "max" ? -1 : 1;
-  const key = (row) => [sign * valueOf(row, goal.name), valueOf(row, "latency_ms") ?? 0, valueOf(row, "params_m") ?? 0, row.number];
+  const key = (row) => [sign * valueOf(row, goal.name), valueOf(row, LATENCY) ?? 0, valueOf(row, "params_m") ?? 0, row.number];
   return rows.reduce((found, row) => (!found || isLess(key(row), key(found)) ? row : found), null);
 }
 
@@ -95,4 +161,4 @@ export function keptOf(row) {
 }
 
 export const namedPicks = (number) => Object.entries(study.head.picks || {}).filter(([, pick]) => pick.trial === number).map(([name]) => name);
-export const runRef = (number) => `${study.head.run}:${number}`;
+export const runRef = (number) => `${study.head.run}:${labelOfNumber(number)}`;

@@ -5,38 +5,48 @@ import { limits } from "./budget.js";
 import { openTrial } from "./drawer.js";
 import { pickTags } from "./front.js";
 import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "./plain.js";
-import { baseValue, baselines, candidates, isFeasible, isMeasured, marksOf, secondsOf, study, valueOf, within } from "./study.js";
+import { baseValue, baselines, candidates, isEstimated, isExport, isFeasible, isGuess, isMeasured, labelOf, marksOf, secondsOf, study, valueOf, within } from "./study.js";
 
 const HEIGHT = 30, SPARE = 12;
 const SHOWN = {
   all: ["all trials", () => true], front: ["the front", (row) => row.on_front], fits: ["within the budget", (row) => fits.has(row.number)],
-  feasible: ["feasible", isFeasible], pinned: ["pinned or noted", (row) => marksOf(row.number).pinned || marksOf(row.number).note], failed: ["failed or stopped", (row) => !isMeasured(row)],
+  feasible: ["feasible", isFeasible], pinned: ["pinned or noted", (row) => marksOf(row.number).pinned || marksOf(row.number).note], estimated: ["estimated", isEstimated], exported: ["exported", isExport], failed: ["failed or stopped", (row) => !isMeasured(row) && !isEstimated(row)],
 };
-let fits = new Set(), rows = [], focusOn = null, window_ = "";
+let fits = new Set(), rows = [], focusOn = null, window_ = "", anchored = false;
 
 function columns() {
   const figures = study.figures.map((figure) => ({ key: figure.name, title: axisTitle(figure), figure, value: (row) => valueOf(row, figure.name) }));
   const text = (key, value) => ({ key, title: key, text: true, value });
-  return [{ key: "trial", title: "trial", value: (row) => row.number, cell: numberCell }, ...figures, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.number === null || row.number === undefined ? row.note || "" : marksOf(row.number).note))];
+  const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.number) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.number) || {}).was }] : [];
+  const precisions = study.rows.some((row) => (row.candidate.precision || "fp32") !== "fp32") ? [text("precision", (row) => (row.candidate && row.candidate.precision) || "")] : [];
+  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.exported_from + 0.1 : row.number), csv: (row) => (missing(row.number) ? row.name || "base" : labelOf(row)), cell: numberCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.number === null || row.number === undefined ? row.note || "" : marksOf(row.number).note))];
 }
 
 function stateOf(row) {
+  if (isEstimated(row)) return "estimated";
+  if (row.untimed) return `not timed on ${study.device}`;
   if (row.state !== "complete") return String(row.error || "").trim().split("\n")[0] || row.state || "";
-  if (row.estimated) return "estimated";
   return isFeasible(row) ? (missing(row.same_as) ? "" : `as trial ${row.same_as}`) : (row.breaks || []).join("; ") || "breaks a constraint";
 }
 
 function numberCell(row) {
   if (row.number === null) return ["base"];
   if (row.number === undefined) return [String(row.name)];
-  return [String(row.number), row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+  return [labelOf(row), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+}
+
+/** The place by the device's times, and how many places that is up or down from the study's own. */
+function placeCell(row) {
+  const place = study.places.get(row.number), steps = place ? place.was - place.now : 0;
+  if (!place) return ["–"];
+  return [String(place.now), element("small", { class: steps > 0 ? "up" : steps < 0 ? "down" : "" }, steps ? `${steps > 0 ? "▲" : "▼"} ${Math.abs(steps)}` : "=")];
 }
 
 /** Chooses and sorts the rows, then draws those in sight. */
 export function drawTable() {
   choices(byId("table-show"), Object.entries(SHOWN).map(([key, [title]]) => [key, title]), chosen.show);
   if (document.activeElement !== byId("table-search")) byId("table-search").value = chosen.search;
-  fits = new Set(chosen.show === "fits" ? candidates().filter((row) => within(row, limits())).map((row) => row.number) : []);
+  fits = new Set(chosen.show === "fits" ? candidates().filter(within(limits())).map((row) => row.number) : []);
   const shown = columns(), sorted = shown.find((column) => column.key === chosen.sort.replace(/^-/, "")), words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
   rows = study.rows.filter((SHOWN[chosen.show] || SHOWN.all)[1]).filter((row) => matches(row, words));
   if (sorted) rows.sort(order(sorted, chosen.sort.startsWith("-")));
@@ -49,7 +59,7 @@ export function drawTable() {
 
 function matches(row, words) {
   if (!words.length) return true;
-  const text = `${row.number} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.number).note} ${row.on_front ? "front" : ""}`.toLowerCase();
+  const text = `${labelOf(row)} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.number).note} ${row.on_front ? "front" : ""}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -75,6 +85,7 @@ export function drawWindow() {
   const key = `${from}-${until}-${chosen.trial}`;
   if (key === window_) return;
   window_ = key;
+  anchored = rows.some((row) => String(row.number) === chosen.trial);
   const shown = columns(), held = document.activeElement && document.activeElement.dataset && document.activeElement.closest("#table tbody") ? document.activeElement.dataset.number : undefined;
   const gap = (count) => (count ? element("tr", { class: "gap", "aria-hidden": "true" }, spacer(count, shown.length)) : null);
   const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.number === null ? "base" : "honest" }, shown.map((column) => cell(column, row))));
@@ -91,8 +102,8 @@ function spacer(count, span) {
 }
 
 function tableRow(row, at, shown) {
-  const open = String(row.number) === chosen.trial, anchor = rows.some((one) => String(one.number) === chosen.trial) ? open : at === 0;
-  return element("tr", { "data-number": String(row.number), tabindex: anchor ? "0" : "-1", "aria-selected": String(open), "aria-rowindex": String(at + 2), class: isMeasured(row) && (!isFeasible(row) || row.estimated) ? "grey" : "" }, shown.map((column) => cell(column, row)));
+  const open = String(row.number) === chosen.trial, anchor = anchored ? open : at === 0;
+  return element("tr", { "data-number": String(row.number), tabindex: anchor ? "0" : "-1", "aria-selected": String(open), "aria-rowindex": String(at + 2), class: isEstimated(row) || (isMeasured(row) && !isFeasible(row)) ? "grey" : "" }, shown.map((column) => cell(column, row)));
 }
 
 function cell(column, row) {
@@ -101,7 +112,7 @@ function cell(column, row) {
   else if (!column.figure) made.append(value === null || value === undefined ? "–" : String(value));
   else {
     const diff = row.number === null ? null : difference(column.figure, value, baseValue(column.figure.name));
-    made.append(printed(column.figure, value), ...(diff ? [element("small", { class: tone(diff) }, diff.text)] : []));
+    made.append(isGuess(row, column.figure.name) && !missing(value) ? "≈ " : "", printed(column.figure, value), ...(diff ? [element("small", { class: tone(diff) }, diff.text)] : []));
   }
   return made;
 }
@@ -130,7 +141,7 @@ function moveTo(at) {
 export function tableCsv() {
   const quoted = (value) => { const text = value === null || value === undefined ? "" : String(value); const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text; return /[",\n\r]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe; };
   const shown = columns(), names = shown.flatMap((column) => (column.figure ? [column.key, `${column.key}_low`, `${column.key}_high`] : [column.key]));
-  const line = (row) => shown.flatMap((column) => (column.figure ? [0, 1, 2].map((at) => { const found = row.figures && row.figures[column.key]; return found ? found[at] ?? found[0] : ""; }) : [column.value(row)]));
+  const line = (row) => shown.flatMap((column) => (column.figure ? [0, 1, 2].map((at) => { const found = row.figures && row.figures[column.key]; return found ? found[at] ?? found[0] : ""; }) : [column.csv ? column.csv(row) : column.value(row)]));
   return [names, ...rows.map(line)].map((cells) => cells.map(quoted).join(",")).join("\n") + "\n";
 }
 

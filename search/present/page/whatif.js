@@ -7,9 +7,11 @@ import { picked } from "./budget.js";
 import { costOf, latencyOf, widthsOf } from "./cost.js";
 import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "./plain.js";
 import { api, live } from "./server.js";
-import { baseValue, describe, keptOf, study, trialOf, valueOf } from "./study.js";
+import { baseValue, describe, isExport, keptOf, labelOf, study, trialOf, valueOf } from "./study.js";
 
 let bench = null;
+/** From so many ratios on the bars are the way to them, and their sliders are folded. */
+const FOLDED = 24;
 
 /** The vector in the address: "128|0.1,0.2|model.4.m.0", or "trial:17" to start from one. */
 function vectorOf(text) {
@@ -46,7 +48,7 @@ function build(body, table, key) {
   bench = { key, said: null, vector: null, table, sky, dimensionOf, parts: controls(table), sizes: Object.fromEntries(groups.map((group) => [group.name, group.size])) };
   const { start, size, alone, gauges, sliders, blocks, ask, nearest } = bench.parts;
   fill(body, element("p", { class: "muted" }, "Drag a bar, or move along the bars with the arrow keys left and right and change them with up and down. Layers that share one ratio in this study move together."),
-    element("div", { class: "whatif" }, element("div", { class: "controls" }, element("label", null, "start from ", start), table.sizes.length > 1 ? element("label", null, "input ", size) : null, element("label", null, alone, " one layer alone")), gauges, sky.root, sliders, blocks, element("div", { class: "controls" }, ask.button, ask.why), nearest));
+    element("div", { class: "whatif" }, element("div", { class: "controls" }, element("label", null, "start from ", start), table.sizes.length > 1 ? element("label", null, "input ", size) : null, element("label", null, alone, " one layer alone")), gauges, sky.root, table.dimensions.length > FOLDED ? element("details", null, element("summary", null, `a slider for each of the ${table.dimensions.length} ratios`), sliders) : sliders, blocks, element("div", { class: "controls" }, ask.button, ask.why), nearest));
 }
 
 function controls(table) {
@@ -63,7 +65,7 @@ function controls(table) {
 function sliderOf(dimension) {
   const slider = element("input", { type: "range", min: String(dimension.low), max: String(dimension.high), step: "0.01", "data-name": dimension.name }), said = element("output");
   slider.addEventListener("input", () => change((vector) => { vector.ratios[dimension.name] = Number(slider.value); for (const group of dimension.groups) delete vector.alone[group]; }));
-  return element("label", null, dimension.name, slider, said);
+  return element("label", { title: dimension.name }, dimension.name.replace(/^model\./, ""), slider, said);
 }
 
 function blockOf(block) {
@@ -132,8 +134,8 @@ async function enqueue() {
 }
 
 function starts() {
-  const pick = picked(), open = trialOf(openNumber());
-  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.number}`, `the pick, trial ${pick.number}`] : null, open && open.ratios && open !== pick ? [`trial:${open.number}`, `trial ${open.number}`] : null, ["*", "your own vector"]].filter(Boolean);
+  const pick = picked(), open = trialOf(openNumber()), from = trialOf(Number(chosen.w.replace("trial:", "") || NaN));
+  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.number}`, `the pick, trial ${labelOf(pick)}`] : null, open && open.ratios && open !== pick ? [`trial:${open.number}`, `trial ${labelOf(open)}`] : null, chosen.w.startsWith("trial:") && from && from.ratios && from !== pick && from !== open ? [`trial:${from.number}`, `trial ${labelOf(from)}`] : null, ["*", "your own vector"]].filter(Boolean);
   choices(bench.parts.start, options, options.some(([value]) => value === chosen.w) ? chosen.w : "*");
 }
 
@@ -141,7 +143,7 @@ function starts() {
 function drawNearest() {
   if (!bench || !bench.kept) return;
   const { groups } = study.head, away = (row) => { const kept = keptOf(row); return groups.reduce((sum, group, at) => sum + (group.frozen ? 0 : Math.abs(kept[at] - bench.kept[at]) / group.size), 0) / groups.length; };
-  const rows = study.rows.filter((row) => row.widths && row.state === "complete"), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
+  const rows = study.rows.filter((row) => row.widths && row.state === "complete" && !isExport(row)), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
   const figures = best ? study.figures.slice(0, 2).map((figure) => `${figure.title} ${withUnit(figure, valueOf(best[1], figure.name))}`).join(", ") : "";
   fill(bench.parts.nearest, best ? `The nearest measured trial is ${best[1].number}, with layers ${(100 * best[0]).toFixed(1)} % away on average: ${figures}.` : "");
 }

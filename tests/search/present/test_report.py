@@ -104,3 +104,12 @@ def test_a_live_page_may_read_its_own_server_only() -> None:
     page = render_page(None, connect="'self'")
     assert "connect-src 'self'" in page and "unsafe-eval" not in page.split("</head>")[0]
     assert '<script type="application/json" id="data"></script>' in page
+
+
+def test_every_figure_says_which_way_is_better(build: Callable[..., dict[str, Any]]) -> None:
+    """Also one that is no objective: a fall of an accuracy must not look like a gain."""
+    snapshot = build(4)
+    snapshot["trials"][0]["figures"] |= {"map_small": {"value": 0.4}, "own_cost": {"value": 3.0}}
+    described = page_data(snapshot)["described"]
+    assert described["map_small"] == {"title": "mAP50-95 of small objects", "unit": "", "direction": "max"}
+    assert described["latency_ms"]["direction"] == "min" and described["own_cost"]["title"] == "own_cost"

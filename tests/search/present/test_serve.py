@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,37 @@ def test_optuna_dashboard_opens_the_storage_of_the_run(workplace: Path, make_stu
     words = serve.optuna_command(path, "127.0.0.1", 8061)
     assert Path(words[0]).name == "optuna-dashboard"
     assert words[1:] == [f"sqlite:///{path}/study.db", "--host", "127.0.0.1", "--port", "8061"]
+
+
+def test_optuna_dashboard_starts_beside_ours_and_ends_with_it(
+    workplace: Path, make_study: Callable[..., Study]
+) -> None:
+    """The real program on the real storage of a run."""
+    pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed: pip install optuna-dashboard")
+    run = make_study(**{"search.trials": 2}).search().record.path
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    said: list[str] = []
+    with serve.beside([run], "127.0.0.1", port - 1, said.append):
+        studies = asked(f"http://127.0.0.1:{port}/api/studies", limit_s=30)["study_summaries"]
+        assert said == [f"optuna-dashboard: http://127.0.0.1:{port}/"]
+        assert [study["study_name"] for study in studies] == ["known"]
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+
+
+def asked(address: str, limit_s: float) -> Any:
+    """JSON of a server that is about to start."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return json.load(answer)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def test_an_address_can_be_opened() -> None:

@@ -1,0 +1,51 @@
+"""What the cheap score of a study is worth, and what it lets expect of the trials that it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from objectives.objective import Objective
+from search.trial import Measurement, Trial, TrialState
+
+FEWEST = 3
+"""Trials with a score and an accuracy below which nothing is expected of the others."""
+
+
+def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
+    from search.evaluate.ladder import correlation
+
+    pairs = _pairs(trials, _gain(objectives))
+    tau = correlation(pairs)
+    return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
+
+
+def expectations(
+    trials: Sequence[Trial], objectives: Sequence[Objective], base: Measurement | None
+) -> dict[int, dict[str, float]]:
+    """Screened trial -> {accuracy: value to expect of its score}, by the isotonic curve of the gate (`ladder`).
+
+    Empty while fewer than three trials have both figures: then there is no curve worth the name.
+    """
+    gain, pairs = _gain(objectives), _pairs(trials, _gain(objectives))
+    scores = {t.number: t.measurement.score for t in trials if t.state == TrialState.SCREENED and t.measurement}
+    known = {number: score for number, score in scores.items() if score is not None}
+    if base is None or gain not in base.figures or len(pairs) < FEWEST or not known:
+        return {}
+    from search.evaluate.ladder import expected_shares
+
+    full = max(base.figures[gain].value, 1e-9)
+    shares = expected_shares([(score, value / full) for score, value in pairs], list(known.values()))
+    return {number: {gain: share * full} for number, share in zip(known, shares, strict=True)}
+
+
+def _gain(objectives: Sequence[Objective]) -> str:
+    """The accuracy that is to become large; empty where there is none."""
+    return next((objective.name for objective in objectives if objective.direction == "max"), "")
+
+
+def _pairs(trials: Sequence[Trial], gain: str) -> list[tuple[float, float]]:
+    """(score, accuracy) of the trials that have both, each network once."""
+    known = [t.measurement for t in trials if t.state == TrialState.COMPLETE and t.same_as is None and t.measurement]
+    return [(float(m.score), m.figures[gain].value) for m in known if m.score is not None and gain in m.figures]
