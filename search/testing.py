@@ -143,13 +143,13 @@ class WitnessedEvaluator:
     """Leaves a file NUMBER-PID in `folder` for every time that a trial is begun, and `note.txt` in the trial's folder.
 
     Args:
-        losses: so often the trials of a Ray engine kill their worker, as a node that dies would. Not for processes of
-            this machine, whose worker is the caller.
+        losses: number -> how often that trial kills the worker of a Ray engine, as a node that dies would. Not for
+            processes of this machine, whose worker is the caller.
     """
 
     folder: Path
     inner: Evaluator = KnownFrontEvaluator()
-    losses: int = 0
+    losses: Mapping[int, int] = field(default_factory=dict)
 
     def realise(self, candidate: Candidate) -> Realised:
         """See `Evaluator.realise`."""
@@ -161,7 +161,7 @@ class WitnessedEvaluator:
         """See `Evaluator.evaluate`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{number}-{os.getpid()}").touch()
-        if self.begun(number) <= self.losses:
+        if self.begun(number) <= self.losses.get(number, 0):
             os.kill(ancestors(os.getpid())[1], signal.SIGKILL)
             time.sleep(60)
         (work_dir / "note.txt").write_text(f"trial {number}")

@@ -1,4 +1,4 @@
-"""Between the coordinator and Ray Tune: an actor, since under `ray://` the two are not in one process. No Ray in here."""
+"""Between the coordinator and Ray Tune: an actor, since under `ray://` they are in two processes. No Ray in here."""
 
 from __future__ import annotations
 

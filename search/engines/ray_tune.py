@@ -39,7 +39,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.engines.desk import Desk, News
 from search.engines.engine import Finished, Job
-from search.engines.freight import Luggage, bring_home, leave, packed, unpack
+from search.engines.freight import bring_home, leave, packed, unpack
 from search.engines.local import LocalEngine
 from search.errors import DeviceMissing, ServerMissing
 from search.evaluate.evaluator import Evaluator
@@ -58,6 +58,7 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
 _log = logging.getLogger("search")
@@ -92,7 +93,7 @@ class _Feed(Searcher):  # type: ignore[misc]
         """See `save`."""
 
 
-class _Messenger(tune.Callback):  # type: ignore[misc]
+class _Messenger(tune.Callback):
     """What Tune tells of its trials goes to the desk, in the order in which it happened."""
 
     def __init__(self, desk: Any) -> None:
@@ -114,7 +115,7 @@ class _Messenger(tune.Callback):  # type: ignore[misc]
         ray.get(self._desk.tell.remote(news))
 
 
-class _Closed(tune.Stopper):  # type: ignore[misc]
+class _Closed(tune.Stopper):
     """Stops every trial after `cancel`."""
 
     def __init__(self, desk: Any) -> None:
@@ -128,16 +129,14 @@ class _Closed(tune.Stopper):  # type: ignore[misc]
         return bool(ray.get(self._desk.is_closed.remote()))
 
 
-class _Worker(tune.Trainable):  # type: ignore[misc]
+class _Worker(tune.Trainable):
     """One place for a trial on some node. The trial runs in a child of it, as on one machine; see `LocalEngine`."""
 
-    def setup(
-        self, config: dict[str, Any], *, evaluator: Evaluator, preload: Sequence[str], luggage: Luggage, threads: int
-    ) -> None:
-        """Once per worker, which then takes one job after another."""
-        os.environ[THREADS] = str(threads)
-        unpack(luggage)
-        self._engine = LocalEngine(evaluator, preload=preload)
+    def setup(self, config: dict[str, Any], **given: Any) -> None:
+        """Once per worker, which then takes one job after another. `given`: see `RayEngine._worker_class`."""
+        os.environ[THREADS] = str(given["threads"])
+        unpack(given["luggage"])
+        self._engine = LocalEngine(given["evaluator"], preload=given["preload"])
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

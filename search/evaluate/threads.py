@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 THREADS = "PARETOPRUNE_THREADS"
-"""Set by who knows better how many threads a trial has: a worker on a cluster, where trials are on different machines."""
+"""Set where it is known better how many threads a trial has: by a worker of a cluster."""
 
 
 def share_of_cores(workers: int) -> int:

@@ -55,7 +55,16 @@ def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres")
     login = ["-U", USER, "--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
-    made = [*_somebody(), str(programs / "initdb"), "-D", str(folder / "data"), *login, "--no-sync", "--locale=C"]
+    made = [
+        *_somebody(),
+        str(programs / "initdb"),
+        "-D",
+        str(folder / "data"),
+        *login,
+        "--no-sync",
+        "--locale=C",
+        "--encoding=UTF8",
+    ]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
     settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "fsync=off", "-k", str(folder)]
     with (folder / "log").open("wb") as log:
