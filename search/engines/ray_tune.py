@@ -64,7 +64,7 @@ _SETTINGS = {
 _log = logging.getLogger("search")
 
 
-class _Feed(Searcher):  # type: ignore[misc]
+class _Feed(Searcher):
     """What Tune asks for the next trial. The proposer stays with the coordinator; this hands on what it proposed."""
 
     def __init__(self, desk: Any) -> None:

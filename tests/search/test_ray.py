@@ -148,6 +148,7 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     assert (job.work_dir / "note.txt").read_text() == "trial 0"
     assert {path.name for path in job.work_dir.iterdir()} == {"note.txt", "progress.json", "result.json", "train.log"}
     nodes.kill_among(above)
+    _wait_for(lambda: not Path(f"/proc/{above[1]}").exists())  # the worker, which outlives its node for a moment
     engine.submit(job_in(tmp_path, 1))
     (finished,) = drain(engine, 1)
     nodes.add()
