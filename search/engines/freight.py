@@ -1,6 +1,6 @@
 """What travels between the coordinator and a worker on another node: the files that a trial needs, and those it leaves.
 
-Out: the checkpoint that is pruned and the ONNX of the base, as bytes, put where they are missing. Home: the trial's
+Out: the model, the YAML of the data and the ONNX of the base, as bytes, put where they are missing. Home: the trial's
 folder. `result.json` is written last, whole and synced: before that the trial has not ended, whatever else has arrived.
 """
 
