@@ -32,6 +32,7 @@ from typing import Any
 
 import pyarrow.fs
 import ray
+from pyarrow import ArrowException
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.search import Searcher
@@ -41,7 +42,7 @@ from search.engines.desk import Desk, News
 from search.engines.engine import Finished, Job
 from search.engines.freight import bring_home, leave, packed, unpack
 from search.engines.local import LocalEngine
-from search.errors import DeviceMissing, ServerMissing
+from search.errors import ConfigError, DeviceMissing, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import PRELOAD
 from search.evaluate.phases import show_standing, standing_text
@@ -55,6 +56,7 @@ _BEAT_S = 0.5
 _CLOSE_S = 30.0
 _RESTORES = 3
 _SETTINGS = {
+    "RAY_worker_niceness": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -251,7 +253,12 @@ class RayEngine:
         self._experiment = f"{self._storage}/{name}"
         self._trainable = self._worker_class()
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)
-        tuner = tune.Tuner(
+        with self._reachable():
+            tuner = self._tuner(name)
+        self._fit(tuner)
+
+    def _tuner(self, name: str) -> tune.Tuner:
+        return tune.Tuner(
             self._trainable,
             tune_config=tune.TuneConfig(
                 search_alg=_Feed(self._desk), num_samples=-1, reuse_actors=True, trial_dirname_creator=_folder_name
@@ -266,7 +273,17 @@ class RayEngine:
                 verbose=0,
             ),
         )
-        self._fit(tuner)
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ArrowException) as error:
+            raise ConfigError(
+                f"nothing can be written there: {_first_line(error)}",
+                where=f"search.artefacts: {self._storage}",
+                expected="a folder or an URI that this machine and every node can write",
+            ) from error
 
     def _worker_class(self) -> Any:
         given = {"evaluator": self._evaluator, "preload": tuple(self._preload), "luggage": packed(self._files)}

@@ -17,7 +17,7 @@ import pytest
 
 from search.engines.desk import News
 from search.engines.engine import Engine
-from search.errors import RunLocked, ServerMissing
+from search.errors import ConfigError, RunLocked, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.phases import read_standing
 from search.sections import ResourcesSpec, SearchSpec
@@ -270,3 +270,12 @@ def test_a_cluster_that_does_not_answer_is_named(nodes: Nodes, monkeypatch: pyte
 def test_what_a_trial_needs(nodes: Nodes, resources: dict[str, float], device: str, needs: dict[str, float]) -> None:
     search = SearchSpec(engine="ray", address=nodes.cluster.address, resources=ResourcesSpec(**resources))
     assert ray_tune.connect(search, device) == needs
+
+
+def test_a_place_that_cannot_be_written_is_named(nodes: Nodes, tmp_path: Path) -> None:
+    search = SearchSpec(engine="ray", address=nodes.cluster.address, artefacts="nowhere://bucket/study")
+    engine = ray_tune.RayEngine(KnownFrontEvaluator(), search, tmp_path / "run", preload=PRELOAD)
+    with pytest.raises(ConfigError, match="nothing can be written there") as caught:
+        engine.submit(job_in(tmp_path, 0))
+    assert "search.artefacts: nowhere://bucket/study" in str(caught.value)
+    engine.cancel()
