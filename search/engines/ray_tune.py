@@ -418,7 +418,8 @@ def _discard(experiment: str) -> None:
     with suppress(Exception):
         filesystem, path = pyarrow.fs.FileSystem.from_uri(experiment)
         filesystem.delete_dir(path)
-        Path(path).parent.rmdir()  # the folder of the run, if nobody else is in it
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            Path(path).parent.rmdir()  # fails, as it should, while anything else is in it
 
 
 def _folder_name(trial: Any) -> str:
