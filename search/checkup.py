@@ -13,6 +13,7 @@ from typing import Any
 from search.environment import environment
 from search.evaluate.prepare import run_isolated
 from search.fingerprint import comparable
+from search.needs import check_packages, check_servers
 from search.own_reference import OwnReference
 from search.record import RunRecord
 from search.spec import StudySpec, with_defaults
@@ -26,7 +27,11 @@ def check(spec: StudySpec) -> dict[str, Any]:
 
     Raises:
         PreparationFailed: the model cannot be traced or timed, with the exit code of the cause.
+        BackendMissing, ServerMissing: a package, the storage or the cluster is not there; nothing was done yet.
     """
+    check_packages(spec)
+    check_servers(spec)
+    spec = spec.without_secrets
     recorded = _recorded_trial_s(spec)
     with tempfile.TemporaryDirectory(prefix="paretoprune-check-") as folder:
         facts: dict[str, Any] = run_isolated(

@@ -10,6 +10,7 @@
         |-- RunLocked                    exit 5   another coordinator writes this run; retry when it ended
         |-- RunCorrupt                   exit 5   files of the run are missing or contradict each other
         |-- DeviceMissing                exit 4   a GPU that this machine does not have
+        |-- ServerMissing                exit 4   a storage or a cluster that does not answer; retry when it does
         |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
         |-- SearchFailing                exit 1   every trial so far failed in the same way
         `-- Interrupted                  exit 130 stopped by the user; resumable
@@ -96,6 +97,12 @@ class RunCorrupt(ParetoPruneError):
 
 class DeviceMissing(ParetoPruneError):
     """The study names a device that is not there."""
+
+    exit_code = 4
+
+
+class ServerMissing(ParetoPruneError):
+    """The database or the Ray cluster of a study does not answer. What was measured is kept."""
 
     exit_code = 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -9,17 +10,35 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from objectives.errors import LatencyError
 from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
+from search.propose.storage import shown
 from search.stopping import clock_time
 from search.training_keys import fault_of
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32
+_ADDRESS = re.compile(r"^(ray://)?[A-Za-z0-9._-]+:[0-9]+$")
 
 
 class Section(BaseModel):
     """Frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResourcesSpec(Section):
+    """What one trial needs of a Ray cluster. `cpu` null: 1, or this machine's cores over the trials at once where the
+    cluster is this machine. `gpu` null: as many as `device` names; a fraction lets trials share one.
+    """
+
+    cpu: float | None = Field(default=None, gt=0)
+    gpu: float | None = Field(default=None, ge=0)
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_above_one(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError(f"{value:g} GPUs cannot be had; expected a fraction below 1, or whole ones")
+        return value
 
 
 class SearchSpec(Section):
@@ -29,9 +48,15 @@ class SearchSpec(Section):
     the hypervolume must have grown by 0.1 %; null, as is the default, for no such limit: a front may rest for long
     before somebody finds the way on, and whoever gave the night away wants all of it. `confirm`: seeds with which the
     picks are trained at the end, the search's own included.
+
+    Of `engine: ray` only: `address` of the cluster (auto, ray://HOST:10001; null: a Ray of this machine), `resources`
+    of one trial, and `artefacts`: a path or URI that every node can write, null for the run's own folder.
     """
 
     engine: Literal["optuna", "ray"] = "optuna"
+    address: str | None = None
+    resources: ResourcesSpec = ResourcesSpec()
+    artefacts: str | None = None
     sampler: Sampler = "auto"
     trials: int = Field(default=150, ge=1)
     hours: float | None = Field(default=None, gt=0)
@@ -41,6 +66,20 @@ class SearchSpec(Section):
     workers: int = Field(default=1, ge=1, le=256)
     seed: int = Field(default=0, ge=0, lt=2**32)
     trial_minutes: float | None = Field(default=None, gt=0)
+
+    @field_validator("address")
+    @classmethod
+    def _cluster(cls, value: str | None) -> str | None:
+        if value not in (None, "auto") and not _ADDRESS.match(str(value)):
+            raise ValueError(f"{value!r} is no Ray address; expected auto, ray://HOST:10001, HOST:6379, or null")
+        return value
+
+    @field_validator("artefacts")
+    @classmethod
+    def _without_a_secret(cls, value: str | None) -> str | None:
+        if value is not None and shown(value) != value:
+            raise ValueError("a secret does not belong into a study; expected s3://BUCKET/FOLDER, the rest in the node")
+        return value
 
     @field_validator("until", mode="before")
     @classmethod

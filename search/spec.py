@@ -24,6 +24,7 @@ from search.faults import faults_error
 from search.own_reference import OwnReference, located, with_task
 from search.precisions import precision_fault
 from search.propose.baselines import CHEAP, row_fault, row_text, siblings_located
+from search.propose.storage import shown, storage_fault
 from search.sections import (
     STRIDE,
     FigureSpec,
@@ -56,7 +57,7 @@ class StudySpec(Section):
     device: str = "auto"
     name: str | None = None
     project: str = "runs/prune"
-    storage: str | None = None
+    storage: str | None = Field(default=None, repr=False)
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
@@ -109,6 +110,13 @@ class StudySpec(Section):
         space, own = info.data.get("space"), OwnReference.parse(info.data.get("model")) is not None
         fault = precision_fault(space.precision, value.runtime, value.device, own=own) if space is not None else None
         if fault is not None:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _a_storage(cls, value: str | None) -> str | None:
+        if value is not None and (fault := storage_fault(value)) is not None:
             raise ValueError(fault)
         return value
 
@@ -209,9 +217,14 @@ class StudySpec(Section):
         """The limits of a named budget."""
         return tuple(Bound.budget(figure, limit) for figure, limit in self.budgets[name].items())
 
+    @property
+    def without_secrets(self) -> StudySpec:
+        """The same study as everybody may see it: what is written down, and what travels to other processes."""
+        return self if self.storage is None else self.model_copy(update={"storage": shown(self.storage)})
+
     def resolved(self) -> dict[str, Any]:
-        """Plain data with every default filled in: what args.yaml holds."""
-        return {**self.model_dump(mode="json"), "name": self.run_name}
+        """Plain data with every default filled in: what args.yaml holds. The storage's password is not in it."""
+        return {**self.without_secrets.model_dump(mode="json"), "name": self.run_name}
 
 
 def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *, check_paths: bool = True) -> StudySpec:

@@ -18,6 +18,7 @@ device: auto            # where to train and validate: auto, cpu, 0, ...
 name: {name}            # the run goes to runs/prune/{name}
 
 search:
+  engine: optuna        # ray: trials on a cluster, see docs/cluster.md
   sampler: auto         # auto, tpe, nsga2, random, qmc, gp; cmaes where one objective is searched
   trials: 150
   hours: 9              # whichever comes first; null for no limit

@@ -6,7 +6,7 @@ import copy
 import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from search import analysis, environment
 from search.atomic import write_json
 from search.clock import Clock, SystemClock
 from search.ending import Ending
+from search.engines.choose import engine_of
 from search.engines.engine import Engine
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.evaluator import Prepared
@@ -25,6 +26,7 @@ from search.evaluate.prepare import Preparation, prepare_pruning
 from search.exported import FIRST, exported_trials
 from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Loop, Progress, Watcher, once_per_trial
+from search.needs import check_cluster, check_packages, claimed
 from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.record import RunRecord
@@ -118,6 +120,7 @@ class Study:
         Raises:
             RunLocked: another process searches this run.
             NotComparable: the run was made by a different study.
+            BackendMissing, ServerMissing: a package, the storage or the cluster is not there.
             Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
         """
         listener = listener or Listener()
@@ -140,10 +143,13 @@ class Study:
         self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
         beginning = Beginning(self.record)
-        with self.record.lock, logging_to(self.record.path / "search.log"):
+        with self.record.lock, logging_to(self.record.path / "search.log"), ExitStack() as held:
             try:
                 self._claim(listener)
-                prepared = self._parts.prepare(self.spec, self.record, listener.preparing)
+                held.enter_context(claimed(self.spec))
+                if self._parts.engine is None:
+                    check_cluster(self.spec)
+                prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
             except BaseException as error:
                 beginning.undo(error)
                 raise
@@ -307,8 +313,8 @@ class Study:
             own = OwnReference.parse(path)
             if not (Path(path) if own is None else own.file).exists():
                 raise ConfigError(f"no such file: {path}", where="model and data of the study")
-        if self._parts.engine is None and self.spec.search.engine != "optuna":
-            raise ConfigError(f"search.engine: {self.spec.search.engine} is not in this version", expected="optuna")
+        if self._parts.engine is None:
+            check_packages(self.spec)
 
     def _claim(self, listener: Listener) -> None:
         """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
@@ -423,7 +429,7 @@ class Study:
         listener = listener or Listener()
         with self.record.lock, logging_to(self.record.path / "search.log"):
             self._claim(listener)
-            prepared = self._parts.prepare(self.spec, self.record, listener.preparing)
+            prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
             spent = [trial.seconds_total for trial in self.trials() if trial.seconds_total > 0]
             usual_s = statistics.median(spent) if spent else 0.0
             self.record.stop_path.unlink(missing_ok=True)
@@ -443,11 +449,7 @@ class Study:
     def _engine(self, prepared: Prepared) -> Engine:
         if self._parts.engine is not None:
             return self._parts.engine(self.spec, prepared)
-        from search.engines.local import LocalEngine
-
-        return LocalEngine(
-            prepared.evaluator, self.spec.search.workers, preload=prepared.preload, clock=self._parts.clock
-        )
+        return engine_of(self.spec, prepared, self.record, self._parts.clock)
 
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
 from search.evaluate.gate import Gate
 from search.evaluate.isolation import classify
+from search.evaluate.phases import Phases
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
@@ -34,6 +35,9 @@ from search.record import RunRecord, write_outcome
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
 from search.trial import Candidate, Failure, FailureKind, Measurement
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 PRELOAD = ("search.testing",)
 DIMENSIONS = ("stem", "neck", "head")
@@ -56,13 +60,19 @@ class KnownFrontEvaluator:
     less: ratio proportional to 1 / weight wherever no bound is met (Lagrange).
 
     Args:
-        sleep_s: real seconds per trial; `seconds`: what the trial says that it took.
+        sleep_s: real seconds per trial; `uneven`: the share that a trial's number adds to it or takes away, at most.
+        seconds: what the trial says that it took.
         round_to: channels per step of the 64 of each group.
     """
 
     sleep_s: float = 0.0
+    uneven: float = 0.0
     seconds: float = 60.0
     round_to: int = 1
+
+    def slept_s(self, number: int) -> float:
+        """Real seconds of a trial: spread evenly, whatever the count of trials (multiples of the golden ratio)."""
+        return self.sleep_s * (1 + self.uneven * (2 * (0.618 * number % 1) - 1))
 
     def realise(self, candidate: Candidate) -> Realised:
         """See `Evaluator.realise`."""
@@ -73,7 +83,7 @@ class KnownFrontEvaluator:
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
         """See `Evaluator.evaluate`. The score is the accuracy that is lost."""
-        time.sleep(self.sleep_s)
+        time.sleep(self.slept_s(number))
         realised = self.realise(candidate)
         shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
         figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
@@ -126,6 +136,51 @@ class FailingEvaluator:
         if number in self.failures:
             _fail(self.failures[number])
         return self.inner.evaluate(candidate, number, seed, work_dir, gate)
+
+
+@dataclass(frozen=True)
+class WitnessedEvaluator:
+    """Leaves a file NUMBER-PID in `folder` for every time that a trial is begun, and `note.txt` in the trial's folder.
+
+    Args:
+        losses: number -> how often that trial kills the worker of a Ray engine, as a node that dies would. Not for
+            processes of this machine, whose worker is the caller.
+    """
+
+    folder: Path
+    inner: Evaluator = KnownFrontEvaluator()
+    losses: Mapping[int, int] = field(default_factory=dict)
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """See `Evaluator.realise`."""
+        return self.inner.realise(candidate)
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{number}-{os.getpid()}").touch()
+        if self.begun(number) <= self.losses.get(number, 0):
+            os.kill(ancestors(os.getpid())[1], signal.SIGKILL)
+            time.sleep(60)
+        (work_dir / "note.txt").write_text(f"trial {number}")
+        with Phases(work_dir)("recover"):
+            return self.inner.evaluate(candidate, number, seed, work_dir, gate)
+
+    def begun(self, number: int) -> int:
+        """How often a trial was begun."""
+        return len(list(self.folder.glob(f"{number}-*")))
+
+
+def ancestors(pid: int) -> list[int]:
+    """Process ids of the parent, its parent and so on; of a trial: the fork server, the worker, whoever started it."""
+    found = []
+    while pid > 1:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        pid = int(stat.rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
 
 
 def _fail(way: str) -> None:
@@ -386,6 +441,41 @@ class EngineContract:
         engine.cancel()
         engine.cancel()
         assert engine.poll(0.0) == ()
+
+
+class SearchContract:
+    """What a search leaves, whichever engine ran its trials.
+
+    Give fixtures `keys`: the overrides that name the engine, and `make_study` and `workplace` of tests/search/conftest.
+    """
+
+    def test_files_trials_and_front_are_those_of_a_sequential_search(
+        self, keys: Mapping[str, Any], make_study: Callable[..., Study], workplace: Path
+    ) -> None:
+        from search.study import Parts, Study
+
+        expected = make_study(name="inline", **{"search.trials": 5}).search()
+        seen = WitnessedEvaluator(workplace / "begun")
+        for trials in (3, 5):  # the second goes on with the first
+            parts = Parts(prepare=KnownFront(seen))
+            study = Study("study.yaml", parts=parts, **keys, **{"search.trials": trials}).search()
+        assert study.trials() == expected.trials()
+        assert [trial.number for trial in study.front()] == [trial.number for trial in expected.front()]
+        found, wanted = study.snapshot(), expected.snapshot()
+        assert {key: found[key] for key in _OF_ANY_ENGINE} == {key: wanted[key] for key in _OF_ANY_ENGINE}
+        assert files_of(study.record.path) == files_of(expected.record.path) | {
+            f"trials/{number:04d}/{name}" for number in range(5) for name in ("note.txt", "progress.json", "train.log")
+        }
+        assert [seen.begun(number) for number in range(5)] == [1] * 5
+
+
+_OF_ANY_ENGINE = ("state", "objectives", "trials", "front", "hypervolume", "picks", "verdict", "groups", "base")
+
+
+def files_of(run: Path) -> set[str]:
+    """Paths of a run's files, relative to it; of the database only its name, whatever SQLite has beside it."""
+    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("study.db-")}
 
 
 def job_in(folder: Path, number: int, timeout_s: float = 60.0) -> Job:

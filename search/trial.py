@@ -33,7 +33,10 @@ class TrialState(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why a trial failed; `ERROR` is an exception whose text is in error.txt."""
+    """Why a trial failed; `ERROR` is an exception whose text is in error.txt.
+
+    `LOST`: the node or the worker of a cluster that ran it is gone, twice.
+    """
 
     ERROR = "error"
     CRASH = "crash"
@@ -41,6 +44,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     NOT_FINITE = "not_finite"
+    LOST = "lost"
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,23 @@ def read_standing(work_dir: Path) -> Standing:
         return Standing()
 
 
+def standing_text(work_dir: Path) -> str:
+    """What a trial has said last, as it stands in its file; empty before it has said anything."""
+    try:
+        return (work_dir / _FILE).read_text()
+    except OSError:
+        return ""
+
+
+def show_standing(work_dir: Path, text: str) -> None:
+    """Say the same in another folder: what a trial on another machine has said."""
+    if text and text != standing_text(work_dir):
+        part = work_dir / f".{_FILE}.part"
+        with suppress(OSError):
+            part.write_text(text)
+            part.replace(work_dir / _FILE)
+
+
 def discard_standing(work_dir: Path) -> None:
     """Forget what was said: the work has ended, or is about to begin again."""
     (work_dir / _FILE).unlink(missing_ok=True)

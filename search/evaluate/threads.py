@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
+THREADS = "PARETOPRUNE_THREADS"
+"""Set where it is known better how many threads a trial has: by a worker of a cluster."""
+
 
 def share_of_cores(workers: int) -> int:
     """Cores that this process may use, over the number of trials at once; at least 1.
 
     OMP_NUM_THREADS bounds it further, as it bounds every OpenMP program.
     """
+    if os.environ.get(THREADS, "").isdigit():
+        return max(1, int(os.environ[THREADS]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     bound = int(said) if said.isdigit() and int(said) else cores

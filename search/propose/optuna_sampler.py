@@ -30,10 +30,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
-from search.errors import ConfigError, RunCorrupt
+from search.errors import ConfigError, RunCorrupt, ServerMissing
 from search.evaluate.gate import Gate
 from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal, Request
+from search.propose.storage import Claim, connection_settings, is_postgresql, scrubbed, shown, usable
 from search.space import Space
 from search.trial import Candidate, Failure, Measurement, Outcome
 
@@ -84,7 +85,8 @@ class OptunaProposer:
         self._guide = guide if sampler == "auto" else None
         self._remembered: dict[int, Told] = {}
         self._distributions = _distributions(space)
-        self._storage = _open_storage(storage)
+        self._backend = _open_storage(storage)
+        self._storage = optuna.storages.get_storage(self._backend)
         self._study = self._open_study(name)
         self._asked: dict[int, optuna.Trial] = {}
 
@@ -130,9 +132,7 @@ class OptunaProposer:
 
     def close(self) -> None:
         """See `Proposer.close`."""
-        self._storage.remove_session()
-        if isinstance(self._storage, optuna.storages._CachedStorage):
-            self._storage._backend.engine.dispose()
+        _close(self._backend)
 
     def _open_study(self, name: str) -> optuna.Study:
         directions = [_DIRECTIONS[objective.direction] for objective in self._objectives]
@@ -375,14 +375,52 @@ def _excesses(measured: Measurement, bounds: Sequence[Bound]) -> dict[str, float
     return {str(bound): bound.excess(measured.figures) for bound in bounds if bound.name in measured.figures}
 
 
-def _open_storage(url: str) -> optuna.storages.BaseStorage:
+def _open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Raises RunCorrupt for a file, ServerMissing for a server; neither repeats a password."""
     sqlite = url.startswith("sqlite")
-    engine: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else {"pool_pre_ping": True}
+    settings: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else connection_settings(url)
     try:
-        backend = optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        return optuna.storages.RDBStorage(usable(url), engine_kwargs=settings)
     except Exception as error:
-        raise RunCorrupt(f"the Optuna storage cannot be opened: {error}", where=url) from error
-    return optuna.storages.get_storage(backend)
+        raise _unopened(url, error) from (error if url == shown(url) else None)
+
+
+def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
+    first = scrubbed(str(error), url).strip().splitlines()[0]
+    if not is_postgresql(url):
+        return RunCorrupt(f"the Optuna storage cannot be opened: {first}", where=shown(url))
+    return ServerMissing(
+        f"the storage does not answer: {first}",
+        where=f"storage: {shown(url)}",
+        expected="a PostgreSQL server that lets this user in; the password in PGPASSWORD or ~/.pgpass",
+        next_command="psql with the same host, user and database says more",
+    )
+
+
+def ping(url: str) -> None:
+    """Open and close the storage. Raises ServerMissing or RunCorrupt."""
+    _quiet()
+    _close(_open_storage(url))
+
+
+@contextmanager
+def claimed_on_server(url: str, name: str) -> Iterator[None]:
+    """Nobody else searches this study of a PostgreSQL server meanwhile. Raises RunLocked or ServerMissing."""
+    _quiet()
+    storage = _open_storage(url)
+    try:
+        claim = Claim(storage.engine, name)
+        try:
+            yield
+        finally:
+            claim.release()
+    finally:
+        _close(storage)
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @contextmanager

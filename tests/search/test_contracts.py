@@ -24,6 +24,7 @@ from search.testing import (
     FailingEvaluator,
     InlineEngine,
     ProposerContract,
+    SearchContract,
     drain,
     job_in,
     known_measurement,
@@ -89,6 +90,12 @@ class TestLocalEngine(EngineContract):
         assert "a line that belongs into train.log" in (job.work_dir / "train.log").read_text()
         assert "Traceback" in (job.work_dir / "error.txt").read_text()
         assert capfd.readouterr() == ("", "")
+
+
+class TestLocalSearch(SearchContract):
+    @pytest.fixture
+    def keys(self) -> dict[str, str]:
+        return {}
 
 
 class TestInlineEngine(EngineContract):

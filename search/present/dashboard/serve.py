@@ -15,6 +15,7 @@ from typing import Any
 
 from objectives.errors import BackendMissing
 from search.errors import ConfigError
+from search.propose.storage import usable
 from search.record import RunRecord
 
 LEAST_TOKEN = 16
@@ -97,7 +98,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 def optuna_command(run: Path, host: str, port: int) -> list[str]:
     """The command line of optuna-dashboard on the storage of a run."""
     record = RunRecord.existing(run)
-    storage = record.read_args()[0].get("storage") or f"sqlite:///{record.path / 'study.db'}"
+    named = record.read_args()[0].get("storage")
+    storage = usable(named) if named else f"sqlite:///{record.path / 'study.db'}"
     program = shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent)) or "optuna-dashboard"
     return [program, str(storage), "--host", host, "--port", str(port)]
 

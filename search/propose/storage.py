@@ -1,0 +1,114 @@
+"""The address of a study's storage: what may be shown of it, what opens it, and whether somebody else writes there.
+
+A password belongs where libpq looks for it, PGPASSWORD or ~/.pgpass. One in the address works too, in this process; it
+is masked in everything that is written or shown, so that a resumed run needs one of the former, or the address again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from typing import Any
+from urllib.parse import unquote
+
+from search.errors import RunLocked
+
+MASK = "***"
+_LOGIN = re.compile(r"^(?P<head>[A-Za-z0-9+]+://[^:/?#]*):(?P<password>.*)@(?P<rest>[^@]*)$", re.DOTALL)
+_SECRET = re.compile(r"(?P<key>[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)(?P<value>[^&]*)", re.IGNORECASE)
+_KINDS = ("sqlite", "postgresql+psycopg", "postgresql")
+_OWNER = """\
+SELECT application_name, client_addr, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = %d"""
+
+
+def storage_fault(url: str) -> str | None:
+    """Why this is no storage; None where it is one. The address itself is not repeated: it may hold a password."""
+    kind, mark, _ = url.partition("://")
+    if not mark:
+        return "not an address; expected postgresql+psycopg://USER@HOST/DATABASE, or null for a file of the run"
+    return None if kind in _KINDS else f"{kind}:// is not supported; expected postgresql+psycopg://USER@HOST/DATABASE"
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether a server keeps the study."""
+    return url.startswith("postgresql")
+
+
+def shown(url: str) -> str:
+    """The address as it may be written and shown: passwords are stars."""
+    found = _LOGIN.match(url)
+    masked = url if found is None else f"{found['head']}:{MASK}@{found['rest']}"
+    return _SECRET.sub(rf"\g<key>{MASK}", masked)
+
+
+def usable(url: str) -> str:
+    """The address to open: stars, which are what a resumed run remembers, give way to libpq's own places."""
+    plain = re.sub(r"^postgresql://", "postgresql+psycopg://", url.replace(f":{MASK}@", "@", 1))
+    if f"={MASK}" not in plain:
+        return plain
+    place, _, query = plain.partition("?")
+    kept = [part for part in query.split("&") if not part.endswith(f"={MASK}")]
+    return "?".join([place, "&".join(kept)]) if kept else place
+
+
+def scrubbed(text: str, url: str) -> str:
+    """A foreign library's text without the secrets of the address."""
+    for secret in sorted(_secrets(url), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _secrets(url: str) -> set[str]:
+    found = {match["value"] for match in _SECRET.finditer(url)}
+    login = _LOGIN.match(url)
+    if login is not None:
+        found.add(login["password"])
+    return {form for secret in found if secret and secret != MASK for form in (secret, unquote(secret))}
+
+
+def connection_settings(url: str) -> dict[str, Any]:
+    """Keyword arguments of SQLAlchemy's `create_engine`.
+
+    A server may close a connection that has idled through a long trial: it is tried before use (Optuna #5600).
+    """
+    if not is_postgresql(url):
+        return {}
+    name = f"paretoprune pid {os.getpid()} on {socket.gethostname()}"[:63]
+    return {"pool_pre_ping": True, "connect_args": {"application_name": name, "connect_timeout": 10}}
+
+
+class Claim:
+    """That this process alone writes a study of a PostgreSQL server, wherever the other run folders lie.
+
+    An advisory lock of a session: the server frees it the moment its owner dies, as the kernel does with run.lock.
+
+    Args:
+        engine: SQLAlchemy's, of the storage. name: of the Optuna study.
+
+    Raises:
+        RunLocked: another coordinator has it; names the owner.
+    """
+
+    def __init__(self, engine: Any, name: str) -> None:
+        key = int.from_bytes(hashlib.sha256(f"paretoprune/{name}".encode()).digest()[:7], "big")
+        self._held = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar():
+            return
+        owner = self._held.exec_driver_sql(_OWNER % key).first()
+        self.release()
+        said = "another process" if owner is None else f"{owner[0]} ({owner[1] or 'local'}) since {owner[2]:%F %T}"
+        raise RunLocked(
+            f"the study {name} of this storage is being searched by {said}",
+            where="storage",
+            expected="one coordinator per study",
+            next_command="wait for it, or give this run another name: name=NEW_NAME",
+        )
+
+    def release(self) -> None:
+        """Let another have it. Idempotent."""
+        if not self._held.closed:
+            self._held.invalidate()  # back in the pool it would keep the lock
+            self._held.close()
