@@ -99,11 +99,14 @@ class OptunaProposer:
 
     def ask(self) -> Proposal:
         """See `Proposer.ask`."""
-        number = self._next_number()
-        self._study.sampler = self._fresh_sampler(number)
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        number = min(waiting, default=len(trials))  # what somebody enqueued goes first
+        known = None if waiting else self._known(number, trials)
+        self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
         with warnings.catch_warnings(), _one_thread(self._kind):
             warnings.simplefilter("ignore")
-            trial = self._study.ask()
+            trial = self._begun(*known) if known else self._study.ask()
             if trial.number != number:
                 raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
             return self._proposal(trial)
@@ -150,25 +153,27 @@ class OptunaProposer:
             study.set_metric_names([objective.name for objective in self._objectives])
         return study
 
-    def _next_number(self) -> int:
-        """A WAITING trial (the opening, or one that the user enqueued in the dashboard) goes first."""
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        if waiting:
-            return min(waiting)
-        number = len(trials)
+    def _known(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[Candidate, dict[str, Any]] | None:
+        """The next candidate of the opening or the guide's, and what its trial is to carry; None: the sampler draws."""
         # What a person asked for takes a number of its own, not the place of a candidate of the opening.
         turn = number - sum(_REQUEST in trial.user_attrs for trial in trials)
         if turn < len(self._opening):
-            point = self._space.vector(self._opening[turn])
-            self._study.enqueue_trial(point, user_attrs={_SOURCE: "opening"})
-        elif self._guide is not None:
-            advice = self._guide.advise(number, self._told())
-            gate = None if advice.gate is None else advice.gate.limit
-            self._study.enqueue_trial(
-                self._space.vector(advice.candidate), user_attrs={_SOURCE: advice.source, _GATE: gate}
-            )
-        return number
+            return self._opening[turn], {_SOURCE: "opening"}
+        if self._guide is None:
+            return None
+        advice = self._guide.advise(number, self._told())
+        gate = None if advice.gate is None else advice.gate.limit
+        return advice.candidate, {_SOURCE: advice.source, _GATE: gate}
+
+    def _begun(self, candidate: Candidate, attrs: Mapping[str, Any]) -> optuna.Trial:
+        """A RUNNING trial with all of its parameters in one transaction: one by one they take longer than finding them
+        did, and a cut between two would leave half a candidate."""
+        point = self._space.vector(candidate)
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=point, distributions=self._distributions, user_attrs=dict(attrs)
+        )
+        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
+        return optuna.Trial(self._study, trial_id)
 
     def _told(self) -> list[Told]:
         """Every trial that was told, as the guide remembers it, by number."""
