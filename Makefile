@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test zoo check format clean browser-deps pictures
+.PHONY: demo test zoo check format clean browser-deps pictures soak
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,10 @@ browser-deps: .venv/installed
 # The pictures of the documentation, drawn by the driver of the tests from a finished run: make pictures RUN=runs/prune/digits
 pictures: .venv/installed
 	$(BIN)/python docs/pictures.py $(RUN)
+
+# Coordinators and workers are killed for as long as one likes: make soak KILLS=200, or make soak MINUTES=480
+soak: .venv/installed
+	$(BIN)/python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES),--kills $(or $(KILLS),200))
 
 zoo: .venv/installed
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import pickle
+import re
 import tempfile
 import zipfile
 import zlib
@@ -25,8 +25,10 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from pruning.declared import lies
 from pruning.errors import CheckpointError
 
+LEAST_TORCH = (2, 10)
 OWN = "paretoprune_"
 """How the names of our own entries of a checkpoint begin."""
 
@@ -48,7 +50,7 @@ def load_model(path: str | Path) -> nn.Module:
     """
     path = Path(path)
     checkpoint = _opened(path)
-    model: Any = _network(path, checkpoint)
+    model: Any = network_of(path, checkpoint)
     model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
     model.pt_path = path.name
     model.task = getattr(model, "task", None) or guess_model_task(model)
@@ -56,18 +58,35 @@ def load_model(path: str | Path) -> nn.Module:
 
 
 def _opened(path: Path) -> Any:
+    _check_loader()
     check_archive(path)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except (TypeError, RuntimeError, pickle.UnpicklingError, ModuleNotFoundError, AttributeError) as error:
+    except Exception as error:  # a file that was made to harm fails in ways that nobody has listed
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
-            f"Expected a .pt file written by `yolo train`."
+            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: whoever trusts its maker "
+            f"with this machine gives that to --trust of paretoprune check or search."
         ) from error
     return checkpoint
 
 
-def _network(path: Path, checkpoint: Any) -> Any:
+def _check_loader() -> None:
+    """Below torch 2.6 Ultralytics loads without restriction and says nothing; until 2.10 the restriction had holes."""
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < LEAST_TORCH:
+        least = ".".join(map(str, LEAST_TORCH))
+        raise CheckpointError(
+            f"torch {torch.__version__} cannot load a checkpoint safely. Expected {least} or later: "
+            f"pip install 'torch>={least}'."
+        )
+
+
+def network_of(path: Path, checkpoint: Any) -> Any:
+    """The network in a checkpoint, the averaged one where there are two: float32, evaluation mode.
+
+    Raises CheckpointError where there is none, or where it holds NaN; `path` is for the message.
+    """
     found = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, Mapping) else None
     student = getattr(found, "student_model", found)  # a checkpoint of distillation wraps the network
     if not isinstance(student, nn.Module) or not hasattr(student, "yaml"):
@@ -85,9 +104,12 @@ def check_archive(path: Path) -> None:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+            lie = next(lies(archive, path.stat().st_size), None)
+            broken = archive.testzip() if lie is None else None
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
+    if lie is not None:
+        raise CheckpointError(f"{path}: damaged, or made to harm: {lie}. Copy the file again, from who made it.")
     if broken is not None:
         raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
 
@@ -97,9 +119,11 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
+def save_model(
+    model: nn.Module, path: str | Path, *, dtype: torch.dtype = torch.float16, **metadata: str | int | float | None
+) -> None:
     """Write `model` in half precision so that plain `YOLO(path)` opens it. `metadata` is stored beside the model."""
-    stored: Any = copy.deepcopy(model).half().eval()
+    stored: Any = copy.deepcopy(model).to(dtype).eval()
     for parameter in stored.parameters():
         parameter.requires_grad_(False)
     arguments = _plain(getattr(model, "args", None))

@@ -9,10 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Before anything can import ultralytics: an export must not pip-install at night, nothing is fetched behind
-# the user's back, and checkpoints are read through the allow-list.
-os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-os.environ.setdefault("YOLO_OFFLINE", "true")
-os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
+# the user's back, and checkpoints are read through the allow-list. Whatever the shell says: that was for other tools.
+os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", ULTRALYTICS_SAFE_LOAD="1")
 
 if TYPE_CHECKING:
     from search.picked import PickedTrial

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from search.crash_points import reached
+
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replace `path` by `content`: written beside it, fsynced, renamed, and the folder fsynced.
@@ -25,10 +27,12 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
             if durable:
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
+        reached("file.part")
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    reached("file.renamed")
     if durable:
         _sync_folder(path.parent)
 

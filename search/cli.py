@@ -36,6 +36,11 @@ Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder o
 Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, base or best@latency_ms<=5.")]
 Target = Annotated[str | None, typer.Option("--target", help="By the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
+Detach = Annotated[bool, typer.Option("--detach", help="Go on without this terminal.")]
+Trust = Annotated[
+    str | None,
+    typer.Option("--trust", metavar="SHA256", help="Unpickle a checkpoint that is refused, once, if it has this hash."),
+]
 
 
 def main() -> None:
@@ -87,14 +92,15 @@ def init(words: Keys = None, debug: Debug = False) -> None:
 
 @app.command()
 @guarded
-def check(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
+def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
     """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
     from search.checkup import check as facts_of
     from search.checkup_table import render_check
     from search.console import emit
     from search.spec import load_spec
 
-    facts = facts_of(load_spec(*study_and_keys(words)))
+    path, keys = study_and_keys(words)
+    facts = facts_of(load_spec(path, {**keys, **_trusting(trust)}))
     emit(Console(), facts, form, render_check(facts))
 
 
@@ -119,23 +125,31 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 
 @app.command()
 @guarded
-def search(words: Words = None, debug: Debug = False) -> None:
+def search(words: Words = None, detach: Detach = False, trust: Trust = None, debug: Debug = False) -> None:
     """Search a study; continues its run if there is one. Ctrl-C stops, resume goes on."""
     from search.study import Study
 
     path, keys = study_and_keys(words)
-    _follow(Study(path, **keys))
+    study = Study(path, **{**keys, **_trusting(trust)})
+    if detach:
+        _detached("search", words, study, trust)
+        return
+    _follow(study)
 
 
 @app.command()
 @guarded
-def resume(words: Words = None, debug: Debug = False) -> None:
+def resume(words: Words = None, detach: Detach = False, debug: Debug = False) -> None:
     """Go on with a run; search.trials=, search.hours= and the like may be changed."""
     from search.refs import find_run
     from search.study import Study
 
     target, keys = split(words)
-    _follow(Study.load(find_run(target), **keys))
+    study = Study.load(find_run(target), **keys)
+    if detach:
+        _detached("resume", words, study)
+        return
+    _follow(study)
 
 
 @app.command()
@@ -412,6 +426,19 @@ def _follow(study: Any) -> None:
         last_word(study, console)
         raise
     last_word(study, console)
+
+
+def _detached(command: str, words: list[str] | None, study: Any, trust: str | None = None) -> None:
+    from search.detached import detach
+
+    asked = [command, *(words or []), *([] if trust is None else ["--trust", trust])]
+    made = detach(asked, study.record)
+    print(f"process {made['pid']} searches {made['run']}; what it says is in {made['log']}")
+    print(f"next: paretoprune status {made['run']}; paretoprune stop {made['run']} ends it")
+
+
+def _trusting(digest: str | None) -> dict[str, Any]:
+    return {} if digest is None else {"trust": digest}
 
 
 def _load(run: str | None) -> Any:

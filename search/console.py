@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ def progress_line(progress: Progress) -> str:
     """`18/150 trials, trial 18 recover 40 % (1 min), 3 h left`."""
     ended = progress.done + progress.failed
     parts = [f"{ended}/{progress.total} trials"]
+    if progress.paused is not None:
+        parts.append(f"paused, {progress.paused}")
     if progress.screened:
         parts.append(f"{progress.screened} screened")
     if progress.failed:
@@ -127,7 +129,8 @@ class Follower:
 
     def _say(self, text: str) -> None:
         self._said = self.now()
-        self.console.print(Text(text), soft_wrap=True)
+        with suppress(OSError):  # a terminal that has just gone
+            self.console.print(Text(text), soft_wrap=True)
 
 
 @contextmanager

@@ -8,7 +8,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-_PACKAGES = ("torch", "ultralytics", "onnxruntime", "openvino", "optuna", "numpy")
+from search.errors import NotComparable
+
+MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt")
+"""Packages that make a candidate's network or its figures: under other versions trials are not comparable."""
+_PACKAGES = (*MEASURING, "optuna", "numpy")
 
 
 def environment() -> dict[str, str]:
@@ -30,6 +34,20 @@ def changes(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
     """`cpu: A, now B` for what differs: figures from before and from now may not be equal."""
     keys = [key for key in before if key in now and before[key] != now[key]]
     return tuple(f"{key}: {before[key]}, now {now[key]}" for key in keys)
+
+
+def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> None:
+    """Raise NotComparable where a run would go on with other versions of what measures."""
+    changed = [name for name in MEASURING if name in before and before[name] != now.get(name)]
+    if not changed:
+        return
+    rows = "\n".join(f"  {name}: {before[name]} in the run, {now.get(name, 'not installed')} now" for name in changed)
+    pins = " ".join(f"{name}=={before[name]}" for name in changed)
+    raise NotComparable(
+        f"{run} was measured with other versions:\n{rows}",
+        expected="the versions of the run, so that its trials stay comparable",
+        next_command=f"pip install {pins}, or start a new run with name=NEW_NAME",
+    )
 
 
 def _cpu() -> str:

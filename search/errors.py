@@ -12,7 +12,8 @@
         |-- DeviceMissing                exit 4   a GPU that this machine does not have
         |-- ServerMissing                exit 4   a storage or a cluster that does not answer; retry when it does
         |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
-        |-- SearchFailing                exit 1   every trial so far failed in the same way
+        |-- SearchFailing                exit 1   every trial so far failed, or most recent ones in the same way
+        |-- DiskFailing                  exit 1   the disk of the run is full, read-only or broken; resumable
         `-- Interrupted                  exit 130 stopped by the user; resumable
 
     from the other rooms, by name (see `exit_code`)
@@ -119,7 +120,11 @@ class TrialFailed(ParetoPruneError):
 
 
 class SearchFailing(ParetoPruneError):
-    """No trial has succeeded and several in a row have failed: going on would waste the night."""
+    """No trial has succeeded, or most recent ones failed for one reason: going on would waste the night."""
+
+
+class DiskFailing(ParetoPruneError):
+    """The run cannot be written. What was acknowledged is on disk."""
 
 
 class Interrupted(ParetoPruneError):

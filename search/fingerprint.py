@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from search.errors import ConfigError, NotComparable
+from search.data_yaml import read_data_yaml
+from search.errors import NotComparable
 from search.own_reference import OwnReference
 from search.spec import StudySpec
 
@@ -115,24 +114,17 @@ def count_images(data: Path, split: str) -> int:
 
 def _listed(path: Path, splits: tuple[str, ...]) -> Iterator[Path]:
     """Folders and list files of a dataset YAML that exist; those still to be downloaded are skipped."""
-    data = _parsed(path)
+    data = read_data_yaml(path)
     if not isinstance(data, dict):
         return
-    root = Path(str(data.get("path") or path.parent))
+    said = data.get("path")
+    root = Path(said) if isinstance(said, str) and said else path.parent
     root = root if root.is_absolute() else (path.parent / root).resolve()
     for split in splits:
         entries = data.get(split)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str):
                 yield root / entry
-
-
-def _parsed(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{path} is not YAML: {first}", where="data", expected="a dataset YAML") from error
 
 
 def _add_folder(digest: hashlib._Hash, folder: Path) -> None:

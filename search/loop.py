@@ -8,12 +8,14 @@ The order of writing makes a cut at any moment harmless:
     tell     study.db knows the result
 
 On resume a RUNNING trial with a result.json is told; one without is evaluated again under the same number.
+A worker that died after it had left its result.json has measured the trial: it counts, however its process ended.
 """
 
 from __future__ import annotations
 
 import logging
 import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,22 +24,26 @@ from typing import TypeVar
 import numpy as np
 
 from search.clock import Clock, SystemClock
+from search.crash_points import reached
+from search.disk import is_full
 from search.engines.engine import Engine, Finished, Job
-from search.errors import ConfigError, Interrupted, RunCorrupt, SearchFailing
+from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
 from search.evaluate.phases import Standing, read_standing
+from search.failing import RETRIED, give_up_if_hopeless
 from search.propose.proposer import Proposal, Proposer
-from search.record import RunRecord, finished_trial, outcome_of
+from search.record import RunRecord, acknowledged, finished_trial, outcome_of
 from search.requests import Requests
-from search.stopping import End, Limits, Reason, Standpoint, reached, seconds_left
-from search.trial import Outcome, Trial, TrialState
+from search.stopping import End, Limits, Reason, Standpoint, seconds_left
+from search.stopping import reached as limit_reached
+from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
 
 _POLL_S = 0.2
+_PAUSE_S = 1.0
 _MIN_TIMEOUT_S = 600.0
 _TIMEOUT_FACTOR = 10.0
-_FAILURES_IN_A_ROW = 5
 _MEASURED = (TrialState.COMPLETE, TrialState.SCREENED)
 _log = logging.getLogger("search")
 
@@ -49,6 +55,7 @@ class Progress:
     Attributes:
         running: number -> (where it stands, seconds since its start).
         latest: the trial that ended last, in this session.
+        paused: why no trial starts now; None while nothing is in the way.
     """
 
     done: int
@@ -59,9 +66,11 @@ class Progress:
     running: Mapping[int, tuple[Standing, float]]
     latest: Trial | None
     screened: int = 0
+    paused: str | None = None
 
 
 Watcher = Callable[[Progress], None]
+_Found = TypeVar("_Found")
 
 
 @dataclass
@@ -72,6 +81,7 @@ class Loop:
         seed: of the study; each trial's own seed follows from it and the number.
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
         reserve: seconds that the steps after the last trial will take; `flat`: whether the front has stopped growing.
+        room: why the disk has no room for another trial; None where it has. `sleep`: how a pause passes.
     """
 
     proposer: Proposer
@@ -85,6 +95,8 @@ class Loop:
     watch: Watcher = lambda progress: None
     reserve: Callable[[], float] = lambda: 0.0
     flat: Callable[[], bool] = lambda: False
+    room: Callable[[], str | None] = lambda: None
+    sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -94,6 +106,8 @@ class Loop:
         self._started: dict[int, float] = {}
         self._again: deque[Proposal] = deque()
         self._latest: Trial | None = None
+        self._ended: list[Trial] = []
+        self._paused: str | None = None
         self._interrupted = False
         self.end: End | None = None
 
@@ -111,7 +125,7 @@ class Loop:
 
         Raises:
             Interrupted: `interrupt` was called or a stop was requested.
-            SearchFailing: no trial succeeded and several failed.
+            SearchFailing: no trial succeeded and several failed, or most recent ones failed for one reason.
             RunCorrupt: study.db and the trial folders contradict each other.
         """
         self.restore()
@@ -138,9 +152,8 @@ class Loop:
         }
         failed = self._count(TrialState.FAILED)
         done, screened = self._count(TrialState.COMPLETE), self._count(TrialState.SCREENED)
-        return Progress(
-            done, failed, self.limits.trials, self._spent(), self._eta(running), running, self._latest, screened
-        )
+        eta, latest = self._eta(running), self._latest
+        return Progress(done, failed, self.limits.trials, self._spent(), eta, running, latest, screened, self._paused)
 
     def _count(self, state: TrialState) -> int:
         return sum(trial.state == state for trial in self.trials.values())
@@ -188,15 +201,58 @@ class Loop:
     def _step(self) -> bool:
         """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
         self.raise_if_stopped()
-        while len(self._started) < self.engine.workers and self._wants_more():
+        while len(self._started) < self.engine.workers and self._wants_more() and self._has_room():
             self._take_requests()
-            self._submit(self._again.popleft() if self._again else self.proposer.ask())
+            self._submit(self._again.popleft() if self._again else self._ask())
             self.raise_if_stopped()
         if not self._started:
-            return False
+            return self._waits_for_room()
         for finished in self.engine.poll(_POLL_S):
             self._take(finished)
         return True
+
+    def _has_room(self) -> bool:
+        said = self.room()
+        if said is not None and self._paused is None:
+            _log.warning("paused: %s", said)
+        if said is None and self._paused is not None:
+            _log.info("there is room again")
+        self._paused = said
+        return said is None
+
+    def _waits_for_room(self) -> bool:
+        """A pause, where only the disk is in the way: whoever makes room need not come back to say so."""
+        if self._paused is None or not self._wants_more():
+            return False
+        self.sleep(_PAUSE_S)
+        return True
+
+    def _patiently(self, write: Callable[[], _Found]) -> _Found:
+        """A write that is repeated until the disk has room; every write here may be done twice."""
+        while True:
+            try:
+                return write()
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                if self._paused is None:
+                    _log.warning("paused: %s", error)
+                self._paused = f"no room on the disk: {error}"
+            self.watch(self.progress())
+            self.sleep(_PAUSE_S)
+            self.raise_if_stopped()
+
+    def _ask(self) -> Proposal:
+        """The next candidate; one whose asking was cut short by a full disk is completed, not left behind."""
+
+        def ask() -> Proposal:
+            held = self._proposals.keys() | {proposal.number for proposal in self._again}
+            left = self.proposer.history().pending if self._paused is not None else ()
+            return next((one for one in left if one.number not in held), None) or self.proposer.ask()
+
+        proposal = self._patiently(ask)
+        reached("asked")
+        return proposal
 
     def _take_requests(self) -> None:
         """What a reader asked for goes into study.db before the next candidate is asked for."""
@@ -220,7 +276,7 @@ class Loop:
 
     def _wants_more(self) -> bool:
         """What was handed out before a cut is finished, unless it is time."""
-        self.end = reached(self.limits, self._standpoint())
+        self.end = limit_reached(self.limits, self._standpoint())
         return self.end is None or (bool(self._again) and self.end.reason in (Reason.TRIALS, Reason.FLAT))
 
     def _standpoint(self) -> Standpoint:
@@ -236,7 +292,8 @@ class Loop:
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
-        work_dir = self.record.start_trial(number, candidate, proposal.source)
+        work_dir = self._patiently(lambda: self.record.start_trial(number, candidate, proposal.source))
+        reached("started")
         self._proposals[number] = proposal
         try:
             key = self.evaluator.realise(candidate).key
@@ -253,41 +310,51 @@ class Loop:
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()
         seed = trial_seed(self.seed, number)
-        self.engine.submit(Job(number, candidate, seed, work_dir, self.timeout_s(), proposal.gate))
+        job = Job(number, candidate, seed, work_dir, self.timeout_s(), proposal.gate, stuck_s=self.limits.stuck_s)
+        self.engine.submit(job)
+        reached("submitted")
 
     def _take(self, finished: Finished) -> None:
+        reached("ended")
         self._started.pop(finished.number)
-        self._end(finished.number, finished.outcome)
+        outcome = finished.outcome
+        if isinstance(outcome, Failure):
+            outcome = acknowledged(self.record.trial_dir(finished.number)) or outcome
+        if not isinstance(outcome, Failure) or not self._tries_again(finished.number, outcome):
+            self._end(finished.number, outcome)
+
+    def _tries_again(self, number: int, failure: Failure) -> bool:
+        """Once, where the trial may not be to blame: bad luck, or a disk that was full or failed during it."""
+        is_bad_luck = failure.kind in RETRIED or failure.kind == FailureKind.DISK
+        if not is_bad_luck or self.record.was_retried(number):
+            return False
+        text = f"{failure.kind.value}: {failure.message}"
+        _log.warning("trial %d runs once more: %s", number, text)
+        self._patiently(lambda: self.record.note_retry(number, text))
+        self._again.appendleft(self._proposals.pop(number))
+        return True
 
     def _end(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
         """Record, then tell: a cut in between is made good by `_restore`."""
         proposal = self._proposals.pop(number)
         trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
         if trial.state == TrialState.FAILED or same_as is not None:
-            self.record.write_outcome(number, outcome, same_as)
-        self.proposer.tell(number, outcome, same_as)
+            self._patiently(lambda: self.record.write_outcome(number, outcome, same_as))
+        reached("recorded")
+        self._patiently(lambda: self.proposer.tell(number, outcome, same_as))
+        reached("told")
         self.trials[number] = trial
         self._remember(trial)
         self._latest = trial
+        self._ended.append(trial)
         _log.info("trial %d %s%s", number, trial.state.value, f": {trial.error}" if trial.error else "")
         self.on_trial(trial)
-        self._raise_if_failing()
+        give_up_if_hopeless(self.trials.values(), self._ended, self.record.path / "trials")
 
     def _remember(self, trial: Trial) -> None:
         if trial.state in _MEASURED and trial.same_as is None:
             key = self._keys.pop(trial.number, None) or self.evaluator.realise(trial.candidate).key
             self._memo.add(key, trial.number)
-
-    def _raise_if_failing(self) -> None:
-        failed = [trial for trial in self.trials.values() if trial.state == TrialState.FAILED]
-        if len(failed) < _FAILURES_IN_A_ROW or len(failed) < len(self.trials):
-            return
-        raise SearchFailing(
-            f"the first {len(failed)} trials all failed; the last: {failed[-1].error}",
-            where=str(self.record.trial_dir(failed[-1].number) / "error.txt"),
-            expected="at least one trial that succeeds",
-            next_command="paretoprune check",
-        )
 
     def _spent(self) -> float:
         """Seconds of this session and of the trials of earlier ones."""
@@ -326,9 +393,6 @@ class Loop:
             return sum(self._measured_seconds()) / max(self._counted(), 1)
         said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
         return statistics.fmean(said) if said else None
-
-
-_Found = TypeVar("_Found")
 
 
 def once_per_trial(loop: Loop, compute: Callable[[], _Found]) -> Callable[[], _Found]:

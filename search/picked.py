@@ -12,7 +12,7 @@ from search.errors import ConfigError
 from search.exported import record_points
 from search.own_reference import OwnReference
 from search.trial import Trial, TrialState
-from search.weights import FILE, origin
+from search.weights import FILE, check_weights, origin
 
 if TYPE_CHECKING:
     from search.deliver.export_report import ExportReport
@@ -77,6 +77,7 @@ class PickedTrial:
             return Path(self.study.spec.model)
         path = self.study.record.trial_dir(origin(self.trial)) / FILE
         if path.is_file():
+            check_weights(self.study.record, origin(self.trial))
             return path
         if self.trial.state != TrialState.COMPLETE:
             raise ConfigError(f"{self.name} is {self.trial.state.value}", expected="a complete trial")

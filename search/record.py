@@ -6,6 +6,7 @@
       baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}
       marks.json? enqueue/*.json?      what a reader of the dashboard wrote and asked for
+      retried/0017.txt?                why a trial was run a second time
 
 The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
 """
@@ -20,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from search.atomic import write_atomic, write_json
+from search.atomic import read_mapping, write_atomic, write_json
 from search.errors import ConfigError, RunCorrupt
 from search.lock import RunLock
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
@@ -102,6 +103,17 @@ class RunRecord:
         if isinstance(outcome, Failure) and not (folder / "error.txt").exists():
             write_atomic(folder / "error.txt", outcome.message + "\n")
 
+    def note_retry(self, number: int, text: str) -> None:
+        """Why a trial runs a second time; kept, since there is no third."""
+        write_atomic(self._retry_path(number), text + "\n")
+
+    def was_retried(self, number: int) -> bool:
+        """Whether the trial has had its second chance."""
+        return self._retry_path(number).is_file()
+
+    def _retry_path(self, number: int) -> Path:
+        return self.path / "retried" / f"{number:04d}.txt"
+
     def read_trial(self, number: int) -> Trial | None:
         """The trial as far as it is on disk; None where nothing is.
 
@@ -151,7 +163,13 @@ class RunRecord:
         return read_json(self.path / "env.json") or {}
 
     def read_snapshot(self) -> dict[str, Any] | None:
-        return read_json(self.snapshot_path)
+        """The last snapshot; None where there is none that can be read: it is derived, and drawn again."""
+        return read_mapping(self.snapshot_path)
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed left half-written in the run's own folder."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
     @property
     def ending_path(self) -> Path:
@@ -185,6 +203,15 @@ def read_outcome(folder: Path) -> tuple[Outcome, int | None]:
     """
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return _parse_outcome(result), result["same_as"]
+
+
+def acknowledged(folder: Path) -> Measurement | None:
+    """The measurement that a worker has left, whole; None where there is none that can be read."""
+    try:
+        outcome, _ = read_outcome(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return outcome if isinstance(outcome, Measurement) else None
 
 
 def state_of(outcome: Outcome) -> TrialState:

@@ -44,6 +44,9 @@ class ResourcesSpec(Section):
 class SearchSpec(Section):
     """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes.
 
+    `stuck_minutes`: without a sign of life for so long, a trial is given up; null: 30, and never for an own task, which
+    need not give signs.
+
     `until`: the local time at which a session is to be over, the next one from its start. `patience`: trials in which
     the hypervolume must have grown by 0.1 %; null, as is the default, for no such limit: a front may rest for long
     before somebody finds the way on, and whoever gave the night away wants all of it. `confirm`: seeds with which the
@@ -66,6 +69,7 @@ class SearchSpec(Section):
     workers: int = Field(default=1, ge=1, le=256)
     seed: int = Field(default=0, ge=0, lt=2**32)
     trial_minutes: float | None = Field(default=None, gt=0)
+    stuck_minutes: float | None = Field(default=None, gt=0)
 
     @field_validator("address")
     @classmethod

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,21 +23,44 @@ log = logging.getLogger("search")
 @contextmanager
 def interrupting(loop: Loop) -> Iterator[None]:
     """First SIGINT or SIGTERM: drop what runs, end cleanly. Second: at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if loop.interrupted:
             raise KeyboardInterrupt
         loop.interrupt()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in signals]
+    with _handling({signal.SIGINT: handle, signal.SIGTERM: handle}):
+        yield
+
+
+@contextmanager
+def surviving_hangup() -> Iterator[None]:
+    """The terminal may go (SIGHUP: a closed window, a lost connection): what would be printed goes nowhere then."""
+    terminals = [stream for stream in (0, 1, 2) if os.isatty(stream)]  # afterwards nobody could tell
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        log.warning("the terminal is gone; the search goes on")
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in terminals:
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
+
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup has seen to it
+    with _handling({} if is_ignored else {signal.SIGHUP: handle}):
+        yield
+
+
+@contextmanager
+def _handling(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Signals are handled so inside; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -44,7 +68,7 @@ def interrupting(loop: Loop) -> Iterator[None]:
 def logging_to(path: Path) -> Iterator[None]:
     """The log of the search goes to a file, and nowhere else."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
@@ -57,6 +81,13 @@ def logging_to(path: Path) -> Iterator[None]:
         log.setLevel(level)
         log.propagate = propagate
         handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk does not turn into noise on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A line that could not be written is lost, and nothing else."""
 
 
 class Beginning:

@@ -10,10 +10,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from search import analysis
-from search.atomic import write_atomic, write_json
+from search.atomic import read_mapping, write_atomic, write_json
 from search.exported import describe_row
 from search.honest_record import read_rows
-from search.record import LAYERS, read_json
+from search.record import LAYERS
 from search.retarget import target_names
 from search.rivals import compared_verdict
 from search.rungs import expectations, rungs
@@ -60,7 +60,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
         "rungs": rungs(trials, objectives),
-        "latency_model": read_json(study.record.path / "latency" / LAYERS),
+        "latency_model": read_mapping(study.record.path / "latency" / LAYERS),
         "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
         "baselines": [row.to_json() for row in rows],
         "end": _end(study),

@@ -41,7 +41,9 @@ from search.sections import (
 from search.training_keys import shipped_settings
 
 _COSTS = ("latency_ms", "params_m")
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+STUCK_MINUTES = 30.0
+"""Ultralytics' trainers and validators give a sign of life at every batch."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class StudySpec(Section):
@@ -49,6 +51,7 @@ class StudySpec(Section):
 
     `figures`: what a user's own task measures, by name. They are known in every process that has the study.
     `baselines`: the honest rows that are measured at the end (`propose.baselines`); null: the cheap ones.
+    `trust`: sha256 of a checkpoint that the restricted loader refuses; it is unpickled once (`search.trust`).
     """
 
     model: str
@@ -58,6 +61,7 @@ class StudySpec(Section):
     name: str | None = None
     project: str = "runs/prune"
     storage: str | None = Field(default=None, repr=False)
+    trust: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
@@ -100,8 +104,8 @@ class StudySpec(Section):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and not _NAME.match(value):
-            raise ValueError("a name is a folder: letters, digits, dot, dash and underscore")
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError("a name is a folder: letters, digits, dot, dash and underscore, at most 100")
         return value
 
     @field_validator("latency")
@@ -160,7 +164,7 @@ class StudySpec(Section):
     @classmethod
     def _known_budgets(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
         for name, limits in value.items():
-            if not _NAME.match(name):
+            if not _NAME.fullmatch(name):
                 raise ValueError(f"{name}: a budget's name is a folder: letters, digits, dot, dash, underscore")
             if not limits:
                 raise ValueError(f"{name} limits nothing; expected for example {{latency_ms: 5}}")
@@ -189,6 +193,14 @@ class StudySpec(Section):
         return () if OwnReference.parse(self.data) is not None else CHEAP
 
     @property
+    def stuck_s(self) -> float:
+        """Seconds without a sign of life after which work is given up; a user's own task need not give any."""
+        said = self.search.stuck_minutes
+        if said is None:
+            said = STUCK_MINUTES if OwnReference.parse(self.data) is None else float("inf")
+        return 60 * said
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Input sizes that are searched."""
         return self.space.imgsz or (self.imgsz,)
@@ -205,8 +217,8 @@ class StudySpec(Section):
 
     @property
     def run_name(self) -> str:
-        """Name of the run folder: `name`, else the checkpoint's."""
-        return self.name or Path(self.model).stem
+        """Name of the run folder: `name`, else the checkpoint's, as far as it can name a folder."""
+        return self.name or _folder_name(Path(self.model).stem) or "study"
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -250,9 +262,18 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
     try:
-        return StudySpec.model_validate(merged, context={"check_paths": check_paths})
+        spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
+    return spec if spec.trust is None or not check_paths else _trusted(spec, spec.trust)
+
+
+def _trusted(spec: StudySpec, digest: str) -> StudySpec:
+    """The same study of a clean copy of its model, which is unpickled for that, once."""
+    from search.trust import clean_copy
+
+    copy = clean_copy(Path(spec.model), digest, Path(spec.project) / "trusted")
+    return spec.model_copy(update={"model": str(copy.resolve()), "name": spec.run_name})
 
 
 def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,9 +304,13 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
 
 
 def _name_of(study: Path) -> str | None:
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", study.stem).strip("-.")
-    folder = re.sub(r"[^A-Za-z0-9._-]+", "-", study.resolve().parent.name).strip("-.")
+    stem, folder = _folder_name(study.stem), _folder_name(study.resolve().parent.name)
     return (folder if stem == "study" else stem) or None
+
+
+def _folder_name(text: str) -> str:
+    """What of a text can name a folder: "" where nothing can."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100]
 
 
 def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Reason(StrEnum):
 class Limits:
     """When to end. `trials` counts those that were fine-tuned or failed; `hours` the whole run, earlier sessions
     included; `until` is the local time, without a zone, at which this session is to be over; `patience` counts trials.
+    `stuck_s`: seconds without a sign of life after which a trial is given up.
     """
 
     trials: int
@@ -40,6 +41,7 @@ class Limits:
     trial_minutes: float | None = None
     until: datetime | None = None
     patience: int | None = None
+    stuck_s: float = float("inf")
 
 
 @dataclass(frozen=True)

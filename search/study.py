@@ -17,6 +17,8 @@ from objectives.objective import Objective, objectives_named
 from search import analysis, environment
 from search.atomic import write_json
 from search.clock import Clock, SystemClock
+from search.crash_points import reached
+from search.disk import Room, disk_errors, model_bytes
 from search.ending import Ending
 from search.engines.choose import engine_of
 from search.engines.engine import Engine
@@ -31,8 +33,8 @@ from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.record import RunRecord
 from search.refined import refined
-from search.session import Beginning, interrupting, logging_to
-from search.snapshot import write_snapshot
+from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
+from search.snapshot import snapshot, write_snapshot
 from search.spec import StudySpec, load_spec, with_defaults
 from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
@@ -143,19 +145,28 @@ class Study:
         self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
         beginning = Beginning(self.record)
-        with self.record.lock, logging_to(self.record.path / "search.log"), ExitStack() as held:
+        with self._session(), ExitStack() as held:
             try:
                 self._claim(listener)
+                reached("claimed")
                 held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
                 prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
+                reached("prepared")
             except BaseException as error:
                 beginning.undo(error)
                 raise
             for note in prepared.notes:
                 listener.note(note)
             yield prepared
+
+    @contextmanager
+    def _session(self) -> Iterator[None]:
+        """The run is this process's; its log, its disk and its terminal are seen to."""
+        path = self.record.path
+        with self.record.lock, logging_to(path / "search.log"), disk_errors(path), surviving_hangup():
+            yield
 
     def on(self, target: str) -> Study:
         """This study as another device sees it: latencies are those that `bench --import` brought from there.
@@ -275,8 +286,6 @@ class Study:
         on_disk = self.record.read_snapshot() if self.target is None else None
         if on_disk is not None and self._loop is None and self.record.lock.is_held():
             return on_disk
-        from search.snapshot import snapshot
-
         return snapshot(self)
 
     def state(self) -> str:
@@ -285,8 +294,10 @@ class Study:
             return "running"
         if self._ended:
             return self._ended
-        before = self.record.read_snapshot() or {}
-        return "finished" if before.get("state") == "finished" else "interrupted"
+        before, ending = self.record.read_snapshot(), self.record.read_ending()
+        if before is None and ending is not None and ending["closed"]:
+            return "finished"  # the snapshot is gone or damaged, not what it was drawn from
+        return "finished" if (before or {}).get("state") == "finished" else "interrupted"
 
     def progress(self) -> dict[str, Any]:
         """Counts and times, as in the snapshot."""
@@ -318,6 +329,7 @@ class Study:
 
     def _claim(self, listener: Listener) -> None:
         """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
+        self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here = environment.environment()
         if self.record.args_path.is_file():
@@ -325,7 +337,9 @@ class Study:
             old = with_defaults(old)
             new = comparable(resolved, prints)
             check_comparable(comparable(old, old_prints), new, run=self.record.path)
-            for change in environment.changes(self.record.read_environment(), here):
+            before = self.record.read_environment()
+            environment.check_versions(before, here, self.record.path)
+            for change in environment.changes(before, here):
                 listener.note(f"not the environment that the run began in: {change}")
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
@@ -354,12 +368,13 @@ class Study:
             self._engine(prepared),
             prepared.evaluator,
             self.record,
-            Limits(search.trials, search.hours, search.trial_minutes, self._until, search.patience),
+            Limits(search.trials, search.hours, search.trial_minutes, self._until, search.patience, self.spec.stuck_s),
             seed=search.seed,
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
+        loop.room = Room(self.record.path, model_bytes(self.spec.model)).missing
         loop.flat = once_per_trial(loop, lambda: self._is_flat(loop))
         if search.hours is not None or self._until is not None:
             loop.reserve = once_per_trial(loop, lambda: self._ending(prepared, loop, listener).seconds())
@@ -377,7 +392,7 @@ class Study:
             proposer.close()
             self._loop = None
             self.volumes = analysis.VolumeTrack()  # the last steps may have changed figures
-            content = write_snapshot(self)
+            content = self._drawn()
             if is_told:
                 self._notify(content)
 
@@ -402,6 +417,7 @@ class Study:
             end = loop.end.to_json()
         listener.note(f"the search ends: {end['sentence']}")
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": False})
+        reached("closing")
         self._ending(prepared, loop, listener).run()
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
 
@@ -427,7 +443,7 @@ class Study:
             RunLocked: somebody searches this run. Interrupted: a stop was requested; what was measured stays.
         """
         listener = listener or Listener()
-        with self.record.lock, logging_to(self.record.path / "search.log"):
+        with self._session():
             self._claim(listener)
             prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
             spent = [trial.seconds_total for trial in self.trials() if trial.seconds_total > 0]
@@ -453,9 +469,20 @@ class Study:
 
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None
-        write_snapshot(self)
-        discard(self.record, self.points(), self.ranked().undominated, self.spec.keep)
+        self._drawn()
+        reached("drawn")
+        ranked = self.ranked()
+        discard(self.record, self.points(), ranked.undominated, self.spec.keep, ranked.front)
+        reached("discarded")
         listener.trial(trial, self._loop.progress())
+
+    def _drawn(self) -> dict[str, Any]:
+        """The snapshot, on disk where the disk takes it: it can be drawn again at any time."""
+        try:
+            return write_snapshot(self)
+        except OSError as error:
+            log.warning("the snapshot could not be written: %s", error)
+            return snapshot(self)
 
     def _budget(self, name: str) -> Sequence[Bound]:
         from search.errors import near_miss

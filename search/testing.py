@@ -22,6 +22,7 @@ from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
 from search.atomic import write_json
 from search.engines.engine import Engine, Finished, Job
+from search.engines.local import run_job
 from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
 from search.evaluate.gate import Gate
@@ -31,7 +32,7 @@ from search.propose.allocation import Allocator, Floats, Ints, divergence_of, me
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
 from search.propose.proposer import Proposer, Request
-from search.record import RunRecord, write_outcome
+from search.record import RunRecord
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
 from search.trial import Candidate, Failure, FailureKind, Measurement
@@ -113,6 +114,27 @@ def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 
         "latency_ms": Estimate(latency, latency * 0.99, latency * 1.01),
         "params_m": Estimate.exact(3.0 * (1 - mean)),
     }
+
+
+@dataclass(frozen=True)
+class NotingEvaluator:
+    """Writes `number pid` as a line of `log` when a trial begins, in one write; measures as the known front."""
+
+    log: str
+    sleep_s: float = 0.0
+
+    def realise(self, candidate: Candidate) -> Realised:
+        """See `Evaluator.realise`."""
+        return KnownFrontEvaluator().realise(candidate)
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        """See `Evaluator.evaluate`."""
+        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(handle, f"{number} {os.getpid()}\n".encode())
+        os.close(handle)
+        return KnownFrontEvaluator(self.sleep_s).evaluate(candidate, number, seed, work_dir, gate)
 
 
 @dataclass(frozen=True)
@@ -328,11 +350,10 @@ class InlineEngine:
         if job.number == self.cut_at:
             raise Cut(f"at trial {job.number}")
         try:
-            measured = self.evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
+            measured = run_job(self.evaluator, job)
         except Exception as error:
             return (Finished(job.number, classify(error)),)
         self.clock.advance(sum(measured.seconds.values()))
-        write_outcome(job.work_dir, measured)
         return (Finished(job.number, measured),)
 
     def cancel(self) -> None:

@@ -6,7 +6,9 @@ The life of a trial:
                         |
                         |--its re-calibrated outputs promise too little--> screened    (not fine-tuned)
                         |
-                        |--crash, time-out, NaN, out of memory--> failed    (recorded, never run again)
+                        |--crash, killed, stuck, out of memory--> running again, once (`failing`)
+                        |
+                        |--that again, time-out, NaN, exception--> failed    (recorded, never run again)
                         |
                         `--Ctrl-C, kill, power cut--> stopped --resume--> running, same number, same candidate
 """
@@ -45,6 +47,8 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     NOT_FINITE = "not_finite"
     LOST = "lost"
+    STUCK = "stuck"
+    DISK = "disk"
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Measurement:
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty where nothing was timed.
         seeds: trainings whose mean the accuracy is.
+        weights: sha256 of weights.pt as it was validated; empty where nothing was saved.
     """
 
     figures: Mapping[str, Estimate]
@@ -113,6 +118,7 @@ class Measurement:
     replicates: Mapping[str, Sequence[float]] = field(default_factory=dict)
     timing: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
+    weights: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -129,6 +135,7 @@ class Measurement:
             "replicates": {name: list(values) for name, values in self.replicates.items()},
             "timing": dict(self.timing),
             "seeds": self.seeds,
+            "weights": self.weights,
         }
 
     @classmethod
@@ -147,6 +154,7 @@ class Measurement:
             replicates={name: tuple(values) for name, values in data.get("replicates", {}).items()},
             timing=dict(data.get("timing", {})),
             seeds=int(data.get("seeds", 1)),
+            weights=str(data.get("weights", "")),
         )
 
 

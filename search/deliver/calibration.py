@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from search.data_yaml import read_data_yaml
 from search.deliver.dataset import read_split
 from search.deliver.parity import Array, letterboxed
 
@@ -69,7 +70,7 @@ def calibration_set(data: Path, folder: Path, count: int = IMAGES) -> Path:
 
 
 def _said(data: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(data.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_data_yaml(data)
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from objectives.accuracy import Accuracy, measure_accuracy
+from search.evaluate.hardened import harden
 
 
 def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str) -> Accuracy:
@@ -21,6 +22,7 @@ def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str
     Raises:
         AccuracyError: the artefact or the data cannot be validated.
     """
+    harden()
     return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model)
 
 

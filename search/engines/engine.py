@@ -12,7 +12,10 @@ from search.trial import Candidate, Outcome
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is what it must pass to be fine-tuned."""
+    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is what it must pass to be fine-tuned.
+
+    It is given up after `timeout_s` in all, and after `stuck_s` without a sign of life.
+    """
 
     number: int
     candidate: Candidate
@@ -20,6 +23,7 @@ class Job:
     work_dir: Path
     timeout_s: float
     gate: Gate | None = None
+    stuck_s: float = float("inf")
 
 
 @dataclass(frozen=True)

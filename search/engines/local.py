@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from search.clock import Clock, SystemClock
+from search.crash_points import reached
 from search.engines.engine import Finished, Job
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import PRELOAD, Child
+from search.evaluate.pulse import Pulse
 from search.record import write_outcome
 from search.trial import Failure, FailureKind, Measurement, Outcome
 
@@ -19,6 +21,7 @@ class _Running:
     job: Job
     child: Child
     started: float
+    pulse: Pulse
 
 
 class LocalEngine:
@@ -52,7 +55,8 @@ class LocalEngine:
             error_path=job.work_dir / "error.txt",
             preload=self._preload,
         )
-        self._running[job.number] = _Running(job, child, self._clock.now())
+        now = self._clock.now()
+        self._running[job.number] = _Running(job, child, now, Pulse(job.work_dir, now))
 
     def poll(self, wait_s: float) -> tuple[Finished, ...]:
         """See `Engine.poll`."""
@@ -73,15 +77,29 @@ class LocalEngine:
         if answer is not None:
             outcome: Outcome = answer[1]
             return outcome
-        if self._clock.now() - running.started <= running.job.timeout_s:
-            return None
-        running.child.kill()
-        minutes = running.job.timeout_s / 60
-        return Failure(FailureKind.TIMEOUT, f"not finished after {minutes:.3g} minutes (search.trial_minutes)")
+        failure = self._overdue(running)
+        if failure is not None:
+            running.child.dump_stacks()
+            running.child.kill()
+        return failure
+
+    def _overdue(self, running: _Running) -> Failure | None:
+        """Why it is time to give a trial up; where each of its threads stands is then written to train.log."""
+        job, now = running.job, self._clock.now()
+        if now - running.started > job.timeout_s:
+            minutes = job.timeout_s / 60
+            return Failure(FailureKind.TIMEOUT, f"not finished after {minutes:.3g} minutes (search.trial_minutes)")
+        if running.pulse.silent_s(now) > job.stuck_s:
+            where = f"for {job.stuck_s / 60:.3g} minutes (search.stuck_minutes); its stack is in train.log"
+            return Failure(FailureKind.STUCK, f"no sign of life {where}")
+        return None
 
 
 def run_job(evaluator: Evaluator, job: Job) -> Measurement:
     """Evaluate one job and leave its result.json: what a trial's process does."""
+    reached("worker.begun")
     measured = evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
+    reached("worker.measured")
     write_outcome(job.work_dir, measured)
+    reached("worker.written")
     return measured

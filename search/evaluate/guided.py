@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from search.propose.costs import layer_rates
 from search.propose.guide import RUNGS, Guide, Variant
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
+from search.quarantine import derived_json
 from search.record import LAYERS
 from search.space import Space
 from search.spec import StudySpec
@@ -83,11 +83,12 @@ def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -
     trial, so it begins as neutral.
     """
     spec, path = subject.spec, subject.run / "sensitivity" / VARIANTS
-    known: dict[str, list[float]] = json.loads(path.read_text()) if path.is_file() else {}
+    known: dict[str, list[float]] = derived_json(path)
     macs = subject.graphs[spec.imgsz].cost().macs
     for number, size in enumerate(spec.sizes):
         if str(size) not in known and size != spec.imgsz:
-            found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, path.parent / "accuracy")
+            place = path.parent / "accuracy"
+            found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
             share = found.figures[gain].value / max(base.figures[gain].value, 1e-9)
             known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)

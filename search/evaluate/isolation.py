@@ -7,6 +7,7 @@ data-loader workers. When the coordinator dies, whatever killed it, the child no
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,11 @@ from search.trial import Failure, FailureKind
 
 PRELOAD = ("search.evaluate.preload",)
 _JOIN_S = 10.0
+_DUMP_S = 2.0
+_STACKS = signal.SIGUSR1
+"""What makes a child write its stacks into its log."""
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+_NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\bnan\b|\binf\b|not finite|must be finite|infinite", re.IGNORECASE)
 
@@ -55,6 +62,7 @@ class Child:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(preload))
         self._connection, theirs = context.Pipe(duplex=False)
+        self._log = log
         self._process = context.Process(target=_main, args=(theirs, function, arguments, log, error_path))
         needs_main = any(type(a).__module__ == "__main__" for a in (function, *arguments))
         # Asked through NVML, "is there a GPU" does not start CUDA, which a forked child could not start again.
@@ -88,6 +96,16 @@ class Child:
         self.kill()
         return answer
 
+    def dump_stacks(self) -> None:
+        """Have the child write into its log where each of its threads stands; waits a moment for it."""
+        before, end = _size(self._log), time.monotonic() + _DUMP_S
+        if self._process.pid is None or _STACKS not in _handled(self._process.pid):
+            return  # it has not come to its first lines: the signal would end it
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, _STACKS)
+        while _size(self._log) == before and time.monotonic() < end:
+            time.sleep(0.01)
+
     def kill(self) -> None:
         """End the child and everything it started. Idempotent."""
         if self._killed:
@@ -112,6 +130,8 @@ def classify(error: BaseException) -> Failure:
     text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
     if isinstance(error, TrialFailed):
         return Failure(FailureKind(error.kind), error.what)
+    if (isinstance(error, OSError) and error.errno in _DISK) or _NO_ROOM.search(str(error)):
+        return Failure(FailureKind.DISK, text)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _MEMORY.search(str(error)):
         return Failure(FailureKind.OUT_OF_MEMORY, text)
     if type(error).__name__ == "DivergedError" or _NOT_FINITE.search(str(error)):
@@ -132,10 +152,12 @@ def _main(
     try:
         answer: tuple[bool, object] = (True, function(*arguments))
     except BaseException as error:
-        error_path.write_text(traceback.format_exc(), encoding="utf-8")
         answer = (False, classify(error))
-    sys.stdout.flush()
-    sys.stderr.flush()
+        with suppress(OSError):  # a full disk; the failure itself goes through the pipe
+            error_path.write_text(traceback.format_exc(), encoding="utf-8")
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     connection.send(answer)
     connection.close()
 
@@ -162,6 +184,24 @@ def _redirect(log: Path) -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     faulthandler.enable(sys.stderr)
+    faulthandler.register(_STACKS, sys.stderr, all_threads=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _handled(pid: int) -> set[int]:
+    """Numbers of the signals that a process handles; all of them where /proc does not say."""
+    try:
+        said = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return set(range(1, 65))
+    mask = int(next(line for line in said.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return {number for number in range(1, 65) if mask >> (number - 1) & 1}
 
 
 def _kill_group(pid: int | None) -> None:
@@ -174,8 +214,8 @@ def _kill_group(pid: int | None) -> None:
 
 @contextmanager
 def _interrupt_blocked() -> Iterator[None]:
-    """Ctrl-C is the coordinator's: a fork server started in here, and its children, never see it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ctrl-C and a lost terminal are the coordinator's: a fork server started here, and its children, see neither."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _FILE = "progress.json"
+_BEAT_S = 1.0
 _ENOUGH = 0.05
 """Share of a phase after which its pace says how long it takes."""
 
@@ -29,6 +31,7 @@ class Phases:
     _since: float = 0.0
     _first: tuple[float, float] | None = None
     _expected_s: float | None = None
+    _beaten: float = 0.0
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -44,11 +47,19 @@ class Phases:
         """How much of the phase that runs is done, 0 to 1."""
         self._tell(share)
 
+    def beat(self) -> None:
+        """A sign of life within a phase that says no share, and a moment at which the trial can wait for others."""
+        self.pause()
+        if (now := time.perf_counter()) - self._beaten >= _BEAT_S:
+            self._beaten = now
+            with suppress(OSError):
+                os.utime(self.work_dir / _FILE)
+
     def _tell(self, share: float = 0.0) -> None:
         """A plain rename without fsync: this file is for the eye only."""
         self.pause()
         self._expect(share, time.perf_counter())
-        said = {"phase": self._current, "share": round(share, 3), "expected_s": self._expected_s}
+        said = {"phase": self._current, "share": round(share, 3), "expected_s": self._expected_s, "pid": os.getpid()}
         part = self.work_dir / f".{_FILE}.part"
         with suppress(OSError):
             part.write_text(json.dumps(said))

@@ -6,6 +6,7 @@ It runs in a child process, so that the coordinator stays small and a crash whil
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
@@ -17,11 +18,12 @@ from search.errors import NotComparable, ParetoPruneError
 from search.evaluate.evaluator import Prepared
 from search.evaluate.isolation import PRELOAD, Child
 from search.evaluate.phases import Phases, discard_standing, read_standing
+from search.evaluate.pulse import Pulse
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
 from search.record import BATCHES, RunRecord
 from search.spec import StudySpec
-from search.trial import Measurement
+from search.trial import Failure, FailureKind, Measurement
 
 Say = Callable[[str], None]
 """Called a few times a second with what is being done."""
@@ -72,6 +74,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         (spec, record.base_dir, record.read_base()),
         record.base_dir,
         lambda: say(_said(read_standing(record.base_dir).phase)),
+        stuck_s=spec.stuck_s,
     )
     discard_standing(record.base_dir)
     _check_groups(record, facts.groups)
@@ -92,11 +95,13 @@ def run_isolated(
     while_waiting: Callable[[], None] = lambda: None,
     *,
     log_stays: bool = True,
+    stuck_s: float = float("inf"),
 ) -> Any:
     """Call a function in a child and wait for it; its log is folder/prepare.log.
 
     Args:
         log_stays: False for a folder that is about to disappear: no error points into it.
+        stuck_s: seconds without a sign of life after which the child is given up; its stacks are in the log then.
 
     Raises:
         PreparationFailed: the child crashed, or raised; foreseen errors keep their text and exit code.
@@ -104,10 +109,16 @@ def run_isolated(
     log = folder / "prepare.log"
     log.unlink(missing_ok=True)
     child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
+    pulse = Pulse(folder, time.monotonic())
     try:
         while (answer := child.result()) is None:
             while_waiting()
             wait(child.waitables, _POLL_S)
+            if pulse.silent_s(time.monotonic()) > stuck_s:
+                child.dump_stacks()
+                stuck: Any = Failure(FailureKind.STUCK, f"no sign of life for {stuck_s / 60:.3g} minutes")
+                answer = (False, stuck)
+                break
     finally:
         child.kill()
     returned, value = answer
@@ -204,7 +215,7 @@ def measure_base(
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place, shelf = base_dir / "accuracy", base_dir / BATCHES
-            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf)
+            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruned.cost_figures(graph.cost(), onnx)
     figures["latency_ms"] = Estimate.exact(latency.reference_ms)

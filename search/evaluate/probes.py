@@ -8,7 +8,6 @@ it is measured."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from pruning.cost import place_of
 from search.atomic import write_json
 from search.propose.costs import Bend, WidthCost, expected_shares, feature_names, work_of
 from search.propose.guide import Timed
+from search.quarantine import derived_json
 from search.space import Space
 from search.trial import Candidate
 
@@ -148,11 +148,8 @@ def plans_of(
 
 
 def read_probes(folder: Path) -> tuple[Probe, ...]:
-    """Probes written earlier; none where there is no file."""
-    path = folder / FILE
-    if not path.is_file():
-        return ()
-    rows = json.loads(path.read_text())["probes"]
+    """Probes written earlier; none where there is no file, or a damaged one."""
+    rows = derived_json(folder / FILE).get("probes", ())
     return tuple(
         Probe(
             tuple(row["widths"]),
@@ -172,9 +169,9 @@ def write_model(folder: Path, model: LatencyModel) -> None:
 
 
 def read_model(folder: Path) -> LatencyModel | None:
-    """The fitted model; None before it was fitted."""
-    path = folder / MODEL
-    return LatencyModel.from_json(json.loads(path.read_text())) if path.is_file() else None
+    """The fitted model; None before it was fitted, or where its file is damaged."""
+    found = derived_json(folder / MODEL)
+    return LatencyModel.from_json(found) if found else None
 
 
 def _write(folder: Path, probes: Any) -> None:

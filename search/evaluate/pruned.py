@@ -26,6 +26,7 @@ from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.calibration import recalibrate
+from pruning.checkpoint import file_digest
 from pruning.recover import Recovery
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
@@ -168,10 +169,11 @@ class PruningEvaluator:
             model = recover_by(self.spec, model, self.device, size, seed, work_dir / "recover", phase)
         with phase("save"):
             save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
+            weights = file_digest(work_dir / WEIGHTS)
         with phase("accuracy"):
             shelf = self.reference.shelf
-            place, pause = work_dir / "accuracy", turns.pause
-            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, pause)
+            place = work_dir / "accuracy"
+            accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, phase.beat)
             if candidate.precision != "fp32":
                 accuracy = self._in_precision(accuracy, candidate, work_dir)
         with phase("samples"):
@@ -189,6 +191,7 @@ class PruningEvaluator:
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
             notes=latency_notes(latency),
             timing=timing_facts(self.spec.latency, latency),
+            weights=weights,
         )
 
     def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
@@ -262,7 +265,7 @@ def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Es
 def paced(batches: Iterable[Any], phase: Phases) -> Iterator[Any]:
     """The same batches, with a moment to wait for others before each."""
     for batch in batches:
-        phase.pause()
+        phase.beat()
         yield batch
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from pruning import ChannelGraph, Scores
 from pruning.importance import DATA_CRITERIA
 from pruning.sensing import labelled_batches, score_on_batches
+from search.quarantine import set_aside
 
 
 def scores_of(
@@ -22,12 +25,24 @@ def scores_of(
     if criterion not in DATA_CRITERIA:
         return graph.score(model, criterion)
     path = folder / f"scores-{criterion}.npz" if folder is not None else None
-    if path is not None and path.is_file():
-        with np.load(path) as stored:
-            return Scores(criterion, {name: stored[name] for name in stored.files})
+    stored = None if path is None else _stored(path)
+    if stored is not None:
+        return Scores(criterion, stored)
     scores = score_on_batches(graph.table, model, criterion, labelled_batches(model, data, imgsz))
     if path is not None:
         part = path.with_suffix(".part.npz")
         np.savez(part, allow_pickle=False, **dict(scores.by_group))
         part.replace(path)
     return scores
+
+
+def _stored(path: Path) -> dict[str, Any] | None:
+    """What an earlier session measured; None where there is nothing, or nothing whole, which is set aside."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        set_aside(path)
+        return None

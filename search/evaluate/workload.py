@@ -21,7 +21,10 @@ from pruning import calibration, checkpoint
 from pruning import recover as recovery
 from pruning.recover import Recovery
 from search.evaluate import own_task
+from search.evaluate.hardened import harden
 from search.own_reference import OwnReference
+
+harden()  # whoever reads a model or data for a study comes through here
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -38,7 +41,7 @@ def load_model(path: str | Path) -> nn.Module:
 def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
     """Write a network so that `load_model` reads it; Ultralytics' in half precision, others as they are."""
     if is_ultralytics(model):
-        checkpoint.save_model(model, path, **metadata)
+        checkpoint.save_model(model, path, dtype=torch.float16, **metadata)
     else:
         own_task.save_plain(model, Path(path), **metadata)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from search.evaluate.gate import Gate
 from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal, Request
 from search.propose.storage import Claim, connection_settings, is_postgresql, scrubbed, shown, usable
+from search.propose.storage_errors import open_file, storage_errors
 from search.space import Space
 from search.trial import Candidate, Failure, Measurement, Outcome
 
@@ -92,30 +92,40 @@ class OptunaProposer:
 
     def history(self) -> History:
         """RUNNING trials come back under their number with their parameters; see `Proposer.history`."""
-        trials = self._study.get_trials(deepcopy=False)
-        told = frozenset(trial.number for trial in trials if trial.state.is_finished())
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        return History(tuple(self._again(trial) for trial in running), told)
+        with storage_errors():
+            trials = self._study.get_trials(deepcopy=False)
+            told = frozenset(trial.number for trial in trials if trial.state.is_finished())
+            running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            return History(tuple(self._again(trial) for trial in running), told)
 
     def ask(self) -> Proposal:
-        """See `Proposer.ask`."""
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-        number = min(waiting, default=len(trials))  # what somebody enqueued goes first
-        known = None if waiting else self._known(number, trials)
-        self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
-        with warnings.catch_warnings(), _one_thread(self._kind):
-            warnings.simplefilter("ignore")
-            trial = self._begun(*known) if known else self._study.ask()
-            if trial.number != number:
-                raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
-            return self._proposal(trial)
+        """See `Proposer.ask`. OSError where the disk is full or fails."""
+        with storage_errors():
+            trials = self._study.get_trials(deepcopy=False)
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+            number = min(waiting, default=len(trials))  # what somebody enqueued goes first
+            known = None if waiting else self._known(number, trials)
+            self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
+            with warnings.catch_warnings(), _one_thread(self._kind):
+                warnings.simplefilter("ignore")
+                trial = self._begun(*known) if known else self._study.ask()
+                if trial.number != number:
+                    raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
+                return self._proposal(trial)
 
     def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
-        """See `Proposer.tell`. A measurement that lacks an objective is told as failed."""
-        trial = self._asked.pop(number, None)
+        """See `Proposer.tell`. A measurement that lacks an objective is told as failed.
+
+        OSError where the disk is full or fails; then it can be told again.
+        """
+        trial = self._asked.get(number)
         if trial is None:
             return
+        with storage_errors():
+            self._tell(trial, outcome, same_as)
+        del self._asked[number]
+
+    def _tell(self, trial: optuna.Trial, outcome: Outcome, same_as: int | None) -> None:
         values = self._values(self._completed(trial, outcome))
         if values is None:
             trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
@@ -273,15 +283,8 @@ class OptunaProposer:
 
 
 def sqlite_url(path: Path) -> str:
-    """URL of a SQLite storage; the file is put into WAL mode, so that a reader never blocks the writer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=_BUSY_S)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise RunCorrupt(f"not a database: {error}", where=str(path)) from error
-    finally:
-        connection.close()
+    """URL of a SQLite storage, checked and opened by `open_file`."""
+    open_file(path, _BUSY_S)
     return f"sqlite:///{path}"
 
 

@@ -6,13 +6,13 @@ so a study that was cut goes on where it was."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from pruning.sensitivity import LEVELS, Curve, SensitivityProbe
 from search.atomic import write_json
+from search.quarantine import derived_json
 from search.space import Space
 
 FILE = "curves.json"
@@ -52,9 +52,6 @@ def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The cached curves; none when there is no such file."""
-    path = folder / FILE
-    if not path.is_file():
-        return {}
-    rows = json.loads(path.read_text())["curves"]
+    """The cached curves; none when there is no such file, or a damaged one."""
+    rows = derived_json(folder / FILE).get("curves", {})
     return {name: Curve(tuple(row["ratios"]), tuple(row["divergences"])) for name, row in rows.items()}

@@ -141,6 +141,25 @@ def test_an_infinite_loss_is_an_error(tmp_path: Path) -> None:
         recover(small, data, Recovery(imgsz=64, batch=4, distill=False), work_dir=tmp_path)
 
 
+class _Halving:
+    """A trainer that ran out of memory and went on with half the batch, as Ultralytics' does on a GPU."""
+
+    def __init__(self, overrides: dict[str, Any]) -> None:
+        self.batch_size = int(overrides["batch"])
+
+    def get_model(self, weights: nn.Module) -> nn.Module:
+        return weights
+
+    def train(self) -> None:
+        self.batch_size //= 2
+
+
+def test_a_batch_that_was_halved_in_silence_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pruning.recover.trainer_for", lambda task: _Halving)
+    with pytest.raises(RecoveryError, match=r"halved the batch from 16 to 8.*not comparable"):
+        recover(zoo.build("yolov8n.yaml"), "data.yaml", Recovery(batch=16), work_dir=tmp_path)
+
+
 def test_the_users_keys_win_and_the_bases_augmentations_stay(tmp_path: Path) -> None:
     model = load_model(base_for("detect", tmp_path))
     model.args = {"fliplr": 0.0, "mosaic": 1.0, "degrees": 12.0}

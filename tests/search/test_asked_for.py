@@ -58,6 +58,17 @@ def test_a_pinned_trial_keeps_its_weights_whatever_the_room(workplace: Path, mak
     assert left(record) == [off]
 
 
+def test_the_front_keeps_its_weights_whatever_the_room(workplace: Path, make_study: Callable[..., Study]) -> None:
+    study = make_study(**{"search.trials": 8}).search()
+    record, keep = study.record, KeepSpec(weights="all", max_gb=4.5e-6)
+    write_mark(record.path, 5, Mark(pinned=True))
+    weights_of(record, range(8))
+    discard(record, study.trials(), [0, 1, 2, 3], keep, front=[1, 2])
+    assert left(record) == [1, 2, 3, 5], "what is far off goes first, then what is near"
+    discard(record, study.trials(), [0, 1, 2, 3], KeepSpec(weights="all", max_gb=1e-9), front=[1, 2])
+    assert left(record) == [1, 2, 5]
+
+
 def test_marks_that_cannot_be_read_delete_nothing(workplace: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(**{"search.trials": 4}).search()
     weights_of(study.record, range(4))

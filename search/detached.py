@@ -1,0 +1,72 @@
+"""A search that needs no terminal: the same command in a session of its own, its words in a file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.errors import INTERNAL, ParetoPruneError
+from search.record import RunRecord
+
+PARETOPRUNE = (sys.executable, "-m", "search.cli")
+_WAIT_S = 60.0
+_POLL_S = 0.05
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Python warns of a process that is forgotten before it ends, and these are meant to be."""
+
+
+class DetachedFailed(ParetoPruneError):
+    """The search did not begin; it carries the exit code and the words of the process."""
+
+
+def detach(
+    words: Sequence[str], record: RunRecord, *, command: Sequence[str] = PARETOPRUNE, wait_s: float = _WAIT_S
+) -> dict[str, Any]:
+    """Start `paretoprune WORDS` without a terminal and wait until it holds the run.
+
+    Returns {"pid", "run", "log"}: the log is beside the run, since a run that cannot begin leaves no folder.
+
+    Raises:
+        DetachedFailed: it ended before it held the run; with its exit code.
+    """
+    log = record.path.with_name(f"{record.path.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begin = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [*command, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    _STARTED.append(process)
+    _wait_for(lambda: process.poll() is not None or _is_owner(record, process.pid), wait_s)
+    if process.poll():
+        error = DetachedFailed(_said(log, begin) or "the search did not begin", where=str(log))
+        error.exit_code = process.returncode if process.returncode > 0 else INTERNAL
+        raise error
+    return {"pid": process.pid, "run": str(record.path), "log": str(log)}
+
+
+def _is_owner(record: RunRecord, pid: int) -> bool:
+    return record.lock.is_held() and record.lock.owner().startswith(f"pid {pid} on ")
+
+
+def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
+    end = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(_POLL_S)
+
+
+def _said(log: Path, begin: int) -> str:
+    """What the process has said, without the label that this process will put before it."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace").strip().removeprefix("error: ")

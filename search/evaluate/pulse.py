@@ -1,0 +1,37 @@
+"""Whether a trial still lives: its progress.json or its log changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_SIGNS = ("progress.json", "train.log", "prepare.log")
+
+
+@dataclass
+class Pulse:
+    """Signs of life in a trial's folder.
+
+    Only changes are looked for, and counted by the caller's clock: a step of the clock on the wall changes nothing.
+
+    Args:
+        since: the caller's clock when the trial began.
+    """
+
+    folder: Path
+    since: float
+    _seen: tuple[int, ...] = (0,) * len(_SIGNS)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the last sign; `now` by the caller's clock."""
+        seen = tuple(_changed(self.folder / name) for name in _SIGNS)
+        if seen != self._seen:
+            self._seen, self.since = seen, now
+        return now - self.since
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,61 @@
+"""When failures are bad luck, and when they are the study's fault.
+
+A process that was killed, crashed, ran out of memory or got stuck may have been in somebody's way: the trial runs once
+more, under its number. An exception or a NaN comes again, so it does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from search.errors import SearchFailing
+from search.trial import FailureKind, Trial, TrialState
+
+RETRIED = frozenset({FailureKind.SIGNAL, FailureKind.CRASH, FailureKind.OUT_OF_MEMORY, FailureKind.STUCK})
+FIRST = 5
+"""So many trials that all failed are enough, whatever the reasons."""
+RECENT, MOST = 10, 6
+"""Of the last RECENT trials, so many that failed for one reason end the search."""
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?")
+
+
+def give_up_if_hopeless(known: Iterable[Trial], ended: Sequence[Trial], trials_dir: Path) -> None:
+    """Stop a search that would only waste the night.
+
+    Args:
+        known: all trials of the run; `ended`: those of this session, in the order in which they ended: who resumes
+            after a repair begins with a clean sheet.
+
+    Raises:
+        SearchFailing: every trial failed, or most recent ones for the same reason.
+    """
+    trials = list(known)
+    failed = [trial for trial in trials if trial.state == TrialState.FAILED]
+    if len(failed) >= FIRST and len(failed) == len(trials):
+        what = f"the first {len(failed)} trials all failed; the last: {failed[-1].error}"
+        raise _hopeless(what, failed[-1], trials_dir)
+    recent = [trial for trial in ended[-RECENT:] if trial.state == TrialState.FAILED]
+    counted = Counter(map(reason, recent)).most_common(1)
+    if not counted or counted[0][1] < MOST:
+        return
+    last = [trial for trial in recent if reason(trial) == counted[0][0]][-1]
+    seen = min(len(ended), RECENT)
+    what = f"{counted[0][1]} of the last {seen} trials failed for the same reason: {last.error}"
+    raise _hopeless(what, last, trials_dir)
+
+
+def reason(trial: Trial) -> str:
+    """The failure without what differs between two of a kind: numbers and addresses."""
+    return _VARYING.sub("#", trial.error or "")
+
+
+def _hopeless(what: str, trial: Trial, trials_dir: Path) -> SearchFailing:
+    return SearchFailing(
+        what,
+        where=str(trials_dir / f"{trial.number:04d}" / "error.txt"),
+        expected="trials that succeed",
+        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} goes on",
+    )

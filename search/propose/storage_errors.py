@@ -1,0 +1,79 @@
+"""What goes wrong under the Optuna storage, said in this project's words; and the check of a SQLite file."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from search.errors import ParetoPruneError, RunCorrupt
+from search.quarantine import set_aside
+
+_DISK = {
+    "database or disk is full": errno.ENOSPC,
+    "readonly database": errno.EROFS,
+    "disk I/O error": errno.EIO,
+    "unable to open database file": errno.EIO,
+}
+"""SQLite's sentences (sqlite3ErrStr) -> what the system would have said."""
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Inside, errors of the disk below the storage are OSError with their number, whatever wraps them."""
+    try:
+        yield
+    except (OSError, ParetoPruneError):
+        raise
+    except Exception as error:
+        said = _said(error)
+        for sentence, number in _DISK.items():
+            if sentence in said:
+                raise OSError(number, sentence, "study.db") from error
+        if "malformed" in said:
+            raise RunCorrupt("study.db is damaged", where="study.db", next_command="paretoprune resume") from error
+        raise
+
+
+def _said(error: BaseException | None) -> str:
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+def open_file(path: Path, busy_s: float) -> None:
+    """Make sure that a SQLite file is whole, and put it into WAL mode, so that a reader never blocks the writer.
+
+    Raises:
+        RunCorrupt: it is damaged; it is set aside then, since SQLite writes on into a damaged file without a word.
+        OSError: the disk is full, read-only or fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors():
+        fault = _fault(path, busy_s)
+    if fault is None:
+        return
+    aside = set_aside(path)
+    raise RunCorrupt(
+        f"not a database that can be used: {fault}",
+        where=str(path),
+        expected=f"the file as paretoprune wrote it; the damaged one is {aside.name} now",
+        next_command="put a copy of study.db in its place, or start a new run with name=NEW_NAME",
+    )
+
+
+def _fault(path: Path, busy_s: float) -> str | None:
+    """The first thing that SQLite's own check finds."""
+    try:
+        with closing(sqlite3.connect(path, timeout=busy_s)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:  # the disk's, or somebody who holds the file; the content may be whole
+        raise
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if found == "ok" else found.replace("\n", " ")

@@ -1,0 +1,40 @@
+"""A damaged file is set aside: nothing reads it again by mistake, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+_WITH_IT = ("-wal", "-shm")
+"""What belongs to a SQLite file and would be read into the next one of its name."""
+_log = logging.getLogger("search")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename `path` to the first free of NAME.corrupt, NAME.corrupt-2, ...; returns where it is now."""
+    names = itertools.chain([".corrupt"], (f".corrupt-{number}" for number in itertools.count(2)))
+    target = next(place for end in names if not (place := path.with_name(path.name + end)).exists())
+    path.rename(target)
+    for end in _WITH_IT:
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + end))
+    _log.warning("%s is damaged, it is %s now", path, target.name)
+    return target
+
+
+def derived_json(path: Path) -> dict[str, Any]:
+    """A JSON mapping that can be made again: empty where there is none, or none that is whole; that is set aside."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        pass
+    set_aside(path)
+    return {}

@@ -1,0 +1,59 @@
+"""The one way round the restricted loader: a checkpoint that its user trusts, named by its hash, unpickled once.
+
+What is unpickled may run anything, so it happens in a child process, and only the network leaves it: written as a clean
+checkpoint of stock classes, which everything else reads through the restricted loader as it reads any other file.
+
+    runs/prune/trusted/<sha256>.pt
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from search.errors import ConfigError
+
+
+def clean_copy(model: Path, digest: str, folder: Path) -> Path:
+    """The clean copy of a trusted checkpoint in `folder`; made if it is not there.
+
+    Args:
+        digest: sha256 of the file, in hexadecimal: what is trusted is its content, not its name.
+
+    Raises:
+        ConfigError: the file has another hash.
+        PreparationFailed: it holds no network of stock classes.
+    """
+    copy = folder / f"{digest}.pt"
+    if model.resolve() == copy.resolve():
+        return copy
+    found = _sha256(model)
+    if found != digest:
+        raise ConfigError(
+            f"{model} is not the file that is trusted: its sha256 is {found}",
+            where="trust",
+            expected=f"a file with the sha256 {digest}",
+        )
+    if not copy.is_file():
+        _make(model, digest, copy)
+    return copy
+
+
+def _make(model: Path, digest: str, copy: Path) -> None:
+    from search.evaluate.prepare import run_isolated
+
+    with tempfile.TemporaryDirectory(prefix="paretoprune-trust-") as folder:
+        run_isolated(make_in_child, (model, digest, copy), Path(folder), log_stays=False)
+
+
+def make_in_child(model: Path, digest: str, copy: Path) -> None:
+    """What `clean_copy` does, in a process of its own."""
+    from pruning.trusted import write_clean_copy
+
+    write_clean_copy(model, digest, copy)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
