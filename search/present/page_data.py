@@ -77,6 +77,7 @@ def _described(snapshot: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     told = sorted(known, key=lambda figure: figure.name)
     return {one.name: {"title": one.title, "unit": one.unit, "direction": one.direction} for one in told}
 
+
 def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
     """One trial."""
     plain: Data = finite(_row(row, frame.groups, frame.dimensions, frame.classes))
