@@ -126,13 +126,14 @@ function rangeOf(sets, axis) {
 }
 
 const ring = (row, view, size, colour, width) => ({ type: "circle", xsizemode: "pixel", ysizemode: "pixel", xanchor: valueOf(row, view.x.name), yanchor: valueOf(row, view.y.name), x0: -size, x1: size, y0: -size, y1: size, line: { color: colour, width } });
-const upright = (at, colour, dash) => ({ type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, layer: "between", line: { color: colour, width: 1.3, dash } });
+// Above, because what refers to the paper lies under the grid otherwise, and a budget on a grid line would not be seen.
+const upright = (at, colour, dash) => ({ type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, layer: "above", line: { color: colour, width: 1.3, dash } });
 const labelled = (at, text, colour) => ({ x: at, xref: "x", y: 0.005, yref: "paper", yanchor: "bottom", xanchor: "left", showarrow: false, text: plain(text), font: { size: 11, color: colour } });
 
 /** Everything that moves without the data: the budget, the pick, the chosen trial, the limits. */
 function over(view) {
   const colours = theme(), pick = picked(), open = trialOf(openNumber()), shapes = [], annotations = [], bounds = limits();
-  if (!missing(baseValue(view.y.name))) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: baseValue(view.y.name), y1: baseValue(view.y.name), layer: "between", line: { color: colours.muted, width: 1, dash: "dot" } });
+  if (!missing(baseValue(view.y.name))) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: baseValue(view.y.name), y1: baseValue(view.y.name), layer: "below", line: { color: colours.muted, width: 1, dash: "dot" } });
   for (const bound of (study.head.constraints || []).filter((one) => one.name === view.x.name)) { shapes.push(upright(bound.limit, colours.bad, "solid")); annotations.push(labelled(bound.limit, `constraint ${bound.op} ${bound.limit}`, colours.bad)); }
   if (!missing(bounds[view.x.name])) { shapes.push(upright(bounds[view.x.name], colours.pick, "dash")); annotations.push(labelled(bounds[view.x.name], `budget ≤ ${withUnit(view.x, bounds[view.x.name])}`, colours.pick)); }
   const has = (row) => row && !missing(valueOf(row, view.x.name)) && !missing(valueOf(row, view.y.name));
