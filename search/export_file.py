@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEYS: Mapping[str, read.Reader] = {
     **{"data": read.present, "base": read.file, "imgsz": read.size, "format": read.names, "device": read.word},
-    **{"quantize": lambda key, value: value, "max_drop": read.fall, "out": read.place},
+    **{"quantize": lambda key, value: value, "max_drop": read.fall, "seconds": read.positive, "out": read.place},
 }
 EXAMPLE = "paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32"
 
@@ -34,6 +34,7 @@ class FileExport:
     quantize: object = None
     device: str = "cpu"
     max_drop: float | None = None
+    seconds: float = LatencySpec.model_fields["seconds"].default
     out: Path | None = None
 
     @classmethod
@@ -70,6 +71,6 @@ def export_file(order: FileExport) -> ExportReport:
         device=order.device,
         quantize=order.quantize,
         max_drop=order.max_drop,
-        latency=LatencySpec(),
+        latency=LatencySpec(seconds=order.seconds),
         base=order.base,
     )

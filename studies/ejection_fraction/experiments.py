@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import itertools
 import json
 import sys
 import time
@@ -25,7 +26,7 @@ import torch
 from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository
-from pruning import trace
+from pruning import ChannelGraph, trace
 from pruning.calibration import recalibrate
 from pruning.checkpoint import count_parameters
 from pruning.sparsity import sparsity, unstructured
@@ -90,9 +91,10 @@ def run(plan: Plan) -> list[Row]:
     began = time.perf_counter()
     plan.trained(base, plan.epochs, ef.RATE)
     plan.say(f"base trained in {time.perf_counter() - began:.0f} s")
-    rows = [_row(plan, "base", "base", 0.0, base, plan.mae(base), sparsity(base))]
     save_plain(base, plan.work / "base.pt")
-    for row in (*_unstructured(plan, base), *_structured(plan, base)):
+    graph = trace(base, example_input(base, ef.SIZE))
+    rows = [_row(plan, "base", "base", 0.0, base, graph.cost().macs, plan.mae(base), sparsity(base))]
+    for row in itertools.chain(_unstructured(plan, base, graph), _structured(plan, base, graph)):
         rows.append(row)
         plan.say(f"{row.name}: MAE {row.mae:.2f}, {row.params:,} parameters, {100 * row.sparsity_after:.2f} % zeros")
     return _timed(plan, rows)
@@ -104,7 +106,7 @@ def _source(plan: Plan) -> nn.Module:
     return build(OwnReference(HERE / "ef.py", "untrained"))
 
 
-def _unstructured(plan: Plan, base: nn.Module) -> Iterator[Row]:
+def _unstructured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[Row]:
     for share in plan.unstructured:
         model = copy.deepcopy(base)
         masks = unstructured(model, share)
@@ -112,19 +114,18 @@ def _unstructured(plan: Plan, base: nn.Module) -> Iterator[Row]:
         before, untuned = sparsity(model), plan.mae(model)
         plan.trained(model, plan.tune_epochs, ef.TUNE_RATE, masks=masks)
         save_plain(model, plan.work / f"unstructured-{share}.pt")
-        yield _row(plan, f"unstructured-{share}", "unstructured", share, model, untuned, before)
+        yield _row(plan, f"unstructured-{share}", "unstructured", share, model, graph.cost().macs, untuned, before)
 
 
-def _structured(plan: Plan, base: nn.Module) -> Iterator[Row]:
-    graph = trace(base, example_input(base, ef.SIZE))
+def _structured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[Row]:
     for ratio in plan.structured:
         chosen = graph.plan(ratio, "l2")
         small = chosen.apply(base)
         recalibrate(small, _batches(plan.train))
-        untuned = plan.mae(small)
+        macs, zeros, untuned = chosen.cost().macs, sparsity(small), plan.mae(small)
         plan.trained(small, plan.tune_epochs, ef.TUNE_RATE)
         save_plain(small, plan.work / f"structured-{ratio}.pt", paretoprune_plan=chosen.to_json())
-        yield _row(plan, f"structured-{ratio}", "structured", ratio, small, untuned, sparsity(base))
+        yield _row(plan, f"structured-{ratio}", "structured", ratio, small, macs, untuned, zeros)
 
 
 def _batches(clips: Clips) -> Iterator[torch.Tensor]:
@@ -132,8 +133,9 @@ def _batches(clips: Clips) -> Iterator[torch.Tensor]:
         yield ef.inputs_of(clips, slice(start, start + ef.BATCH))
 
 
-def _row(plan: Plan, name: str, kind: str, ratio: float, model: nn.Module, untuned: float, before: float) -> Row:
-    macs = trace(model, example_input(model, ef.SIZE)).cost().macs
+def _row(
+    plan: Plan, name: str, kind: str, ratio: float, model: nn.Module, macs: int, untuned: float, before: float
+) -> Row:
     counts = (count_parameters(model), macs, before, sparsity(model))
     return Row(name, kind, ratio, *counts, plan.mae(model), untuned)
 

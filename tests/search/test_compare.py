@@ -14,13 +14,14 @@ from search.study import Study
 from tests.tiny_data import make_tiny_data
 
 from .conftest import run
+EXPORTED = ("imgsz=64", "quantize=32", "seconds=0.3", "-f", "json")
 
 
 def test_models_side_by_side(tiny: Path, planned: Study) -> None:
     base, data = tiny / "base.pt", tiny / "data" / "data.yaml"
     made = run("prune", f"model={base}", "ratio=0.5", "imgsz=64", "out=small")
     assert made.exit_code == 0, made.output
-    exported = run("export", "small/pruned.pt", f"data={data}", f"base={base}", "imgsz=64", "quantize=32", "-f", "json")
+    exported = run("export", "small/pruned.pt", f"data={data}", f"base={base}", *EXPORTED)
     assert exported.exit_code == 0, exported.output
     artefact = Path("small/pruned-exported/pruned.onnx")
     assert artefact.is_file() and json.loads(exported.stdout)["artefacts"][0]["latency"] is not None
