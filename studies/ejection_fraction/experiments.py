@@ -119,7 +119,7 @@ def _unstructured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[
 
 def _structured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[Row]:
     for ratio in plan.structured:
-        chosen = graph.plan(ratio, "l2")
+        chosen = graph.plan(ratio, "l2", round_to=8)
         small = chosen.apply(base)
         recalibrate(small, _batches(plan.train))
         macs, zeros, untuned = chosen.cost().macs, sparsity(small), plan.mae(small)

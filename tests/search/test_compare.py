@@ -14,6 +14,7 @@ from search.study import Study
 from tests.tiny_data import make_tiny_data
 
 from .conftest import run
+
 EXPORTED = ("imgsz=64", "quantize=32", "seconds=0.3", "-f", "json")
 
 
