@@ -4,6 +4,7 @@ set -eu
 here=studies/iterative_seg out=runs/iterative_seg
 base=studies/seg_shapes/yolov8n-seg-shapes.pt data=studies/seg_shapes/data/data.yaml
 python studies/seg_shapes/make_data.py
+rm -rf $out
 paretoprune prune $here/steps.yaml
 cp $out/steps/steps.csv $here/steps.csv
 paretoprune finetune $out/steps/pruned.pt data=$data base=$base epochs=3 out=$out/finetuned.pt

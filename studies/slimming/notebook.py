@@ -26,7 +26,7 @@ CELLS: tuple[tuple[str, str], ...] = (
     ),
     (
         "code",
-        "import json\nfrom pathlib import Path\n\nimport torch\nfrom matplotlib.figure import Figure\n"
+        "import json\nfrom pathlib import Path\n\nimport matplotlib.pyplot as plt\nimport torch\n"
         "from pruning import trace\nfrom pruning.checkpoint import count_parameters, load_model\n\n"
         "base = load_model(Path('../digits/yolov8n-digits.pt'))\ngraph = trace(base, torch.zeros(1, 3, 128, 128))\n"
         "print(f'{count_parameters(base):,} parameters, {len(graph.free)} groups of channels')",
@@ -46,9 +46,9 @@ CELLS: tuple[tuple[str, str], ...] = (
         "code",
         "norms = [m for m in base.modules() if isinstance(m, torch.nn.BatchNorm2d)]\n"
         "scales = torch.cat([(m.weight.detach().abs() / m.weight.detach().abs().mean()) for m in norms])\n"
-        "figure = Figure(figsize=(5, 2.2), layout='constrained')\naxes = figure.subplots()\n"
-        "axes.hist(scales.numpy(), bins=60, range=(0, 3))\n"
-        "axes.set(xlabel='scale / mean of its layer', ylabel='channels')\nfigure",
+        "figure, axes = plt.subplots(figsize=(5, 2.2), dpi=60, layout='constrained')\n"
+        "_ = axes.hist(scales.numpy(), bins=60, range=(0, 3))\n"
+        "_ = axes.set(xlabel='scale / mean of its layer', ylabel='channels')",
     ),
     ("markdown", "## Original, pruned, fine-tuned\n\nFrom compare.json, which `sh studies/slimming/run.sh` writes."),
     (

@@ -19,6 +19,7 @@ def texts(notebook: Any) -> list[str]:
     return [str(output.get("text", "")) for output in outputs]
 
 
+@pytest.mark.filterwarnings("ignore")  # of the kernel and its sockets
 def test_the_notebook_runs_and_is_the_one_that_is_committed() -> None:
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
@@ -32,6 +33,7 @@ def test_the_notebook_runs_and_is_the_one_that_is_committed() -> None:
     assert any("3,012,798 parameters" in text for text in texts(committed))
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_cell_that_fails_is_an_error() -> None:
     pytest.importorskip("ipykernel")
     nbclient = pytest.importorskip("nbclient")
