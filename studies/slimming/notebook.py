@@ -79,7 +79,8 @@ def execute(notebook: Any, folder: Path = HERE) -> Any:
     """Run all cells in `folder`; raises nbclient's CellExecutionError for a cell that fails."""
     from nbclient import NotebookClient
 
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    here = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=here).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of this machine
     notebook.metadata.pop("language_info", None)

@@ -16,7 +16,7 @@ from pruning.checkpoint import count_parameters
 from search.evaluate.workload import example_input, load_model
 from search.spec import load_spec
 from studies.ejection_fraction import ef, experiments
-from studies.ejection_fraction.echonet import read_clips, read_list, read_video
+from studies.ejection_fraction.echonet import read_clips, read_list
 from studies.ejection_fraction.make_clips import Recipe, draw_clip, draw_heart, make_clips, systole
 
 STUDY = Path(ef.__file__).parent
