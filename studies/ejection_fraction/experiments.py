@@ -67,7 +67,7 @@ class Plan:
     train: Clips
     val: Clips
     work: Path
-    epochs: int = 8
+    epochs: int = 6
     tune_epochs: int = 2
     seed: int = 42
     unstructured: tuple[float, ...] = UNSTRUCTURED

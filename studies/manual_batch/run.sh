@@ -6,7 +6,7 @@ base=studies/digits/yolov8n-digits.pt data=studies/digits/data/data.yaml
 python studies/digits/make_data.py
 rm -rf $out/batch
 paretoprune prune $here/batch.yaml
-paretoprune finetune $out/batch/pruned.pt data=$data base=$base epochs=2
+paretoprune finetune $out/batch/pruned.pt data=$data base=$base epochs=1
 paretoprune compare $base $out/batch/pruned.pt $out/batch/pruned-finetuned.pt data=$data imgsz=128 \
   -f json >$here/compare.json
 cp $out/batch/groups.csv $here/groups.csv

@@ -7,16 +7,16 @@ python studies/digits/make_data.py
 rm -rf $out
 mkdir -p $out
 # 1. sparsity training: an L1 penalty on the batch norms' scales
-paretoprune finetune $base data=$data epochs=8 lr0=0.002 slimming=0.01 distill=false out=$out/sparse.pt
+paretoprune finetune $base data=$data epochs=5 lr0=0.002 slimming=0.01 distill=false out=$out/sparse.pt
 models=$base
 for ratio in 0.1 0.2 0.3; do
   # 2. prune by scale: the channels of all layers compete
   paretoprune prune model=$out/sparse.pt ratio=$ratio importance=bn_gamma ranking=global imgsz=128 out=$out/$ratio
   # 3. fine-tune, the unpruned base as teacher
-  paretoprune finetune $out/$ratio/pruned.pt data=$data base=$base epochs=2 out=$out/$ratio/finetuned.pt
+  paretoprune finetune $out/$ratio/pruned.pt data=$data base=$base epochs=1 out=$out/$ratio/finetuned.pt
   models="$models $out/$ratio/pruned.pt $out/$ratio/finetuned.pt"
 done
 # 4. original, pruned, fine-tuned side by side; then the file that is deployed
-paretoprune compare $models data=$data imgsz=128 -f json >$here/compare.json
+paretoprune compare $models data=$data imgsz=128 seconds=3 -f json >$here/compare.json
 paretoprune export $out/0.3/finetuned.pt data=$data base=$base quantize=8,32 out=$out/exported -f json >$here/export.json
 python $here/notebook.py
