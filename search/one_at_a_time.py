@@ -133,7 +133,7 @@ class _Judge:
         """The task's main figure, on the validation split."""
         from objectives.accuracy import measure_accuracy
 
-        keys = {"imgsz": self.order.imgsz, "device": self.device, "seed": self.order.seed}
+        keys: dict[str, Any] = {"imgsz": self.order.imgsz, "device": self.device, "seed": self.order.seed}
         found = measure_accuracy(model, self.order.data, work_dir=self.work, resamples=2, **keys)
         return found.figures[self.figure].value
 

@@ -7,7 +7,7 @@ python studies/digits/make_data.py
 rm -rf $out
 mkdir -p $out
 # 1. sparsity training: an L1 penalty on the batch norms' scales
-paretoprune finetune $base data=$data epochs=5 lr0=0.002 slimming=0.01 distill=false out=$out/sparse.pt
+paretoprune finetune $base data=$data epochs=4 lr0=0.002 slimming=0.01 distill=false out=$out/sparse.pt
 models=$base
 for ratio in 0.1 0.2 0.3; do
   # 2. prune by scale: the channels of all layers compete
@@ -17,6 +17,6 @@ for ratio in 0.1 0.2 0.3; do
   models="$models $out/$ratio/pruned.pt $out/$ratio/finetuned.pt"
 done
 # 4. original, pruned, fine-tuned side by side; then the file that is deployed
-paretoprune compare $models data=$data imgsz=128 seconds=3 -f json >$here/compare.json
+paretoprune compare $models data=$data imgsz=128 seconds=2 -f json >$here/compare.json
 paretoprune export $out/0.3/finetuned.pt data=$data base=$base quantize=8,32 out=$out/exported -f json >$here/export.json
 python $here/notebook.py
