@@ -11,7 +11,7 @@ cp $out/steps/steps.csv $here/steps.csv
 paretoprune finetune $out/steps/pruned.pt data=$data base=$base epochs=3 out=$out/finetuned.pt
 # 2. pruning and INT8 on one front; the pick within the write-up's cuts, and the same fine-tune
 paretoprune search $here/study.yaml
-paretoprune status $run -f json >$out/status.json
+cp $run/pareto.csv $out/front.csv
 paretoprune pick $run --budget published
 paretoprune finetune $run:published epochs=3
 # 3. side by side
