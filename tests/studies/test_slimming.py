@@ -46,9 +46,9 @@ def test_a_cell_that_fails_is_an_error() -> None:
 def test_what_is_called_pruned_is_smaller() -> None:
     base, *rows = json.loads((STUDY / "compare.json").read_text())
     pruned, tuned = rows[::2], rows[1::2]
-    assert len(pruned) == len(tuned) == 3
+    assert len(pruned) == len(tuned) > 0
     sizes = [row["params_m"] for row in (base, *pruned)]
-    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
     assert [row["params_m"] for row in tuned] == [row["params_m"] for row in pruned], "it grew back"
     for row in tuned:
         assert f"{row['figures']['map50_95']:.3f}" in (STUDY / "README.md").read_text()
