@@ -174,8 +174,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             for row in mine[: None if kind != "base" else 0]:
                 axes.annotate(f"{row.ratio:g}", (value(row), row.mae), textcoords="offset points", xytext=(6, 4))
         axes.set(xlabel=heading, ylabel="MAE, per cent of EF")
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, 1.15 * max(map(value, rows)))
+        axes.set_ylim(0, 1.15 * max(row.mae for row in rows))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=80)
 
