@@ -58,7 +58,11 @@ def torch_device(device: str) -> torch.device:
 
 
 def input_channels(model: Any) -> int:
-    """Input channels: from the YAML of an Ultralytics model, else from the first convolution, else 3."""
+    """Input channels: what the model itself says (`input_channels`, a number) or its Ultralytics YAML, else those of
+    the first convolution, else 3."""
+    said = getattr(model, "input_channels", None)
+    if isinstance(said, int):
+        return said
     recipe = getattr(model, "yaml", None)
     if isinstance(recipe, dict) and "channels" in recipe:
         return int(recipe["channels"])

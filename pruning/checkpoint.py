@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -93,7 +94,17 @@ def network_of(path: Path, checkpoint: Any) -> Any:
         raise CheckpointError(f"{path}: holds no Ultralytics model. Expected a .pt file written by `yolo train`.")
     if not all(bool(torch.isfinite(p).all()) for p in student.parameters()):
         raise CheckpointError(f"{path}: holds NaN or infinite weights. Train the model again, or give another file.")
-    return student.float().eval()
+    return without_feature_hooks(student).float().eval()
+
+
+def without_feature_hooks(model: nn.Module) -> nn.Module:
+    """`model` without what distillation hung on it, in place. Those hooks hold the features of the last batch, which a
+    checkpoint would carry along: 20 MB at 160 px."""
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, FeatureHook):
+                del module._forward_hooks[key]
+    return model
 
 
 def check_archive(path: Path) -> None:

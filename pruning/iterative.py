@@ -129,7 +129,7 @@ def steps_of(
     if done:
         base, last = done[0].metric, done[-1]
     else:
-        base = _measured(measure, model, 0)
+        base = checked_metric(measure, model, 0)
         last = Step(0, 0.0, graph.cost().params, graph.cost().macs, base, model)
         yield last
     for number in range(last.step + 1, course.last + 1):
@@ -139,7 +139,7 @@ def steps_of(
             graph = trace(last.model, example) if number > 1 else graph
             plan = _next_plan(graph, full, course, number)
         small = recover(plan.apply(last.model))
-        metric, cost = _measured(measure, small, number), plan.cost()
+        metric, cost = checked_metric(measure, small, number), plan.cost()
         accepted = course.max_drop is None or base - metric <= course.max_drop
         last = Step(number, course.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
         yield last
@@ -199,7 +199,8 @@ def _keys(graph: ChannelGraph) -> list[GroupKey]:
     return keys
 
 
-def _measured(measure: Measure, model: nn.Module, step: int) -> float:
+def checked_metric(measure: Measure, model: nn.Module, step: int) -> float:
+    """What `measure` says. Raises DivergedError unless it is finite."""
     metric = float(measure(model))
     if not isfinite(metric):
         raise DivergedError(f"step {step}: the metric is {metric}; expected a finite figure, more is better")

@@ -36,7 +36,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.calibration import calibration_batches, recalibrate
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoint import count_parameters, load_model, without_feature_hooks
 from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.sparsity import WeightMasks
@@ -319,7 +319,7 @@ def recover(
             f"out of memory: Ultralytics halved the batch from {recovery.batch} to {trainer.batch_size}, so this run "
             f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
         )
-    result = student_of(trainer.ema.ema).float().cpu().eval()
+    result = without_feature_hooks(student_of(trainer.ema.ema)).float().cpu().eval()
     if masks is not None:
         masks.enforce(result)  # the running average began before the first mask was put back
     recalibrate(result, calibration_batches(data, recovery.imgsz, task=task, seed=recovery.seed))

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
-from search.words import only_keys, split, study_and_keys
+from search.words import file_and_keys, only_keys, split, study_and_keys
 
 app = typer.Typer(
     name="paretoprune",
@@ -306,23 +306,37 @@ def export(
     form: Form = "table",
     debug: Debug = False,
 ) -> None:
-    """Export a trial and verify the artefacts: format=onnx,openvino quantize=8,32 [device=0]."""
+    """Export a trial and verify the artefacts: format=onnx,openvino quantize=8,32 [device=0].
+
+    A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=].
+    """
     from search.console import emit
     from search.deliver.errors import DeliveryError
     from search.listing import render_export
-    from search.refs import resolve
 
-    keys = only_keys(words, ("format", "quantize", "max_drop", "device"))
-    if max_drop is not None:
-        keys["max_drop"] = max_drop
-    picked = resolve(ref)
+    make, folder = _exporting(ref, words, max_drop)
     try:
-        made = picked.export(keys.pop("format", "onnx"), **keys)
+        made = make()
     except DeliveryError as error:
         if error.report is not None:
-            emit(Console(), error.report.to_json(), form, render_export(error.report, picked.folder))
+            emit(Console(), error.report.to_json(), form, render_export(error.report, folder))
         raise
-    emit(Console(), made.to_json(), form, render_export(made, picked.folder))
+    emit(Console(), made.to_json(), form, render_export(made, folder))
+
+
+def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tuple[Callable[[], Any], Path]:
+    """What exports a trial or a checkpoint, and where to."""
+    from search.export_file import FileExport, export_file
+    from search.refs import resolve
+
+    given = {} if max_drop is None else {"max_drop": max_drop}
+    target, keys = split(words)
+    if target is None and ref.endswith(".pt"):
+        order = FileExport.from_keys(Path(ref), {**keys, **given})
+        return functools.partial(export_file, order), order.folder
+    keys = {**only_keys(words, ("format", "quantize", "max_drop", "device")), **given}
+    picked = resolve(ref)
+    return functools.partial(picked.export, keys.pop("format", "onnx"), **keys), picked.folder
 
 
 @app.command()
@@ -351,26 +365,56 @@ def bench(
 
 @app.command()
 @guarded
+def compare(
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODEL... [key=value ...]")] = None,
+    form: Form = "table",
+    debug: Debug = False,
+) -> None:
+    """Models side by side, the first is the reference: best.pt pruned.pt finetuned.pt finetuned.onnx data=data.yaml.
+
+    Parameters, MACs, file size, latency (as bench: runtime=, threads=, seconds=, imgsz=), frames per second, objects
+    found and accuracy. RUN, RUN:17 and RUN:pick are models too. Without data= nothing is validated.
+    """
+    from search.bench_table import Speaker
+    from search.compare import compare as rows_of
+    from search.compare import order_of
+    from search.compare_table import render_compare
+    from search.console import emit
+
+    order = order_of(words or [])
+    with Speaker() as say:
+        rows = rows_of(order, say)
+    emit(Console(), rows, form, render_compare(rows))
+
+
+@app.command()
+@guarded
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """One model without a search: model=best.pt ratio=0.3 [imgsz= round_to= importance= ranking=global removed= out=].
+    """One model without a search: model=best.pt ratio=0.3 [groups= imgsz= round_to= importance= ranking= out=].
 
     plan=plan.json instead of a ratio rebuilds the model that the plan was made for, bit for bit.
 
     data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes a little, fine-tunes, validates, and goes on until the
     metric has fallen too far [recover.epochs=1 ...]; the same command goes on after an interruption.
 
+    data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02 tries one group after the other and leaves those
+    whole that cost too much.
+
     mask=unstructured sparsity=0.8 [scope=layer], or mask=2:4, removes single weights instead of channels.
+
+    The keys may stand in a YAML file: prune steps.yaml [key=value ...].
     """
     from search.console import emit
-    from search.listing import render_masked, render_pruned, render_steps
+    from search.listing import render_groups, render_masked, render_pruned, render_steps
     from search.masked import Mask, mask_once
     from search.once import OnePlan, prune_once
+    from search.one_at_a_time import OneAtATime, prune_groups
 
-    target, keys = split(words)
-    if target is not None:
-        raise ConfigError(f"{target!r} is not key=value", expected="paretoprune prune model=best.pt ratio=0.3")
+    keys = file_and_keys(words)
     if "mask" in keys:
         facts, drawn = mask_once(Mask.from_keys(keys)), render_masked
+    elif "groups" in keys and {"data", "max_drop"} & keys.keys():
+        facts, drawn = prune_groups(OneAtATime.from_keys(keys)), render_groups
     elif {"steps", "max_drop", "data"} & keys.keys():
         facts, drawn = _prune_gradually(keys), render_steps
     else:

@@ -44,6 +44,13 @@ def count(key: str, value: object) -> int:
     return value
 
 
+def positive(key: str, value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{value!r} is not a number above 0", where=f"{key}=", expected="for example 6")
+    return float(value)
+
+
 def seed(key: str, value: object) -> int:
     """A whole number from 0."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -91,6 +91,22 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 
 
+def render_groups(facts: Mapping[str, Any]) -> RenderableType:
+    """One row per group that was tried."""
+    table = _table("group", "channels", facts["groups"][0]["figure"], "fall", "params", "MACs", "")
+    for row in facts["groups"]:
+        widths = f"{row['before']} to {row['width']}" if row["group"] else ""
+        cells = (widths, f"{row['metric']:.4f}", f"{row['drop']:+.4f}")
+        sizes = (f"{row['params_m']:.3f} M", f"{row['macs_g']:.3f} G")
+        table.add_row(Text(row["group"] or "as it was"), *cells, *sizes, "" if row["accepted"] else "left whole")
+    done = [row for row in facts["groups"][1:] if row["accepted"]]
+    said = f"{len(done)} of {len(facts['groups']) - 1} groups: {sum(row['before'] for row in done)} channels to "
+    said += f"{sum(row['width'] for row in done)}"
+    made = f"written {facts['model']} and {facts['table']}"
+    next_ = f"next: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt epochs=10"
+    return Group(table, Text(f"\n{said}\n{made}\n{next_}"))
+
+
 def render_masked(facts: Mapping[str, Any]) -> RenderableType:
     """The share of zeros before and after."""
     table = _table("figure", "before", "after")

@@ -23,7 +23,7 @@ from search.trial import Measurement
 if TYPE_CHECKING:
     from pruning import Plan
 
-_OF_A_RATIO = ("ratio", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
+_OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
 _EXAMPLE = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
 
 PLANNING: Mapping[str, read.Reader] = {
@@ -37,7 +37,13 @@ PLANNING: Mapping[str, read.Reader] = {
 }
 """How a ratio is spent."""
 
-_KEYS: Mapping[str, read.Reader] = {"model": read.network, "plan": read.file, **PLANNING, "out": read.place}
+_KEYS: Mapping[str, read.Reader] = {
+    "model": read.network,
+    "plan": read.file,
+    **PLANNING,
+    "groups": read.names,
+    "out": read.place,
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class OnePlan:
     ranking: Literal["local", "global"] = "local"
     removed: tuple[str, ...] = ()
     heads: Mapping[str, int] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
     out: Path | None = None
 
     @classmethod
@@ -126,10 +133,12 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
 
 def _made_plan(order: OnePlan, model: Any) -> Plan:
     from pruning import trace
+    from search.space import chosen_groups
 
     graph = trace(model, example_of(model, order.imgsz))
+    chosen = chosen_groups(tuple(graph.free), order.groups, "groups=") if order.groups else ()
     return graph.plan(
-        order.ratio,
+        {group.name: order.ratio for group in chosen} if order.groups else order.ratio,
         importance=order.importance,
         round_to=order.round_to,
         ranking=order.ranking,

@@ -183,14 +183,17 @@ def _tied(
                 yield stage, kept
         return
     if choice != "each":
-        groups = _chosen(groups, tuple(choice))
+        groups = chosen_groups(groups, tuple(choice))
     yield from _one_each(groups)
 
 
-def _chosen(groups: tuple[GroupLike, ...], patterns: tuple[str, ...]) -> tuple[GroupLike, ...]:
+def chosen_groups(
+    groups: tuple[GroupLike, ...], patterns: tuple[str, ...], where: str = "space.groups"
+) -> tuple[GroupLike, ...]:
+    """The groups that match a pattern by name or layer. Raises ConfigError for a pattern that matches nothing."""
     for pattern in patterns:
         if not any(_matches(group, pattern) for group in groups):
-            raise _nothing_matches("space.groups", pattern, groups)
+            raise _nothing_matches(where, pattern, groups)
     return tuple(group for group in groups if any(_matches(group, p) for p in patterns))
 
 

@@ -34,3 +34,30 @@ def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]
             f"unknown key {key!r}", where="command line", expected=", ".join(known), near=near_miss(key, known)
         )
     return keys
+
+
+_PATHS = ("model", "data", "base", "plan")
+
+
+def file_and_keys(words: list[str] | None) -> dict[str, Any]:
+    """key=value words, and before them those of a YAML file if the first word is one; words win.
+
+    Its section `recover: {epochs: 2}` is `recover.epochs=2`; its paths are relative to it.
+
+    Raises:
+        ConfigError: the file cannot be read, or the first word is something else.
+    """
+    target, keys = split(words)
+    if target is None:
+        return keys
+    path = Path(target)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{target!r} is not key=value", expected="key=value, or a YAML file of such keys")
+    said = dict(yaml_source.read(path).data)
+    recover = said.pop("recover", None) or {}
+    said |= {f"recover.{key}": value for key, value in recover.items()}
+    return {**{key: _located(path.parent, key, value) for key, value in said.items()}, **keys}
+
+
+def _located(folder: Path, key: str, value: Any) -> Any:
+    return str(folder / Path(str(value)).expanduser()) if key in _PATHS else value

@@ -53,7 +53,7 @@ def spread(files: Sequence[Path], count: int) -> list[Path]:
 
 def _predicted(model: Any, images: list[Image], imgsz: int, device: str) -> list[Image]:
     with quiet():
-        predictor = _predictor_class(model)(
+        predictor = predictor_class(model)(
             overrides={
                 "imgsz": imgsz,
                 "device": device,
@@ -72,7 +72,8 @@ def _plotted(results: Iterable[Any]) -> Image:
     return drawn
 
 
-def _predictor_class(model: Any) -> Any:
+def predictor_class(model: Any) -> Any:
+    """The predictor of Ultralytics that a network of its task takes."""
     from ultralytics.models.rtdetr import RTDETRPredictor
     from ultralytics.models.yolo.model import YOLO
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from objectives import accuracy as by_ultralytics
 from objectives.accuracy import Accuracy
+from objectives.runtime_torch import input_channels
 from objectives.ultralytics_door import is_ultralytics
 from pruning import calibration, checkpoint
 from pruning import recover as recovery
@@ -48,10 +49,7 @@ def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float
 
 def example_input(model: nn.Module, imgsz: int) -> Tensor:
     """One input of zeros, (1, channels, imgsz, imgsz)."""
-    recipe = getattr(model, "yaml", None)
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = recipe.get("channels", 3) if isinstance(recipe, dict) else first.in_channels if first else 3
-    return torch.zeros(1, int(channels), imgsz, imgsz)
+    return torch.zeros(1, input_channels(model), imgsz, imgsz)
 
 
 def calibration_batches(

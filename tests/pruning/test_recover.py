@@ -63,6 +63,7 @@ def test_a_short_run_keeps_the_architecture_and_learns(task: str, tmp_path: Path
     assert {name: value.shape for name, value in after.items()} == {n: v.shape for n, v in before.items()}
     assert any(not torch.equal(before[name], after[name]) for name in before if name.endswith("conv.weight"))
     assert seen == sorted(seen) and seen[-1] == 1.0
+    assert not any(module._forward_hooks for module in done.modules()), "features would go into the checkpoint"
     assert not list((tmp_path / "work").rglob("*.pt"))
 
 

@@ -1,0 +1,183 @@
+"""`paretoprune prune ... groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02`: one group after the other, each judged.
+
+A group that costs more accuracy than allowed stays whole, and the next one is tried. The folder holds
+
+    groups.csv, groups.json   one row for the model as it was and one for each group: the truth
+    pruned.pt, plan.json      all groups that were accepted; batch norms measured again, not fine-tuned
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search import key_values as read
+from search.atomic import write_atomic
+from search.checkpoint_facts import checkpoint_facts
+from search.errors import ConfigError
+from search.evaluate.prepare import run_isolated
+from search.once import example_of
+
+KEYS: Mapping[str, read.Reader] = {
+    **{"model": read.file, "data": read.present, "groups": read.names, "ratio": read.share, "max_drop": read.fall},
+    **{"imgsz": read.size, "round_to": read.count, "importance": read.word},
+    **{"device": read.word, "seed": read.seed, "out": read.place},
+}
+EXAMPLE = "paretoprune prune model=best.pt data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02"
+_COLUMNS = ("group", "before", "width", "figure", "metric", "drop", "accepted", "params_m", "macs_g")
+
+
+@dataclass(frozen=True)
+class OneAtATime:
+    """What was asked: patterns of groups, the ratio that each of them loses, and the fall of the metric allowed."""
+
+    model: Path
+    data: Path
+    groups: tuple[str, ...]
+    ratio: float
+    max_drop: float | None = None
+    imgsz: int = 640
+    round_to: int = 8
+    importance: str = "l2"
+    device: str = "auto"
+    seed: int = 0
+    out: Path | None = None
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Any]) -> OneAtATime:
+        """From `key=value` pairs.
+
+        Raises:
+            ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
+        """
+        values = read.read_keys(keys, KEYS)
+        missing = [f"{key}=" for key in ("model", "data", "groups", "ratio") if not values.get(key)]
+        if missing:
+            raise ConfigError(f"{' and '.join(missing)} needed to prune group by group", expected=EXAMPLE)
+        values.setdefault("imgsz", checkpoint_facts(values["model"]).imgsz or 640)
+        return cls(**values)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}-one-by-one")
+
+
+def prune_groups(order: OneAtATime) -> dict[str, Any]:
+    """Try every group; the rows, what the accepted ones make together, and where things are.
+
+    Raises:
+        ConfigError: pruned.pt is there already, a pattern that matches nothing, or nothing that can be written.
+        PreparationFailed: with the exit code of the cause.
+    """
+    target = order.folder / "pruned.pt"
+    if target.exists():
+        raise ConfigError(f"{target} exists already", expected="a new folder: out=FOLDER")
+    with tempfile.TemporaryDirectory(prefix="paretoprune-groups-") as work:
+        facts: dict[str, Any] = run_isolated(prune_in_child, (order, Path(work)), Path(work), log_stays=False)
+    return facts
+
+
+def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
+    """What `prune_groups` does, in a quiet process of its own."""
+    from objectives.objective import MAIN_FIGURES
+    from pruning import trace
+    from pruning.checkpoint import load_model
+    from pruning.one_by_one import prune_one_by_one
+    from search.evaluate.pruned import task_of
+    from search.space import chosen_groups
+
+    model = load_model(order.model)
+    graph = trace(model, example_of(model, order.imgsz))
+    names = [group.name for group in chosen_groups(tuple(graph.free), order.groups, "groups=")]
+    figure = MAIN_FIGURES[task_of(model)]
+    judge = _Judge(order, work, figure)
+    attempts = prune_one_by_one(
+        model, graph, names, order.ratio, judge.measure,
+        max_drop=order.max_drop, repair=judge.repair, importance=order.importance, round_to=order.round_to,
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    last = None
+    for attempt in attempts:
+        rows.append(_row(attempt, figure, rows[0]["metric"] if rows else attempt.metric))
+        last = attempt if attempt.accepted else last  # the first is the model itself
+    assert last is not None
+    return _written(order, rows, last, graph)
+
+
+class _Judge:
+    """Repairs and validates what one attempt made."""
+
+    def __init__(self, order: OneAtATime, work: Path, figure: str) -> None:
+        from search.evaluate import pruned
+
+        self.order, self.work, self.figure = order, work, figure
+        self.device = pruned.resolve_device(order.device)
+
+    def repair(self, model: Any) -> Any:
+        """Batch norms measured again."""
+        from pruning.calibration import calibration_batches, recalibrate
+        from search.evaluate.pruned import task_of
+
+        order = self.order
+        recalibrate(model, calibration_batches(order.data, order.imgsz, task=task_of(model), seed=order.seed))
+        return model
+
+    def measure(self, model: Any) -> float:
+        """The task's main figure, on the validation split."""
+        from objectives.accuracy import measure_accuracy
+
+        keys: dict[str, Any] = {"imgsz": self.order.imgsz, "device": self.device, "seed": self.order.seed}
+        found = measure_accuracy(model, self.order.data, work_dir=self.work, resamples=2, **keys)
+        return found.figures[self.figure].value
+
+
+def _row(attempt: Any, figure: str, base: float) -> dict[str, Any]:
+    return {
+        "group": attempt.group or "",
+        "before": attempt.before,
+        "width": attempt.width,
+        "figure": figure,
+        "metric": attempt.metric,
+        "drop": base - attempt.metric,
+        "accepted": attempt.accepted,
+        "params_m": attempt.params / 1e6,
+        "macs_g": attempt.macs / 1e9,
+    }
+
+
+def _written(order: OneAtATime, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
+    from pruning.checkpoint import save_model
+
+    plan = last.plan or graph.plan(0.0)
+    cost, folder = plan.cost(), order.folder
+    facts = {
+        "model": str(folder / "pruned.pt"),
+        "table": str(folder / "groups.csv"),
+        "groups": rows,
+        "params_m": {"before": rows[0]["params_m"], "after": cost.params / 1e6},
+        "macs_g": {"before": rows[0]["macs_g"], "after": cost.macs / 1e9},
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "groups.json", json.dumps(facts, indent=1) + "\n")
+        write_atomic(folder / "groups.csv", _csv(rows), durable=False)
+        write_atomic(folder / "plan.json", plan.to_json())
+        save_model(last.model, folder / "pruned.pt", paretoprune_plan=plan.to_json())
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}", where="out=") from error
+    return facts
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
