@@ -4,8 +4,8 @@
     python benchmarks/search_replay.py --json benchmarks/data/replay.json --picture docs/search-replay.svg
 
 The landscape is fitted to the measured plans of the digits study (search_table.py): accuracy after the fine-tune and
-divergence before it by extremely randomised trees on widths, removed blocks and prices (Geurts, Ernst and Wehenkel,
-Machine Learning 63, 2006); latency by a latency model of all measured shapes, which is not the one that `auto` sees.
+divergence before it by boosted trees on widths, removed blocks and prices (Friedman, Annals of Statistics 29, 2001);
+latency by a latency model of all measured shapes, which is not the one that `auto` sees.
 Its errors on plans that were left out are printed. Trees do not extrapolate: no sampler can find what no plan showed.
 
 Time is simulated: what a trial, a screened candidate and the preparation of `auto` take was measured (`SECONDS`). Each
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 from search_table import ROOT, prepared_study, rows_of
-from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.model_selection import cross_val_predict
 
 from objectives.latency_model import LatencyModel
@@ -61,8 +61,8 @@ class Landscape:
     """What plans would measure, from those that were measured."""
 
     prepared: Prepared
-    accuracy: ExtraTreesRegressor
-    divergence: ExtraTreesRegressor
+    accuracy: GradientBoostingRegressor
+    divergence: GradientBoostingRegressor
     latency: LatencyModel
     base: float
 
@@ -73,7 +73,7 @@ class Landscape:
         base = prepared.base.figures["map50_95"].value
         shares = np.array([row["map"] for row in rows]) / base
         logs = np.log(np.maximum([row["divergence"] for row in rows], 1e-4))
-        accuracy, divergence = (_trees().fit(shown, y) for y in (shares, logs))
+        accuracy, divergence = (_boosted().fit(shown, y) for y in (shares, logs))
         return cls(prepared, accuracy, divergence, _true_latency(prepared, rows), base)
 
     def measured(
@@ -132,8 +132,8 @@ def stage_space(prepared: Prepared) -> Space:
     return Space.from_graph(graph, spec, prepared.space.sizes)
 
 
-def _trees() -> ExtraTreesRegressor:
-    return ExtraTreesRegressor(200, min_samples_leaf=2, random_state=0)
+def _boosted() -> GradientBoostingRegressor:
+    return GradientBoostingRegressor(n_estimators=300, max_depth=3, learning_rate=0.05, subsample=0.7, random_state=0)
 
 
 def _true_latency(prepared: Prepared, rows: Sequence[dict[str, Any]]) -> LatencyModel:
@@ -148,8 +148,8 @@ def errors(prepared: Prepared, rows: Sequence[dict[str, Any]]) -> dict[str, floa
     shown = np.array([_features(prepared, candidate_of(row)) for row in rows])
     maps = np.array([row["map"] for row in rows])
     logs = np.log(np.maximum([row["divergence"] for row in rows], 1e-4))
-    said = cross_val_predict(_trees(), shown, maps, cv=10)
-    said_logs = cross_val_predict(_trees(), shown, logs, cv=10)
+    said = cross_val_predict(_boosted(), shown, maps, cv=10)
+    said_logs = cross_val_predict(_boosted(), shown, logs, cv=10)
     latency = _true_latency(prepared, rows)
     return {
         "accuracy_mae": float(np.mean(np.abs(said - maps))),
