@@ -26,12 +26,13 @@ LEAST = 0.02
 """Accuracy below this share of the base's counts as this share: the logarithm of nothing is not a figure."""
 BELIEF = 1.0
 """How many trials the belief in one common coefficient is worth."""
-START = 1.0
+START = 3.0
 """The coefficient before any trial: at the power `POWER`, a price of 0.02 costs an eighth of the accuracy."""
-POWER = 0.5
-POWERS = (0.35, 0.5, 0.7, 1.0)
+POWER = 0.7
+POWERS = (0.5, 0.7, 1.0)
 FEWEST = 6
 """Trials below which the power stays `POWER`."""
+_TURNS = 3
 _NEAR = 0.02
 """Losses below this weigh as this one: they are within the error of the accuracy."""
 
@@ -55,7 +56,17 @@ def fit_surrogate(prices: npt.ArrayLike, shares: npt.ArrayLike, random: np.rando
     y = -np.log(np.clip(np.asarray(shares, dtype=np.float64), LEAST, 1.0))
     drawn = np.ones(len(y)) if random is None or not len(y) else random.exponential(size=len(y))
     powers = POWERS if len(y) >= FEWEST else (POWER,)
-    return min((_fitted(x, y, drawn * _precision(y), power) for power in powers), key=lambda fit: fit.residual)
+    return min((_reweighted(x, y, drawn, power) for power in powers), key=lambda fit: fit.residual)
+
+
+def _reweighted(x: Floats, losses: Floats, drawn: Floats, power: float) -> Surrogate:
+    """Trials near the base count most, and those that were expected to be near it: a network that was expected to keep
+    half of its accuracy and kept nothing is what there is to learn from."""
+    fit = _fitted(x, losses, drawn * _precision(losses), power)
+    for _ in range(_TURNS if len(losses) else 0):
+        expected = (x @ fit.coefficients) ** power
+        fit = _fitted(x, losses, drawn * _precision(np.minimum(losses, expected)), power)
+    return fit
 
 
 def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate:
@@ -75,7 +86,7 @@ def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate
 
 
 def _precision(y: Floats) -> Floats:
-    """The error of a logarithm grows with the loss: trials near the base count most."""
+    """The error of a logarithm grows with the loss."""
     return np.asarray(1.0 / (0.05 + y) ** 2)
 
 

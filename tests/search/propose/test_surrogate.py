@@ -39,3 +39,23 @@ def test_samples_spread_and_narrow_with_trials() -> None:
 
 def test_a_destroyed_network_is_not_infinitely_bad() -> None:
     assert np.isfinite(fit_surrogate([[0.5, 0.5, 0.5]], [0.0]).coefficients).all()
+
+
+def test_a_collapse_where_half_was_expected_is_learned_at_once() -> None:
+    """Seven rungs fall gently; the eighth, a little further down, has lost everything."""
+    prices = np.linspace(0.005, 0.2, 7)[:, None] * np.ones(3) / 3
+    shares = 1 - 2.2 * prices.sum(axis=1)
+    further = np.full((1, 3), 0.45 / 3)
+    before = fit_surrogate(prices, shares).share(further)[0]
+    after = fit_surrogate(np.concatenate([prices, further]), [*shares, 0.0]).share(further)[0]
+    assert before > 0.3
+    assert after < 0.75 * before
+
+
+def test_how_steeply_accuracy_falls_is_learned() -> None:
+    """A tenth of the price of half the network costs far more than a tenth of the accuracy."""
+    random = np.random.default_rng(0)
+    prices = random.uniform(0, 0.3, (40, 3))
+    steep = fit_surrogate(prices, np.exp(-((prices @ TRUE) ** 0.5)))
+    assert steep.power == 0.5
+    assert fit_surrogate(*told(40)).power == 1.0
