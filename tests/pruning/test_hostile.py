@@ -87,9 +87,9 @@ def truncated(path: Path) -> Path:
 
 ZOO: dict[str, tuple[Callable[[Path, str], Path], str]] = {
     "os.system": (lambda p, m: calls(p, os.system, f"touch {m}"), "loaded safely"),
-    "eval": (lambda p, m: calls(p, eval, f"open({m!r}, 'w')"), "loaded safely"),
-    "exec": (lambda p, m: calls(p, exec, f"open({m!r}, 'w')"), "loaded safely"),
-    "getattr": (lambda p, m: calls(p, getattr, os, "system"), "loaded safely"),
+    "eval": (lambda p, m: calls(p, eval, f"__import__('pathlib').Path({m!r}).touch()"), "loaded safely"),
+    "exec": (lambda p, m: calls(p, exec, f"import pathlib; pathlib.Path({m!r}).touch()"), "loaded safely"),
+    "getattr": (lambda p, m: calls(p, getattr, m, "upper"), "loaded safely"),
     "torch.load again": (lambda p, m: calls(p, torch.load, m), "loaded safely"),
     "torch.hub": (lambda p, m: by_name(p, "torch.hub", "load", m), "loaded safely"),
     "missing module": (lambda p, m: by_name(p, "no_such_module", "Thing", m), "loaded safely"),
@@ -121,8 +121,7 @@ def test_the_zoo_is_hostile(tmp_path: Path) -> None:
     for name in ("os.system", "eval", "exec"):
         marker = tmp_path / name
         path = ZOO[name][0](tmp_path / "hostile.pt", str(marker))
-        with pytest.MonkeyPatch.context():
-            torch.load(path, weights_only=False)
+        torch.load(path, weights_only=False)
         assert marker.exists(), name
 
 

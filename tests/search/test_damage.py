@@ -45,11 +45,11 @@ def test_a_damaged_study_db_is_named_and_set_aside(damage: str, make_study: Make
         }[damage]
     )
     with pytest.raises(RunCorrupt, match="not a database that can be used") as caught:
-        make_study(**{"search.trials": 14}).search()
+        make_study(**{"search.trials": 14, "search.sampler": "random"}).search()
     assert str(path) in str(caught.value) and "study.db.corrupt" in str(caught.value)
     assert not path.exists() and path.with_name("study.db.corrupt").is_file()
     with pytest.raises(RunCorrupt, match=r"but are not in study.db"):
-        make_study(**{"search.trials": 14}).search()
+        make_study(**{"search.trials": 14, "search.sampler": "random"}).search()
 
 
 def test_a_whole_study_db_is_left_alone(make_study: MakeStudy) -> None:
