@@ -76,8 +76,8 @@ class PlainWalk:
 
 MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
 EXPONENT = 1.5
-"""Prices are divergences to this power: a fine-tune repairs many small damages better than a few large ones. Powers from
-1 to 3 rank the measured plans about equally well, smaller ones worse (benchmarks/search_table.py --exponents)."""
+"""Prices are divergences to this power: a fine-tune repairs many small damages better than a few large ones. Powers
+from 1 to 3 rank the measured plans about equally well, smaller ones worse (benchmarks/search_table.py --exponents)."""
 TYPICAL = 0.1
 """The divergence that is its own price."""
 FLOOR = 1e-4
