@@ -27,6 +27,8 @@ FEWEST = 8
 LOWEST = 0.4
 """Rank correlation below which the gate is open."""
 HIGH = 0.8
+SLACK = 0.015
+"""Share of the base's accuracy that a candidate may be expected to miss the front by: less than that is noise."""
 
 
 def correlation(pairs: Pairs) -> float | None:
@@ -47,11 +49,12 @@ def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> list[float]:
     return [float(share) for share in _curve(pairs).predict(list(divergences))] if divergences else []
 
 
-def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:
+def gate_for(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> Gate | None:
     """The gate for a candidate of a given cost; None while the ladder knows too little.
 
     Args:
         front: (cost, share) of the best trials, by rising cost.
+        held_back: how many candidates in a row did not pass: a gate that nothing passes opens by itself.
     """
     tau = correlation(pairs)
     if len(pairs) < FEWEST or tau is None or tau < LOWEST:
@@ -62,7 +65,7 @@ def gate_for(pairs: Pairs, front: Pairs, cost: float) -> Gate | None:
     spread = float(np.std(shares - curve.predict(scores)))
     widths = 1.0 if tau >= HIGH else 1.0 + 2.0 * (HIGH - tau) / (HIGH - LOWEST)
     reach = np.geomspace(1e-4, 4.0 * max(score for score, _ in pairs), 400)
-    enough = curve.predict(reach) + widths * spread >= wanted
+    enough = curve.predict(reach) + widths * spread + SLACK * (1 + held_back) >= wanted
     return Gate(float(reach[enough][-1])) if enough.any() else Gate(0.0)
 
 

@@ -206,7 +206,9 @@ class Guide:
                 break
             point, source = self._sampled(number, told, seen, random, SHAKE * (1 + more))
         front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
-        return Advice(self._candidate(point), source, gate_for(told_pairs(told), front, self._cost(point)))
+        held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
+        gate = gate_for(told_pairs(told), front, self._cost(point), held_back)
+        return Advice(self._candidate(point), source, gate)
 
     def _sampled(
         self, number: int, told: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
