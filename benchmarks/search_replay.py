@@ -80,6 +80,7 @@ class Landscape:
         self, candidate: Candidate, noise: np.random.Generator, gate: Gate | None
     ) -> tuple[Measurement, float]:
         """What the candidate measures, and the simulated seconds that it takes."""
+        candidate = _each(self.prepared, candidate)
         graph = next(iter(self.prepared.evaluator.graphs.values()))  # type: ignore[attr-defined]
         plan = self.prepared.evaluator.plan(candidate)  # type: ignore[attr-defined]
         features = _features(self.prepared, candidate)[None]
@@ -109,7 +110,7 @@ def _features(prepared: Prepared, candidate: Candidate) -> Any:
     guide = prepared.guide
     assert guide is not None
     allocator, plan = guide.allocator, prepared.evaluator.plan(candidate)  # type: ignore[attr-defined]
-    prices = list(allocator.prices_by_stage(allocator.vector(_each(prepared, candidate))).values())
+    prices = list(allocator.prices_by_stage(allocator.vector(candidate)).values())
     kept = np.array(list(plan.widths.values())) / allocator.full
     gone = [float(one.path in plan.removed) for one in allocator.removals]
     return np.concatenate([kept, gone, prices, [sum(prices)]])
