@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test zoo check format clean browser-deps pictures soak
+.PHONY: demo test test-slow zoo check format clean browser-deps pictures soak
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+# Most of the Ray tests, and the tutorial typed from beginning to end: minutes more.
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # The tests of the page drive a Chromium; without one they are skipped and say so.
 browser-deps: .venv/installed
@@ -42,7 +46,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -154,4 +154,4 @@ class Task:
 
     def evaluate(self, model: nn.Module, *, device: str) -> dict[str, list[float]]:
         """Absolute errors of the validation clips."""
-        return {"mae": errors(model, self.clips("val"))}
+        return {"ef_mae": errors(model, self.clips("val"))}

@@ -106,10 +106,12 @@ def make(nodes: Nodes, tmp_path: Path) -> Iterator[Make]:
         engine.cancel()
 
 
+@pytest.mark.slow
 class TestRayEngine(EngineContract):
     """The suite of every engine."""
 
 
+@pytest.mark.slow
 class TestRaySearch(SearchContract):
     @pytest.fixture
     def keys(self, nodes: Nodes) -> dict[str, str]:
@@ -133,6 +135,7 @@ def _wait_for(condition: Callable[[], object], limit_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     nodes: Nodes, make: Make, tmp_path: Path
 ) -> None:
@@ -158,6 +161,7 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     assert not (tmp_path / "run" / "ray").exists(), "what travelled is left on the storage path"
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced_once_and_then_is_a_failure(make: Make, tmp_path: Path) -> None:
     evaluator = WitnessedEvaluator(tmp_path / "begun", losses={0: 1, 1: 2})
     engine, outcomes = make(evaluator, 1), []
@@ -190,6 +194,7 @@ def test_a_node_that_dies_in_mid_trial_loses_nothing_and_doubles_nothing(nodes: 
     assert [evaluator.begun(number) for number in (0, 2, 3)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_coordinator_loses_nothing_and_its_run_is_locked_until_then(nodes: Nodes, workplace: Path) -> None:
     keys = {**nodes.keys, "search.trials": 4}
     (workplace / "script.py").write_text(_SCRIPT.format(keys=keys))
@@ -213,6 +218,7 @@ def test_a_killed_coordinator_loses_nothing_and_its_run_is_locked_until_then(nod
     assert "Traceback" not in said and "experiment" not in said, "the terminal belongs to the progress line"
 
 
+@pytest.mark.slow
 def test_where_tune_gives_up_it_is_restored(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

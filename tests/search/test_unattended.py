@@ -107,13 +107,18 @@ def test_ctrl_c_twice_ends_at_once(make_study: MakeStudy) -> None:
 
 def test_a_lost_terminal_does_not_end_the_search(script: Callable[[float, int], list[str]], record: RunRecord) -> None:
     ours, theirs = pty.openpty()
+
+    def take_the_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started with nohup
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     process = subprocess.Popen(
         script(0.3, 4),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=take_the_terminal,
     )
     os.close(theirs)
     wait_for(begun(record, 0))

@@ -112,9 +112,9 @@ def test_the_task_feeds_trains_and_judges(clips: Path) -> None:
     batch = next(iter(task.batches(0)))
     assert batch.shape == (ef.BATCH, 3 * ef.FRAMES, ef.SIZE, ef.SIZE)
     assert 0 <= float(batch.min()) <= float(batch.max()) <= 1
-    assert len(task.evaluate(model, device="cpu")["mae"]) == 6
+    assert len(task.evaluate(model, device="cpu")["ef_mae"]) == 6
     spec = load_spec(STUDY / "study.yaml", check_paths=False)
-    assert spec.imgsz == ef.SIZE and spec.objectives[0] == "mae"
+    assert spec.imgsz == ef.SIZE and spec.objectives[0] == "ef_mae"
 
 
 def test_the_figures_are_those_of_the_run() -> None:

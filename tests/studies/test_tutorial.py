@@ -34,6 +34,7 @@ def cheaper(words: list[str]) -> list[str]:
     return [word for word in words if word.partition("=")[0] not in changed] + more
 
 
+@pytest.mark.slow
 def test_every_command_works_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pruning.checkpoint import save_model
 
