@@ -127,6 +127,14 @@ class Vector:
     entries: tuple[int, ...]
     removed: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Found once: thousands of told vectors are looked up at every ask."""
+        return hash((self.entries, self.removed))
+
 
 @dataclass(frozen=True)
 class Allocator:

@@ -166,7 +166,9 @@ class Guide:
     def advise(self, number: int, told: Sequence[Told]) -> Advice:
         """The candidate for trial `number`."""
         guide = replace(self._relearned(told), variants=self._tried(told))
-        return guide._advise(number, [replace(one, point=guide._renewed(one.point)) for one in told])
+        if guide.variants != self.variants:
+            told = [replace(one, point=guide._renewed(one.point)) for one in told]
+        return guide._advise(number, told)
 
     def _tried(self, told: Sequence[Told]) -> tuple[Variant, ...]:
         """The variants, with what the unpruned model really measured in each where the opening has tried it."""
