@@ -141,7 +141,8 @@ class Soak:
         """What the files say in the end, against what was known to be acknowledged."""
         told, results = self._told(), self._results()
         self.tally.trials = len(results)
-        self.tally.gaps = len(set(range(len(told))) ^ set(told))
+        numbers = self._numbers()  # also of trials that failed: a worker that was killed twice is a failure, and no gap
+        self.tally.gaps = len(set(range(len(numbers))) ^ numbers)
         self.tally.doubled += sum(count > 1 for count in told.values())
         self.tally.lost = sum(results.get(n) != found or not told.get(n) for n, found in self._known.items())
         return self.tally
@@ -187,6 +188,11 @@ class Soak:
         folders = self.record.path.glob("trials/[0-9]*")
         found = {int(folder.name): acknowledged(folder) for folder in folders}
         return {number: measured for number, measured in found.items() if measured is not None}
+
+    def _numbers(self) -> set[int]:
+        """All that study.db has."""
+        with closing(sqlite3.connect(self.record.path / "study.db")) as connection:
+            return {row[0] for row in connection.execute("SELECT number FROM trials")}
 
     def _told(self) -> Counter[int]:
         """How often study.db has each number as COMPLETE."""

@@ -21,7 +21,7 @@ def test_killed_again_and_again_nothing_is_lost(tmp_path: Path) -> None:
     soak.kill_coordinator()
     tally = soak.finish()
     assert tally.is_clean, str(tally)
-    assert sum(tally.kills.values()) >= 6 and tally.trials >= 6
+    assert sum(tally.kills.values()) >= 5 and tally.trials >= 6  # a quick worker may have ended before it is hit
 
 
 def test_what_was_lost_or_doubled_is_seen(tmp_path: Path) -> None:
