@@ -19,18 +19,14 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search_replay import _radical_inverse
+from search_table import sweep
 
-from pruning.plan import globally_ranked_ratios
-from search.evaluate.evaluator import Prepared
 from search.record import RunRecord
 from search.requests import leave_request
 from search.study import Listener, Study
-from search.trial import Candidate
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits" / "study.yaml"
@@ -61,24 +57,6 @@ def study_of(base: str, method: str, seed: int, hours: float, project: Path) -> 
     )
 
 
-def sweep(method: str, prepared: Prepared) -> Iterator[Candidate]:
-    """Uniform ratios, or one global ranking, at ever finer levels; each network once."""
-    evaluator, space = prepared.evaluator, prepared.space
-    graph, scores = next(iter(evaluator.graphs.values())), evaluator.scores  # type: ignore[attr-defined]
-    ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
-    seen: set[str] = set()
-    for number in range(1, LEVELS + 1):
-        level = 0.9 * _radical_inverse(number)
-        candidate = space.uniform(level)
-        if method == "global":
-            per_tie = globally_ranked_ratios(graph, level, scores)
-            candidate = replace(candidate, ratios={n: min(0.9, per_tie[t]) for n, t in ties.items()})
-        key = evaluator.realise(candidate).key
-        if key not in seen:
-            seen.add(key)
-            yield candidate
-
-
 def searched(base: str, method: str, seed: int, hours: float, project: Path) -> Study:
     """One search, to its end."""
     listener = Listener(note=lambda text: print(f"  {text}", flush=True), trial=_say)
@@ -88,7 +66,7 @@ def searched(base: str, method: str, seed: int, hours: float, project: Path) -> 
         return before
     prepared = study.prepare(listener)
     if method in SWEEPS and not study.trials():
-        for candidate in sweep(method, prepared):
+        for candidate in sweep(method, prepared, LEVELS):
             leave_request(study.record.path, candidate)
     spent = sum(prepared.base.seconds.get(phase, 0.0) for phase in ONLY_AUTO)
     return study_of(base, method, seed, hours - spent / 3600, project).search(listener)

@@ -5,7 +5,7 @@
 
 The landscape is fitted to the measured plans of the digits study (search_table.py): accuracy after the fine-tune and
 divergence before it by boosted trees on widths, removed blocks and prices (Friedman, Annals of Statistics 29, 2001);
-latency by a latency model of all measured shapes, which is not the one that `auto` sees.
+latency by a latency model of the shapes that the table has timed, which is not the one that `auto` sees.
 Its errors on plans that were left out are printed. Trees do not extrapolate: no sampler can find what no plan showed.
 
 Time is simulated: what a trial, a screened candidate and the preparation of `auto` take was measured (`SECONDS`). Each
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
-from search_table import ROOT, prepared_study, rows_of
+from search_table import ROOT, prepared_study, rows_of, sweep
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.model_selection import cross_val_predict
 
@@ -45,6 +45,8 @@ from search.sections import SpaceSpec
 from search.space import Space
 from search.trial import Candidate, Measurement
 
+SWEEPS = ("uniform", "global")
+LEVELS = 2000
 METHODS = ("auto", "tpe", "nsga2", "qmc", "random", "uniform", "global")
 SECONDS = {"fixed": 5.0, "training": 16.0, "screened": 1.5, "preparation": 150.0}
 """A trial of the digits study at one epoch on one core: 5 s of latency, validation and the like, 16 s of training at
@@ -138,7 +140,7 @@ def _boosted() -> GradientBoostingRegressor:
 
 
 def _true_latency(prepared: Prepared, rows: Sequence[dict[str, Any]]) -> LatencyModel:
-    """Fitted to every measured shape of the table."""
+    """Fitted to the shapes that the table has timed (`search_table.py --latencies`)."""
     graph = next(iter(prepared.evaluator.graphs.values()))  # type: ignore[attr-defined]
     shapes = [Probe(tuple(row["widths"]), tuple(row["removed"]), row["latency"]) for row in rows if "latency" in row]
     return fitted(graph, shapes)
@@ -167,12 +169,14 @@ def searched(landscape: Landscape, method: str, seed: int) -> list[tuple[float, 
     clock, found = SECONDS["preparation"] if method == "auto" else 0.0, []
     base_ms = landscape.prepared.base.figures["latency_ms"].value
     with tempfile.TemporaryDirectory() as folder:
-        source = _sweep(landscape, method) if method in ("uniform", "global") else None
+        source = sweep(method, landscape.prepared, LEVELS) if method in SWEEPS else None
         proposer = None if source else _proposer(landscape, method, seed, Path(folder))
         while clock < HORIZON_S:
             if proposer is None:
                 assert source is not None
-                candidate, gate, number = next(source), None, -1
+                candidate, gate, number = next(source, None), None, -1
+                if candidate is None:  # every network that a level gives has been tried
+                    break
             else:
                 proposal = proposer.ask()
                 candidate, gate, number = proposal.candidate, proposal.gate, proposal.number
@@ -203,33 +207,6 @@ def _proposer(landscape: Landscape, method: str, seed: int, folder: Path) -> Opt
         opening=guide.opening() if guide else opening(space),
         guide=guide,
     )
-
-
-def _sweep(landscape: Landscape, method: str) -> Iterator[Candidate]:
-    """Ever finer levels, each network once."""
-    from pruning.plan import globally_ranked_ratios
-
-    evaluator, space = landscape.prepared.evaluator, landscape.prepared.space
-    graph, scores = next(iter(evaluator.graphs.values())), evaluator.scores  # type: ignore[attr-defined]
-    ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
-    seen: set[str] = set()
-    number = 0
-    while True:
-        number += 1
-        level = 0.9 * _radical_inverse(number)
-        candidate = space.uniform(level)
-        if method == "global":
-            per_tie = globally_ranked_ratios(graph, level, scores)
-            candidate = replace(candidate, ratios={n: min(0.9, per_tie[t]) for n, t in ties.items()})
-        digest = evaluator.plan(candidate).digest  # type: ignore[attr-defined]
-        if digest not in seen or number > 500:
-            seen.add(digest)
-            yield candidate
-
-
-def _radical_inverse(number: int) -> float:
-    """The van der Corput sequence: 1/2, 1/4, 3/4, 1/8, ..."""
-    return float(int(f"{number:b}"[::-1], 2)) / 2 ** number.bit_length()
 
 
 def volume(found: Sequence[tuple[float, float, float]]) -> float:

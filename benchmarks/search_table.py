@@ -43,6 +43,8 @@ from search.trial import Candidate
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "digits" / "study.yaml"
 LEVELS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
+MOST = 0.9
+"""The largest ratio of the digits study."""
 SHARES = (("stages", 0.2), ("each", 0.1), ("weighted", 0.7))
 """Of the plans beyond the fixed ones."""
 
@@ -73,13 +75,10 @@ def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, C
     guide, evaluator, space = prepared.guide, prepared.evaluator, prepared.space
     assert guide is not None
     graph = evaluator.graphs[space.sizes[0]]  # type: ignore[attr-defined]
-    scores = evaluator.scores  # type: ignore[attr-defined]
     for level in LEVELS:
         yield "uniform", space.uniform(level)
     for level in LEVELS:
-        per_tie = globally_ranked_ratios(graph, level, scores)
-        ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
-        yield "global", replace(space.uniform(0.0), ratios={n: min(0.9, per_tie[t]) for n, t in ties.items()})
+        yield "global", by_hand("global", prepared, level)
     for tolerance in np.geomspace(0.003, 0.5, 12):
         yield "tolerance", tolerant(guide.allocator, float(tolerance))
     for budget in np.linspace(0.95, 0.22, 20):
@@ -89,6 +88,28 @@ def designed(prepared: Prepared, count: int, seed: int) -> Iterator[tuple[str, C
     for _ in range(count):
         kind = str(random.choice([name for name, _ in SHARES], p=[share for _, share in SHARES]))
         yield kind, _drawn(kind, prepared, stage_of, random)
+
+
+def by_hand(method: str, prepared: Prepared, level: float) -> Candidate:
+    """Uniform ratios, or what one global ranking takes from each group, in a space with a ratio for each."""
+    evaluator: Any = prepared.evaluator
+    space, graph = prepared.space, next(iter(evaluator.graphs.values()))
+    if method == "uniform":
+        return space.uniform(level)
+    per_tie = globally_ranked_ratios(graph, level, evaluator.scores)
+    ties = {d.name: int(graph.table.ties[graph.table.numbers[d.groups[0]]]) for d in space.dimensions}
+    return replace(space.uniform(0.0), ratios={name: min(MOST, per_tie[tie]) for name, tie in ties.items()})
+
+
+def sweep(method: str, prepared: Prepared, levels: int) -> Iterator[Candidate]:
+    """`by_hand` at ever finer levels (van der Corput: 1/2, 1/4, 3/4, 1/8, ...), each network once."""
+    seen: set[str] = set()
+    for number in range(1, levels + 1):
+        candidate = by_hand(method, prepared, MOST * int(f"{number:b}"[::-1], 2) / 2 ** number.bit_length())
+        key = prepared.evaluator.realise(candidate).key
+        if key not in seen:
+            seen.add(key)
+            yield candidate
 
 
 def tolerant(allocator: Allocator, most: float) -> Candidate:

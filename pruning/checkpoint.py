@@ -117,6 +117,7 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             lie = next(lies(archive, path.stat().st_size), None)
             broken = archive.testzip() if lie is None else None
+    # zipfile says NotImplementedError of a compression that it does not know, RuntimeError of an encrypted member.
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
     if lie is not None:
