@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from search.clock import Clock, SystemClock
 from search.crash_points import reached
 from search.disk import is_full
 from search.engines.engine import Engine, Finished, Job
-from search.errors import ConfigError, Interrupted, RunCorrupt
+from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
@@ -42,6 +43,7 @@ from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
 
 _POLL_S = 0.2
 _PAUSE_S = 1.0
+_SERVER_PATIENCE_S = 3600.0
 _MIN_TIMEOUT_S = 600.0
 _TIMEOUT_FACTOR = 10.0
 _MEASURED = (TrialState.COMPLETE, TrialState.SCREENED)
@@ -82,6 +84,7 @@ class Loop:
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
         reserve: seconds that the steps after the last trial will take; `flat`: whether the front has stopped growing.
         room: why the disk has no room for another trial; None where it has. `sleep`: how a pause passes.
+        keep_claim: makes sure that the study is still this process's: a server that restarts forgets it.
     """
 
     proposer: Proposer
@@ -97,6 +100,7 @@ class Loop:
     flat: Callable[[], bool] = lambda: False
     room: Callable[[], str | None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
+    keep_claim: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -216,7 +220,7 @@ class Loop:
         if said is not None and self._paused is None:
             _log.warning("paused: %s", said)
         if said is None and self._paused is not None:
-            _log.info("there is room again")
+            _log.info("goes on: there is room, and the storage answers")
         self._paused = said
         return said is None
 
@@ -228,22 +232,34 @@ class Loop:
         return True
 
     def _patiently(self, write: Callable[[], _Found]) -> _Found:
-        """A write that is repeated until the disk has room; every write here may be done twice."""
+        """A write that is repeated until the disk has room and the storage answers; every write here may be done
+        twice. A server that restarts at night is waited for, one that stays away for an hour is not."""
+        away_since: float | None = None
         while True:
             try:
+                self.keep_claim()
                 return write()
+            except ServerMissing as error:
+                away_since = self.clock.now() if away_since is None else away_since
+                if self.clock.now() - away_since > _SERVER_PATIENCE_S:
+                    raise
+                self._pause(error.what)
             except OSError as error:
                 if not is_full(error):
                     raise
-                if self._paused is None:
-                    _log.warning("paused: %s", error)
-                self._paused = f"no room on the disk: {error}"
+                self._pause(f"no room on the disk: {error}")
             self.watch(self.progress())
             self.sleep(_PAUSE_S)
             self.raise_if_stopped()
 
+    def _pause(self, why: str) -> None:
+        if self._paused is None:
+            _log.warning("paused: %s", why)
+        self._paused = why
+
     def _ask(self) -> Proposal:
-        """The next candidate; one whose asking was cut short by a full disk is completed, not left behind."""
+        """The next candidate; one whose asking was cut short, by a full disk or a lost server, is completed, not left
+        behind."""
 
         def ask() -> Proposal:
             held = self._proposals.keys() | {proposal.number for proposal in self._again}
@@ -259,7 +275,7 @@ class Loop:
         requests = Requests(self.record.path)
         for request in requests:
             try:
-                self.proposer.enqueue(request)
+                self._patiently(partial(self.proposer.enqueue, request))
             except ConfigError as error:
                 _log.warning("request %s: %s", request.name, error)
             requests.done([request])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -43,19 +43,24 @@ def check_cluster(spec: StudySpec) -> None:
 
 
 @contextmanager
-def claimed(spec: StudySpec) -> Iterator[None]:
-    """This process alone writes the study; a study in a file of the run has run.lock for that.
+def claimed(spec: StudySpec) -> Iterator[Callable[[], None]]:
+    """This process alone writes the study; gives what makes sure of that again, after the storage was away. A study in
+    a file of the run has run.lock for that.
 
     Raises:
         RunLocked: another coordinator writes it, from another run folder. ServerMissing: the storage does not answer.
     """
     if spec.storage is None or not is_postgresql(spec.storage):
-        yield
+        yield _is_claimed
         return
     from search.propose.optuna_sampler import claimed_on_server
 
-    with claimed_on_server(spec.storage, spec.run_name):
-        yield
+    with claimed_on_server(spec.storage, spec.run_name) as renew:
+        yield renew
+
+
+def _is_claimed() -> None:
+    """run.lock is the kernel's and is not lost."""
 
 
 def _need(what: str, package: str, *modules: str) -> None:

@@ -109,6 +109,7 @@ class Study:
         self._loop: Loop | None = None
         self._ended = ""
         self._until: datetime | None = None
+        self._keep_claim: Callable[[], None] = lambda: None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -149,7 +150,7 @@ class Study:
             try:
                 self._claim(listener)
                 reached("claimed")
-                held.enter_context(claimed(self.spec))
+                self._keep_claim = held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
                 prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
@@ -374,6 +375,7 @@ class Study:
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
+        loop.keep_claim = self._keep_claim
         loop.room = Room(self.record.path, model_bytes(self.spec.model)).missing
         loop.flat = once_per_trial(loop, lambda: self._is_flat(loop))
         if search.hours is not None or self._until is not None:

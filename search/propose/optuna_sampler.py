@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -136,12 +136,13 @@ class OptunaProposer:
         self._study.tell(trial, values, skip_if_finished=True)
 
     def enqueue(self, request: Request) -> None:
-        """See `Proposer.enqueue`."""
-        trials = self._study.get_trials(deepcopy=False)
-        if any(trial.user_attrs.get(_REQUEST) == request.name for trial in trials):
-            return
-        point = _point_within(self._space, request.candidate, self._distributions)
-        self._study.enqueue_trial(point, user_attrs={_SOURCE: "user", _REQUEST: request.name})
+        """See `Proposer.enqueue`. OSError where the disk is full or fails; then it can be asked for again."""
+        with storage_errors():
+            trials = self._study.get_trials(deepcopy=False)
+            if any(trial.user_attrs.get(_REQUEST) == request.name for trial in trials):
+                return
+            point = _point_within(self._space, request.candidate, self._distributions)
+            self._study.enqueue_trial(point, user_attrs={_SOURCE: "user", _REQUEST: request.name})
 
     def close(self) -> None:
         """See `Proposer.close`."""
@@ -212,9 +213,10 @@ class OptunaProposer:
             return self._proposal(optuna.Trial(self._study, frozen._trial_id))
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
-        for name, distribution in self._distributions.items():
-            self._skip_draw(trial, name, distribution)
-            trial._suggest(name, distribution)
+        if self._distributions.keys() - trial.params.keys():  # else nothing is to be drawn
+            for name, distribution in self._distributions.items():
+                self._skip_draw(trial, name, distribution)
+                trial._suggest(name, distribution)
         if _SOURCE not in trial.user_attrs:
             trial.set_user_attr(_SOURCE, "user" if _fixed(trial) else self._sampler_name())
         self._asked[trial.number] = trial
@@ -412,14 +414,20 @@ def ping(url: str) -> None:
 
 
 @contextmanager
-def claimed_on_server(url: str, name: str) -> Iterator[None]:
-    """Nobody else searches this study of a PostgreSQL server meanwhile. Raises RunLocked or ServerMissing."""
+def claimed_on_server(url: str, name: str) -> Iterator[Callable[[], None]]:
+    """Nobody else searches this study of a PostgreSQL server meanwhile; gives what makes sure of that once more, after
+    the server was away. Raises RunLocked or ServerMissing, and so does what it gives."""
     _quiet()
     storage = _open_storage(url)
     try:
         claim = Claim(storage.engine, name)
+
+        def renew() -> None:
+            with storage_errors():
+                claim.renew()
+
         try:
-            yield
+            yield renew
         finally:
             claim.release()
     finally:

@@ -83,7 +83,8 @@ def connection_settings(url: str) -> dict[str, Any]:
 class Claim:
     """That this process alone writes a study of a PostgreSQL server, wherever the other run folders lie.
 
-    An advisory lock of a session: the server frees it the moment its owner dies, as the kernel does with run.lock.
+    An advisory lock of a session: the server frees it the moment its owner dies, as the kernel does with run.lock, and
+    also when it restarts, after which it must be taken again.
 
     Args:
         engine: SQLAlchemy's, of the storage. name: of the Optuna study.
@@ -93,15 +94,36 @@ class Claim:
     """
 
     def __init__(self, engine: Any, name: str) -> None:
-        key = int.from_bytes(hashlib.sha256(f"paretoprune/{name}".encode()).digest()[:7], "big")
-        self._held = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar():
+        self._engine, self._name = engine, name
+        self._key = int.from_bytes(hashlib.sha256(f"paretoprune/{name}".encode()).digest()[:7], "big")
+        self._take()
+
+    def renew(self) -> None:
+        """Take it again if the connection that held it is gone. Raises RunLocked where somebody else has it now."""
+        if not self._is_held():
+            self.release()
+            self._take()
+
+    def _is_held(self) -> bool:
+        from sqlalchemy.exc import DBAPIError
+
+        if self._held.closed:
+            return False
+        try:
+            self._held.exec_driver_sql("SELECT 1")
+        except DBAPIError:
+            return False
+        return True
+
+    def _take(self) -> None:
+        self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar():
             return
-        owner = self._held.exec_driver_sql(_OWNER % key).first()
+        owner = self._held.exec_driver_sql(_OWNER % self._key).first()
         self.release()
         said = "another process" if owner is None else f"{owner[0]} ({owner[1] or 'local'}) since {owner[2]:%F %T}"
         raise RunLocked(
-            f"the study {name} of this storage is being searched by {said}",
+            f"the study {self._name} of this storage is being searched by {said}",
             where="storage",
             expected="one coordinator per study",
             next_command="wait for it, or give this run another name: name=NEW_NAME",

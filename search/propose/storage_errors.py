@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from search.errors import ParetoPruneError, RunCorrupt
+from search.errors import ParetoPruneError, RunCorrupt, ServerMissing
 from search.quarantine import set_aside
 
 _DISK = {
@@ -22,7 +23,8 @@ _DISK = {
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Inside, errors of the disk below the storage are OSError with their number, whatever wraps them."""
+    """Inside, errors of the disk below the storage are OSError with their number, whatever wraps them; those of a
+    server that went away are ServerMissing."""
     try:
         yield
     except (OSError, ParetoPruneError):
@@ -32,17 +34,38 @@ def storage_errors() -> Iterator[None]:
         for sentence, number in _DISK.items():
             if sentence in said:
                 raise OSError(number, sentence, "study.db") from error
+        lost = next(filter(_is_of_a_server, _chain(error)), None)
+        if lost is not None:
+            raise server_gone(lost) from None  # the text around it may hold what was sent
         if "malformed" in said:
             raise RunCorrupt("study.db is damaged", where="study.db", next_command="paretoprune resume") from error
         raise
 
 
-def _said(error: BaseException | None) -> str:
-    texts = []
+def server_gone(error: BaseException) -> ServerMissing:
+    """What is said when the storage's server stops answering in the middle of a search."""
+    return ServerMissing(
+        f"the storage does not answer any more: {(str(error).splitlines() or [type(error).__name__])[0]}",
+        where="storage",
+        expected="the PostgreSQL server; every result that was acknowledged is in the run's folder",
+        next_command="paretoprune resume, when it answers again",
+    )
+
+
+def _is_of_a_server(error: BaseException) -> bool:
+    """psycopg's OperationalError: refused, cut, shut down, in recovery, out of room."""
+    psycopg = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(error, psycopg.OperationalError)
+
+
+def _said(error: BaseException) -> str:
+    return "\n".join(map(str, _chain(error)))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        texts.append(str(error))
+        yield error
         error = error.__cause__ or error.__context__
-    return "\n".join(texts)
 
 
 def open_file(path: Path, busy_s: float) -> None:

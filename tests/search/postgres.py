@@ -29,25 +29,42 @@ def missing() -> str | None:
     return None
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    """The address of a server with an empty database; initdb takes about two seconds."""
-    folder = Path(tempfile.mkdtemp(prefix="paretoprune-postgres-"))
-    try:
+class Server:
+    """A server with an empty database, which may be stopped and started again; initdb takes about two seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = _started(folder, port)
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql+psycopg://{USER}:{QUOTED}@127.0.0.1:{self._port}/postgres"
+        _initialised(folder)
+        self.start()
+
+    def start(self) -> None:
+        self._process = _started(self._folder, self._port)
+
+    def stop(self) -> None:
+        """It does not wait for its clients."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server that ends with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="paretoprune-postgres-"))
+    try:
+        server = Server(folder)
         try:
-            yield f"postgresql+psycopg://{USER}:{QUOTED}@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # it does not wait for its clients then
-            server.wait(20)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
+def _initialised(folder: Path) -> None:
     programs = _programs()
     assert programs is not None
     (folder / "password").write_text(PASSWORD)
@@ -66,6 +83,11 @@ def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "--encoding=UTF8",
     ]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
+
+
+def _started(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    programs = _programs()
+    assert programs is not None
     settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"port={port}", "-c", "fsync=off", "-k", str(folder)]
     with (folder / "log").open("wb") as log:
         started = [*_somebody(), str(programs / "postgres"), "-D", str(folder / "data"), *settings]

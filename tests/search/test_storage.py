@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from search.checkup import check
 from search.errors import ConfigError, RunLocked, ServerMissing
+from search.evaluate.gate import Gate
 from search.needs import claimed
 from search.present.dashboard.serve import optuna_command
 from search.propose.opening import opening
@@ -22,7 +25,8 @@ from search.propose.proposer import Proposer
 from search.propose.storage import MASK, scrubbed, shown, usable
 from search.spec import load_spec
 from search.study import Parts, Study
-from search.testing import OBJECTIVES, InlineEngine, KnownFront, ProposerContract, known_space
+from search.testing import OBJECTIVES, InlineEngine, KnownFront, KnownFrontEvaluator, ProposerContract, known_space
+from search.trial import Candidate, Measurement
 
 from . import postgres
 from .conftest import run
@@ -32,9 +36,14 @@ SECRETS = (postgres.PASSWORD, postgres.QUOTED, "t/word", "t%2Fword")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres.serving() as url:
-        yield url
+def running() -> Iterator[postgres.Server]:
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(running: postgres.Server) -> str:
+    return running.url
 
 
 @needs_server
@@ -110,6 +119,75 @@ def test_one_coordinator_writes_a_study_wherever_its_run_lies(server: str, workp
         assert caught.value.exit_code == 5
         assert not (workplace / "elsewhere").exists(), "a search that never began leaves nothing"
     assert len(_study(project="elsewhere", **overrides, **{"search.trials": 2}).search().trials()) == 2
+
+
+class _Meanwhile(KnownFrontEvaluator):
+    """Something happens to the server in the middle of trial 2."""
+
+    def __init__(self, event: Callable[[], None]) -> None:
+        super().__init__()
+        self._event = event
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+    ) -> Measurement:
+        if number == 2:
+            self._event()
+        return super().evaluate(candidate, number, seed, work_dir, gate)
+
+
+def _searching(event: Callable[[], None], **overrides: object) -> Study:
+    measuring = _Meanwhile(event)
+    engine = Parts(prepare=KnownFront(measuring), engine=lambda spec, prepared: InlineEngine(prepared.evaluator))
+    return Study("study.yaml", parts=engine, **overrides, **{"search.trials": 6})
+
+
+@needs_server
+def test_a_server_that_restarts_in_the_middle_is_waited_for(running: postgres.Server, workplace: Path) -> None:
+    plain = _study(name="file", **{"search.trials": 6}).search()
+
+    def restart() -> None:
+        running.stop()
+        threading.Timer(1.5, running.start).start()
+
+    study = _searching(restart, name=f"known-{uuid.uuid4().hex}", storage=running.url).search()
+    assert study.trials() == plain.trials()
+    log = (study.record.path / "search.log").read_text()
+    assert "paused: the storage does not answer any more" in log and "goes on" in log
+    assert postgres.PASSWORD not in log
+
+
+@needs_server
+def test_a_study_that_somebody_took_while_the_server_was_away_is_left_to_them(
+    running: postgres.Server, workplace: Path
+) -> None:
+    overrides = {"storage": running.url, "name": f"known-{uuid.uuid4().hex}"}
+    with ExitStack() as other:
+
+        def taken() -> None:
+            running.stop()
+            running.start()
+            other.enter_context(claimed(load_spec(workplace / "study.yaml", overrides)))
+
+        with pytest.raises(RunLocked, match="is being searched by"):
+            _searching(taken, **overrides).search()
+
+
+@needs_server
+def test_a_server_that_stays_away_ends_the_search_and_it_is_resumed(
+    running: postgres.Server, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.loop._SERVER_PATIENCE_S", 0.0)
+    monkeypatch.setenv("PGPASSWORD", postgres.PASSWORD)
+    plain = _study(name="file", **{"search.trials": 6}).search()
+    study = _searching(running.stop, name=f"known-{uuid.uuid4().hex}", storage=running.url)
+    try:
+        with pytest.raises(ServerMissing, match="does not answer any more") as caught:
+            study.search()
+    finally:
+        running.start()
+    assert caught.value.exit_code == 4 and postgres.PASSWORD not in str(caught.value)
+    assert _loaded(study.record.path).search().trials() == plain.trials()
 
 
 def test_a_server_that_does_not_answer_is_named_before_any_work(workplace: Path) -> None:
