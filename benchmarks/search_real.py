@@ -54,6 +54,7 @@ def study_of(base: str, method: str, seed: int, hours: float, project: Path) -> 
         },
         space={"groups": "each" if method in SWEEPS else "auto"},
         recover={"epochs": 1},
+        latency={"seconds": 3},
     )
 
 

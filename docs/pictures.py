@@ -44,6 +44,7 @@ def shots(trial: int, other: int, device: str = "") -> tuple[Shot, ...]:
         Shot("drawer", f"trial={trial}", part="#drawer", height=2400),
         Shot("whatif", f"tab=whatif&w=trial:{trial}", part="#panel", height=1400),
         Shot("heatmap", "tab=heat", part="#panel", height=1400),
+        Shot("sensitivity", f"tab=curves&trial={trial}", part="#panel", height=1400),
         Shot("compare", f"tab=compare&a={trial}&b={other}", part="#panel", height=1400),
         Shot("dark", f"trial={trial}&tab=whatif&w=trial:{trial}", height=1300, dark=True),
     )
@@ -86,12 +87,14 @@ def main() -> None:
     parser.add_argument(
         "--other", type=int, help="the trial that it is compared with; default: the dearest of the front"
     )
+    parser.add_argument("--only", type=lambda text: text.split(","), help="names of the pictures to draw; default: all")
     given = parser.parse_args()
     content = json.loads((given.run / "snapshot.json").read_text(encoding="utf-8"))
     trial = chosen(content) if given.trial is None else given.trial
     other = dearest(content) if given.other is None else given.other
     device = next(iter(content.get("on_targets") or {}), "")
-    for path in pictures(given.run, given.out, shots(trial, other, device)):
+    wanted = [shot for shot in shots(trial, other, device) if given.only is None or shot.name in given.only]
+    for path in pictures(given.run, given.out, wanted):
         print(path)
 
 

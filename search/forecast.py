@@ -11,13 +11,11 @@ import numpy as np
 from objectives.objective import Estimate
 from pruning import ChannelGraph
 from search.evaluate.probes import bend_of, read_model, read_probes
+from search.propose.allocation import PLANNED
 from search.propose.costs import work_of
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import read_curves
 from search.space import Space
-
-_PLANNED = 0.97
-"""Share of a limit that is aimed at: a predicted latency errs by a few percent."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def forecast(
         return None
     bend = bend_of(graph, latency, read_probes(run / "latency"))
     allocator = allocator_of(graph, space, curves, round_to, latency, bend)
-    vector = allocator.vector_within(_PLANNED * limit_ms / base_ms, {})
+    vector = allocator.vector_within(PLANNED * limit_ms / base_ms, {})
     widths = allocator.widths(vector)
     work = work_of(graph, widths[None], vector.removed, latency.tile)[0]
     params, macs = graph.costs_without(vector.removed).of_many(np.asarray(widths)[None])

@@ -11,7 +11,7 @@ from typing import Any
 
 from objectives.latency import Latency
 from objectives.latency_model import LatencyModel
-from objectives.objective import Objective, objectives_named
+from objectives.objective import objectives_named
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
@@ -21,7 +21,8 @@ from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
-from search.propose.costs import layer_rates
+from search.propose.allocation import PLANNED
+from search.propose.costs import Limits, layer_rates
 from search.propose.guide import RUNGS, Guide, Variant
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
@@ -60,7 +61,7 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     with phase("sensitivity"):
         probe = output_probe(spec, subject.model, subject.graph, subject.scores)
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
-    targets = targets_of(spec, base, objectives_named(spec.objectives))
+    targets = targets_of(spec, base)
     latency, bend, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
     if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
@@ -68,12 +69,17 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
             bend, relearning = probes.bend_of(subject.graph, latency, timed), probes.Relearned(subject.graph, timed)
             write_page_model(subject, latency, base_ms)
     allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, bend)
-    least = allocator.cost(allocator.path({})[-1])
-    within = tuple(target for target in targets if target >= least)
+    least = allocator.path({})[-1]
+    within = tuple(target for target in targets if target >= allocator.cost(least))
+    limits = tuple(
+        limit
+        for limit in limits_of(spec, base, subject.graph)
+        if limit.over(allocator.cost_of)(allocator.widths(least)[None], least.removed)[0] <= 1
+    )
     with phase("variants"):
         variants = variants_of(subject, gain.name, base, phase)
     accuracy = gain.name, base.figures[gain.name].value
-    return Guide(allocator, accuracy, variants, within, spec.search.seed, base_ms, relearning)
+    return Guide(allocator, accuracy, variants, within, spec.search.seed, base_ms, relearning, limits)
 
 
 def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -> tuple[Variant, ...]:
@@ -164,21 +170,38 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
     (folder / "probe.onnx").unlink(missing_ok=True)
 
 
-def targets_of(spec: StudySpec, base: Measurement, objectives: tuple[Objective, ...]) -> tuple[float, ...]:
-    """Costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first.
-
-    A cost is mostly latency, so a latency limit counts as it is; other limits steer the search through the sampler.
-    """
-    limits: list[float] = []
-    asked: list[Mapping[str, float]] = [
-        {bound.name: bound.limit for bound in spec.budget(name)} for name in spec.budgets
-    ]
-    asked.append({bound.name: bound.limit for bound in spec.bounds if bound.op == "<="})
-    for limit in asked:
-        if "latency_ms" in limit and "latency_ms" in base.figures:
-            limits.append(_SAFE * limit["latency_ms"] / base.figures["latency_ms"].value)
-    return tuple(sorted({round(limit, 4) for limit in limits if 0 < limit < 1}))
+def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:
+    """Costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first; of those
+    that limit latency and nothing that allocation could aim at besides. A cost is mostly latency, so a latency limit
+    counts as it is."""
+    found = (
+        share for share, params, macs in _asked(spec, base) if share is not None and params is None and macs is None
+    )
+    return tuple(sorted(set(found)))
 
 
-_SAFE = 0.97
-"""Share of a limit that is aimed at: a predicted latency errs by a few percent."""
+def limits_of(spec: StudySpec, base: Measurement, graph: ChannelGraph) -> tuple[Limits, ...]:
+    """The budgets and constraints that limit parameters, size or multiply-accumulates."""
+    found = dict.fromkeys(_asked(spec, base))
+    return tuple(
+        Limits(graph, params, macs, share) for share, params, macs in found if params is not None or macs is not None
+    )
+
+
+def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, float | None, float | None]]:
+    """(cost, parameters, multiply-accumulates) of every budget and of the constraints, as shares of the base's; None
+    where nothing is limited, or the base is within it."""
+    for bounds in (*map(spec.budget, spec.budgets), spec.bounds):
+        limit = {bound.name: bound.limit for bound in bounds if bound.op == "<="}
+        share = {n: limit[n] / base.figures[n].value for n in limit if n in base.figures and base.figures[n].value > 0}
+        params = min((share[name] for name in ("params_m", "size_mb") if name in share), default=None)
+        latency = share.get("latency_ms")
+        yield (
+            _tight(None if latency is None else PLANNED * latency),
+            _tight(params),
+            _tight(share.get("macs_g")),
+        )
+
+
+def _tight(share: float | None) -> float | None:
+    return round(share, 4) if share is not None and 0 < share < 1 else None

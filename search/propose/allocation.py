@@ -74,6 +74,8 @@ class PlainWalk:
         self._widths[columns] = widths[entry]
 
 
+PLANNED = 0.97
+"""Share of a latency limit that is aimed at: a prediction errs by a few percent."""
 MULTIPLIERS = np.geomspace(1e-3, 1e3, 48)
 EXPONENT = 1.5
 """Prices are divergences to this power: a fine-tune repairs many small damages better than a few large ones. Powers

@@ -17,7 +17,7 @@ import numpy as np
 from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph
 from pruning.cost import FEATURES, place_of
-from search.propose.allocation import Floats, Ints
+from search.propose.allocation import CostOf, Floats, Ints
 
 PARAMS_SHARE = 0.05
 """Weight of the share of parameters in the cost: what costs no time is still worth removing."""
@@ -73,22 +73,24 @@ class WidthCost:
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
         """See `CostOf`."""
-        forms, tile = self._forms_of(removed), self._tile
-        ratio = _evaluated(forms.time, tiled(widths, tile))
-        bent = ratio if self.bend is None else ratio * self.bend.factor(ratio)
-        return np.asarray((1 - PARAMS_SHARE) * bent + _evaluated(forms.params, widths))
+        forms = self.forms(removed)
+        time = _evaluated(forms.time, tiled(widths, self.tile))
+        bent = time if self.bend is None else time * self.bend.factor(time / (1 - PARAMS_SHARE))
+        return np.asarray(bent + _evaluated(forms.exact, widths))
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
         """See `Walkable.walk`: without the bend, which moves budgets and no order."""
-        return FormWalk(self._forms_of(removed), self._tile, widths)
+        return FormWalk(self.forms(removed), self.tile, widths)
 
     @property
-    def _tile(self) -> int:
+    def tile(self) -> int:
+        """What widths are rounded up to before their time is predicted."""
         return 1 if self.latency is None else self.latency.tile
 
-    def _forms_of(self, removed: tuple[str, ...]) -> Forms:
+    def forms(self, removed: tuple[str, ...]) -> Forms:
+        """Of the network without these blocks."""
         if removed not in self._forms:
-            self._forms[removed] = Forms(self._time_form(removed), self._params_form(removed))
+            self._forms[removed] = Forms((1 - PARAMS_SHARE) * self._time_form(removed), self._params_form(removed))
         return self._forms[removed]
 
     def measured(self, widths: Ints, removed: tuple[str, ...], ratio: float) -> float:
@@ -101,11 +103,9 @@ class WidthCost:
         return costs.form(macs={}, elements={}, params=PARAMS_SHARE / self.graph.cost().params)
 
     def _time_form(self, removed: tuple[str, ...]) -> Floats:
-        costs = self.graph.costs_without(removed)
         if self.latency is None:
-            share = 1 / self.graph.cost().macs
-            places = {place_of(owner) for owner in self.graph.costs.owners[1]}
-            return costs.form(macs=dict.fromkeys(places, share), elements={}, params=0.0)
+            return _macs_form(self.graph, removed)
+        costs = self.graph.costs_without(removed)
         constant, *slopes = self.latency.coefficients
         per_unit = np.divide(slopes, self.latency.base, out=np.zeros(len(slopes)), where=self.latency.base > 0)
         weights = dict(zip(self.latency.names, per_unit.tolist(), strict=True))
@@ -113,17 +113,84 @@ class WidthCost:
         return costs.form(macs=macs, elements=elements, params=0.0, constant=constant)
 
 
+@dataclass(frozen=True)
+class Limits:
+    """A budget that limits parameters or multiply-accumulates, as shares of the base's, alone or beside the cost.
+
+    Args:
+        cost: largest share of the cost; None where it is not limited.
+    """
+
+    graph: ChannelGraph
+    params: float | None = None
+    macs: float | None = None
+    cost: float | None = None
+    _last: list[LimitedCost] = field(default_factory=list, repr=False, compare=False)
+
+    def over(self, cost: CostOf) -> LimitedCost:
+        """A cost that is 1 where the first of the limits is reached."""
+        assert isinstance(cost, WidthCost)
+        if not self._last or self._last[0].cost is not cost:
+            self._last[:] = [LimitedCost(self, cost)]
+        return self._last[0]
+
+
+class LimitedCost:
+    """How much of its limit the fullest one takes up.
+
+    A walk sees the sum of all shares, so that what is left in one limit is used up by the steps after it (`Allocator`
+    widens and exchanges within the budget), and a little of the cost, so that what costs no parameters is still faster.
+    """
+
+    def __init__(self, limits: Limits, cost: WidthCost) -> None:
+        self.limits, self.cost = limits, cost
+        self._forms: dict[tuple[str, ...], Forms] = {}
+
+    def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
+        """See `CostOf`."""
+        limits, graph = self.limits, self.limits.graph
+        costs, whole = graph.costs_without(removed), graph.cost()
+        params, macs = costs.of_many(widths)
+        shares = [self.cost(widths, removed) / limits.cost] if limits.cost is not None else []
+        shares += [params / (limits.params * whole.params)] if limits.params is not None else []
+        shares += [macs / (limits.macs * whole.macs)] if limits.macs is not None else []
+        return np.asarray(np.max(shares, axis=0))
+
+    def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
+        """See `Walkable.walk`."""
+        if removed not in self._forms:
+            limits, inner = self.limits, self.cost.forms(removed)
+            weight = _UNLIMITED if limits.cost is None else 1 / limits.cost
+            exact = weight * inner.exact
+            if limits.params is not None:
+                exact = exact + inner.exact / (PARAMS_SHARE * limits.params)
+            if limits.macs is not None:
+                exact = exact + _macs_form(limits.graph, removed) / limits.macs
+            self._forms[removed] = Forms(weight * inner.time, exact)
+        return FormWalk(self._forms[removed], self.cost.tile, widths)
+
+
+_UNLIMITED = 0.1
+"""Weight of the cost in a walk where only parameters or multiply-accumulates are limited."""
+
+
+def _macs_form(graph: ChannelGraph, removed: tuple[str, ...]) -> Floats:
+    places = {place_of(owner) for owner in graph.costs.owners[1]}
+    share = 1 / graph.cost().macs
+    return graph.costs_without(removed).form(macs=dict.fromkeys(places, share), elements={}, params=0.0)
+
+
 class Forms:
-    """Quadratic forms of one network: `time` of the tiled widths, `params` of the widths, both (G + 1, G + 1) and
+    """Quadratic forms of one network: `time` of the tiled widths, `exact` of the widths, both (G + 1, G + 1) and
     weighed as they count, and `both` of the lifted row, symmetric (N, N)."""
 
-    def __init__(self, time: Floats, params: Floats) -> None:
-        self.time, self.params = time, params
+    def __init__(self, time: Floats, exact: Floats) -> None:
+        self.time, self.exact = time, exact
         width = len(time) - 1
         both = np.zeros((1 + 2 * width, 1 + 2 * width))
-        both[: width + 1, : width + 1] = (1 - PARAMS_SHARE) * time
+        both[: width + 1, : width + 1] = time
         at = np.concatenate([[0], np.arange(width + 1, 2 * width + 1)])
-        both[np.ix_(at, at)] += params
+        both[np.ix_(at, at)] += exact
         self.both = (both + both.T) / 2
         self._menus: dict[int, tuple[Ints, MenuForm]] = {}
 
@@ -131,7 +198,7 @@ class Forms:
         """The part of a menu that does not depend on where a walk is; kept for each table of widths."""
         known = self._menus.get(id(widths))
         if known is None or known[0] is not widths:
-            at = np.concatenate([columns + 1, columns + len(self.params)])
+            at = np.concatenate([columns + 1, columns + len(self.exact)])
             rows = np.concatenate([tiled(widths, tile), widths], axis=1).astype(np.float64)
             inner = self.both[at[:, None], at]
             known = widths, MenuForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))

@@ -76,6 +76,14 @@ class Timed:
     ratio: float
 
 
+class Limiting(Protocol):
+    """A budget that limits something else than the cost."""
+
+    def over(self, cost: CostOf) -> CostOf:
+        """A cost that is 1 where the budget is used up."""
+        ...
+
+
 class Relearning(Protocol):
     """Learns costs from measured shapes."""
 
@@ -123,6 +131,7 @@ class Guide:
         accuracy: name of the figure that is kept high, and the base's value of it.
         variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
+        limits: its budgets and constraints that limit something else, such as parameters.
         base_ms: latency of the base; None where latency is not part of the study.
         relearning: learns costs from trials; None: costs stay as they are.
     """
@@ -134,6 +143,7 @@ class Guide:
     seed: int = 0
     base_ms: float | None = None
     relearning: Relearning | None = None
+    limits: tuple[Limiting, ...] = ()
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
@@ -159,7 +169,9 @@ class Guide:
         """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
         own, *others = self.variants
-        found = dict.fromkeys(Point(self.allocator.vector_within(budget, {}), own) for budget in budgets)
+        named = [self._filling(self.allocator, limit, {}) for limit in self.limits]
+        rungs = [self.allocator.vector_within(budget, {}) for budget in budgets]
+        found = dict.fromkeys(Point(vector, own) for vector in (*named, *rungs))
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
@@ -218,14 +230,24 @@ class Guide:
         surrogate = self._fitted(_with_estimates(told), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
-        if self.targets and number % 2 == 0:
-            budget = self.targets[number // 2 % len(self.targets)]
-            points = [Point(shaken.vector_within(budget / v.cost, stage), v) for v in self.variants]
+        aims: tuple[float | Limiting, ...] = (*self.targets, *self.limits)
+        if aims and number % 2 == 0:
+            points = self._aimed(shaken, aims[number // 2 % len(aims)], stage)
             return max(points, key=lambda point: self._expected(point, surrogate)), "guided:budget"
         path = dict.fromkeys(shaken.path(stage))
         points = [Point(vector, variant) for variant in self.variants for vector in path]
         new = [point for point in points if point not in seen]
         return self._most_volume(new or points, surrogate, front_of(told)), "guided:front"
+
+    def _aimed(self, allocator: Allocator, aim: float | Limiting, weights: Mapping[str, float]) -> list[Point]:
+        """What fills a budget, in every variant; widths that other figures limit do not depend on the variant."""
+        if isinstance(aim, float):
+            return [Point(allocator.vector_within(aim / v.cost, weights), v) for v in self.variants]
+        vector = self._filling(allocator, aim, weights)
+        return [Point(vector, variant) for variant in self.variants]
+
+    def _filling(self, allocator: Allocator, limit: Limiting, weights: Mapping[str, float]) -> Vector:
+        return replace(allocator, cost_of=limit.over(allocator.cost_of), _paths={}).vector_within(1.0, weights)
 
     def _most_volume(
         self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]

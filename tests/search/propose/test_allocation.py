@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pruning.sensitivity import Curve
 from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, divergence_of, menu_of
 from search.propose.costs import (
     Bend,
+    Limits,
     WidthCost,
     expected_shares,
     feature_names,
@@ -122,6 +124,32 @@ def test_candidates_and_vectors_are_inverse_on_a_real_network() -> None:
         assert allocator.cost(vector) <= budget
         share = 0.95 * plan.cost().macs / graph.cost().macs + 0.05 * plan.cost().params / graph.cost().params
         assert allocator.cost(vector) == pytest.approx(share, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "shares", [{"params": 0.6}, {"macs": 0.7}, {"params": 0.6, "macs": 0.7}, {"params": 0.6, "macs": 0.7, "cost": 0.75}]
+)
+def test_limits_of_parameters_and_macs_are_met_and_used_up(shares: dict[str, float]) -> None:
+    """Exactly, and with less paid than where allocation aims at a cost that meets them by chance."""
+    graph = zoo.traced("yolov8n.yaml")
+    space = Space.from_graph(graph, SpaceSpec(ratio=(0.0, 0.9), groups="each", depth=True), (64,))
+    random = np.random.default_rng(0)
+    curves = {
+        d.name: Curve.through([(0.4, a), (0.8, 5 * a)]) for d in space.dimensions if (a := random.uniform(0, 0.1))
+    }
+    curves |= {block.parameter: Curve.through([(1.0, 0.2)]) for block in space.blocks}
+    allocator = allocator_of(graph, space, curves, 8, shares_model(graph, 16))
+    limited = replace(allocator, cost_of=Limits(graph, **shares).over(allocator.cost_of), _paths={})
+    vector = limited.vector_within(1.0, {})
+
+    def met(one: Vector) -> dict[str, float]:
+        cost = graph.costs_without(one.removed).of_widths(allocator.widths(one))
+        found = {"params": cost.params / graph.cost().params, "macs": cost.macs / graph.cost().macs}
+        return {name: (found | {"cost": allocator.cost(one)})[name] / limit for name, limit in shares.items()}
+
+    assert 0.97 < max(met(vector).values()) <= 1.0
+    blind = next(one for one in allocator.path({}) if max(met(one).values()) <= 1)
+    assert allocator.price(vector) < allocator.price(blind)
 
 
 def test_the_form_is_the_cost_of_the_base() -> None:

@@ -30,6 +30,7 @@ from search.trial import Candidate, Measurement
 WRONG = (3.0, 1.0, 0.33)
 """Sensitivity that is wrong by a factor of nine between the first and the last dimension."""
 PLANE = OBJECTIVES[:2]
+FULL = int(known_guide().allocator.full[0])
 WORST = {"map50_95": 0.0, "latency_ms": 10.5}
 
 
@@ -123,6 +124,29 @@ def test_named_budgets_are_met_from_the_first_trial_on(tmp_path: Path) -> None:
     aimed = [guide.advise(number, told) for number in range(10, 14)]
     assert [a.source for a in aimed] == ["guided:budget", "guided:front"] * 2
     assert all(guide.allocator.cost(guide.allocator.vector(a.candidate)) <= 0.62 for a in aimed[::2])
+
+
+class FirstHalved:
+    """A budget that halves the first dimension, whatever that does to the cost."""
+
+    def over(self, cost: CostOf) -> CostOf:
+        """See `Limiting`."""
+        return lambda widths, removed: widths[:, 0] / (FULL / 2)
+
+
+def test_budgets_of_other_figures_have_their_turns() -> None:
+    """First in the opening, then every other trial, in turns with the budgets of the cost."""
+    guide = replace(known_guide(targets=(0.62,)), limits=(FirstHalved(),))
+    opening = guide.opening()
+    told = [guide.told(c, values(c), 0.0, False) for c in opening]
+    aimed = [guide.advise(number, told).candidate for number in (8, 10, 12, 14)]
+
+    def halved(candidate: Candidate) -> bool:
+        widths = guide.allocator.widths(guide.allocator.vector(candidate))
+        return bool(widths[0] == FULL / 2 and (widths[1:] == FULL).all())
+
+    assert halved(opening[0])
+    assert [halved(one) for one in aimed] == [False, True, False, True]
 
 
 class Scaled:
