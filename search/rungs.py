@@ -16,7 +16,11 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict
     """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
     from search.evaluate.ladder import correlation
 
-    pairs = _pairs(trials, _gain(objectives))
+    gain = _gain(objectives)
+    if gain is None:
+        return []
+    sign = 1 if gain.direction == "max" else -1
+    pairs = [(score, sign * value) for score, value in _pairs(trials, gain.name)]
     tau = correlation(pairs)
     return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
 
@@ -28,21 +32,24 @@ def expectations(
 
     Empty while fewer than three trials have both figures: then there is no curve worth the name.
     """
-    gain, pairs = _gain(objectives), _pairs(trials, _gain(objectives))
+    objective = _gain(objectives)
+    if base is None or objective is None or objective.name not in base.figures:
+        return {}
+    pairs = _pairs(trials, objective.name)
     scores = {t.number: t.measurement.score for t in trials if t.state == TrialState.SCREENED and t.measurement}
     known = {number: score for number, score in scores.items() if score is not None}
-    if base is None or gain not in base.figures or len(pairs) < FEWEST or not known:
+    if len(pairs) < FEWEST or not known:
         return {}
-    from search.evaluate.ladder import expected_shares
+    from search.evaluate.ladder import Gain, expected_shares
 
-    full = max(base.figures[gain].value, 1e-9)
-    shares = expected_shares([(score, value / full) for score, value in pairs], list(known.values()))
-    return {number: {gain: share * full} for number, share in zip(known, shares, strict=True)}
+    gain = Gain.of(objective, base)
+    shares = expected_shares([(score, gain.share(value)) for score, value in pairs], list(known.values()))
+    return {number: {gain.name: gain.value(share)} for number, share in zip(known, shares, strict=True)}
 
 
-def _gain(objectives: Sequence[Objective]) -> str:
-    """The accuracy that is to become large; empty where there is none."""
-    return next((objective.name for objective in objectives if objective.direction == "max"), "")
+def _gain(objectives: Sequence[Objective]) -> Objective | None:
+    """The figure that is paid with: the first that is no cost."""
+    return next((objective for objective in objectives if not objective.is_cost), None)
 
 
 def _pairs(trials: Sequence[Trial], gain: str) -> list[tuple[float, float]]:

@@ -27,6 +27,7 @@ from search.errors import ConfigError
 from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
 from search.evaluate.gate import Gate
 from search.evaluate.isolation import classify
+from search.evaluate.ladder import Gain
 from search.evaluate.phases import Phases
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
@@ -551,4 +552,4 @@ def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), target
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
         menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
     allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
-    return Guide(allocator, ("map50_95", 0.5), (Variant(640),), targets, seed)
+    return Guide(allocator, Gain("map50_95", 0.5), (Variant(640),), targets, seed)

@@ -17,6 +17,7 @@ from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.atomic import write_json
 from search.evaluate import probes, pruned
+from search.evaluate.ladder import Gain
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
@@ -53,11 +54,13 @@ class Subject:
 
 
 def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None:
-    """The guide of a study; None where no accuracy is searched for, so that nothing has a price."""
+    """The guide of a study; None where only costs are searched for, so that nothing has a price, or where the base has
+    none of the figure to lose."""
     spec = subject.spec
-    gain = next((o for o in objectives_named(spec.objectives) if o.direction == "max"), None)
-    if gain is None:
+    objective = next((o for o in objectives_named(spec.objectives) if not o.is_cost), None)
+    if objective is None or base.figures[objective.name].value <= 0:
         return None
+    gain = Gain.of(objective, base)
     with phase("sensitivity"):
         probe = output_probe(spec, subject.model, subject.graph, subject.scores)
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
@@ -77,12 +80,11 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
         if limit.over(allocator.cost_of)(allocator.widths(least)[None], least.removed)[0] <= 1
     )
     with phase("variants"):
-        variants = variants_of(subject, gain.name, base, phase)
-    accuracy = gain.name, base.figures[gain.name].value
-    return Guide(allocator, accuracy, variants, within, spec.search.seed, base_ms, relearning, limits)
+        variants = variants_of(subject, gain, phase)
+    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits)
 
 
-def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -> tuple[Variant, ...]:
+def variants_of(subject: Subject, gain: Gain, phase: Phases) -> tuple[Variant, ...]:
     """The base at every input size of the space, the study's first; written to sensitivity/variants.json.
 
     A size costs what its multiply-accumulates cost; accuracy is validated. A precision is not known before its first
@@ -95,7 +97,7 @@ def variants_of(subject: Subject, gain: str, base: Measurement, phase: Phases) -
         if str(size) not in known and size != spec.imgsz:
             place = path.parent / "accuracy"
             found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
-            share = found.figures[gain].value / max(base.figures[gain].value, 1e-9)
+            share = gain.share(found.figures[gain.name].value)
             known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)
         phase.advance((number + 1) / len(spec.sizes))

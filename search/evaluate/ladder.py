@@ -12,15 +12,46 @@ open. Optuna cannot stop trials of several objectives, so promotion is done here
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import kendalltau
 from sklearn.isotonic import IsotonicRegression
 
+from objectives.objective import Objective
 from search.evaluate.gate import Gate
+from search.trial import Measurement
 
 Pairs = Sequence[tuple[float, float]]
 """(divergence, share of the base's accuracy) of trials that have both."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The figure that is paid with: an accuracy, or an error that is to stay small.
+
+    Everything that compares trials sees it as a share of the base's. Of an error that is what it has not grown by: 0.9
+    is an error that is larger than the base's by a tenth.
+    """
+
+    name: str
+    base: float
+    is_error: bool = False
+
+    @classmethod
+    def of(cls, objective: Objective, base: Measurement) -> Gain:
+        """The objective, as the base has it."""
+        return cls(objective.name, base.figures[objective.name].value, objective.direction == "min")
+
+    def share(self, value: float) -> float:
+        """Of the base's; not below 0."""
+        share = value / max(self.base, 1e-9)
+        return max(0.0, 2.0 - share) if self.is_error else share
+
+    def value(self, share: float) -> float:
+        """Inverse of `share`."""
+        return self.base * (2.0 - share if self.is_error else share)
+
 
 FEWEST = 8
 """Below this many pairs nothing is held back."""

@@ -27,7 +27,7 @@ from typing import Protocol
 import numpy as np
 
 from search.evaluate.gate import Gate
-from search.evaluate.ladder import expected_share, expected_shares, gate_for
+from search.evaluate.ladder import Gain, expected_share, expected_shares, gate_for
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate
@@ -128,7 +128,7 @@ class Guide:
     """Proposes candidates from what was told. The n-th depends on the seed, n and what was told, nothing else.
 
     Args:
-        accuracy: name of the figure that is kept high, and the base's value of it.
+        gain: the figure that is paid with.
         variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
         limits: its budgets and constraints that limit something else, such as parameters.
@@ -137,7 +137,7 @@ class Guide:
     """
 
     allocator: Allocator
-    accuracy: tuple[str, float]
+    gain: Gain
     variants: tuple[Variant, ...]
     targets: tuple[float, ...] = ()
     seed: int = 0
@@ -149,8 +149,8 @@ class Guide:
 
     def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
         """A trial as the guide remembers it."""
-        name, base = self.accuracy
-        share = None if screened or name not in figures else figures[name] / max(base, 1e-9)
+        name = self.gain.name
+        share = None if screened or name not in figures else self.gain.share(figures[name])
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
         timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
         cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
@@ -163,7 +163,7 @@ class Guide:
 
     def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
         """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
-        return expected_share(told_pairs(told), score) * self._variant(candidate).share * self.accuracy[1]
+        return self.gain.value(expected_share(told_pairs(told), score) * self._variant(candidate).share)
 
     def opening(self) -> tuple[Candidate, ...]:
         """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""

@@ -203,7 +203,7 @@ class OptunaProposer:
             return outcome
         assert outcome.score is not None
         value = self._guide.estimated(self._told(), self._space.candidate(trial.params), outcome.score)
-        figures = {**outcome.figures, self._guide.accuracy[0]: Estimate.exact(value)}
+        figures = {**outcome.figures, self._guide.gain.name: Estimate.exact(value)}
         return replace(outcome, figures=figures)
 
     def _again(self, frozen: FrozenTrial) -> Proposal:

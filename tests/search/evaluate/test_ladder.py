@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from search.evaluate.gate import Gate
-from search.evaluate.ladder import FEWEST, correlation, expected_share, gate_for
+from search.evaluate.ladder import FEWEST, Gain, correlation, expected_share, gate_for
 
 TELLING = tuple((d, 1.0 - d) for d in np.linspace(0.02, 0.9, 12).tolist())
 FRONT = ((0.3, 0.4), (0.5, 0.8), (0.8, 0.95))
@@ -64,3 +65,15 @@ def test_a_gate_that_nothing_passes_opens_by_itself() -> None:
     limits = [gate_for(TELLING, FRONT, 0.9, held_back) for held_back in (0, 5, 20)]
     first, later, last = (gate.limit for gate in limits if gate is not None)
     assert first < later < last
+
+
+def test_an_error_is_what_it_has_not_grown_by() -> None:
+    error, accuracy = Gain("mae", 10.0, is_error=True), Gain("map50_95", 0.6)
+    assert [error.share(value) for value in (10.0, 11.0, 8.0, 40.0)] == pytest.approx([1.0, 0.9, 1.2, 0.0])
+    assert accuracy.share(0.3) == 0.5
+
+
+@given(st.floats(0.1, 1e3), st.floats(0.0, 1.5), st.booleans())
+def test_a_value_is_its_share_of_the_base(base: float, share: float, is_error: bool) -> None:
+    gain = Gain("figure", base, is_error)
+    assert np.isclose(gain.share(gain.value(share)), share)
