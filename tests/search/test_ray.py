@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def _pid(begun: Path) -> int:
     return int(begun.name.partition("-")[2])
 
 
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _wait_for(condition: Callable[[], object], limit_s: float = 60.0) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -216,6 +222,33 @@ def test_a_killed_coordinator_loses_nothing_and_its_run_is_locked_until_then(nod
     assert [seen.begun(number) for number in range(4)] == [1, 1, 2, 1]
     said = (workplace / "log.txt").read_text()
     assert "Traceback" not in said and "experiment" not in said, "the terminal belongs to the progress line"
+
+
+@pytest.mark.slow
+def test_a_search_from_outside_the_cluster(nodes: Nodes, workplace: Path) -> None:
+    """Through Ray's client, as from a laptop: trials run on the nodes, and their files come home."""
+    pytest.importorskip("grpc", reason="needs Ray's client: pip install ray[client]")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = {**nodes.keys, "search.address": f"ray://127.0.0.1:{port}", "search.trials": 3}
+    (workplace / "script.py").write_text(_SCRIPT.format(keys=keys))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    where = ["--address", nodes.cluster.address, "--host", "127.0.0.1", "--port", str(port)]
+    with (workplace / "server.txt").open("w") as log:
+        door = subprocess.Popen(
+            [sys.executable, "-m", "ray.util.client.server", *where], env=environment, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(lambda: _answers(port))
+        done = subprocess.run([sys.executable, "script.py"], env=environment, capture_output=True, text=True)
+    finally:
+        door.kill()
+        door.wait()
+    assert done.returncode == 0, done.stderr[-2000:] + (workplace / "server.txt").read_text()[-2000:]
+    study = Study("study.yaml", parts=Parts(prepare=KnownFront()), **keys)
+    assert _states(study.record.path) == [(number, "COMPLETE") for number in range(3)]
+    assert all((study.record.trial_dir(number) / "result.json").is_file() for number in range(3))
 
 
 @pytest.mark.slow
