@@ -33,7 +33,7 @@ STUDY = ROOT / "studies" / "digits" / "study.yaml"
 METHODS = ("auto", "uniform", "global", "random", "tpe")
 SWEEPS = ("uniform", "global")
 SPEEDS = (1.3, 1.38, 1.6, 2.0)
-LEVELS = 60
+LEVELS = 500
 ONLY_AUTO = ("sensitivity", "probes", "variants")
 """Phases of the preparation that other samplers do without."""
 
@@ -93,7 +93,7 @@ def row_of(study: Study, base: str, method: str, seed: int) -> dict[str, Any]:
     points = [
         (base_ms / trial.measurement.figures["latency_ms"].value, trial.measurement.figures["map50_95"].value)
         for trial in study.ranked().trials
-        if trial.measurement is not None
+        if trial.measurement is not None and (method not in SWEEPS or trial.source == "user")
     ]
     best = {str(speed): max((map_ for fast, map_ in points if fast >= speed), default=0.0) for speed in SPEEDS}
     return {

@@ -143,6 +143,7 @@ class Loop:
     def restore(self) -> None:
         """Know what the earlier sessions did. For who evaluates nothing more; `run` does it by itself."""
         self.record.stop_path.unlink(missing_ok=True)
+        self.keep_claim()
         self._restore()
         self._begin, self._begun = self.clock.now(), self.clock.local()
         self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers

@@ -352,6 +352,7 @@ class Study:
         from search.propose.optuna_sampler import OptunaProposer, sqlite_url
 
         search = self.spec.search
+        self._keep_claim()
         proposer = OptunaProposer(
             self.spec.storage or sqlite_url(self.record.path / "study.db"),
             self.spec.run_name,

@@ -9,7 +9,7 @@ them, widths).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -125,14 +125,21 @@ class Limits:
     params: float | None = None
     macs: float | None = None
     cost: float | None = None
-    _last: list[LimitedCost] = field(default_factory=list, repr=False, compare=False)
+    _known: dict[tuple[float, float], LimitedCost] = field(default_factory=dict, repr=False, compare=False)
 
-    def over(self, cost: CostOf) -> LimitedCost:
-        """A cost that is 1 where the first of the limits is reached."""
+    def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> LimitedCost:
+        """See `Limiting.over`."""
         assert isinstance(cost, WidthCost)
-        if not self._last or self._last[0].cost is not cost:
-            self._last[:] = [LimitedCost(self, cost)]
-        return self._last[0]
+        known = self._known.get((time, work))
+        if known is None or known.cost is not cost:
+            known = self._known[time, work] = LimitedCost(self._scaled(time, work), cost)
+        return known
+
+    def _scaled(self, time: float, work: float) -> Limits:
+        macs, cost = self.macs, self.cost
+        return replace(
+            self, macs=None if macs is None else macs / work, cost=None if cost is None else cost / time, _known={}
+        )
 
 
 class LimitedCost:
@@ -145,16 +152,22 @@ class LimitedCost:
     def __init__(self, limits: Limits, cost: WidthCost) -> None:
         self.limits, self.cost = limits, cost
         self._forms: dict[tuple[str, ...], Forms] = {}
+        self._macs: dict[tuple[str, ...], Floats] = {}
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
         """See `CostOf`."""
-        limits, graph = self.limits, self.limits.graph
-        costs, whole = graph.costs_without(removed), graph.cost()
-        params, macs = costs.of_many(widths)
+        limits = self.limits
         shares = [self.cost(widths, removed) / limits.cost] if limits.cost is not None else []
-        shares += [params / (limits.params * whole.params)] if limits.params is not None else []
-        shares += [macs / (limits.macs * whole.macs)] if limits.macs is not None else []
+        if limits.params is not None:
+            shares.append(_evaluated(self.cost.forms(removed).exact, widths) / (PARAMS_SHARE * limits.params))
+        if limits.macs is not None:
+            shares.append(_evaluated(self._macs_of(removed), widths) / limits.macs)
         return np.asarray(np.max(shares, axis=0))
+
+    def _macs_of(self, removed: tuple[str, ...]) -> Floats:
+        if removed not in self._macs:
+            self._macs[removed] = _macs_form(self.limits.graph, removed)
+        return self._macs[removed]
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
         """See `Walkable.walk`."""
@@ -165,7 +178,7 @@ class LimitedCost:
             if limits.params is not None:
                 exact = exact + inner.exact / (PARAMS_SHARE * limits.params)
             if limits.macs is not None:
-                exact = exact + _macs_form(limits.graph, removed) / limits.macs
+                exact = exact + self._macs_of(removed) / limits.macs
             self._forms[removed] = Forms(weight * inner.time, exact)
         return FormWalk(self._forms[removed], self.cost.tile, widths)
 

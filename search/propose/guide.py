@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -76,11 +76,13 @@ class Timed:
     ratio: float
 
 
+@runtime_checkable
 class Limiting(Protocol):
     """A budget that limits something else than the cost."""
 
-    def over(self, cost: CostOf) -> CostOf:
-        """A cost that is 1 where the budget is used up."""
+    def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> CostOf:
+        """A cost that is 1 where the first of the limits is reached, in a variant that takes `time` and `work` (its
+        latency and its multiply-accumulates) as shares of the base's before anything is pruned."""
         ...
 
 
@@ -169,7 +171,7 @@ class Guide:
         """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
         own, *others = self.variants
-        named = [self._filling(self.allocator, limit, {}) for limit in self.limits]
+        named = [self._filling(self.allocator, limit, {}, own) for limit in self.limits]
         rungs = [self.allocator.vector_within(budget, {}) for budget in budgets]
         found = dict.fromkeys(Point(vector, own) for vector in (*named, *rungs))
         whole = [Point(self.allocator.whole, other) for other in others]
@@ -214,40 +216,49 @@ class Guide:
     def _advise(self, number: int, told: Sequence[Told]) -> Advice:
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
-        point, source = self._sampled(number, told, seen, random, SHAKE)
+        aims: tuple[float | Limiting, ...] = (*self.targets, *self.limits)
+        aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
+        source = "guided:front" if aim is None else "guided:budget"
+        point = self._sampled(aim, told, seen, random, SHAKE)
         for more in range(1, _TRIES):
             if point not in seen:
                 break
-            point, source = self._sampled(number, told, seen, random, SHAKE * (1 + more))
+            point = self._sampled(aim, told, seen, random, SHAKE * (1 + more))
+        if isinstance(aim, Limiting):  # the front is one of cost: it says nothing of who is best within other limits
+            return Advice(self._candidate(point), source)
         front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
         held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
         gate = gate_for(told_pairs(told), front, self._cost(point), held_back)
         return Advice(self._candidate(point), source, gate)
 
     def _sampled(
-        self, number: int, told: Sequence[Told], seen: Set[Point], random: np.random.Generator, shake: float
-    ) -> tuple[Point, str]:
+        self,
+        aim: float | Limiting | None,
+        told: Sequence[Told],
+        seen: Set[Point],
+        random: np.random.Generator,
+        shake: float,
+    ) -> Point:
         surrogate = self._fitted(_with_estimates(told), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
-        aims: tuple[float | Limiting, ...] = (*self.targets, *self.limits)
-        if aims and number % 2 == 0:
-            points = self._aimed(shaken, aims[number // 2 % len(aims)], stage)
-            return max(points, key=lambda point: self._expected(point, surrogate)), "guided:budget"
+        if aim is not None:
+            return max(self._aimed(shaken, aim, stage), key=lambda point: self._expected(point, surrogate))
         path = dict.fromkeys(shaken.path(stage))
         points = [Point(vector, variant) for variant in self.variants for vector in path]
         new = [point for point in points if point not in seen]
-        return self._most_volume(new or points, surrogate, front_of(told)), "guided:front"
+        return self._most_volume(new or points, surrogate, front_of(told))
 
     def _aimed(self, allocator: Allocator, aim: float | Limiting, weights: Mapping[str, float]) -> list[Point]:
-        """What fills a budget, in every variant; widths that other figures limit do not depend on the variant."""
+        """What fills a budget, in every variant."""
         if isinstance(aim, float):
             return [Point(allocator.vector_within(aim / v.cost, weights), v) for v in self.variants]
-        vector = self._filling(allocator, aim, weights)
-        return [Point(vector, variant) for variant in self.variants]
+        return [Point(self._filling(allocator, aim, weights, v), v) for v in self.variants]
 
-    def _filling(self, allocator: Allocator, limit: Limiting, weights: Mapping[str, float]) -> Vector:
-        return replace(allocator, cost_of=limit.over(allocator.cost_of), _paths={}).vector_within(1.0, weights)
+    def _filling(self, allocator: Allocator, limit: Limiting, weights: Mapping[str, float], variant: Variant) -> Vector:
+        work = (variant.imgsz / self.variants[0].imgsz) ** 2
+        limited = limit.over(allocator.cost_of, variant.cost, work)
+        return replace(allocator, cost_of=limited, _paths={}).vector_within(1.0, weights)
 
     def _most_volume(
         self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]

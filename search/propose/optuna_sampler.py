@@ -15,7 +15,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
-from search.errors import ConfigError, RunCorrupt, ServerMissing
+from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
 from search.evaluate.gate import Gate
 from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal, Request
@@ -121,8 +121,8 @@ class OptunaProposer:
         trial = self._asked.get(number)
         if trial is None:
             return
-        with storage_errors():
-            self._tell(trial, outcome, same_as)
+        with storage_errors(), suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._tell(trial, outcome, same_as)  # it is finished where a server took it in and could not say so
         del self._asked[number]
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome, same_as: int | None) -> None:
@@ -151,9 +151,12 @@ class OptunaProposer:
     def _open_study(self, name: str) -> optuna.Study:
         directions = [_DIRECTIONS[objective.direction] for objective in self._objectives]
         try:
-            study = optuna.create_study(
-                storage=self._storage, study_name=name, directions=directions, load_if_exists=True
-            )
+            with storage_errors():
+                study = optuna.create_study(
+                    storage=self._storage, study_name=name, directions=directions, load_if_exists=True
+                )
+        except (ParetoPruneError, OSError):
+            raise
         except Exception as error:
             raise RunCorrupt(f"the Optuna storage cannot be opened: {error}", where=name) from error
         if list(study.directions) != directions:

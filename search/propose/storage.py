@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import socket
+import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,8 +20,11 @@ MASK = "***"
 _LOGIN = re.compile(r"^(?P<head>[A-Za-z0-9+]+://[^:/?#]*):(?P<password>.*)@(?P<rest>[^@]*)$", re.DOTALL)
 _SECRET = re.compile(r"(?P<key>[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)(?P<value>[^&]*)", re.IGNORECASE)
 _KINDS = ("sqlite", "postgresql+psycopg", "postgresql")
+_OWN_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_ENDING_TRIES, _ENDING_S = 20, 0.1
+"""A session that is ended frees its lock a moment later."""
 _OWNER = """\
-SELECT application_name, client_addr, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT application_name, client_addr, backend_start, pid FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = %d"""
 
 
@@ -77,14 +81,16 @@ def connection_settings(url: str) -> dict[str, Any]:
     if not is_postgresql(url):
         return {}
     name = f"paretoprune pid {os.getpid()} on {socket.gethostname()}"[:63]
-    return {"pool_pre_ping": True, "connect_args": {"application_name": name, "connect_timeout": 10}}
+    alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+    return {"pool_pre_ping": True, "connect_args": {"application_name": name, "connect_timeout": 10, **alive}}
 
 
 class Claim:
     """That this process alone writes a study of a PostgreSQL server, wherever the other run folders lie.
 
     An advisory lock of a session: the server frees it the moment its owner dies, as the kernel does with run.lock, and
-    also when it restarts, after which it must be taken again.
+    also when it restarts, after which it must be taken again. Where the connection was cut and the server has not
+    noticed, the old session still holds it: it is ended.
 
     Args:
         engine: SQLAlchemy's, of the storage. name: of the Optuna study.
@@ -95,6 +101,7 @@ class Claim:
 
     def __init__(self, engine: Any, name: str) -> None:
         self._engine, self._name = engine, name
+        self._session: tuple[Any, ...] | None = None
         self._key = int.from_bytes(hashlib.sha256(f"paretoprune/{name}".encode()).digest()[:7], "big")
         self._take()
 
@@ -105,21 +112,25 @@ class Claim:
             self._take()
 
     def _is_held(self) -> bool:
-        from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.exc import SQLAlchemyError
 
         if self._held.closed:
             return False
         try:
             self._held.exec_driver_sql("SELECT 1")
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
         return True
 
     def _take(self) -> None:
         self._held = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar():
+        try:
+            taken, owner = self._tried()
+        except BaseException:
+            self.release()
+            raise
+        if taken:
             return
-        owner = self._held.exec_driver_sql(_OWNER % self._key).first()
         self.release()
         said = "another process" if owner is None else f"{owner[0]} ({owner[1] or 'local'}) since {owner[2]:%F %T}"
         raise RunLocked(
@@ -128,6 +139,20 @@ class Claim:
             expected="one coordinator per study",
             next_command="wait for it, or give this run another name: name=NEW_NAME",
         )
+
+    def _tried(self) -> tuple[bool, Any]:
+        """Whether the lock is this session's now, and who has it otherwise."""
+        for _ in range(_ENDING_TRIES):
+            if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar():
+                self._session = tuple(self._held.exec_driver_sql(_OWN_SESSION).one())
+                return True, None
+            owner = self._held.exec_driver_sql(_OWNER % self._key).first()
+            if owner is not None and (owner.pid, owner.backend_start) != self._session:
+                return False, owner
+            if owner is not None:
+                self._held.exec_driver_sql(f"SELECT pg_terminate_backend({owner.pid})")
+            time.sleep(_ENDING_S)
+        return False, owner
 
     def release(self) -> None:
         """Let another have it. Idempotent."""

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.checkup import check
 from search.errors import ConfigError, RunLocked, ServerMissing
@@ -22,7 +25,7 @@ from search.present.dashboard.serve import optuna_command
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer
 from search.propose.proposer import Proposer
-from search.propose.storage import MASK, scrubbed, shown, usable
+from search.propose.storage import MASK, Claim, scrubbed, shown, usable
 from search.spec import load_spec
 from search.study import Parts, Study
 from search.testing import OBJECTIVES, InlineEngine, KnownFront, KnownFrontEvaluator, ProposerContract, known_space
@@ -171,6 +174,30 @@ def test_a_study_that_somebody_took_while_the_server_was_away_is_left_to_them(
 
         with pytest.raises(RunLocked, match="is being searched by"):
             _searching(taken, **overrides).search()
+        states = [
+            trial.state.name for trial in optuna.load_study(study_name=overrides["name"], storage=running.url).trials
+        ]
+        assert states == ["COMPLETE", "COMPLETE", "RUNNING"], "nothing was written after it was theirs"
+
+
+@needs_server
+def test_a_connection_that_was_cut_without_the_servers_knowledge_locks_nobody_out(
+    running: postgres.Server, workplace: Path
+) -> None:
+    """The server still has our old session, which holds the lock: a firewall forgot it during a long trial."""
+    engine = create_engine(running.url)
+    claim, name = Claim(engine, "cut"), "cut"
+    ghost, claim._held = claim._held, engine.connect()
+    claim._held.close()  # as we see it
+    claim.renew()
+    with pytest.raises(SQLAlchemyError):
+        ghost.exec_driver_sql("SELECT 1")
+    ghost.invalidate()
+    with pytest.raises(RunLocked):
+        Claim(engine, name)
+    claim.release()
+    Claim(engine, name).release()
+    engine.dispose()
 
 
 @needs_server

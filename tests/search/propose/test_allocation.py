@@ -14,9 +14,10 @@ from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph
 from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
-from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, divergence_of, menu_of
+from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, Walk, divergence_of, menu_of
 from search.propose.costs import (
     Bend,
+    LimitedCost,
     Limits,
     WidthCost,
     expected_shares,
@@ -148,8 +149,39 @@ def test_limits_of_parameters_and_macs_are_met_and_used_up(shares: dict[str, flo
         return {name: (found | {"cost": allocator.cost(one)})[name] / limit for name, limit in shares.items()}
 
     assert 0.97 < max(met(vector).values()) <= 1.0
-    blind = next(one for one in allocator.path({}) if max(met(one).values()) <= 1)
-    assert allocator.price(vector) < allocator.price(blind)
+    blind = replace(allocator, cost_of=Unaware(Limits(graph, **shares).over(allocator.cost_of)), _paths={})
+    assert allocator.price(vector) < allocator.price(blind.vector_within(1.0, {}))
+
+
+class Unaware:
+    """The limits, but a walk that sees the cost alone."""
+
+    def __init__(self, limited: LimitedCost) -> None:
+        self.limited = limited
+
+    def __call__(self, widths: np.ndarray, removed: tuple[str, ...]) -> np.ndarray:
+        return self.limited(widths, removed)
+
+    def walk(self, widths: np.ndarray, removed: tuple[str, ...]) -> Walk:
+        return self.limited.cost.walk(widths, removed)
+
+
+@pytest.mark.parametrize("removed", [(), ("model.6.m.1",)])
+def test_limits_are_the_exact_cost(removed: tuple[str, ...]) -> None:
+    """Of any widths; in a variant, time and work are what the variant takes of them."""
+    graph = zoo.traced("yolov8n.yaml")
+    full, cost = graph.table.full_widths(), WidthCost(graph)
+    widths = np.maximum(1, (full * np.random.default_rng(2).uniform(0.2, 1.0, (5, len(full)))).astype(int))
+    params, macs = graph.costs_without(removed).of_many(widths)
+    limits = Limits(graph, params=0.5, macs=0.25, cost=0.8)
+    whole = graph.cost()
+    for time, work in ((1.0, 1.0), (0.5, 0.25)):
+        shares = [
+            params / whole.params / 0.5,
+            work * macs / whole.macs / 0.25,
+            time * cost(widths, removed) / 0.8,
+        ]
+        assert limits.over(cost, time, work)(widths, removed) == pytest.approx(np.max(shares, axis=0))
 
 
 def test_the_form_is_the_cost_of_the_base() -> None:

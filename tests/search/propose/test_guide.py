@@ -129,7 +129,7 @@ def test_named_budgets_are_met_from_the_first_trial_on(tmp_path: Path) -> None:
 class FirstHalved:
     """A budget that halves the first dimension, whatever that does to the cost."""
 
-    def over(self, cost: CostOf) -> CostOf:
+    def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> CostOf:
         """See `Limiting`."""
         return lambda widths, removed: widths[:, 0] / (FULL / 2)
 
