@@ -1,6 +1,7 @@
 """YOLOv8x to about half its widths, fine-tuned on today's Ultralytics, with the three traps of training looked at.
 
     python studies/yolov8x_half/half.py
+    python studies/yolov8x_half/half.py --trained      # the last two traps on trained weights: the digits base
 
 The write-up's example "is crashed due to ultralytics upgrade". It rewrote three functions of a pinned commit, because
 
@@ -34,6 +35,7 @@ import yaml
 from torch import nn
 from ultralytics.models import YOLO
 
+from objectives.accuracy import measure_accuracy
 from objectives.ultralytics_door import quiet
 from pruning import trace
 from pruning.calibration import calibration_batches, recalibrate
@@ -81,7 +83,7 @@ def run(asked: Settings, work: Path) -> dict[str, Any]:
         "prune_seconds": round(seconds, 1),
         "half_precision": worst_difference(pruned, load_model(work / "pruned.pt"), asked.size),
         "plain_training": grown_back(asked, data, work) if asked.grow_back else None,
-        "our_training": trained(asked, data, work),
+        "our_training": {name: fact for name, fact in trained(asked, data, work).items() if name != "network"},
         "onnx": exported(work / "pruned.pt", asked.size),
     }
 
@@ -128,7 +130,7 @@ def grown_back(asked: Settings, data: Path, work: Path) -> dict[str, Any]:
     return {"params": count_parameters(load_model(work / "plain" / "weights" / "last.pt"))}
 
 
-def trained(asked: Settings, data: Path, work: Path) -> dict[str, Any]:
+def trained(asked: Settings, data: Path, work: Path, rate: float = 1e-4) -> dict[str, Any]:
     """All three traps with our trainer: what is in memory after the last epoch, and what lies in the final file."""
     kept: dict[str, nn.Module] = {}
 
@@ -138,17 +140,33 @@ def trained(asked: Settings, data: Path, work: Path) -> dict[str, Any]:
         kept["memory"] = copy.deepcopy(trainer.ema.ema).float()
 
     run = YOLO(work / "pruned.pt")
-    run.add_callback("on_train_epoch_end", keep)
+    run.add_callback("on_model_save", keep)
     with quiet():
-        run.train(trainer=trainer_for("detect"), **training_keys(asked, data, work, "ours"))
+        run.train(trainer=trainer_for("detect"), **training_keys(asked, data, work, "ours") | {"lr0": rate})
     file = work / "ours" / "weights" / "last.pt"
     final = load_model(file)
     return {
         "params": count_parameters(final),
         "moved": worst_difference(load_model(work / "pruned.pt"), final, asked.size),
         "memory_to_file": worst_difference(kept["memory"], final, asked.size),
-        "file_dtype": str(next(YOLO(file).model.parameters()).dtype),
+        "file_dtype": str(torch.load(file, weights_only=False)["model"].model[0].conv.weight.dtype),
+        "network": kept["memory"],
     }
+
+
+def trained_traps(base: Path, data: Path, size: int, work: Path, epochs: int = 1) -> dict[str, Any]:
+    """Traps 2 and 3 where weights mean something: what the network in memory and the file that is left are worth.
+
+    A fifth of every layer of a trained network is removed; then it is fine-tuned by our trainer.
+    """
+    model = load_model(base)
+    pruned = trace(model, torch.zeros(1, 3, size, size)).plan(0.2, round_to=8).apply(model)
+    recalibrate(pruned, calibration_batches(data, size, count=64))
+    save_model(pruned, work / "pruned.pt")
+    said = trained(Settings(size=size, epochs=epochs), data, work, rate=0.002)
+    memory = measure_accuracy(said.pop("network"), data, imgsz=size, work_dir=work).figures["map50_95"]
+    file = measure_accuracy(work / "ours" / "weights" / "last.pt", data, imgsz=size, work_dir=work)
+    return {**said, "map50_95_memory": memory.value, "map50_95_file": file.figures["map50_95"].value}
 
 
 def exported(path: Path, size: int) -> dict[str, Any]:
@@ -170,8 +188,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="YOLOv8x to about half, with the three training traps looked at.")
     parser.add_argument("--ratio", type=float, default=Settings.ratio)
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    parser.add_argument("--trained", action="store_true", help="the last two traps on the digits base; trained.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.trained:
+        with tempfile.TemporaryDirectory(prefix="paretoprune-half-") as folder:
+            digits = HERE.parent / "digits"
+            data = make_data(digits / "data")
+            facts = trained_traps(digits / "yolov8n-digits.pt", data, 128, Path(folder))
+        (HERE / "trained.json").write_text(json.dumps(facts, indent=1) + "\n")
+        print(json.dumps(facts, indent=1))
+        return
     with tempfile.TemporaryDirectory(prefix="paretoprune-half-") as folder:
         facts = run(Settings(ratio=asked.ratio), Path(folder))
     text = json.dumps({**facts, "published": PUBLISHED}, indent=1)

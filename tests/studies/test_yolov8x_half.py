@@ -25,6 +25,15 @@ def test_the_traps_are_there_and_ours_avoids_them(tmp_path: Path) -> None:
     assert facts["onnx"]["relative_difference"] < 1e-3
 
 
+def test_the_file_is_worth_what_the_network_was() -> None:
+    """On trained weights, as committed: half.py --trained."""
+    facts = json.loads((STUDY / "trained.json").read_text())
+    assert facts["file_dtype"] == "torch.float16" and facts["memory_to_file"] < 0.002
+    assert facts["map50_95_file"] == pytest.approx(facts["map50_95_memory"], abs=0.002)
+    page = (STUDY / "README.md").read_text()
+    assert f"{facts['map50_95_file']:.4f}" in page and f"{100 * facts['memory_to_file']:.2f} %" in page
+
+
 def test_the_published_size_was_reached() -> None:
     if not (STUDY / "results.json").is_file():
         assert "not run yet" in (STUDY / "README.md").read_text()
