@@ -308,7 +308,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         (line,) = axes.plot(minutes, middle, label=method, linewidth=2.4 if method == "auto" else 1.3)
         axes.fill_between(minutes, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set_xlabel("simulated minutes on one core")
-    axes.set_ylabel("hypervolume (accuracy x latency, shares of the base)")
+    axes.set_ylabel("hypervolume of accuracy and latency")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", ncols=2, frameon=False)
