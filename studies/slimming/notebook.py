@@ -56,10 +56,12 @@ CELLS: tuple[tuple[str, str], ...] = (
         "file = Path('compare.json')\nrows = json.loads(file.read_text()) if file.exists() else []\n"
         "for row in rows:\n"
         "    name = row['model'].removeprefix('runs/slimming/').removeprefix('studies/digits/')\n"
-        "    print(f\"{name:20} {row['params_m']:.3f} M  {row['size_mb']:.2f} MB  {row['latency_ms']:.2f} ms  \"\n"
-        "          f\"{row['fps']:4.0f} FPS  {row['found']:4} of {row['labels']} found  \"\n"
-        "          f\"mAP {row['figures']['map50_95']:.3f}\")\n"
-        "assert all(row['params_m'] < rows[0]['params_m'] for row in rows[1:])",
+        "    size = f\"{row['params_m']:.3f} M\" if row['params_m'] else 'exported'\n"
+        "    found = f\"{row['found']:4} of {row['labels']} found\" if row['params_m'] else ''\n"
+        "    print(f\"{name:28} {size:8}  {row['size_mb']:.2f} MB  {row['latency_ms']:.2f} ms  \"\n"
+        "          f\"{row['fps']:4.0f} FPS  {found:18}  mAP {row['figures']['map50_95']:.3f}\")\n"
+        "sizes = [row['params_m'] for row in rows if row['params_m']]\n"
+        "assert all(size < sizes[0] for size in sizes[1:])",
     ),
 )
 

@@ -17,9 +17,11 @@ for ratio in ${RATIOS:-0.1 0.2 0.3}; do
   paretoprune finetune $out/$ratio/pruned.pt data=$data base=$base epochs=${TUNE:-5} out=$out/$ratio/finetuned.pt
   models="$models $out/$ratio/pruned.pt $out/$ratio/finetuned.pt"
 done
-# 4. original, pruned, fine-tuned side by side; then the file that is deployed
-paretoprune compare $models data=$data imgsz=128 seconds=2 -f json >$here/compare.json
+# 4. the file that is deployed, then original, pruned, fine-tuned and exported side by side; with an exported file among
+# them all are validated on square images, as that file gets them
 if [ "${EXPORT:-yes}" = yes ]; then
   paretoprune export $out/$ratio/finetuned.pt data=$data base=$base quantize=8,32 out=$out/exported -f json >$here/export.json
+  models="$models $out/exported/finetuned.onnx $out/exported/finetuned_int8.onnx"
 fi
+paretoprune compare $models data=$data imgsz=128 seconds=2 -f json >$here/compare.json
 python $here/notebook.py

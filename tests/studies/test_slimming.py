@@ -47,13 +47,18 @@ def test_what_is_called_pruned_is_smaller() -> None:
     if not (STUDY / "compare.json").is_file():
         assert "not run yet" in (STUDY / "README.md").read_text()
         return
-    base, *rows = json.loads((STUDY / "compare.json").read_text())
+    models = json.loads((STUDY / "compare.json").read_text())
+    base, *rows = [row for row in models if row["model"].endswith(".pt")]
+    exported = [row for row in models if row["model"].endswith(".onnx")]
     pruned, tuned = rows[::2], rows[1::2]
     assert len(pruned) == len(tuned) > 0
     sizes = [row["params_m"] for row in (base, *pruned)]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
     assert [row["params_m"] for row in tuned] == [row["params_m"] for row in pruned], "it grew back"
-    for row in tuned:
+    assert len(exported) == 2 and exported[0]["figures"]["map50_95"] == pytest.approx(
+        tuned[-1]["figures"]["map50_95"], abs=0.002
+    )
+    for row in (*tuned, *exported):
         assert f"{row['figures']['map50_95']:.3f}" in (STUDY / "README.md").read_text()
 
 
