@@ -38,7 +38,7 @@ def test_the_search_has_pruning_and_int8_on_one_front() -> None:
     assert spec.space.precision == ("fp32", "int8") and "published" in spec.budgets
 
 
-def test_the_boxes_lose_less_than_a_fifth_at_deeper_cuts_and_the_masks_less_than_a_third() -> None:
+def test_boxes_and_masks_lose_less_than_a_fifth_at_the_same_cuts() -> None:
     base, *rows = json.loads((STUDY / "compare.json").read_text())
     steps, pick = rows[1], rows[-1]
 
@@ -48,7 +48,7 @@ def test_the_boxes_lose_less_than_a_fifth_at_deeper_cuts_and_the_masks_less_than
 
     for row in (steps, pick):
         assert change(row, "params_m") <= PARAMS and change(row, "macs_g") <= MACS
-    assert change(pick, "map50_95") >= BOX / 5 and change(pick, "mask_map50_95") >= MASK / 3
+    assert change(pick, "map50_95") >= BOX / 5 and change(pick, "mask_map50_95") >= MASK / 5
     assert change(steps, "map50_95") >= BOX / 2 and change(steps, "mask_map50_95") >= MASK / 2
     text = (STUDY / "README.md").read_text()
     for row in (steps, pick):
