@@ -184,17 +184,23 @@ def judged(task: OwnTask, model: nn.Module, *, device: str, seed: int = 0) -> Ac
         if name not in OBJECTIVES:
             what = f"evaluate() gave {name!r}, which the study does not declare"
             raise ConfigError(what, where="figures", expected=f"figures: {{{name}: {{unit: ..., direction: min}}}}")
-    figures = {str(name): _estimate(value, seed) for name, value in said.items()}
+    drawn = {str(name): _resampled(value, seed) for name, value in said.items() if _is_samples(value)}
+    figures = {str(name): _estimate(value, drawn.get(str(name))) for name, value in said.items()}
     samples = max((np.size(value) for value in said.values() if _is_samples(value)), default=0)
-    return Accuracy(figures, {}, samples, samples, RESAMPLES if samples else 0, {})
+    replicates = {name: tuple(np.round(values, 6).tolist()) for name, values in drawn.items()}
+    return Accuracy(figures, {}, samples, samples, RESAMPLES if samples else 0, {}, replicates)
 
 
-def _estimate(value: Any, seed: int) -> Estimate:
-    if _is_samples(value):
-        samples = np.asarray(value, dtype=np.float64).ravel()
-        weights = resample_weights(len(samples), len(samples), resamples=RESAMPLES, seed=seed)
-        drawn = weights @ samples / len(samples)
-        return Estimate.normal(float(samples.mean()), float(drawn.std(ddof=1)))
+def _resampled(value: Any, seed: int) -> np.ndarray:
+    """The mean in each resample; the same samples are drawn for every network, so that differences have an error."""
+    samples = np.asarray(value, dtype=np.float64).ravel()
+    weights = resample_weights(len(samples), len(samples), resamples=RESAMPLES, seed=seed)
+    return np.asarray(weights @ samples / len(samples))
+
+
+def _estimate(value: Any, drawn: np.ndarray | None) -> Estimate:
+    if drawn is not None:
+        return Estimate.normal(float(np.mean(np.asarray(value, dtype=np.float64))), float(drawn.std(ddof=1)))
     if isinstance(value, tuple):
         return Estimate.normal(float(value[0]), float(value[1]))
     return Estimate.exact(float(value))

@@ -20,6 +20,7 @@ from torch import nn
 
 from objectives import objective
 from objectives.objective import Objective, register
+from objectives.paired import paired_errors
 from pruning import Plan, trace
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
 from search.deliver.errors import CheckFailed
@@ -243,6 +244,17 @@ def _broken(model: nn.Module) -> nn.Module:
 def test_a_fine_tune_is_checked(finetune: Callable[[nn.Module], Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         own_task.finetuned(Stub(finetune=finetune), nn.Linear(2, 1), epochs=1, seed=0, device="cpu")
+
+
+def test_samples_of_two_networks_are_compared_sample_by_sample() -> None:
+    """A network that is worse by a little on every sample is worse for sure, however much the samples differ."""
+    register(Objective("stub_a", "px", "min", "stub_a"))
+    samples = torch.linspace(0, 10, 30)
+    first, second = (
+        own_task.judged(Stub(evaluate={"stub_a": samples + worse}), nn.Identity(), device="cpu") for worse in (0, 0.1)
+    )
+    assert first.figures["stub_a"].high - first.figures["stub_a"].low > 1
+    assert paired_errors(second.replicates, first.replicates)["stub_a"] < 1e-4
 
 
 def test_a_figure_is_a_number_a_pair_or_samples() -> None:
