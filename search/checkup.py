@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from objectives.choice import Bound
 from search.environment import environment
 from search.evaluate.prepare import run_isolated
 from search.fingerprint import comparable
@@ -78,7 +79,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "blocks": [block.path for block in space.blocks],
         "unsupported": list(graph.unsupported),
         "reach": {name: {"base": base, "least": least} for name, (base, least) in reach.items()},
-        "budgets": _budgets(spec, {name: least for name, (_, least) in reach.items()}, expected),
+        "budgets": _budgets(spec, reach, expected),
         "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
     }
 
@@ -114,19 +115,25 @@ def _run(spec: StudySpec) -> Path:
 
 
 def _budgets(
-    spec: StudySpec, least: Mapping[str, float], expected: Callable[[float], dict[str, Any] | None]
+    spec: StudySpec, reach: Mapping[str, tuple[float, float]], expected: Callable[[float], dict[str, Any] | None]
 ) -> dict[str, dict[str, Any]]:
-    """For every budget and the constraints: can the costs be met at all, and what a latency limit takes.
+    """For every budget and the constraints: can the costs be met at all, does the base meet them as it is, and what a
+    latency limit takes.
 
     Accuracy is not known before the search.
     """
     asked = {name: spec.budget(name) for name in spec.budgets}
     if spec.bounds:
         asked["constraints"] = spec.bounds
+
+    def met(bounds: Sequence[Bound], which: int) -> bool:
+        return all(reach[b.name][which] <= b.limit for b in bounds if b.op == "<=" and b.name in reach)
+
     return {
         name: {
             "limits": [str(bound) for bound in bounds],
-            "reachable": all(least[b.name] <= b.limit for b in bounds if b.op == "<=" and b.name in least),
+            "reachable": met(bounds, 1),
+            "by_base": met(bounds, 0),
             "forecast": next((expected(b.limit) for b in bounds if b.op == "<=" and b.name == "latency_ms"), None),
         }
         for name, bounds in asked.items()

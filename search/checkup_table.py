@@ -18,12 +18,21 @@ def render_check(facts: Mapping[str, Any]) -> RenderableType:
     parts += [_space(facts), Text(), _reach(facts["reach"])]
     for name, budget in facts["budgets"].items():
         limits = ", ".join(budget["limits"])
-        fits = "can be met" if budget["reachable"] else "cannot be met, even by the smallest candidate"
-        parts.append(Text(f"{name} ({limits}): {fits}", style="" if budget["reachable"] else "red"))
-        if budget["reachable"] and any(limit.startswith("latency_ms") for limit in budget["limits"]):
+        parts.append(Text(f"{name} ({limits}): {_answer(budget)}", style="" if budget["reachable"] else "red"))
+        if (
+            budget["reachable"]
+            and not budget["by_base"]
+            and any(limit.startswith("latency_ms") for limit in budget["limits"])
+        ):
             parts.append(Text(f"  {_forecast(budget['forecast'])}"))
     parts.append(Text(f"\n{_time(facts['time'])}"))
     return Group(*parts)
+
+
+def _answer(budget: Mapping[str, Any]) -> str:
+    if budget["by_base"]:
+        return "the base is within it as it is; a lower limit would make the search aim at something"
+    return "can be met" if budget["reachable"] else "cannot be met, even by the smallest candidate"
 
 
 def _forecast(found: Mapping[str, Any] | None) -> str:

@@ -105,7 +105,8 @@ def _evaluated(evaluator: Any, candidate: Any, folder: Path) -> Measurement:
 
 
 def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[str, Any]) -> None:
-    words = [f"{key}={value}" for key, value in {**tiny_study, "search.trials": 100}.items()]
+    budgets = {"budgets.easy.latency_ms": 1e6, "budgets.half.params_m": 1.5, "budgets.never.params_m": 1e-6}
+    words = [f"{key}={value}" for key, value in {**tiny_study, **budgets, "search.trials": 100}.items()]
     result = run("check", *words, "-f", "json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
@@ -113,6 +114,8 @@ def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[s
     assert all(found["least"] < found["base"] for found in facts["reach"].values())
     assert 1 < facts["time"]["trial_s"] < 60 and facts["time"]["trials"] == 100
     assert facts["time"]["total_s"] == pytest.approx(100 * facts["time"]["trial_s"])
+    said = {name: (found["reachable"], found["by_base"]) for name, found in facts["budgets"].items()}
+    assert said == {"easy": (True, True), "half": (True, False), "never": (False, False)}
     assert not Path("runs").exists()
 
 
