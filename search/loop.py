@@ -221,7 +221,7 @@ class Loop:
         if said is not None and self._paused is None:
             _log.warning("paused: %s", said)
         if said is None and self._paused is not None:
-            _log.info("goes on: there is room, and the storage answers")
+            _log.info("goes on: there is room again, and the storage answers")
         self._paused = said
         return said is None
 

@@ -161,7 +161,7 @@ def test_worker_ends_in_any_way_its_failure_has_a_type_and_its_loaders_end(tmp_p
     engine = LocalEngine(Orphaning(ways), workers=4, preload=PRELOAD)  # type: ignore[arg-type]
     for number in range(4):
         job = job_in(tmp_path, number)
-        stuck_s = 2.0 if ways[number] is stuck_here else 60.0  # a busy machine takes longer than that to begin
+        stuck_s = 5.0 if ways[number] is stuck_here else 60.0  # a busy machine takes longer than that to begin
         engine.submit(type(job)(job.number, job.candidate, 0, job.work_dir, 60.0, stuck_s=stuck_s))
     outcomes = {one.number: one.outcome for one in drain(engine, 4)}
     kinds = [one.kind if isinstance(one := outcomes[number], Failure) else None for number in range(4)]

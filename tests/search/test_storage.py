@@ -174,9 +174,11 @@ def test_a_study_that_somebody_took_while_the_server_was_away_is_left_to_them(
 
         with pytest.raises(RunLocked, match="is being searched by"):
             _searching(taken, **overrides).search()
-        states = [
-            trial.state.name for trial in optuna.load_study(study_name=overrides["name"], storage=running.url).trials
-        ]
+        storage = optuna.storages.RDBStorage(running.url)
+        study = optuna.load_study(study_name=overrides["name"], storage=storage)
+        states = [trial.state.name for trial in study.trials]
+        storage.remove_session()
+        storage.engine.dispose()
         assert states == ["COMPLETE", "COMPLETE", "RUNNING"], "nothing was written after it was theirs"
 
 
