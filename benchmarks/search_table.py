@@ -3,8 +3,8 @@
     python benchmarks/search_table.py --plans 300 [--base yolov8n] [--workers 2]
 
 Every plan is measured as a trial is, with a shorter fine-tune (a quarter of an epoch, no teacher), so that hundreds
-are affordable: exact cost, predicted cost, sum of prices, divergence after re-calibration, mAP50-95 after the
-fine-tune. Plans are of seven kinds: uniform, one global ranking, equal tolerance (every part may change the outputs
+are affordable: exact cost, predicted cost, sum of prices, divergence before the fine-tune, mAP50-95 after
+it. Plans are of seven kinds: uniform, one global ranking, equal tolerance (every part may change the outputs
 as much as any other), random per stage, random per group, the ladder of allocation, and allocation under random
 coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
 what is there is not measured again.
@@ -31,11 +31,12 @@ import torch
 from scipy.stats import kendalltau
 
 from pruning.plan import globally_ranked_ratios
+from pruning.repair import Origin
 from search.errors import RunLocked
 from search.evaluate.evaluator import Prepared
 from search.evaluate.guided import Subject, timing_of
 from search.evaluate.outputs import output_probe
-from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
+from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
 from search.propose.allocation import Allocator, Vector, divergence_of, price_of
 from search.study import Study
 from search.trial import Candidate
@@ -146,17 +147,15 @@ def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, 
     plan = evaluator.plan(candidate)  # type: ignore[attr-defined]
     graph, scores = evaluator.graphs[candidate.imgsz], evaluator.scores  # type: ignore[attr-defined]
     divergence = output_probe(spec, base, graph, scores).divergence_of(plan)
-    model = plan.apply(base)
-    from pruning.calibration import recalibrate
     from search.evaluate.pruned import recovery_of
 
-    recalibrate(model, calibration_batches(spec.data, candidate.imgsz, seed=seed))
     short = spec.recover.model_copy(update={"epochs": 1, "fraction": 0.25, "distill": False})
     recovery = recovery_of(short, imgsz=candidate.imgsz, device="cpu", seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        model = recover(model, spec.data, recovery, base=Path(spec.model), work_dir=here)
-        save_model(model, here / "weights.pt")
+        source, origin = Path(spec.model), Origin(plan, base)
+        found = repair(plan.apply(base), spec.data, recovery, origin=origin, base=source, work_dir=here)
+        save_model(found.model, here / "weights.pt")
         accuracy = measure_accuracy(load_model(here / "weights.pt"), spec.data, imgsz=candidate.imgsz, work_dir=here)
     vector, figure = guide.allocator.vector(candidate), accuracy.figures["map50_95"]
     return {

@@ -1,13 +1,19 @@
-"""Batch-norm re-calibration: statistics of the pruned network, measured without any training.
+"""Batch-norm statistics of a pruned network, without any training.
 
 Removing channels changes what every later layer sees, so the running mean and variance of the base are wrong for the
-pruned network. Measuring them again on a few hundred images repairs most of what pruning broke and makes scores without
-training comparable (EagleEye, Li et al., ECCV 2020, arXiv 2007.02491).
+pruned network. Measuring them anew on a few hundred images (EagleEye, Li et al., ECCV 2020, arXiv 2007.02491) repairs
+that and breaks something else: the weights were trained on augmented batches, whose statistics are others than those of
+clean images. An unpruned network can lose a seventh of its accuracy by it (docs/recovery.md).
+
+So statistics are corrected by difference. Base and pruned network see the same images, and every channel that is left
+is shifted and scaled so that it leaves its norm with the mean and variance that it has in the base (as REPAIR does for
+interpolated networks: Jordan et al., ICLR 2023, arXiv 2211.08403). Where nothing was pruned nothing changes, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,11 +25,145 @@ from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
 from pruning.errors import RecoveryError
+from pruning.plan import Plan
+
+_Norm = nn.modules.batchnorm._BatchNorm
+
+LEAST_VARIANCE = 1e-6
+"""Added to both variances before they are compared: of a channel that is silent in both networks nothing is known."""
+LARGEST_SCALE = 1e3
+"""Bound of a variance's change: a channel that hardly spoke in the base says nothing reliable about its scale."""
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace all batch-norm statistics of `model` by averages over `batches` ((B, 3, H, W), 0 to 1), in place."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+Moments = tuple[Tensor, Tensor]
+"""(C,) mean and variance of what goes into a norm."""
+
+
+class BaseMoments:
+    """What goes into every norm of a base, batch by batch and call by call: measured once for any number of plans."""
+
+    def __init__(self, base: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Run `base` on `batches` ((B, C, H, W), 0 to 1), which are kept."""
+        self.batches: list[Tensor] = []
+        self.moments: list[dict[str, list[Moments]]] = []
+        self.marked = copy.deepcopy(base)
+        self.names = list(_norms(self.marked))
+        for number, norm in enumerate(_norms(self.marked).values()):
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.running_mean.copy_(torch.arange(len(norm.running_mean)))
+            norm.running_var.fill_(number)
+        device, was_training = next(base.parameters()).device, base.training
+        base.eval()
+        try:
+            for batch in batches:
+                self.batches.append(batch.to(device))
+                self.moments.append(_recorded(base, self.batches[-1]))
+        finally:
+            base.train(was_training)
+
+    def origins(self, plan: Plan) -> dict[str, tuple[str, Tensor]]:
+        """Norm of the pruned network -> its name in the base, and which of the base's channels are left.
+
+        The plan is applied to a copy whose statistics are their own addresses: removed blocks rename what follows them.
+        """
+        found = {}
+        for name, norm in _norms(plan.apply(self.marked)).items():
+            assert norm.running_mean is not None and norm.running_var is not None
+            found[name] = self.names[int(norm.running_var[0])], norm.running_mean.long()
+        return found
+
+
+@torch.no_grad()
+def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments) -> None:
+    """Correct the batch-norm statistics of `small`, which is `plan.apply` of the base, in place.
+
+    With m, v the mean and variance of a channel before its norm on the batches of `base`, in the base (b) and in the
+    pruned network (p), and mu, s^2 the base's own statistics, the pruned network gets
+
+        s_p^2 = s^2 v_p / v_b        mu_p = mu + (m_p - m_b) - (m_b - mu) (s_p / s - 1)
+
+    so that (x - mu_p) / s_p has on these images the mean and variance that it has in the base. Layers are corrected in
+    the order in which they run, each on what the corrected layers before it give. An empty plan changes nothing.
+    """
+    norms, origins, was_training = _norms(small), base.origins(plan), small.training
+    corrections = {name: _Correction(norm, *origins[name]) for name, norm in norms.items()}
+    handles = [norms[name].register_forward_pre_hook(found) for name, found in corrections.items()]
+    small.eval()
+    try:
+        for batch, moments in zip(base.batches, base.moments, strict=True):
+            for found in corrections.values():
+                found.expected = list(moments.get(found.origin, []))
+            small(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        small.train(was_training)
+        for found in corrections.values():
+            found.settle()
+
+
+@torch.no_grad()
+def _recorded(model: nn.Module, batch: Tensor) -> dict[str, list[Moments]]:
+    moments: dict[str, list[Moments]] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda norm, inputs: moments.setdefault(name, []).append(_moments(inputs[0]))
+
+    handles = [norm.register_forward_pre_hook(recorder(name)) for name, norm in _norms(model).items()]
+    try:
+        model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments
+
+
+def _norms(model: nn.Module) -> dict[str, _Norm]:
+    return {name: m for name, m in model.named_modules() if isinstance(m, _Norm) and m.track_running_stats}
+
+
+def _moments(inputs: Tensor) -> Moments:
+    variance, mean = torch.var_mean(inputs.float(), dim=[0, *range(2, inputs.dim())], correction=0)
+    return mean, variance
+
+
+class _Correction:
+    """Corrects a norm of the pruned network for each batch before it runs, and by the mean of all at the end.
+
+    Shifts and log scales are summed, not statistics: of a norm that needs no correction they are 0, however one rounds.
+    """
+
+    def __init__(self, norm: _Norm, origin: str, channels: Tensor) -> None:
+        assert norm.running_mean is not None and norm.running_var is not None
+        self.norm, self.origin, self.channels = norm, origin, channels
+        self.mean, self.variance = norm.running_mean, norm.running_var
+        self.expected: list[Moments] = []
+        self.shift, self.log_scale = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        self.calls = 0
+
+    def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        expected_mean, expected_variance = (moment[self.channels] for moment in self.expected.pop(0))
+        mean, variance = _moments(inputs[0])
+        ratio = (variance + LEAST_VARIANCE) / (expected_variance + LEAST_VARIANCE)
+        ratio = ratio.clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
+        shift = (mean - expected_mean) - (expected_mean - self.mean) * (ratio.sqrt() - 1)
+        self.shift, self.log_scale, self.calls = self.shift + shift, self.log_scale + ratio.log(), self.calls + 1
+        self.norm.running_mean, self.norm.running_var = self.mean + shift, self.variance * ratio
+
+    def settle(self) -> None:
+        """Leave the mean correction in the norm."""
+        self.norm.running_mean, self.norm.running_var = self.mean, self.variance
+        if self.calls:
+            self.mean.add_(self.shift / self.calls)
+            self.variance.mul_((self.log_scale / self.calls).exp())
+
+
+def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace all batch-norm statistics of `model` by averages over `batches` ((B, 3, H, W), 0 to 1), in place.
+
+    For a network without a past, such as one with random weights. A pruned network has a base: `match_statistics`.
+    """
+    norms = list(_norms(model).values())
     momenta = [norm.momentum for norm in norms]
     was_training = model.training
     device = next(model.parameters()).device

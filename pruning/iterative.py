@@ -23,8 +23,9 @@ from pruning.errors import DivergedError, PlanError
 from pruning.graph import ChannelGraph, trace
 from pruning.groups import Slot
 from pruning.plan import Plan, Ranking, check_ratio
+from pruning.repair import Origin
 
-Recover = Callable[[nn.Module], nn.Module]
+Recover = Callable[[nn.Module, Origin], nn.Module]
 Measure = Callable[[nn.Module], float]
 GroupKey = tuple[tuple[tuple[Slot, int], ...], int]
 
@@ -103,8 +104,9 @@ def prune_iteratively(
 
     `example` is what the model is traced on, (1, 3, 640, 640) zeros by default. `measure` returns a figure of which
     more is better; a step that falls more than `max_drop` below the base's is left out and ends the run (None: no
-    limit). `recover` may train in place; the given `model` is not changed. Every step is traced anew. With "local"
-    ranking every width is what one plan of the same cumulative ratio on the base keeps; which channels stay differs.
+    limit). `recover` is given what was pruned and where it comes from, and may train in place; the given `model` is not
+    changed. Every step is traced anew. With "local" ranking every width is what one plan of the same cumulative ratio
+    on the base keeps; which channels stay differs.
 
     Raises PlanError for a ratio, a number of steps or a drop that makes no sense, DivergedError for a metric that is
     not finite, and what `recover` and `measure` raise.
@@ -138,7 +140,7 @@ def steps_of(
         else:
             graph = trace(last.model, example) if number > 1 else graph
             plan = _next_plan(graph, full, course, number)
-        small = recover(plan.apply(last.model))
+        small = recover(plan.apply(last.model), Origin(plan, last.model))
         metric, cost = checked_metric(measure, small, number), plan.cost()
         accepted = course.max_drop is None or base - metric <= course.max_drop
         last = Step(number, course.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)

@@ -15,11 +15,12 @@ from pruning.errors import PlanError
 from pruning.graph import ChannelGraph
 from pruning.iterative import Measure, checked_metric
 from pruning.plan import Plan, check_ratio
+from pruning.repair import Origin
 
-Repair = Callable[[nn.Module], nn.Module]
+Repair = Callable[[nn.Module, Origin], nn.Module]
 
 
-def as_it_is(model: nn.Module) -> nn.Module:
+def as_it_is(model: nn.Module, origin: Origin) -> nn.Module:
     """No repair."""
     return model
 
@@ -57,8 +58,8 @@ def prune_one_by_one(
     """Prune each of `groups` of `model` by `ratio`, in order; yields the model itself, then an attempt for each group.
 
     A group after which `measure` (more is better) is more than `max_drop` below the unpruned model's is not accepted
-    and stays whole (None: no limit). `repair` is given every pruned module, for example to measure its batch norms
-    again; it may change it in place. `graph` is the trace of `model`.
+    and stays whole (None: no limit). `repair` is given every pruned module and where it comes from, for example to
+    correct its batch norms; it may change it in place. `graph` is the trace of `model`.
 
     Raises PlanError for a ratio, a drop or a group that makes no sense, DivergedError for a metric that is not finite.
     """
@@ -72,7 +73,7 @@ def prune_one_by_one(
     kept: dict[str, float] = {}
     for number, name in enumerate(groups, 1):
         plan = graph.plan({**kept, name: ratio}, importance, round_to)
-        small = repair(plan.apply(model))
+        small = repair(plan.apply(model), Origin(plan, model))
         metric, cost = checked_metric(measure, small, number), plan.cost()
         accepted = max_drop is None or base.metric - metric <= max_drop
         if accepted:

@@ -9,14 +9,15 @@ Two traps, and what is done about them:
   falls linearly to zero *within* the run, step by step (the best schedule for a fixed budget: Li, Yumer and Ramanan,
   ICLR 2020, arXiv 1905.04753), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with which
   the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
-  proportional to the damage, the relative rise of the training loss over the base's, measured before the first step.
-  The batch norms' running averages lag behind in a run of a few dozen steps, so they are measured again at the end.
-  docs/recovery.md has the experiments.
+  proportional to the damage, the relative rise of the loss over the base's (repair.py measures it).
+
+docs/recovery.md has the experiments. What calls this, and judges its result, is repair.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import itertools
 import logging
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ultralytics.engine import trainer as engine_trainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
@@ -35,10 +37,10 @@ from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
-from pruning.calibration import calibration_batches, recalibrate
-from pruning.checkpoint import count_parameters, load_model, without_feature_hooks
+from pruning.checkpoint import count_parameters, without_feature_hooks
 from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
+from pruning.judge import Without, trained_criterion
 from pruning.sparsity import WeightMasks
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         accumulate: int
         epochs: int
 
+        def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any: ...
         def preprocess_batch(self, batch: Any) -> Any: ...
         def _setup_train(self) -> None: ...
         def final_eval(self) -> None: ...
@@ -89,6 +92,9 @@ INHERITED = (
 LR_PER_DAMAGE = 1e-3
 LR_RANGE = (1e-5, 2e-3)
 MEASURED_BATCHES = 8
+
+PATIENCE = 10
+"""Epochs without progress after which a fine-tune that is judged epoch by epoch ends."""
 
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
@@ -151,54 +157,54 @@ class KeepsArchitecture(_Trainer):
 
 
 class ShortRun(_Trainer):
-    """Mixin for one to ten epochs whose only result is the module in memory: nothing is validated or written.
+    """Mixin for a fine-tune whose only result is the module in memory: nothing is written.
 
-    The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it.
+    The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With `fitness`
+    every epoch is judged by it and the best one is kept in `best_epoch`.
     """
 
     steps_taken: int = 0
-    base: Path | None = None
     damage: float | None = None
+    held_out: frozenset[str] = frozenset()
     slimming: float = 0.0
     masks: WeightMasks | None = None
     on_progress: Callable[[float], None] | None = None
+    fitness_of: Callable[[nn.Module], float] | None = None
+    best_epoch: tuple[float, nn.Module] | None = None
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Ultralytics' own; of the training images those that are held out are missing."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        return Without(dataset, self.held_out) if mode == "train" and self.held_out else dataset
 
     def _setup_train(self) -> None:
         super()._setup_train()
+        student: Any = student_of(self.model)
+        student.criterion = trained_criterion(student)
+        mixed = in_bfloat16(self.args.amp, self.device)
+        if mixed:
+            self.model.to(memory_format=torch.channels_last)
         if isinstance(self.model, DistillationModel):
-            fit_projectors(self.model, (batch["img"] for batch in self._first_batches()))
-        if self.base is not None:
-            self.damage = self._measured_damage(self.base)
+            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                fit_projectors(self.model, (batch["img"] for batch in self._first_batches()))
+        if self.damage is not None:
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
-
-    def _measured_damage(self, base: Path) -> float:
-        """Relative rise of the training loss over the base's, on the same batches: 0 is no damage."""
-        model = student_of(self.model)
-        reference: Any = load_model(base).to(self.device)
-        reference.args = self.args
-        losses = [(self._loss(model, batch), self._loss(reference, batch)) for batch in self._first_batches()]
-        pruned, unpruned = np.sum(losses, axis=0)
-        return float(max(0.0, pruned / max(unpruned, 1e-9) - 1.0))
 
     def _first_batches(self) -> Iterator[Any]:
         """A few augmented training batches, ready for the model."""
         return map(self.preprocess_batch, itertools.islice(self.train_loader, MEASURED_BATCHES))
 
-    @staticmethod
-    def _loss(model: Any, batch: Any) -> float:
-        """Loss of one batch in evaluation mode; the model's mode is put back."""
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            total = float(model.loss(batch)[0].sum())
-        model.train(was_training)
-        return total
-
     def validate(self) -> tuple[dict[str, float], float]:
-        """The caller measures accuracy; here it would only cost time."""
-        return {}, 0.0
+        """The fitness of the averaged network, where it is asked for; the caller measures what a short run gives."""
+        if self.fitness_of is None:
+            return {}, 0.0
+        network = detached_network(self)
+        fitness = self.fitness_of(network)
+        if self.best_epoch is None or fitness > self.best_epoch[0]:
+            self.best_epoch = (fitness, network)
+        return {}, fitness
 
     def save_model(self) -> bool:
         """Nothing is written."""
@@ -291,15 +297,24 @@ def recover(
     recovery: Recovery,
     *,
     base: Path | None = None,
+    damage: float | None = None,
+    held_out: frozenset[str] = frozenset(),
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
+    fitness: Callable[[nn.Module], float] | None = None,
 ) -> nn.Module:
     """Fine-tune `model` (trained in place) and return the network, in evaluation mode on the CPU.
 
-    `masks` stay exactly zero throughout. `base`: the unpruned checkpoint: it sets the learning rate (unless
-    `recovery.train` has `lr0`) and is the teacher where `recovery.distill` asks for one and the task allows it.
-    `work_dir` receives Ultralytics' own files.
+    Args:
+        base: the unpruned checkpoint: the teacher where `recovery.distill` asks for one and the task allows it.
+        damage: relative rise of the loss over the base's; sets the learning rate unless `recovery.train` has `lr0`.
+        held_out: training images that are not to be seen, by file.
+        masks: stay exactly zero throughout.
+        work_dir: receives Ultralytics' own files.
+        fitness: judges every epoch (more is better): the best epoch is the result, and PATIENCE without a better
+            one, or `patience` of `recovery.train`, end the run. Without it the last epoch is the result.
+
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     task = str(getattr(model, "task", "detect"))
@@ -307,26 +322,70 @@ def recover(
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
     short = type("ShortRun", (ShortRun, trainer_for(task)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
+    if fitness is not None:
+        settings = {"patience": PATIENCE, **settings, "val": True}
     with quiet():
         trainer = short(overrides=settings)
-        trainer.on_progress = on_progress
-        trainer.slimming, trainer.masks = recovery.slimming, masks
-        trainer.base = base if "lr0" not in recovery.train else None
+        trainer.on_progress, trainer.fitness_of = on_progress, fitness
+        trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
+        trainer.damage = damage if "lr0" not in recovery.train else None
         trainer.model = trainer.get_model(weights=model)
-        trainer.train()
+        with bfloat16_in(trainer):
+            trainer.train()
     if trainer.batch_size != recovery.batch:
         raise RecoveryError(
             f"out of memory: Ultralytics halved the batch from {recovery.batch} to {trainer.batch_size}, so this run "
             f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
         )
-    result = without_feature_hooks(student_of(trainer.ema.ema)).float().cpu().eval()
-    if masks is not None:
-        masks.enforce(result)  # the running average began before the first mask was put back
-    recalibrate(result, calibration_batches(data, recovery.imgsz, task=task, seed=recovery.seed))
+    result = detached_network(trainer) if trainer.best_epoch is None else trainer.best_epoch[1]
     check_parameters(result, parameters)
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
     return result
+
+
+def detached_network(trainer: Any) -> nn.Module:
+    """A copy of a trainer's averaged network as it is delivered: float32, evaluation mode, on the CPU."""
+    network = copy.deepcopy(student_of(trainer.ema.ema))
+    result = without_feature_hooks(network).to(memory_format=torch.contiguous_format).float().cpu().eval()
+    if trainer.masks is not None:
+        trainer.masks.enforce(result)  # the running average began before the first mask was put back
+    return result
+
+
+def in_bfloat16(amp: Any, device: torch.device) -> bool:
+    """Train in bfloat16? On processors that multiply its matrices (AMX): a third of the time, the same accuracy.
+
+    Ultralytics' mixed precision is for GPUs; `recover.amp=fp32` switches ours off, too.
+    """
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and amp != "fp32" and bool(capabilities.get("amx_bf16"))
+
+
+@contextlib.contextmanager
+def bfloat16_in(trainer: Any) -> Iterator[None]:
+    """Let a trainer take its steps in bfloat16 where `in_bfloat16` says so: Ultralytics' context refuses it on a CPU.
+
+    One context a step, never one around all of them: a context keeps the converted weights until it ends.
+    """
+    module: Any = engine_trainer
+    before = module.autocast
+    if in_bfloat16(trainer.args.amp, trainer.device):
+        module.autocast = lambda *_, **__: torch.autocast("cpu", torch.bfloat16)
+    try:
+        yield
+    finally:
+        module.autocast = before
+
+
+def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_dir: Path) -> Any:
+    """A trainer that trains nothing: it prepares the batches of `model`'s task, and knows loss weights and device."""
+    task = str(getattr(model, "task", "detect"))
+    with quiet():
+        trainer = trainer_for(task)(overrides=settings_for(model, data, recovery, None, work_dir))
+        trainer.model = trainer.get_model(weights=model)
+    trainer.args.multi_scale = 0.0
+    return trainer
 
 
 def settings_for(
@@ -345,7 +404,7 @@ def settings_for(
         "mode": "train",
         "model": "pruned.pt",  # never read: the module is handed over
         "data": str(data),
-        "epochs": recovery.epochs,
+        "epochs": max(1, recovery.epochs),  # of a trainer that only prepares batches it is 0
         "fraction": recovery.fraction,
         "imgsz": recovery.imgsz,
         "batch": recovery.batch,

@@ -1,9 +1,9 @@
 """How much each part of the network minds being pruned, alone, without labels and without training.
 
-Each part (a stage, a group) is pruned at a few ratios, its batch norms are re-calibrated, and the outputs are compared
-with the base's on the same images. Outputs move long before mAP does, and mAP is 0 too early to rank anything. (One
-layer at a time: Li et al., ICLR 2017, arXiv 1608.08710; on outputs with re-calibrated statistics: EagleEye, Li et al.,
-ECCV 2020, arXiv 2007.02491.)
+Each part (a stage, a group) is pruned at a few ratios, its batch-norm statistics are corrected, and the outputs are
+compared with the base's on the same images. Outputs move long before mAP does, and mAP is 0 too early to rank anything.
+(One layer at a time: Li et al., ICLR 2017, arXiv 1608.08710; with the pruned network's own statistics: EagleEye, Li et
+al., ECCV 2020, arXiv 2007.02491.)
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.calibration import recalibrate
+from pruning.calibration import BaseMoments, match_statistics
 from pruning.graph import ChannelGraph
 from pruning.importance import Scores
+from pruning.judge import Floats
 from pruning.plan import Plan
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
@@ -62,8 +63,9 @@ class SensitivityProbe:
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        """The base is re-calibrated on the same images, so that what the images alone change is not counted."""
-        self._expected = self._outputs_of(self.graph.plan(0.0, self.scores))
+        """Run the base once."""
+        self._moments = BaseMoments(self.model, self.batches)
+        self._base = OutputDivergence(self.model, self.batches)
 
     def curve(self, groups: Sequence[str], levels: Sequence[float] = LEVELS) -> Curve:
         """The curve of groups that share a ratio. One unit is an output that has nothing to do with the base's."""
@@ -80,15 +82,32 @@ class SensitivityProbe:
         return self.divergence_of(self.graph.plan({}, self.scores, removed=(block,)))
 
     def divergence_of(self, plan: Plan) -> float:
-        """Divergence of a pruned network, re-calibrated and not trained."""
-        pairs = zip(self._outputs_of(plan), self._expected, strict=True)
-        return float(np.mean([divergence(found, expected) for found, expected in pairs]))
+        """Divergence of a pruned network, its statistics corrected and not trained; 0 of an empty plan."""
+        small = plan.apply(self.model)
+        match_statistics(small, plan, self._moments)
+        return float(self._base.losses(small).mean())
+
+
+class OutputDivergence:
+    """A `Judge` without labels: how far a network's outputs are from the base's, on the same batches."""
+
+    def __init__(self, base: nn.Module, batches: Sequence[Tensor]) -> None:
+        """Run `base` on `batches` ((B, C, H, W), 0 to 1, on its device)."""
+        self.batches = batches
+        self.expected = self._outputs_of(base)
+
+    def losses(self, model: nn.Module) -> Floats:
+        """See `Judge.losses`."""
+        pairs = zip(self._outputs_of(model), self.expected, strict=True)
+        return np.array([divergence(found, expected) for found, expected in pairs], dtype=np.float64)
 
     @torch.no_grad()
-    def _outputs_of(self, plan: Plan) -> list[dict[str, Tensor]]:
-        small = plan.apply(self.model).eval()
-        recalibrate(small, self.batches)
-        return [_outputs(small(batch)) for batch in self.batches]
+    def _outputs_of(self, model: nn.Module) -> list[dict[str, Tensor]]:
+        was_training = model.training
+        model.eval()
+        found = [_outputs(model(batch)) for batch in self.batches]
+        model.train(was_training)
+        return found
 
 
 def _share_removed(graph: ChannelGraph, plan: Plan, groups: Sequence[str]) -> float:

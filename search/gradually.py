@@ -287,22 +287,21 @@ class _Work:
     def _path(self, number: int) -> Path:
         return self.order.folder / "steps" / f"{number:04d}.pt"
 
-    def recover(self, model: Any) -> Any:
-        """Re-calibrate and fine-tune; the model as it lies on disk afterwards."""
-        from pruning.calibration import calibration_batches, recalibrate
+    def recover(self, model: Any, origin: Any) -> Any:
+        """Repair; the model as it lies on disk afterwards."""
         from pruning.checkpoint import load_model, save_model
-        from pruning.recover import recover
+        from pruning.repair import repair
         from search.evaluate import pruned
 
         order, number = self.order, len(self.rows)
         with self.phase(f"step {number}: recover"):
-            batches = calibration_batches(order.data, order.imgsz, task=pruned.task_of(model), seed=order.seed)
-            recalibrate(model, batches)
             how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=self.device, seed=order.seed)
-            if how.epochs:
-                work, advance = order.folder / "recover", self.phase.advance
-                model = recover(model, order.data, how, base=order.model, work_dir=work, on_progress=advance)
-                shutil.rmtree(work, ignore_errors=True)
+            work, phase = order.folder / "recover", self.phase
+            model = repair(
+                model, order.data, how, origin=origin, base=order.model, work_dir=work,
+                on_progress=phase.advance, beat=phase.beat,
+            ).model  # fmt: skip
+            shutil.rmtree(work, ignore_errors=True)
         save_model(model, self._path(number), paretoprune_step=number)
         return load_model(self._path(number))
 

@@ -185,7 +185,7 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     """What `finetune_file` does, in a quiet process of its own."""
     from objectives.accuracy import measure_accuracy
     from pruning.checkpoint import load_model, read_notes, save_model
-    from pruning.recover import recover
+    from pruning.repair import repair
     from pruning.sparsity import masks_of, sparsity
     from search.evaluate import pruned
     from search.evaluate.own_task import refuse_plain
@@ -202,7 +202,10 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
 
     before = figures(model, "before")
     how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
-    model = recover(model, order.data, how, base=order.base, masks=masks, work_dir=work / "recover")
+    model = repair(
+        model, order.data, how, origin=None, base=order.base, masks=masks, work_dir=work / "recover",
+        fitness=pruned.fitness_of(order.data, order.imgsz, device, work / "fitness"),
+    ).model  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
         save_model(model, part, **notes)

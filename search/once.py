@@ -198,24 +198,28 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
 def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
     """What `finetune` does, in a quiet process of its own."""
     from pruning import Plan
-    from pruning.calibration import recalibrate
+    from pruning.repair import Origin
     from search.evaluate import pruned
     from search.evaluate.phases import Phases
     from search.evaluate.timing import lock_path
     from search.evaluate.turnstile import Turnstile
-    from search.evaluate.workload import calibration_batches, load_model, save_model
+    from search.evaluate.workload import load_model, save_model
 
     seed, device = spec.search.seed, pruned.resolve_device(spec.device)
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
     with Turnstile(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
+        origin = None
         if weights is not None:
             model = load_model(weights)
         else:
-            model = Plan.from_json(plan).apply(load_model(spec.model))
-            recalibrate(model, calibration_batches(spec.data, imgsz, task=pruned.task_of(model), seed=seed))
+            base = load_model(spec.model)
+            origin = Origin(Plan.from_json(plan).bind(base), base)
+            model = origin.plan.apply(base)
         with phase("recover"):
-            model = pruned.recover_by(spec, model, device, imgsz, seed, folder / "recover", phase)
+            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness")
+            place = folder / "recover"
+            model = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged).model
         save_model(model, part, paretoprune_plan=plan)
         with phase("accuracy"):
             accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")

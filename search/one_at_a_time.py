@@ -3,7 +3,7 @@
 A group that costs more accuracy than allowed stays whole, and the next one is tried. The folder holds
 
     groups.csv, groups.json   one row for the model as it was and one for each group: the truth
-    pruned.pt, plan.json      all groups that were accepted; batch norms measured again, not fine-tuned
+    pruned.pt, plan.json      all groups that were accepted; batch norms corrected, not fine-tuned
 """
 
 from __future__ import annotations
@@ -120,14 +120,14 @@ class _Judge:
         self.order, self.work, self.figure = order, work, figure
         self.device = pruned.resolve_device(order.device)
 
-    def repair(self, model: Any) -> Any:
-        """Batch norms measured again."""
-        from pruning.calibration import calibration_batches, recalibrate
-        from search.evaluate.pruned import task_of
+    def repair(self, model: Any, origin: Any) -> Any:
+        """Batch norms corrected, not fine-tuned."""
+        from pruning.recover import Recovery
+        from pruning.repair import repair
 
         order = self.order
-        recalibrate(model, calibration_batches(order.data, order.imgsz, task=task_of(model), seed=order.seed))
-        return model
+        how = Recovery(epochs=0, imgsz=order.imgsz, device=self.device, seed=order.seed)
+        return repair(model, order.data, how, origin=origin, work_dir=self.work / "repair").model
 
     def measure(self, model: Any) -> float:
         """The task's main figure, on the validation split."""

@@ -4,7 +4,7 @@ The life of a trial:
 
     waiting --ask--> running --measured--> complete
                         |
-                        |--its re-calibrated outputs promise too little--> screened    (not fine-tuned)
+                        |--its outputs promise too little--> screened    (not fine-tuned)
                         |
                         |--crash, killed, stuck, out of memory--> running again, once (`failing`)
                         |
@@ -16,7 +16,7 @@ The life of a trial:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -83,6 +83,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class RepairStep:
+    """What a step of the repair did to the loss on held-out training images.
+
+    Attributes:
+        kept: False where the network is better without it.
+        change: mean of the paired differences, below 0 is better; `error`: its standard error.
+    """
+
+    step: str
+    kept: bool
+    change: float
+    error: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What was measured about a candidate, beside what it became.
 
@@ -94,7 +109,7 @@ class Measurement:
         seconds: phase -> wall-clock seconds.
         per_class: class name -> map50_95.
         notes: what a reader should know, one sentence each.
-        score: divergence of the re-calibrated outputs before the fine-tune; None where it was not taken.
+        score: divergence of the outputs before the fine-tune; None where it was not taken.
         paired: accuracy figure -> standard error of its difference to the base's on the same images; models are ranked
             by it.
         replicates: of the base only: accuracy figure -> value in each resample, which trials are paired with.
@@ -103,6 +118,7 @@ class Measurement:
             runtime, version, device, threads, processor; empty where nothing was timed.
         seeds: trainings whose mean the accuracy is.
         weights: sha256 of weights.pt as it was validated; empty where nothing was saved.
+        repair: what each step of the repair did, and whether it was kept.
     """
 
     figures: Mapping[str, Estimate]
@@ -119,6 +135,7 @@ class Measurement:
     timing: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 1
     weights: str = ""
+    repair: tuple[RepairStep, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -136,6 +153,7 @@ class Measurement:
             "timing": dict(self.timing),
             "seeds": self.seeds,
             "weights": self.weights,
+            "repair": [asdict(step) for step in self.repair],
         }
 
     @classmethod
@@ -155,6 +173,7 @@ class Measurement:
             timing=dict(data.get("timing", {})),
             seeds=int(data.get("seeds", 1)),
             weights=str(data.get("weights", "")),
+            repair=tuple(RepairStep(**step) for step in data.get("repair", ())),
         )
 
 

@@ -17,12 +17,15 @@ import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import ultralytics
+from ultralytics.engine import trainer
 from ultralytics.models import YOLO
 from ultralytics.utils.torch_utils import strip_optimizer
 
@@ -34,12 +37,16 @@ MACHINE_KEYS = ("git", "date")
 
 @dataclass(frozen=True)
 class Base:
-    """A base to train: Ultralytics' name of the network, the file's name, its folder, the training arguments."""
+    """A base to train: Ultralytics' name of the network, the file's name, its folder, the training arguments.
+
+    ``bfloat16`` trains in mixed precision where the processor has units for it.
+    """
 
     model: str
     name: str
     folder: Path
     args: dict[str, Any]
+    bfloat16: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -50,8 +57,33 @@ class Base:
 def train(base: Base, data: Path, work: Path) -> Path:
     """Train a base from random weights and return Ultralytics' run folder, made below ``work``."""
     run = YOLO(f"{base.model}.yaml")
-    run.train(data=str(data), project=str(work), name=base.model, exist_ok=True, **base.args)
+    mixed = in_bfloat16(base)
+    if mixed:
+        run.add_callback("on_pretrain_routine_end", channels_last)
+    with _autocast(lambda *_, **__: torch.autocast("cpu", torch.bfloat16)) if mixed else nullcontext():
+        run.train(data=str(data), project=str(work), name=base.model, exist_ok=True, **base.args)
     return work / base.model
+
+
+@contextmanager
+def _autocast(context: Callable[..., Any]) -> Iterator[None]:
+    """Let Ultralytics' trainer compute in ``context``: its own knows bfloat16 on a GPU only."""
+    before = trainer.autocast
+    trainer.autocast = context
+    try:
+        yield
+    finally:
+        trainer.autocast = before
+
+
+def in_bfloat16(base: Base) -> bool:
+    """Tell whether this processor trains the base in bfloat16."""
+    return base.bfloat16 and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def channels_last(run: Any) -> None:
+    """Order weights as the processor's bfloat16 units read them."""
+    run.model.to(memory_format=torch.channels_last)
 
 
 def without_paths(args: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +96,8 @@ def slim(source: Path, target: Path) -> None:
     stripped: dict[str, Any] = strip_optimizer(source, s=str(target))
     kept = {key: value for key, value in stripped.items() if key not in MACHINE_KEYS}
     kept["train_args"] = without_paths(kept["train_args"])
-    kept["model"].args = without_paths(kept["model"].args)
+    if hasattr(kept["model"], "args"):  # a classifier has none
+        kept["model"].args = without_paths(kept["model"].args)
     torch.save(kept, target)
 
 
@@ -76,13 +109,17 @@ def load(checkpoint: Path) -> torch.nn.Module:
 
 
 def score(base: Base, data: Path) -> dict[str, float]:
-    """Validate the written checkpoint on the val split: mAP50-95 and mAP50 of boxes, and of masks, 0 to 1."""
+    """Validate the written checkpoint on the val split: mAP50-95 and mAP50, or top-1, of all it predicts, 0 to 1."""
     with tempfile.TemporaryDirectory() as room:
         place = {"data": str(data), "project": room, "device": "cpu", "workers": 0}
         found = YOLO(base.checkpoint).val(imgsz=base.args["imgsz"], plots=False, verbose=False, **place)
+    if hasattr(found, "top1"):
+        return {"top1": round(float(found.top1), 4)}
     figures = {"map50_95": float(found.box.map), "map50": float(found.box.map50)}
     if hasattr(found, "seg"):
         figures |= {"mask_map50_95": float(found.seg.map), "mask_map50": float(found.seg.map50)}
+    if hasattr(found, "pose"):
+        figures |= {"pose_map50_95": float(found.pose.map), "pose_map50": float(found.pose.map50)}
     return {name: round(value, 4) for name, value in figures.items()}
 
 
@@ -92,7 +129,8 @@ def record(base: Base, data: Path, command: str, seconds: float) -> str:
         "model": base.model,
         "command": command,
         "args": base.args,
-        "data": read_marker(data.parent)["content"],
+        "bfloat16": in_bfloat16(base),
+        "data": read_marker(data if data.is_dir() else data.parent)["content"],
         "train_seconds": round(seconds),
         "size_bytes": base.checkpoint.stat().st_size,
         "params": sum(weight.numel() for weight in load(base.checkpoint).parameters()),

@@ -22,6 +22,9 @@ from objectives.accuracy import Accuracy
 from objectives.bootstrap import resample_weights
 from objectives.objective import OBJECTIVES, Estimate
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
+from pruning.recover import Recovery
+from pruning.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics, paced
+from pruning.sensitivity import OutputDivergence
 from search.errors import ConfigError
 from search.own_reference import OwnReference
 
@@ -37,8 +40,8 @@ class OwnTask(Protocol):
     """What a network is for. A module, or any object, with these three functions will do."""
 
     def batches(self, seed: int) -> Iterable[Tensor]:
-        """Training inputs, (B, C, S, S) float32, as often as the caller takes them: batch norms are measured on them,
-        and how much each layer matters."""
+        """Training inputs, (B, C, S, S) float32, as often as the caller takes them: batch norms are corrected on
+        them, and it is measured on them how much each layer matters."""
         ...
 
     def finetune(
@@ -142,6 +145,28 @@ def batches_of(task: OwnTask, count: int, seed: int) -> Iterator[Tensor]:
             return
     if not seen:
         raise RecoveryError("batches() gave nothing; expected training inputs")
+
+
+def repaired(
+    task: OwnTask,
+    model: nn.Module,
+    recovery: Recovery,
+    *,
+    origin: Origin | None,
+    on_progress: Callable[[float], None] | None = None,
+    beat: Callable[[], None] | None = None,
+) -> Repaired:
+    """The repair of a user's own network. Statistics are judged by its outputs, since there is no loss to judge by; the
+    user's fine-tune is taken as it is. Raises what `finetuned` raises."""
+    found = Repaired(model, ())
+    if origin is not None:
+        batches = list(paced(batches_of(task, CALIBRATION_IMAGES, recovery.seed), beat))
+        found = correct_statistics(model, origin, batches, OutputDivergence(origin.base, batches))
+    if not recovery.epochs:
+        return found
+    epochs, seed, device = int(recovery.epochs), recovery.seed, recovery.device
+    tuned = finetuned(task, found.model, epochs=epochs, seed=seed, device=device, on_progress=on_progress)
+    return Repaired(tuned, found.steps)
 
 
 def finetuned(

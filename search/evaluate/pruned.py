@@ -8,8 +8,8 @@ saved and read again: what a user gets, not what was in memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from objectives.accuracy import Accuracy
 from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency, compare
 from objectives.latency_model import LatencyModel
-from objectives.objective import Estimate
+from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
-from pruning.calibration import recalibrate
 from pruning.checkpoint import file_digest
 from pruning.recover import Recovery
+from pruning.repair import Origin, Repaired
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
 from search.evaluate.gate import Gate
@@ -40,13 +40,13 @@ from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
-from search.evaluate.workload import calibration_batches, load_model, measure_accuracy, recover, save_model
+from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
 from search.propose.costs import work_of
 from search.record import BATCHES
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
 from search.spec import StudySpec
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, Measurement, RepairStep
 from search.weights import FILE as WEIGHTS
 from search.weights import discard_weights
 
@@ -120,7 +120,7 @@ class PruningEvaluator:
         return measured
 
     def _score(self, candidate: Candidate, phase: Phases) -> float | None:
-        """Divergence of the re-calibrated outputs; None where the study has no use for it."""
+        """Divergence of the outputs once statistics are corrected; None where the study has no use for it."""
         if self.spec.search.sampler != "auto":
             return None
         with phase("score"):
@@ -143,7 +143,7 @@ class PruningEvaluator:
             plan=plan.to_json(),
             digest=plan.digest,
             seconds=phase.seconds,
-            notes=("screened: its re-calibrated outputs promise too little for a fine-tune; the latency is predicted",),
+            notes=("screened: its outputs before a fine-tune promise too little; the latency is predicted",),
             score=score,
             screened=True,
         )
@@ -153,8 +153,8 @@ class PruningEvaluator:
     ) -> Measurement:
         size = candidate.imgsz
         with phase("plan"):
-            plan = self.plan(candidate)
-            model = plan.apply(load_model(self.spec.model))
+            plan, base = self.plan(candidate), load_model(self.spec.model)
+            model = plan.apply(base)
         with phase("export"):
             onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
             timed = self._timed(model, onnx, candidate, work_dir / "timing")
@@ -163,12 +163,11 @@ class PruningEvaluator:
         figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
         onnx.unlink()
         shutil.rmtree(work_dir / "timing", ignore_errors=True)
-        with phase("calibrate"):
-            recalibrate(model, paced(calibration_batches(self.spec.data, size, task=task_of(model), seed=seed), phase))
         with phase("recover"):
-            model = recover_by(self.spec, model, self.device, size, seed, work_dir / "recover", phase)
+            origin, place = Origin(plan, base), work_dir / "recover"
+            repaired = repair_by(self.spec, model, self.device, size, seed, place, phase, origin)
         with phase("save"):
-            save_model(model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
+            save_model(repaired.model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
             weights = file_digest(work_dir / WEIGHTS)
         with phase("accuracy"):
             shelf = self.reference.shelf
@@ -192,6 +191,7 @@ class PruningEvaluator:
             notes=latency_notes(latency),
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
+            repair=tuple(RepairStep(**asdict(step)) for step in repaired.steps),
         )
 
     def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
@@ -262,25 +262,37 @@ def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Es
     return {} if found is None else {"per_class_drop": found[1]}
 
 
-def paced(batches: Iterable[Any], phase: Phases) -> Iterator[Any]:
-    """The same batches, with a moment to wait for others before each."""
-    for batch in batches:
-        phase.beat()
-        yield batch
-
-
-def recover_by(
-    spec: StudySpec, model: nn.Module, device: str, imgsz: int, seed: int, folder: Path, phase: Phases
-) -> nn.Module:
-    """The fine-tune that the study's `recover` describes; `folder` is Ultralytics' own.
+def repair_by(
+    spec: StudySpec,
+    model: nn.Module,
+    device: str,
+    imgsz: int,
+    seed: int,
+    folder: Path,
+    phase: Phases,
+    origin: Origin | None,
+    fitness: Callable[[nn.Module], float] | None = None,
+) -> Repaired:
+    """The repair that the study's `recover` describes; `folder` is Ultralytics' own.
 
     The base is the teacher, and what the damage is measured against that sets the learning rate: a model that lost
     nothing is hardly touched.
     """
     recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
-    if not recovery.epochs:
-        return model
-    return recover(model, spec.data, recovery, base=Path(spec.model), work_dir=folder, on_progress=phase.advance)
+    return repair(
+        model, spec.data, recovery, origin=origin, base=Path(spec.model), work_dir=folder,
+        on_progress=phase.advance, beat=phase.beat, fitness=fitness,
+    )  # fmt: skip
+
+
+def fitness_of(data: str | Path, imgsz: int, device: str, folder: Path) -> Callable[[nn.Module], float]:
+    """What a last fine-tune is judged by after every epoch: the task's main figure on the validation split."""
+
+    def fitness(model: nn.Module) -> float:
+        found = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder, resamples=2)
+        return found.figures[MAIN_FIGURES[task_of(model)]].value
+
+    return fitness
 
 
 def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Recovery:

@@ -18,8 +18,10 @@ import yaml
 from torch import nn
 
 from objectives.accuracy import measure_accuracy
-from pruning.calibration import calibration_batches, recalibrate
+from pruning.calibration import BaseMoments, calibration_batches
+from pruning.judge import most_images
 from pruning.recover import recover
+from pruning.repair import CALIBRATION_IMAGES
 from search.evaluate.pruned import recovery_of, task_of
 from search.fingerprint import count_images
 from search.spec import StudySpec
@@ -27,7 +29,6 @@ from search.spec import StudySpec
 BATCHES = 8
 """As many training batches as a fine-tune looks at before its first step."""
 VAL_IMAGES = 64
-CALIBRATION_IMAGES = 256
 ENOUGH_S = 20.0
 """Training steps end after that long; two at least are taken."""
 START_S = 1.0
@@ -39,21 +40,24 @@ class Pace:
     """Seconds of the parts of a trial.
 
     Attributes:
-        setup_s: of a fine-tune before its first step: data scan, optimizer, measuring the damage.
+        image_s: a forward pass of one image, read from disk.
+        judged: images on which each step of the repair is judged.
+        setup_s: of a fine-tune before its first step: data scan, optimizer, the teacher's projectors.
         step_s: of one training step; 0 where nothing is trained.
     """
 
-    calibration_image_s: float
+    image_s: float
+    judged: int
     setup_s: float
     step_s: float
     val_image_s: float
 
     def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
         """One whole trial; `timing_s` is what export and latency take."""
-        calibrations = 2 if steps else 1  # once more after the fine-tune
-        calibrate = calibrations * CALIBRATION_IMAGES * self.calibration_image_s
+        judged = 4 if steps else 2  # sliced, corrected; then the base, for the damage, and fine-tuned
+        images = 2 * CALIBRATION_IMAGES + judged * self.judged  # base and pruned see the same ones
         trained = self.setup_s + steps * self.step_s
-        return START_S + timing_s + calibrate + trained + val_images * self.val_image_s
+        return START_S + timing_s + images * self.image_s + trained + val_images * self.val_image_s
 
 
 class _Enough(Exception):
@@ -84,15 +88,15 @@ def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder:
     task, batch = task_of(model), spec.recover.batch
     data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
     began, seen = time.perf_counter(), 0
-    for images in calibration_batches(data, imgsz, count=CALIBRATION_IMAGES // 4, task=task):
-        recalibrate(model, [images])
+    for images in calibration_batches(data, imgsz, count=CALIBRATION_IMAGES // 2, task=task):
+        BaseMoments(model, [images])
         seen += len(images)
-    calibration_image_s = (time.perf_counter() - began) / seen
+    image_s = (time.perf_counter() - began) / seen
     began = time.perf_counter()
     accuracy = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder / "accuracy")
     val_image_s = (time.perf_counter() - began) / accuracy.images
     setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
-    return Pace(calibration_image_s, setup_s, step_s, val_image_s)
+    return Pace(image_s, most_images(imgsz), setup_s, step_s, val_image_s)
 
 
 def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:

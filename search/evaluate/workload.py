@@ -19,8 +19,9 @@ from objectives.accuracy import Accuracy
 from objectives.runtime_torch import input_channels
 from objectives.ultralytics_door import is_ultralytics
 from pruning import calibration, checkpoint
-from pruning import recover as recovery
+from pruning import repair as repairing
 from pruning.recover import Recovery
+from pruning.repair import Origin, Repaired
 from search.evaluate import own_task
 from search.evaluate.hardened import harden
 from search.own_reference import OwnReference
@@ -62,21 +63,28 @@ def calibration_batches(
     return calibration.calibration_batches(data, imgsz, count, batch, task, seed)
 
 
-def recover(
+def repair(
     model: nn.Module,
     data: str | Path,
-    asked: Recovery,
+    recovery: Recovery,
     *,
+    origin: Origin | None,
     base: Path,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
-) -> nn.Module:
-    """The short fine-tune: ours for Ultralytics' models, the user's own for theirs. Raises RecoveryError."""
+    beat: Callable[[], None] | None = None,
+    fitness: Callable[[nn.Module], float] | None = None,
+) -> Repaired:
+    """See `pruning.repair.repair`; an own task is fine-tuned by the user's code. Raises RecoveryError."""
     reference = OwnReference.parse(data)
     if reference is None:
-        return recovery.recover(model, data, asked, base=base, work_dir=work_dir, on_progress=on_progress)
-    task, epochs = own_task.task_of(reference), int(asked.epochs)
-    return own_task.finetuned(task, model, epochs=epochs, seed=asked.seed, device=asked.device, on_progress=on_progress)
+        return repairing.repair(
+            model, data, recovery, origin=origin, base=base, work_dir=work_dir,
+            on_progress=on_progress, beat=beat, fitness=fitness,
+        )  # fmt: skip
+    return own_task.repaired(
+        own_task.task_of(reference), model, recovery, origin=origin, on_progress=on_progress, beat=beat
+    )
 
 
 def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Accuracy:

@@ -27,7 +27,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository
 from pruning import ChannelGraph, trace
-from pruning.calibration import recalibrate
+from pruning.calibration import BaseMoments, match_statistics
 from pruning.checkpoint import count_parameters
 from pruning.sparsity import sparsity, unstructured
 from search.bench import bench, order_of
@@ -121,7 +121,7 @@ def _structured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[Ro
     for ratio in plan.structured:
         chosen = graph.plan(ratio, "l2", round_to=8)
         small = chosen.apply(base)
-        recalibrate(small, _batches(plan.train))
+        match_statistics(small, chosen, BaseMoments(base, _batches(plan.train)))
         macs, zeros, untuned = chosen.cost().macs, sparsity(small), plan.mae(small)
         plan.trained(small, plan.tune_epochs, ef.TUNE_RATE)
         save_plain(small, plan.work / f"structured-{ratio}.pt", paretoprune_plan=chosen.to_json())

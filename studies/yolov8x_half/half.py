@@ -38,7 +38,7 @@ from ultralytics.models import YOLO
 from objectives.accuracy import measure_accuracy
 from objectives.ultralytics_door import quiet
 from pruning import trace
-from pruning.calibration import calibration_batches, recalibrate
+from pruning.calibration import BaseMoments, calibration_batches, match_statistics, measure_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
 from pruning.recover import trainer_for
 from studies.digits.make_data import make_data
@@ -70,7 +70,7 @@ def run(asked: Settings, work: Path) -> dict[str, Any]:
     graph = trace(model, torch.zeros(1, 3, asked.cost_size, asked.cost_size))
     plan = graph.plan(asked.ratio, round_to=asked.round_to)
     pruned = plan.apply(model)
-    recalibrate(pruned, calibration_batches(data, asked.size, count=asked.scenes))
+    match_statistics(pruned, plan, BaseMoments(model, calibration_batches(data, asked.size, count=asked.scenes)))
     seconds = time.perf_counter() - began
     before, after = graph.cost(), plan.cost()
     save_model(pruned, work / "pruned.pt")
@@ -104,7 +104,7 @@ def random_model(name: str, data: Path, size: int) -> nn.Module:
         model: Any = YOLO(name).model
     model.names = {number: f"class {number}" for number in range(CLASSES)}
     model.args, model.task = {"imgsz": size}, "detect"
-    recalibrate(model, calibration_batches(data, size, count=8))
+    measure_statistics(model, calibration_batches(data, size, count=8))
     return model.eval()  # type: ignore[no-any-return]
 
 
@@ -160,8 +160,9 @@ def trained_traps(base: Path, data: Path, size: int, work: Path, epochs: int = 1
     A fifth of every layer of a trained network is removed; then it is fine-tuned by our trainer.
     """
     model = load_model(base)
-    pruned = trace(model, torch.zeros(1, 3, size, size)).plan(0.2, round_to=8).apply(model)
-    recalibrate(pruned, calibration_batches(data, size, count=64))
+    plan = trace(model, torch.zeros(1, 3, size, size)).plan(0.2, round_to=8)
+    pruned = plan.apply(model)
+    match_statistics(pruned, plan, BaseMoments(model, calibration_batches(data, size, count=64)))
     save_model(pruned, work / "pruned.pt")
     said = trained(Settings(size=size, epochs=epochs), data, work, rate=0.002)
     memory = measure_accuracy(said.pop("network"), data, imgsz=size, work_dir=work).figures["map50_95"]

@@ -12,6 +12,7 @@ import pruning
 from pruning import DivergedError, PlanError
 from pruning.checkpoint import count_parameters
 from pruning.iterative import Step, cumulative_ratio, prune_iteratively
+from pruning.repair import Origin
 from tests.pruning import zoo
 
 
@@ -42,7 +43,7 @@ def fewer_is_worse(model: nn.Module) -> float:
     return count_parameters(model) / count_parameters(tiny())
 
 
-def kept_as_it_is(model: nn.Module) -> nn.Module:
+def kept_as_it_is(model: nn.Module, origin: Origin) -> nn.Module:
     return model
 
 
@@ -103,7 +104,7 @@ def test_it_stops_one_step_before_the_drop() -> None:
 def test_recovery_runs_after_every_cut_and_its_weights_are_kept() -> None:
     seen: list[int] = []
 
-    def trained(model: nn.Module) -> nn.Module:
+    def trained(model: nn.Module, origin: Origin) -> nn.Module:
         seen.append(count_parameters(model))
         with torch.no_grad():
             for parameter in model.parameters():

@@ -11,6 +11,7 @@ from torch import nn
 from pruning import DivergedError, PlanError, trace
 from pruning.checkpoint import count_parameters
 from pruning.one_by_one import Attempt, prune_one_by_one
+from pruning.repair import Origin
 from tests.pruning.test_iterative import EXAMPLE, tiny
 
 
@@ -46,7 +47,8 @@ def test_the_model_is_not_changed_and_the_repaired_module_is_measured() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     seen: list[nn.Module] = []
 
-    def repair(small: nn.Module) -> nn.Module:
+    def repair(small: nn.Module, origin: Origin) -> nn.Module:
+        assert origin.base is model
         nn.init.zeros_(next(small.parameters()))
         seen.append(small)
         return small

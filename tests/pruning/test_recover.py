@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning import GrewBackError, RecoveryError
-from pruning.calibration import calibration_batches, recalibrate
+from pruning.calibration import calibration_batches, measure_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
 from pruning.recover import TRAINERS, Recovery, check_parameters, quiet, recover, settings_for, trainer_for
 from tests.pruning import zoo
@@ -146,7 +147,8 @@ class _Halving:
     """A trainer that ran out of memory and went on with half the batch, as Ultralytics' does on a GPU."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
-        self.batch_size = int(overrides["batch"])
+        self.batch_size, self.device = int(overrides["batch"]), torch.device("cpu")
+        self.args = SimpleNamespace(amp=False)
 
     def get_model(self, weights: nn.Module) -> nn.Module:
         return weights
@@ -168,12 +170,12 @@ def test_the_users_keys_win_and_the_bases_augmentations_stay(tmp_path: Path) -> 
     assert (settings["fliplr"], settings["degrees"], settings["mosaic"], settings["lr0"]) == (0.0, 12.0, 0.0, 0.5)
 
 
-def test_recalibration_measures_the_statistics_of_the_images(tmp_path: Path) -> None:
+def test_statistics_are_those_of_the_images(tmp_path: Path) -> None:
     data = make_tiny_data(tmp_path / "data", images=16)
     batches = list(calibration_batches(data, 64, count=16, batch=8))
     assert [tuple(batch.shape) for batch in batches] == [(8, 3, 64, 64)] * 2
     model = zoo.traced("yolov8n.yaml").plan(0.3).apply(zoo.build("yolov8n.yaml"))
-    recalibrate(model, batches)
+    measure_statistics(model, batches)
     first = model.get_submodule("model.0")
     with torch.no_grad():
         expected = first.conv(torch.cat(batches)).mean(dim=(0, 2, 3))

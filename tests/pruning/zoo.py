@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import ChannelGraph
-from pruning.calibration import recalibrate
+from pruning.calibration import measure_statistics
 
 DETECTORS = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
 
@@ -80,7 +80,7 @@ def calibrated(name: str) -> nn.Module:
     Without this, activations grow from layer to layer, and attention amplifies the rounding of float32.
     """
     model = copy.deepcopy(build(name))
-    recalibrate(model, [picture(batch=8, seed=1)])
+    measure_statistics(model, [picture(batch=8, seed=1)])
     return model
 
 
@@ -98,7 +98,7 @@ def for_tiny_data(name: str) -> nn.Module:
     torch.manual_seed(0)
     model: Any = getattr(stock, MODELS[task])(name, nc=2, verbose=False, **options)
     model.task, model.names, model.args = task, {0: "dark", 1: "bright"}, {"imgsz": SIZE}
-    recalibrate(seeded(model), [picture(batch=8, seed=1)])
+    measure_statistics(seeded(model), [picture(batch=8, seed=1)])
     return model  # type: ignore[no-any-return]
 
 

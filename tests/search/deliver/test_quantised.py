@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pruning import trace
-from pruning.calibration import calibration_batches, recalibrate
+from pruning.calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
 from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
 from search.deliver.errors import ExportFailed
@@ -40,13 +40,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pruned(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits base with half of its idle channels removed and its batch norms measured again."""
+    """The digits base with half of its idle channels removed and its batch norms corrected."""
     base = load_model(DIGITS)
     graph = trace(base, torch.zeros(1, 3, 128, 128))
     names = [g.name for g in graph.free if any(layer.startswith(f"{p}.") for layer in g.layers for p in IDLE)]
-    small = graph.plan(dict.fromkeys(names, 0.5), round_to=8).apply(base)
+    plan = graph.plan(dict.fromkeys(names, 0.5), round_to=8)
+    small = plan.apply(base)
     assert count_parameters(small) < 0.65 * count_parameters(base)
-    recalibrate(small, calibration_batches(digits, 128))
+    match_statistics(small, plan, BaseMoments(base, calibration_batches(digits, 128)))
     path = tmp_path_factory.mktemp("pruned") / "pruned.pt"
     save_model(small, path)
     return path
@@ -76,9 +77,10 @@ def test_a_pruned_detector_in_int8_is_the_same_detector(pruned: Path, digits: Pa
 def test_a_pruned_segmenter_in_int8_is_the_same_segmenter(tmp_path: Path) -> None:
     data = make_shapes(tmp_path / "data", train=64, val=60)
     base = load_model(SHAPES)
-    small = trace(base, torch.zeros(1, 3, 160, 160)).plan(0.05, round_to=8).apply(base)
+    plan = trace(base, torch.zeros(1, 3, 160, 160)).plan(0.05, round_to=8)
+    small = plan.apply(base)
     assert count_parameters(small) < count_parameters(base)
-    recalibrate(small, calibration_batches(data, 160, task="segment"))
+    match_statistics(small, plan, BaseMoments(base, calibration_batches(data, 160, task="segment")))
     model = tmp_path / "pruned.pt"
     save_model(small, model)
     keys: dict[str, Any] = {"data": data, "imgsz": 160, "quantize": [32, 8], "max_drop": 0.05}

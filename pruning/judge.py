@@ -1,0 +1,176 @@
+"""Whether a step of the repair did any good, judged without the validation split.
+
+The loss in evaluation mode on training images that the fine-tune does not see, as the validator would show them: not
+augmented, in the same batches for every network. Networks that share a base share most of the error of such a loss, so
+they are compared batch by batch. Measured on real and on made data, its sign was that of the change in mAP wherever
+that change was larger than its own error (docs/recovery.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import Dataset, default_collate
+from ultralytics.data.build import build_yolo_dataset
+from ultralytics.utils.loss import E2ELoss
+
+Floats = npt.NDArray[np.float64]
+
+BATCHES = 8
+"""Paired differences; their spread is the error of the verdict."""
+MOST_PIXELS = 128 * 320 * 320
+"""Of all judged images: 128 at 320 px, 64 at least at any size."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one step of the repair did: mean of the paired differences of the loss (below 0: better), standard error."""
+
+    step: str
+    kept: bool
+    change: float
+    error: float
+
+
+class Judge(Protocol):
+    """Says how wrong a network is."""
+
+    def losses(self, model: nn.Module) -> Floats:
+        """(B,) a loss for each of the same B batches, whatever the network; less is better. The mode is put back."""
+        ...
+
+
+def compare(step: str, before: Floats, after: Floats) -> Verdict:
+    """A step is kept unless the loss rose."""
+    differences = after - before
+    change = float(differences.mean())
+    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.inf
+    return Verdict(step, math.isfinite(change) and change <= 0, change, error)
+
+
+@dataclass(frozen=True)
+class TrainingLoss:
+    """Judges Ultralytics' models by their own loss on held-out training images.
+
+    Args:
+        trainer: of the model's task, set up for the data; it prepares batches and knows loss weights and device.
+        batches: as the data set collates them.
+        files: the images in them, which the fine-tune must not see.
+        beat: called before every batch.
+    """
+
+    trainer: Any
+    batches: Sequence[dict[str, Any]]
+    files: frozenset[str]
+    beat: Callable[[], None] | None = None
+
+    @classmethod
+    def of(cls, trainer: Any, seed: int, beat: Callable[[], None] | None = None) -> TrainingLoss:
+        """Draw the held-out images of a trainer that has its model."""
+        dataset = evaluation_dataset(trainer)
+        files = files_of(dataset)
+        chosen = held_out(len(files), used_by(trainer, len(files)), most_images(int(trainer.args.imgsz)), seed)
+        judged = chosen or list(range(len(files)))
+        size = max(1, math.ceil(len(judged) / BATCHES))
+        parts = [judged[start : start + size] for start in range(0, len(judged), size)]
+        collate = getattr(dataset, "collate_fn", default_collate)
+        batches = [collate([dataset[index] for index in part]) for part in parts]
+        return cls(trainer, batches, frozenset(files[index] for index in chosen), beat)
+
+    def losses(self, model: nn.Module) -> Floats:
+        """See `Judge.losses`; per image."""
+        subject: Any = model
+        arguments, was_training = getattr(subject, "args", None), subject.training
+        home = next(subject.parameters()).device
+        subject.to(self.trainer.device).eval()
+        subject.args, subject.criterion = self.trainer.args, None
+        subject.criterion = trained_criterion(subject)
+        try:
+            with torch.no_grad():
+                return np.array([self._loss(subject, batch) for batch in self.batches], dtype=np.float64)
+        finally:
+            subject.args, subject.criterion = arguments, None
+            subject.to(home).train(was_training)
+
+    def _loss(self, model: Any, batch: dict[str, Any]) -> float:
+        if self.beat is not None:
+            self.beat()
+        ready = self.trainer.preprocess_batch(dict(batch))
+        return float(model.loss(ready)[0].sum()) / len(ready["img"])
+
+
+def trained_criterion(model: Any) -> Any:
+    """The loss of a network whose training is over.
+
+    End-to-end heads are trained by two losses, of which the one that deployment uses begins at a fifth and ends at nine
+    tenths (`E2ELoss`). A fine-tune that began anew would train the other.
+    """
+    criterion = model.init_criterion()
+    if isinstance(criterion, E2ELoss):
+        criterion.o2m = criterion.o2m_copy = criterion.final_o2m  # it does not move from here
+        criterion.o2o = criterion.total - criterion.o2m
+    return criterion
+
+
+def evaluation_dataset(trainer: Any) -> Any:
+    """The training images as a square validation shows them."""
+    images = trainer.data["train"]
+    if trainer.args.task == "classify":
+        return trainer.build_dataset(images, "val")
+    stride = max(int(trainer.model.stride.max()), 32)
+    return build_yolo_dataset(trainer.args, images, 1, trainer.data, mode="val", rect=False, stride=stride)
+
+
+def files_of(dataset: Any) -> list[str]:
+    """The image of each index."""
+    samples = getattr(dataset, "samples", None)
+    return [str(sample[0]) for sample in samples] if samples is not None else list(map(str, dataset.im_files))
+
+
+def used_by(trainer: Any, total: int) -> int:
+    """How many images the trainer takes: the first ones, but of a classification's we do not know which."""
+    fraction = float(trainer.args.fraction)
+    return total if trainer.args.task == "classify" else max(1, round(total * fraction))
+
+
+def most_images(imgsz: int) -> int:
+    """As many as are worth their time at an input size."""
+    return max(64, min(128, MOST_PIXELS // (imgsz * imgsz)))
+
+
+def held_out(total: int, used: int, most: int, seed: int) -> list[int]:
+    """Indices to judge on: a tenth of all images, 16 at least and `most` at most, but never more than a quarter.
+
+    Those that the fine-tune would not see anyway (it takes the first `used`) come first. Empty where there are fewer
+    than four: then there is nothing to hold out.
+    """
+    count = min(most, max(total // 10, min(16, total // 4)))
+    spare = total - used
+    pool = np.arange(used, total) if spare >= count else np.arange(total)
+    return sorted(int(index) for index in np.random.default_rng(seed).permutation(pool)[:count])
+
+
+class Without(Dataset[Any]):
+    """A data set of Ultralytics without some of its images; everything else is the data set's own."""
+
+    def __init__(self, dataset: Any, files: frozenset[str]) -> None:
+        self.dataset = dataset
+        self.indices = [index for index, file in enumerate(files_of(dataset)) if file not in files]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # asked for while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
