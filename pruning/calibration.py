@@ -82,7 +82,8 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments) -> None:
 
         s_p^2 = s^2 v_p / v_b        mu_p = mu + (m_p - m_b) - (m_b - mu) (s_p / s - 1)
 
-    so that (x - mu_p) / s_p has on these images the mean and variance that it has in the base. Layers are corrected in
+    where s^2 includes the norm's epsilon, so that (x - mu_p) / s_p has on these images the mean and variance that it
+    has in the base. Layers are corrected in
     the order in which they run, each on what the corrected layers before it give. An empty plan changes nothing.
     """
     norms, origins, was_training = _norms(small), base.origins(plan), small.training
@@ -148,14 +149,18 @@ class _Correction:
         ratio = ratio.clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
         shift = (mean - expected_mean) - (expected_mean - self.mean) * (ratio.sqrt() - 1)
         self.shift, self.log_scale, self.calls = self.shift + shift, self.log_scale + ratio.log(), self.calls + 1
-        self.norm.running_mean, self.norm.running_var = self.mean + shift, self.variance * ratio
+        self.norm.running_mean, self.norm.running_var = self.mean + shift, self._scaled(ratio - 1)
 
     def settle(self) -> None:
         """Leave the mean correction in the norm."""
         self.norm.running_mean, self.norm.running_var = self.mean, self.variance
         if self.calls:
             self.mean.add_(self.shift / self.calls)
-            self.variance.mul_((self.log_scale / self.calls).exp())
+            self.variance.copy_(self._scaled(torch.expm1(self.log_scale / self.calls)))
+
+    def _scaled(self, change: Tensor) -> Tensor:
+        """The variance, of which what the norm divides by has grown by the share `change`; exactly as it is for 0."""
+        return (self.variance + (self.variance + self.norm.eps) * change).clamp_min(0.0)
 
 
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:

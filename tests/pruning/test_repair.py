@@ -1,0 +1,133 @@
+"""A repair never harms: where nothing was pruned the base comes back, and a step that does harm is not kept."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pruning
+from pruning.calibration import calibration_batches, measure_statistics
+from pruning.checkpoint import load_model, save_model
+from pruning.judge import Floats
+from pruning.recover import Recovery, data_trainer
+from pruning.repair import FINE_TUNE, STATISTICS, Origin, correct_statistics, repair
+from pruning.sensitivity import OutputDivergence
+from tests.pruning import zoo
+from tests.tiny_data import make_tiny_data
+
+NETWORKS = (
+    *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
+    *("yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"),
+)
+AUGMENTED = {"scale": 0.9, "translate": 0.5, "hsv_v": 0.9, "mosaic": 1.0, "erasing": 0.9}
+"""How the bases were trained, so to speak: their statistics are those of such batches, not of clean images."""
+
+
+def prepared(name: str, folder: Path) -> tuple[nn.Module, Path, Path]:
+    """A base, its file, its data."""
+    data = make_tiny_data(folder / "data", zoo.task_of(name), images=16)
+    model: Any = zoo.for_tiny_data(name)
+    model.args = {**model.args, **AUGMENTED}
+    trainer = data_trainer(model, data, Recovery(imgsz=64, batch=16), folder / "work")
+    batches = [next(iter(trainer.get_dataloader(trainer.data["train"], 16, -1))) for _ in range(8)]
+    measure_statistics(model, [trainer.preprocess_batch(batch)["img"] for batch in batches])
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    save_model(model, folder / "base.pt", dtype=torch.float32)
+    return load_model(folder / "base.pt"), folder / "base.pt", data
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> None:
+    """The empty plan, and one that takes hardly anything, through the whole repair of a trial."""
+    base, file, data = prepared(name, tmp_path)
+    graph = pruning.trace(base, zoo.picture())
+    clean = list(calibration_batches(data, 64, task=zoo.task_of(name)))
+    outputs = OutputDivergence(base, clean)
+    remeasured = copy.deepcopy(base)
+    measure_statistics(remeasured, clean)
+    harm = float(outputs.losses(remeasured).mean())
+    for ratio in (0.0, 0.02):
+        origin = Origin(graph.plan(ratio), base)
+        small = origin.plan.apply(base)
+        sliced = float(outputs.losses(small).mean())
+        found = repair(small, data, Recovery(imgsz=64, batch=8), origin=origin, base=file, work_dir=tmp_path / "work")
+        steps = {verdict.step: verdict for verdict in found.steps}
+        assert set(steps) == {STATISTICS, FINE_TUNE}
+        if ratio == 0.0:
+            assert (steps[STATISTICS].change, steps[STATISTICS].error) == (0.0, 0.0)
+        assert float(outputs.losses(found.model).mean()) < sliced + harm / 2, "new statistics would move it so far"
+
+
+def test_a_fine_tune_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, file, data = prepared("yolov8n.yaml", tmp_path)
+    base: Any = load_model(file)
+    before = copy.deepcopy(base.state_dict())
+
+    def sees_everything_everywhere(model: Any, *_: Any, **__: Any) -> nn.Module:
+        for branch in model.model[-1].cv3:
+            nn.init.constant_(branch[-1].bias, 20.0)
+        return model  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("pruning.repair.recover", sees_everything_everywhere)
+    found = repair(base, data, Recovery(imgsz=64), origin=None, base=file, work_dir=tmp_path / "work")
+    (verdict,) = found.steps
+    assert verdict.step == FINE_TUNE and not verdict.kept and verdict.change > 0
+    assert all(torch.equal(before[key], value) for key, value in found.model.state_dict().items())
+
+
+class Contrary:
+    """A judge that dislikes the second network it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[nn.Module] = []
+
+    def losses(self, model: nn.Module) -> Floats:
+        self.seen.append(model)
+        return np.array([float(len(self.seen))] * 2)
+
+
+def test_statistics_that_do_harm_are_not_kept() -> None:
+    base = zoo.build("yolov8n.yaml")
+    origin = Origin(zoo.traced("yolov8n.yaml").plan(0.5), base)
+    small, judge = origin.plan.apply(base), Contrary()
+    before = copy.deepcopy(small.state_dict())
+    found = correct_statistics(small, origin, [zoo.picture(4, 1)], judge)
+    assert found.model is small and not found.steps[0].kept
+    assert all(torch.equal(before[key], value) for key, value in small.state_dict().items())
+    assert any(not torch.equal(before[key], value) for key, value in judge.seen[1].state_dict().items())
+
+
+def test_without_epochs_only_statistics_are_corrected(tmp_path: Path) -> None:
+    base, file, data = prepared("yolo11n.yaml", tmp_path)
+    origin = Origin(pruning.trace(base, zoo.picture()).plan(0.3), base)
+    asked = Recovery(epochs=0, imgsz=64)
+    found = repair(origin.plan.apply(base), data, asked, origin=origin, base=file, work_dir=tmp_path / "work")
+    assert [verdict.step for verdict in found.steps] == [STATISTICS]
+    assert all(
+        torch.equal(a, b) for a, b in zip(found.model.parameters(), origin.plan.apply(base).parameters(), strict=True)
+    )
+
+
+def test_a_last_fine_tune_keeps_its_best_epoch_and_ends_when_nothing_improves(tmp_path: Path) -> None:
+    _, file, data = prepared("yolov8n.yaml", tmp_path)
+    heard: list[nn.Module] = []
+    figures = [0.1, 0.5, 0.4, 0.3, 0.2]
+
+    def fitness(model: nn.Module) -> float:
+        for seen, figure in zip(heard, figures, strict=False):
+            if seen is model:
+                return figure
+        heard.append(model)
+        return figures[len(heard) - 1] if len(heard) <= len(figures) else 0.0
+
+    asked = Recovery(epochs=20, imgsz=64, batch=8, distill=False, train={"patience": 3})
+    found = repair(load_model(file), data, asked, origin=None, base=file, work_dir=tmp_path / "work", fitness=fitness)
+    assert len(heard) < 8, "three epochs without progress end it"
+    assert found.model is heard[1] and found.steps[0].kept
