@@ -31,12 +31,15 @@ MOST_PIXELS = 128 * 320 * 320
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one step of the repair did: mean of the paired differences of the loss (below 0: better), standard error."""
+    """What one step of the repair did: mean of the paired differences of the loss (below 0: better), standard error.
+
+    `change` is None where the loss is no number any more, `error` where there is but one batch.
+    """
 
     step: str
     kept: bool
-    change: float
-    error: float
+    change: float | None
+    error: float | None
 
 
 class Judge(Protocol):
@@ -50,9 +53,11 @@ class Judge(Protocol):
 def compare(step: str, before: Floats, after: Floats) -> Verdict:
     """A step is kept unless the loss rose."""
     differences = after - before
+    if not np.isfinite(differences).all():
+        return Verdict(step, False, None, None)
     change = float(differences.mean())
-    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.inf
-    return Verdict(step, math.isfinite(change) and change <= 0, change, error)
+    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else None
+    return Verdict(step, change <= 0, change, error)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict
     sign = 1 if gain.direction == "max" else -1
     pairs = [(score, sign * value) for score, value in _pairs(trials, gain.name)]
     tau = correlation(pairs)
-    return [] if tau is None else [{"name": "re-calibrated outputs", "correlation": tau, "trials": len(pairs)}]
+    return [] if tau is None else [{"name": "outputs before the fine-tune", "correlation": tau, "trials": len(pairs)}]
 
 
 def expectations(

@@ -88,13 +88,14 @@ class RepairStep:
 
     Attributes:
         kept: False where the network is better without it.
-        change: mean of the paired differences, below 0 is better; `error`: its standard error.
+        change: mean of the paired differences, below 0 is better; None where the loss is no number any more.
+        error: its standard error; None where there is but one difference.
     """
 
     step: str
     kept: bool
-    change: float
-    error: float
+    change: float | None
+    error: float | None
 
 
 @dataclass(frozen=True)

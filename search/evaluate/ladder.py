@@ -1,7 +1,7 @@
 """The ladder: what is cheap decides who gets what is dear.
 
     rung 0   exact cost, predicted latency                       free
-    rung 1   divergence of the re-calibrated outputs             a few forward passes   (EagleEye, arXiv 2007.02491)
+    rung 1   divergence of the outputs, statistics corrected      a few forward passes   (EagleEye, arXiv 2007.02491)
     rung 2   measured latency, short fine-tune, accuracy         a trial
 
 A candidate climbs from rung 1 to rung 2 when its divergence says that it may still reach the front at its cost, judged

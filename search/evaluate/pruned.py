@@ -26,6 +26,7 @@ from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.checkpoint import file_digest
+from pruning.judge import Verdict
 from pruning.recover import Recovery
 from pruning.repair import Origin, Repaired
 from search.deliver.artefact import size_bytes
@@ -188,7 +189,7 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
-            notes=latency_notes(latency),
+            notes=(*latency_notes(latency), *repair_notes(repaired)),
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
             repair=tuple(RepairStep(**asdict(step)) for step in repaired.steps),
@@ -323,6 +324,18 @@ def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
 def timing_facts(spec: LatencySpec, latency: Latency) -> dict[str, Any]:
     """The measurement behind a latency: ratio to the base, p50 and p90, flags, and what it was measured on."""
     return {**latency_to_json(latency), "batch": spec.batch, **conditions(spec)}
+
+
+def repair_notes(repaired: Repaired) -> tuple[str, ...]:
+    """One sentence per step of the repair that was not kept."""
+    return tuple(f"repair: {step.step} not kept, {_worse_by(step)}" for step in repaired.steps if not step.kept)
+
+
+def _worse_by(step: Verdict) -> str:
+    if step.change is None:
+        return "the loss on held-out training images is no number after it"
+    error = "" if step.error is None else f" (standard error {step.error:.2g})"
+    return f"the loss on held-out training images rose by {step.change:.3g}{error}"
 
 
 def latency_notes(latency: Latency) -> tuple[str, ...]:

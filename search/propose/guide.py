@@ -14,7 +14,7 @@ names budgets, every other trial is for one of them, exactly within it.
 Every trial also measures a latency, mostly near the front: the costs are learned again from them now and then, since
 allocation seeks out whatever it is wrong about.
 
-What is known of a trial before its fine-tune, the divergence of its re-calibrated outputs, decides whether it gets one:
+What is known of a trial before its fine-tune, the divergence of its outputs, decides whether it gets one:
 see `ladder.py` in evaluate/.
 """
 
@@ -105,7 +105,7 @@ class Told:
     Attributes:
         share: accuracy as a share of the base's; None when it was not fine-tuned.
         cost: as the allocator counts it.
-        score: divergence after re-calibration; None where it was not taken.
+        score: divergence of the outputs, statistics corrected; None where it was not taken.
         timed: its measured shape; None where its latency was not measured.
     """
 

@@ -1,6 +1,6 @@
 """How much the outputs mind each dimension and each block alone: measured once per study, cached in sensitivity/.
 
-The curves (pruning.sensitivity) need no labels and no training: two re-calibrated forward passes over a few images for
+The curves (pruning.sensitivity) need no labels and no training: two forward passes over a few images for
 each level of each dimension. They are the prices of allocation.py. A part is written down as soon as it is measured,
 so a study that was cut goes on where it was."""
 

@@ -12,35 +12,23 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.calibration import calibration_batches, measure_statistics
-from pruning.checkpoint import load_model, save_model
+from pruning.checkpoint import load_model
 from pruning.judge import Floats
-from pruning.recover import Recovery, data_trainer
+from pruning.recover import Recovery
 from pruning.repair import FINE_TUNE, STATISTICS, Origin, correct_statistics, repair
-from pruning.sensitivity import OutputDivergence
 from tests.pruning import zoo
-from tests.tiny_data import make_tiny_data
+from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 
 NETWORKS = (
     *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
     *("yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"),
 )
-AUGMENTED = {"scale": 0.9, "translate": 0.5, "hsv_v": 0.9, "mosaic": 1.0, "erasing": 0.9}
-"""How the bases were trained, so to speak: their statistics are those of such batches, not of clean images."""
 
 
 def prepared(name: str, folder: Path) -> tuple[nn.Module, Path, Path]:
     """A base, its file, its data."""
-    data = make_tiny_data(folder / "data", zoo.task_of(name), images=16)
-    model: Any = zoo.for_tiny_data(name)
-    model.args = {**model.args, **AUGMENTED}
-    trainer = data_trainer(model, data, Recovery(imgsz=64, batch=16), folder / "work")
-    batches = [next(iter(trainer.get_dataloader(trainer.data["train"], 16, -1))) for _ in range(8)]
-    measure_statistics(model, [trainer.preprocess_batch(batch)["img"] for batch in batches])
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    save_model(model, folder / "base.pt", dtype=torch.float32)
-    return load_model(folder / "base.pt"), folder / "base.pt", data
+    file, data = as_if_trained(name, folder)
+    return load_model(file), file, data
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -48,11 +36,7 @@ def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> 
     """The empty plan, and one that takes hardly anything, through the whole repair of a trial."""
     base, file, data = prepared(name, tmp_path)
     graph = pruning.trace(base, zoo.picture())
-    clean = list(calibration_batches(data, 64, task=zoo.task_of(name)))
-    outputs = OutputDivergence(base, clean)
-    remeasured = copy.deepcopy(base)
-    measure_statistics(remeasured, clean)
-    harm = float(outputs.losses(remeasured).mean())
+    outputs, harm = harm_of_new_statistics(base, data)
     for ratio in (0.0, 0.02):
         origin = Origin(graph.plan(ratio), base)
         small = origin.plan.apply(base)

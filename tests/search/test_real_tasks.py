@@ -1,4 +1,4 @@
-"""A trial of every Ultralytics task: pruned, timed, fine-tuned, saved and judged by its own figure."""
+"""A trial of every Ultralytics task: pruned, timed, repaired, saved and judged by its own figure."""
 
 from __future__ import annotations
 
@@ -7,30 +7,36 @@ from pathlib import Path
 import pytest
 
 from objectives.objective import MAIN_FIGURES, TASK_FIGURES
-from pruning.checkpoint import save_model
+from pruning.checkpoint import load_model
+from pruning.repair import FINE_TUNE, STATISTICS
 from search.study import Study
 from search.trial import TrialState
-from tests.objectives.doubles import network
-from tests.tiny_data import CLASSES, make_tiny_data
+from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
+from tests.pruning.zoo import TASKS
+from tests.tiny_data import CLASSES
 
 
-@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
-def test_a_search_of_every_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", [*(f"yolov8n-{suffix}.yaml" for suffix in TASKS), "yolo26n.yaml"])
+def test_a_trial_of_every_task_that_removes_hardly_anything_is_the_base(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    model = network(task)
-    model.names, model.args, model.task = dict(enumerate(CLASSES)), {"imgsz": 64}, task
-    save_model(model, tmp_path / "base.pt")
-    data = make_tiny_data(tmp_path / "data", task)
+    file, data = as_if_trained(name, tmp_path, images=12)
+    base = load_model(file)
+    outputs, harm = harm_of_new_statistics(base, data)
     study = Study(
-        model="base.pt",
+        model=str(file),
         data=str(data),
         device="cpu",
-        name=task,
+        name="trial",
         constraints={"per_class_drop": 0.5},
         search={"trials": 1, "sampler": "random"},
-        recover={"epochs": 1, "batch": 6, "fraction": 1.0},
+        space={"ratio": [0.0, 0.02], "round_to": 1},
+        recover={"epochs": 1, "batch": 8, "fraction": 1.0, "lr0": 1e-5},  # random weights have much to learn
         latency={"seconds": 0.2},
+        keep={"weights": "all"},
     ).search()
+    task = str(base.task)
     assert study.spec.imgsz == 64 and study.spec.objectives[0] == MAIN_FIGURES[task]
     (trial,) = study.trials()
     assert trial.state == TrialState.COMPLETE, trial.error
@@ -39,3 +45,6 @@ def test_a_search_of_every_task(task: str, tmp_path: Path, monkeypatch: pytest.M
     assert set(TASK_FIGURES[task]) - small <= trial.measurement.figures.keys()
     assert "per_class_drop" in trial.measurement.figures and set(trial.measurement.per_class) == set(CLASSES)
     assert not study.record.batches_dir.exists()
+    assert [step.step for step in trial.measurement.repair] == [STATISTICS, FINE_TUNE]
+    repaired = load_model(study.record.trial_dir(0) / "weights.pt")
+    assert float(outputs.losses(repaired).mean()) < harm / 2, "new statistics would move it so far"

@@ -39,6 +39,6 @@ def test_little_evidence_lets_expect_nothing() -> None:
 
 def test_the_order_of_scores_is_held_against_that_of_accuracies() -> None:
     assert rungs([*KNOWN, trial(3, 0.3)], OBJECTIVES) == [
-        {"name": "re-calibrated outputs", "correlation": 1.0, "trials": 3}
+        {"name": "outputs before the fine-tune", "correlation": 1.0, "trials": 3}
     ]
     assert rungs(KNOWN[:2], OBJECTIVES) == []

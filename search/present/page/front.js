@@ -36,7 +36,7 @@ function shape(row) {
 function remarks(row) {
   const said = [];
   if (row.feasible === false && row.state === "complete") said.push(...((row.breaks || []).length ? row.breaks.map(String) : ["breaks a constraint"]));
-  if (isEstimated(row)) said.push(`estimated${row.rung ? ` at ${row.rung}` : " from its re-calibrated outputs"}, not measured in full`);
+  if (isEstimated(row)) said.push(`estimated${row.rung ? ` at ${row.rung}` : " from its outputs before the fine-tune"}, not measured in full`);
   if (row.untimed) said.push(`not timed on ${study.device}`);
   if (row.number !== null && row.number !== undefined && marksOf(row.number).note) said.push(marksOf(row.number).note);
   if (row.note) said.push(row.note);
