@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PHASES = ("score", "plan", "export", "latency", "calibrate", "recover", "save", "accuracy", "samples")
+PHASES = ("score", "plan", "export", "latency", "recover", "save", "accuracy", "samples")
 """Of `search.evaluate.pruned.PruningEvaluator`; short ones are met by looking often."""
 _LOOK_S = 0.005
 

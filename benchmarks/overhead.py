@@ -4,7 +4,7 @@
     python benchmarks/overhead.py --recorded 10000          # ask and tell of a study that has so many trials
 
 A trial is for its training, its validation and its latency rounds. Everything else is overhead: the score before the
-fine-tune, planning, surgery, export, re-calibration, saving, and what the coordinator does between two trials (asking,
+fine-tune, planning, surgery, export, saving, and what the coordinator does between two trials (asking,
 telling, the snapshot, a process). Goals: at most 10 % of a trial's time; at 10,000 trials, ask and tell under 0.2 s.
 """
 

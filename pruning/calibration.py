@@ -31,7 +31,7 @@ _Norm = nn.modules.batchnorm._BatchNorm
 
 LEAST_VARIANCE = 1e-6
 """Added to both variances before they are compared: of a channel that is silent in both networks nothing is known."""
-LARGEST_SCALE = 1e3
+LARGEST_SCALE = 1e2
 """Bound of a variance's change: a channel that hardly spoke in the base says nothing reliable about its scale."""
 
 
@@ -74,7 +74,7 @@ class BaseMoments:
 
 
 @torch.no_grad()
-def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments) -> None:
+def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Callable[[], None] = lambda: None) -> None:
     """Correct the batch-norm statistics of `small`, which is `plan.apply` of the base, in place.
 
     With m, v the mean and variance of a channel before its norm on the batches of `base`, in the base (b) and in the
@@ -85,6 +85,7 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments) -> None:
     where s^2 includes the norm's epsilon, so that (x - mu_p) / s_p has on these images the mean and variance that it
     has in the base. Layers are corrected in
     the order in which they run, each on what the corrected layers before it give. An empty plan changes nothing.
+    `beat` is called before every batch.
     """
     norms, origins, was_training = _norms(small), base.origins(plan), small.training
     corrections = {name: _Correction(norm, *origins[name]) for name, norm in norms.items()}
@@ -94,6 +95,7 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments) -> None:
         for batch, moments in zip(base.batches, base.moments, strict=True):
             for found in corrections.values():
                 found.expected = list(moments.get(found.origin, []))
+            beat()
             small(batch)
     finally:
         for handle in handles:
@@ -140,7 +142,7 @@ class _Correction:
         self.mean, self.variance = norm.running_mean, norm.running_var
         self.expected: list[Moments] = []
         self.shift, self.log_scale = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
-        self.calls = 0
+        self.samples = 0
 
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         expected_mean, expected_variance = (moment[self.channels] for moment in self.expected.pop(0))
@@ -148,15 +150,17 @@ class _Correction:
         ratio = (variance + LEAST_VARIANCE) / (expected_variance + LEAST_VARIANCE)
         ratio = ratio.clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
         shift = (mean - expected_mean) - (expected_mean - self.mean) * (ratio.sqrt() - 1)
-        self.shift, self.log_scale, self.calls = self.shift + shift, self.log_scale + ratio.log(), self.calls + 1
+        weight = len(inputs[0])
+        self.shift, self.log_scale = self.shift + weight * shift, self.log_scale + weight * ratio.log()
+        self.samples += weight
         self.norm.running_mean, self.norm.running_var = self.mean + shift, self._scaled(ratio - 1)
 
     def settle(self) -> None:
         """Leave the mean correction in the norm."""
         self.norm.running_mean, self.norm.running_var = self.mean, self.variance
-        if self.calls:
-            self.mean.add_(self.shift / self.calls)
-            self.variance.copy_(self._scaled(torch.expm1(self.log_scale / self.calls)))
+        if self.samples:
+            self.mean.add_(self.shift / self.samples)
+            self.variance.copy_(self._scaled(torch.expm1(self.log_scale / self.samples)))
 
     def _scaled(self, change: Tensor) -> Tensor:
         """The variance, of which what the norm divides by has grown by the share `change`; exactly as it is for 0."""

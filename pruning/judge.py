@@ -8,6 +8,7 @@ that change was larger than its own error (docs/recovery.md).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 from ultralytics.data.build import build_yolo_dataset
+from ultralytics.data.dataset import ClassificationDataset
+from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils.loss import E2ELoss
 
 Floats = npt.NDArray[np.float64]
@@ -50,14 +53,19 @@ class Judge(Protocol):
         ...
 
 
-def compare(step: str, before: Floats, after: Floats) -> Verdict:
-    """A step is kept unless the loss rose."""
-    differences = after - before
-    if not np.isfinite(differences).all():
+def compare(step: str, before: Floats, after: Floats, margin: float = 1.0) -> Verdict:
+    """A step is kept unless the loss rose by more than `margin` errors of the difference.
+
+    With 1 what is as good stays, since it has seen more; with -2 a step must be better beyond doubt.
+    """
+    if not np.isfinite(after).all():
         return Verdict(step, False, None, None)
+    if not np.isfinite(before).all():
+        return Verdict(step, True, None, None)
+    differences = after - before
     change = float(differences.mean())
     error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else None
-    return Verdict(step, change <= 0, change, error)
+    return Verdict(step, change <= margin * (error or 0.0), change, error)
 
 
 @dataclass(frozen=True)
@@ -77,22 +85,22 @@ class TrainingLoss:
     beat: Callable[[], None] | None = None
 
     @classmethod
-    def of(cls, trainer: Any, seed: int, beat: Callable[[], None] | None = None) -> TrainingLoss:
+    def of(cls, trainer: Any, beat: Callable[[], None] | None = None) -> TrainingLoss:
         """Draw the held-out images of a trainer that has its model."""
         dataset = evaluation_dataset(trainer)
         files = files_of(dataset)
-        chosen = held_out(len(files), used_by(trainer, len(files)), most_images(int(trainer.args.imgsz)), seed)
+        chosen = held_out(len(files), most_images(int(trainer.args.imgsz)))
         judged = chosen or list(range(len(files)))
-        size = max(1, math.ceil(len(judged) / BATCHES))
-        parts = [judged[start : start + size] for start in range(0, len(judged), size)]
+        parts = [part for part in np.array_split(np.array(judged), BATCHES) if len(part)]
         collate = getattr(dataset, "collate_fn", default_collate)
-        batches = [collate([dataset[index] for index in part]) for part in parts]
+        batches = [collate([dataset[int(index)] for index in part]) for part in parts]
         return cls(trainer, batches, frozenset(files[index] for index in chosen), beat)
 
     def losses(self, model: nn.Module) -> Floats:
         """See `Judge.losses`; per image."""
         subject: Any = model
         arguments, was_training = getattr(subject, "args", None), subject.training
+        weights = subject.__dict__.pop("class_weights", None)  # a trainer's, of one of the networks compared
         home = next(subject.parameters()).device
         subject.to(self.trainer.device).eval()
         subject.args, subject.criterion = self.trainer.args, None
@@ -102,6 +110,8 @@ class TrainingLoss:
                 return np.array([self._loss(subject, batch) for batch in self.batches], dtype=np.float64)
         finally:
             subject.args, subject.criterion = arguments, None
+            if weights is not None:
+                subject.class_weights = weights
             subject.to(home).train(was_training)
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> float:
@@ -125,12 +135,16 @@ def trained_criterion(model: Any) -> Any:
 
 
 def evaluation_dataset(trainer: Any) -> Any:
-    """The training images as a square validation shows them."""
-    images = trainer.data["train"]
-    if trainer.args.task == "classify":
-        return trainer.build_dataset(images, "val")
-    stride = max(int(trainer.model.stride.max()), 32)
-    return build_yolo_dataset(trainer.args, images, 1, trainer.data, mode="val", rect=False, stride=stride)
+    """The training images that the trainer takes, as a square validation shows them."""
+    arguments, images = copy.copy(trainer.args), trainer.data["train"]
+    arguments.cache, arguments.rect = False, False
+    if arguments.task == "classify":
+        names = trainer.data.get("names")
+        return ClassificationDataset(root=images, args=arguments, augment=False, prefix="train", names=names)
+    stride, fraction = max(int(trainer.model.stride.max()), 32), get_split_fraction(arguments.fraction, "train")
+    return build_yolo_dataset(
+        arguments, images, 1, trainer.data, mode="val", rect=False, stride=stride, fraction=fraction
+    )
 
 
 def files_of(dataset: Any) -> list[str]:
@@ -139,31 +153,25 @@ def files_of(dataset: Any) -> list[str]:
     return [str(sample[0]) for sample in samples] if samples is not None else list(map(str, dataset.im_files))
 
 
-def used_by(trainer: Any, total: int) -> int:
-    """How many images the trainer takes: the first ones, but of a classification's we do not know which."""
-    fraction = float(trainer.args.fraction)
-    return total if trainer.args.task == "classify" else max(1, round(total * fraction))
-
-
 def most_images(imgsz: int) -> int:
     """As many as are worth their time at an input size."""
     return max(64, min(128, MOST_PIXELS // (imgsz * imgsz)))
 
 
-def held_out(total: int, used: int, most: int, seed: int) -> list[int]:
-    """Indices to judge on: a tenth of all images, 16 at least and `most` at most, but never more than a quarter.
+def held_out(total: int, most: int) -> list[int]:
+    """Indices to judge on: a tenth of the images, 16 at least and `most` at most, but never more than a quarter.
 
-    Those that the fine-tune would not see anyway (it takes the first `used`) come first. Empty where there are fewer
-    than four: then there is nothing to hold out.
+    The same in every trial of a study. Empty where there are fewer than four: then there is nothing to hold out.
     """
     count = min(most, max(total // 10, min(16, total // 4)))
-    spare = total - used
-    pool = np.arange(used, total) if spare >= count else np.arange(total)
-    return sorted(int(index) for index in np.random.default_rng(seed).permutation(pool)[:count])
+    return sorted(int(index) for index in np.random.default_rng(0).permutation(total)[:count])
 
 
 class Without(Dataset[Any]):
-    """A data set of Ultralytics without some of its images; everything else is the data set's own."""
+    """A data set of Ultralytics without some of its images; everything else is the data set's own.
+
+    Mosaic and mixup, where a user switches them on, still draw from all of its images.
+    """
 
     def __init__(self, dataset: Any, files: frozenset[str]) -> None:
         self.dataset = dataset

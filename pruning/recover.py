@@ -21,7 +21,7 @@ import copy
 import io
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,9 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.utils.torch_utils import unset_deterministic
 
+from pruning.calibration import measure_statistics
 from pruning.checkpoint import count_parameters, without_feature_hooks
 from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
@@ -91,10 +93,14 @@ INHERITED = (
 
 LR_PER_DAMAGE = 1e-3
 LR_RANGE = (1e-5, 2e-3)
-MEASURED_BATCHES = 8
-
+FITTED_IMAGES = 128
+"""On which the teacher's projectors are fitted."""
+PRECISE_IMAGES = 256
+"""On which statistics may be measured after a fine-tune."""
 PATIENCE = 10
-"""Epochs without progress after which a fine-tune that is judged epoch by epoch ends."""
+PATIENCE_SHARE = 1 / 3
+"""Epochs without progress after which a fine-tune that is judged epoch by epoch ends, and as a share of all: while the
+rate is high there may be none."""
 
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
@@ -186,15 +192,16 @@ class ShortRun(_Trainer):
             self.model.to(memory_format=torch.channels_last)
         if isinstance(self.model, DistillationModel):
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                fit_projectors(self.model, (batch["img"] for batch in self._first_batches()))
+                fit_projectors(self.model, (batch["img"] for batch in self.first_batches(FITTED_IMAGES)))
         if self.damage is not None:
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
 
-    def _first_batches(self) -> Iterator[Any]:
-        """A few augmented training batches, ready for the model."""
-        return map(self.preprocess_batch, itertools.islice(self.train_loader, MEASURED_BATCHES))
+    def first_batches(self, images: int) -> Iterator[Any]:
+        """Augmented training batches of so many images, ready for the model."""
+        count = -(-images // self.train_loader.batch_size)
+        return map(self.preprocess_batch, itertools.islice(self.train_loader, count))
 
     def validate(self) -> tuple[dict[str, float], float]:
         """The fitness of the averaged network, where it is asked for; the caller measures what a short run gives."""
@@ -302,9 +309,10 @@ def recover(
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
+    beat: Callable[[], None] | None = None,
     fitness: Callable[[nn.Module], float] | None = None,
-) -> nn.Module:
-    """Fine-tune `model` (trained in place) and return the network, in evaluation mode on the CPU.
+) -> FineTuned:
+    """Fine-tune `model`, in place.
 
     Args:
         base: the unpruned checkpoint: the teacher where `recovery.distill` asks for one and the task allows it.
@@ -312,8 +320,9 @@ def recover(
         held_out: training images that are not to be seen, by file.
         masks: stay exactly zero throughout.
         work_dir: receives Ultralytics' own files.
-        fitness: judges every epoch (more is better): the best epoch is the result, and PATIENCE without a better
-            one, or `patience` of `recovery.train`, end the run. Without it the last epoch is the result.
+        beat: called before every batch of what is not training.
+        fitness: judges every epoch (more is better): the best epoch is the result, and as many as `patience_of` says
+            without a better one, or `patience` of `recovery.train`, end the run. Without it the last epoch is.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -323,7 +332,7 @@ def recover(
     short = type("ShortRun", (ShortRun, trainer_for(task)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
     if fitness is not None:
-        settings = {"patience": PATIENCE, **settings, "val": True}
+        settings = {"patience": patience_of(recovery.epochs), **settings, "val": True}
     with quiet():
         trainer = short(overrides=settings)
         trainer.on_progress, trainer.fitness_of = on_progress, fitness
@@ -341,25 +350,67 @@ def recover(
     check_parameters(result, parameters)
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
-    return result
+    return FineTuned(result, None if fitness is not None else with_precise_statistics(result, trainer, beat))
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A network after its fine-tune, in evaluation mode on the CPU.
+
+    `precise`: the same with the statistics of batches like those it was trained on, measured at the end instead of
+    averaged on the way; None without norms, and where every epoch was judged.
+    """
+
+    model: nn.Module
+    precise: nn.Module | None
+
+
+def with_precise_statistics(model: nn.Module, trainer: Any, beat: Callable[[], None] | None = None) -> nn.Module | None:
+    """A copy of `model` with statistics of its trainer's augmented batches; None without norms."""
+    if not has_norms(model):
+        return None
+    trainer.train_loader.reset()  # the trainer has closed it
+    precise = copy.deepcopy(model).to(trainer.device)
+    images = (batch["img"].float() for batch in trainer.first_batches(PRECISE_IMAGES))
+    measure_statistics(precise, paced((batch for batch in images if len(batch) > 1), beat))
+    return precise.cpu()
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Has a network statistics to correct? A fused one has none."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[Any]:
+    """The same batches, with `beat` before each."""
+    for batch in batches:
+        if beat is not None:
+            beat()
+        yield batch
+
+
+def patience_of(epochs: float) -> int:
+    """Epochs without progress that end a fine-tune of so many."""
+    return max(PATIENCE, round(PATIENCE_SHARE * epochs))
 
 
 def detached_network(trainer: Any) -> nn.Module:
     """A copy of a trainer's averaged network as it is delivered: float32, evaluation mode, on the CPU."""
     network = copy.deepcopy(student_of(trainer.ema.ema))
     result = without_feature_hooks(network).to(memory_format=torch.contiguous_format).float().cpu().eval()
+    result.__dict__.pop("class_weights", None)  # of the training's loss, not of the network
     if trainer.masks is not None:
         trainer.masks.enforce(result)  # the running average began before the first mask was put back
     return result
 
 
 def in_bfloat16(amp: Any, device: torch.device) -> bool:
-    """Train in bfloat16? On processors that multiply its matrices (AMX): a third of the time, the same accuracy.
+    """Train in bfloat16? On processors that multiply its matrices (AMX): half of the time, the same accuracy.
 
     Ultralytics' mixed precision is for GPUs; `recover.amp=fp32` switches ours off, too.
     """
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and amp != "fp32" and bool(capabilities.get("amx_bf16"))
+    return device.type == "cpu" and amp not in ("fp32", False) and bool(capabilities.get("amx_bf16"))
 
 
 @contextlib.contextmanager
@@ -381,9 +432,12 @@ def bfloat16_in(trainer: Any) -> Iterator[None]:
 def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_dir: Path) -> Any:
     """A trainer that trains nothing: it prepares the batches of `model`'s task, and knows loss weights and device."""
     task = str(getattr(model, "task", "detect"))
-    with quiet():
-        trainer = trainer_for(task)(overrides=settings_for(model, data, recovery, None, work_dir))
+    # A class name without "Trainer": see `recover`. What Ultralytics seeds and switches for all of PyTorch is put back.
+    source = type("DataSource", (trainer_for(task),), {})
+    with quiet(), torch.random.fork_rng():
+        trainer: Any = source(overrides=settings_for(model, data, recovery, None, work_dir))
         trainer.model = trainer.get_model(weights=model)
+        unset_deterministic()
     trainer.args.multi_scale = 0.0
     return trainer
 
@@ -418,7 +472,7 @@ def settings_for(
         "save": False,
         "verbose": False,
         "workers": 0,
-        "amp": recovery.device not in ("cpu", "mps"),
+        "amp": recovery.device != "mps",
         **recovery.train,
     }
     if recovery.distill and base is not None and task in DISTILLABLE:

@@ -1,34 +1,41 @@
 """The repair of a pruned network: statistics corrected, weights fine-tuned, and no step kept that does harm.
 
-    sliced -> statistics -> fine-tune
+    sliced -> statistics -> fine-tune -> precise statistics
 
 Each step makes a copy, and the copy replaces what it was made from unless the judge finds it worse (judge.py). Which
-steps help depends on how the base was trained, which nobody can see in its weights; so it is measured each time. There
-is no second correction after the fine-tune: the trainer keeps the statistics itself, from where the first one put them.
+steps help depends on how the base was trained, which nobody can see in its weights; so it is measured each time.
+
+The last step is for networks that had much to learn in few steps: their running averages lag behind their weights. They
+are measured on batches like those of the fine-tune, whose statistics its weights were made for (precise batch norm: Wu
+and Johnson 2021, arXiv 2105.07576, section 3).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
 from pruning.calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.checkpoint import load_model
 from pruning.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.plan import Plan
-from pruning.recover import Recovery, data_trainer, recover
+from pruning.recover import FineTuned, Recovery, data_trainer, has_norms, paced, recover
 from pruning.sparsity import WeightMasks
 
 STATISTICS = "statistics"
 FINE_TUNE = "fine-tune"
+PRECISE = "precise statistics"
 
 CALIBRATION_IMAGES = 128
 """The correction compares two networks on the same images, so it needs fewer than a measurement of statistics does."""
+CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
+"""They stay in memory: fewer are taken at larger sizes."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +48,30 @@ class Origin:
 
 @dataclass(frozen=True)
 class Repaired:
-    """The network, in evaluation mode on the CPU, and what became of each step that was tried."""
+    """The network, in evaluation mode on the CPU, what became of each step, and its losses where it was judged."""
 
     model: nn.Module
     steps: tuple[Verdict, ...]
+    losses: Floats | None = None
 
 
-def correct_statistics(model: nn.Module, origin: Origin, batches: Iterable[Tensor], judge: Judge) -> Repaired:
-    """`model` with the statistics that suit its widths, or as it was where they do not help. Not in place."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return Repaired(model, ())  # a fused network has none
+def correct_statistics(
+    model: nn.Module, plan: Plan, moments: BaseMoments, judge: Judge, beat: Callable[[], None] = lambda: None
+) -> Repaired:
+    """`model`, which is `plan.apply` of a base, with the statistics that suit its widths, or as it was where they do
+    not help. Not in place."""
+    if not has_norms(model):
+        return Repaired(model, ())
     matched = copy.deepcopy(model)
-    match_statistics(matched, origin.plan, BaseMoments(origin.base, batches))
-    verdict = compare(STATISTICS, judge.losses(model), judge.losses(matched))
-    return Repaired(matched if verdict.kept else model, (verdict,))
+    match_statistics(matched, plan, moments, beat)
+    before, after = judge.losses(model), judge.losses(matched)
+    verdict = compare(STATISTICS, before, after)
+    return Repaired(matched, (verdict,), after) if verdict.kept else Repaired(model, (verdict,), before)
+
+
+def calibration_images(imgsz: int) -> int:
+    """How many images statistics are corrected on."""
+    return max(16, min(CALIBRATION_IMAGES, CALIBRATION_PIXELS // (imgsz * imgsz)))
 
 
 def repair(
@@ -67,14 +84,15 @@ def repair(
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
-    beat: Callable[[], None] | None = None,
+    beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
     """Repair a pruned Ultralytics network. `model` may be trained in place; take the result.
 
     Args:
         data: what Ultralytics is given; only its training images are used.
-        recovery: the fine-tune; none with 0 epochs.
+        recovery: the fine-tune; none with 0 epochs. Slimming costs accuracy on purpose, so with it the last epoch is
+            the result, whatever the verdict.
         origin: what the network was made from; None where that is not known, so that statistics stay.
         base: the unpruned checkpoint: teacher, and what damage is measured against.
         masks: weights that stay zero.
@@ -86,16 +104,19 @@ def repair(
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
-    judge = TrainingLoss.of(data_trainer(model, data, recovery, work_dir), recovery.seed, beat)
+    judge = TrainingLoss.of(data_trainer(model, data, recovery, work_dir), beat)
     repaired = Repaired(model, ())
     if origin is not None:
-        task = str(getattr(model, "task", "detect"))
-        images = calibration_batches(data, recovery.imgsz, CALIBRATION_IMAGES, task=task, seed=recovery.seed)
-        repaired = correct_statistics(model, origin, paced(images, beat), judge)
+        task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
+        images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
+        moments = BaseMoments(origin.base, paced(images, beat))
+        repaired = correct_statistics(model, origin.plan, moments, judge, beat)
     if not recovery.epochs:
         return repaired
-    start, before = repaired.model, judge.losses(repaired.model)
-    tuned = recover(
+    judged = None if recovery.slimming else fitness
+    start = repaired.model
+    before = repaired.losses if repaired.losses is not None else judge.losses(start)
+    found = recover(
         copy.deepcopy(start),
         data,
         recovery,
@@ -105,24 +126,34 @@ def repair(
         masks=masks,
         work_dir=work_dir,
         on_progress=on_progress,
-        fitness=fitness,
+        beat=beat,
+        fitness=judged,
     )
-    if fitness is None:
-        verdict = compare(FINE_TUNE, before, judge.losses(tuned))
-    else:
-        change = fitness(start) - fitness(tuned)
-        verdict = Verdict(FINE_TUNE, change <= 0, change, 0.0)
-    return Repaired(tuned if verdict.kept else start, (*repaired.steps, verdict))
+    if judged is not None:
+        change = judged(start) - judged(found.model)
+        verdict = Verdict(FINE_TUNE, change <= 0, change, None)
+        return Repaired(found.model if verdict.kept else start, (*repaired.steps, verdict))
+    tuned, after, precise = _better(found, judge)
+    verdict = compare(FINE_TUNE, before, after)
+    if recovery.slimming:
+        verdict = replace(verdict, kept=True)
+    if not verdict.kept:
+        return Repaired(start, (*repaired.steps, verdict))
+    return Repaired(tuned, (*repaired.steps, verdict, *precise))
+
+
+def _better(found: FineTuned, judge: Judge) -> tuple[nn.Module, Floats, tuple[Verdict, ...]]:
+    """A fine-tuned network with its own statistics or with precise ones, its losses, and the verdict on these."""
+    losses = judge.losses(found.model)
+    if found.precise is None:
+        return found.model, losses, ()
+    anew = judge.losses(found.precise)
+    verdict = compare(PRECISE, losses, anew, margin=-2.0)  # it changes a network that needs nothing
+    return (found.precise, anew, (verdict,)) if verdict.kept else (found.model, losses, (verdict,))
 
 
 def damage_of(pruned: Floats, unpruned: Floats) -> float:
-    """Relative rise of the loss over the base's on the same batches: 0 is no damage."""
+    """Relative rise of the loss over the base's on the same batches: 0 is no damage, infinity where it is no number."""
+    if not np.isfinite(pruned).all():
+        return math.inf
     return max(0.0, float(pruned.sum()) / max(float(unpruned.sum()), 1e-9) - 1.0)
-
-
-def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[Any]:
-    """The same batches, with `beat` before each."""
-    for batch in batches:
-        if beat is not None:
-            beat()
-        yield batch

@@ -8,7 +8,7 @@ al., ECCV 2020, arXiv 2007.02491.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,9 @@ class SensitivityProbe:
 class OutputDivergence:
     """A `Judge` without labels: how far a network's outputs are from the base's, on the same batches."""
 
-    def __init__(self, base: nn.Module, batches: Sequence[Tensor]) -> None:
-        """Run `base` on `batches` ((B, C, H, W), 0 to 1, on its device)."""
-        self.batches = batches
+    def __init__(self, base: nn.Module, batches: Sequence[Tensor], beat: Callable[[], None] = lambda: None) -> None:
+        """Run `base` on `batches` ((B, C, H, W), 0 to 1, on its device); `beat` is called before each, always."""
+        self.batches, self.beat = batches, beat
         self.expected = self._outputs_of(base)
 
     def losses(self, model: nn.Module) -> Floats:
@@ -105,7 +105,10 @@ class OutputDivergence:
     def _outputs_of(self, model: nn.Module) -> list[dict[str, Tensor]]:
         was_training = model.training
         model.eval()
-        found = [_outputs(model(batch)) for batch in self.batches]
+        found = []
+        for batch in self.batches:
+            self.beat()
+            found.append(_outputs(model(batch)))
         model.train(was_training)
         return found
 
@@ -128,7 +131,7 @@ def divergence(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> f
         weight = _confidence(name, target, expected)
         squared = (weight * (found[name] - target).square()).sum()
         parts.append(float(squared / (weight * target.square()).sum().clamp_min(1e-9)))
-    return float(np.mean(parts))
+    return float(np.mean(parts)) if parts else 0.0  # nothing to compare is no difference
 
 
 def _confidence(name: str, target: Tensor, expected: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -217,11 +218,13 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
             origin = Origin(Plan.from_json(plan).bind(base), base)
             model = origin.plan.apply(base)
         with phase("recover"):
-            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness")
+            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
             place = folder / "recover"
             model = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged).model
         save_model(model, part, paretoprune_plan=plan)
         with phase("accuracy"):
             accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
     os.replace(part, target)
+    for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
+        shutil.rmtree(folder / rest, ignore_errors=True)
     return Measurement(accuracy.figures, seconds=phase.seconds, per_class=accuracy.per_class)

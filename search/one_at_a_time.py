@@ -119,15 +119,30 @@ class _Judge:
 
         self.order, self.work, self.figure = order, work, figure
         self.device = pruned.resolve_device(order.device)
+        self._base: tuple[Any, Any] | None = None
 
     def repair(self, model: Any, origin: Any) -> Any:
         """Batch norms corrected, not fine-tuned."""
-        from pruning.recover import Recovery
-        from pruning.repair import repair
+        from pruning.repair import correct_statistics
+
+        if self._base is None:
+            self._base = self._prepared(model, origin.base)
+        return correct_statistics(model, origin.plan, *self._base).model
+
+    def _prepared(self, model: Any, base: Any) -> tuple[Any, Any]:
+        """What all attempts share: the base on a few images, and the judge."""
+        from pruning.calibration import BaseMoments, calibration_batches
+        from pruning.judge import TrainingLoss
+        from pruning.recover import Recovery, data_trainer
+        from pruning.repair import calibration_images
+        from search.evaluate.pruned import task_of
 
         order = self.order
         how = Recovery(epochs=0, imgsz=order.imgsz, device=self.device, seed=order.seed)
-        return repair(model, order.data, how, origin=origin, work_dir=self.work / "repair").model
+        judge = TrainingLoss.of(data_trainer(model, order.data, how, self.work / "repair"))
+        count, task = calibration_images(order.imgsz), task_of(model)
+        images = calibration_batches(order.data, order.imgsz, count, task=task, seed=order.seed)
+        return BaseMoments(base, images), judge
 
     def measure(self, model: Any) -> float:
         """The task's main figure, on the validation split."""

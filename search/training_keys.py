@@ -12,12 +12,16 @@ from search.errors import near_miss
 
 _TAKEN = ("model", "data", "task", "mode", "project", "name", "exist_ok", "resume", "device", "seed", "distill_model")
 """Set by the search itself, from other keys of the study."""
+_REFUSED = {"rect": "each step of the repair is judged on square images, as they are deployed"}
+"""Keys that the repair cannot take, and why."""
 
 
 def fault_of(key: str, own: tuple[str, ...]) -> str | None:
     """What is wrong with `recover.KEY` beside the section's `own` keys; None when YOLO.train takes it."""
     if key in _TAKEN:
         return f"{key} is set by the search and cannot be a key of recover"
+    if key in _REFUSED:
+        return f"{key} cannot be a key of recover: {_REFUSED[key]}"
     known = training_keys()
     if not known or key in known:
         return None

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from objectives.accuracy import Accuracy
 from objectives.bootstrap import resample_weights
 from objectives.objective import OBJECTIVES, Estimate
+from pruning.calibration import BaseMoments
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
-from pruning.recover import Recovery
-from pruning.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics, paced
+from pruning.recover import Recovery, paced
+from pruning.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
 from search.errors import ConfigError
 from search.own_reference import OwnReference
@@ -154,14 +155,15 @@ def repaired(
     *,
     origin: Origin | None,
     on_progress: Callable[[float], None] | None = None,
-    beat: Callable[[], None] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Repaired:
     """The repair of a user's own network. Statistics are judged by its outputs, since there is no loss to judge by; the
     user's fine-tune is taken as it is. Raises what `finetuned` raises."""
     found = Repaired(model, ())
     if origin is not None:
-        batches = list(paced(batches_of(task, CALIBRATION_IMAGES, recovery.seed), beat))
-        found = correct_statistics(model, origin, batches, OutputDivergence(origin.base, batches))
+        moments = BaseMoments(origin.base, paced(batches_of(task, CALIBRATION_IMAGES, recovery.seed), beat))
+        judge = OutputDivergence(origin.base, moments.batches, beat)
+        found = correct_statistics(model, origin.plan, moments, judge, beat)
     if not recovery.epochs:
         return found
     epochs, seed, device = int(recovery.epochs), recovery.seed, recovery.device

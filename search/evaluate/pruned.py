@@ -286,10 +286,13 @@ def repair_by(
     )  # fmt: skip
 
 
-def fitness_of(data: str | Path, imgsz: int, device: str, folder: Path) -> Callable[[nn.Module], float]:
+def fitness_of(
+    data: str | Path, imgsz: int, device: str, folder: Path, pause: Callable[[], None] = lambda: None
+) -> Callable[[nn.Module], float]:
     """What a last fine-tune is judged by after every epoch: the task's main figure on the validation split."""
 
     def fitness(model: nn.Module) -> float:
+        pause()
         found = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder, resamples=2)
         return found.figures[MAIN_FIGURES[task_of(model)]].value
 
@@ -333,9 +336,9 @@ def repair_notes(repaired: Repaired) -> tuple[str, ...]:
 
 def _worse_by(step: Verdict) -> str:
     if step.change is None:
-        return "the loss on held-out training images is no number after it"
+        return "it left a network whose loss is no number"
     error = "" if step.error is None else f" (standard error {step.error:.2g})"
-    return f"the loss on held-out training images rose by {step.change:.3g}{error}"
+    return f"judged worse on training images by {step.change:.3g}{error}"
 
 
 def latency_notes(latency: Latency) -> tuple[str, ...]:

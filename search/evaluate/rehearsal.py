@@ -19,9 +19,9 @@ from torch import nn
 
 from objectives.accuracy import measure_accuracy
 from pruning.calibration import BaseMoments, calibration_batches
-from pruning.judge import most_images
-from pruning.recover import recover
-from pruning.repair import CALIBRATION_IMAGES
+from pruning.judge import held_out, most_images
+from pruning.recover import PRECISE_IMAGES, recover
+from pruning.repair import calibration_images
 from search.evaluate.pruned import recovery_of, task_of
 from search.fingerprint import count_images
 from search.spec import StudySpec
@@ -41,12 +41,13 @@ class Pace:
 
     Attributes:
         image_s: a forward pass of one image, read from disk.
-        judged: images on which each step of the repair is judged.
+        corrected: images on which statistics are corrected; `judged`: those on which each step is judged.
         setup_s: of a fine-tune before its first step: data scan, optimizer, the teacher's projectors.
         step_s: of one training step; 0 where nothing is trained.
     """
 
     image_s: float
+    corrected: int
     judged: int
     setup_s: float
     step_s: float
@@ -54,8 +55,11 @@ class Pace:
 
     def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
         """One whole trial; `timing_s` is what export and latency take."""
-        judged = 4 if steps else 2  # sliced, corrected; then the base, for the damage, and fine-tuned
-        images = 2 * CALIBRATION_IMAGES + judged * self.judged  # base and pruned see the same ones
+        judged = (
+            5 if steps else 2
+        )  # sliced, corrected; then the base, for the damage, fine-tuned, and with precise norms
+        images = 2 * self.corrected + judged * self.judged  # base and pruned see the same ones
+        images += PRECISE_IMAGES if steps else 0
         trained = self.setup_s + steps * self.step_s
         return START_S + timing_s + images * self.image_s + trained + val_images * self.val_image_s
 
@@ -88,7 +92,7 @@ def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder:
     task, batch = task_of(model), spec.recover.batch
     data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
     began, seen = time.perf_counter(), 0
-    for images in calibration_batches(data, imgsz, count=CALIBRATION_IMAGES // 2, task=task):
+    for images in calibration_batches(data, imgsz, count=calibration_images(imgsz) // 2, task=task):
         BaseMoments(model, [images])
         seen += len(images)
     image_s = (time.perf_counter() - began) / seen
@@ -96,7 +100,9 @@ def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder:
     accuracy = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder / "accuracy")
     val_image_s = (time.perf_counter() - began) / accuracy.images
     setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
-    return Pace(image_s, most_images(imgsz), setup_s, step_s, val_image_s)
+    used = round((count_images(Path(spec.data), "train") or 0) * spec.recover.fraction)
+    judged = len(held_out(used, most_images(imgsz)))
+    return Pace(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
 
 
 def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:

@@ -72,7 +72,7 @@ def repair(
     base: Path,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
-    beat: Callable[[], None] | None = None,
+    beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
     """See `pruning.repair.repair`; an own task is fine-tuned by the user's code. Raises RecoveryError."""

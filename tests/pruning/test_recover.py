@@ -59,7 +59,9 @@ def test_a_short_run_keeps_the_architecture_and_learns(task: str, tmp_path: Path
     before = {name: value.clone() for name, value in small.state_dict().items()}
     seen: list[float] = []
     recovery = Recovery(imgsz=64, batch=4, distill=task != "classify")
-    done = recover(small, data, recovery, base=base, work_dir=tmp_path / "work", on_progress=seen.append)
+    tuned = recover(small, data, recovery, base=base, work_dir=tmp_path / "work", on_progress=seen.append)
+    done = tuned.model
+    assert tuned.precise is not None and tuned.precise.state_dict().keys() == before.keys()
     after = done.state_dict()
     assert {name: value.shape for name, value in after.items()} == {n: v.shape for n, v in before.items()}
     assert any(not torch.equal(before[name], after[name]) for name in before if name.endswith("conv.weight"))

@@ -51,8 +51,9 @@ def test_masks_stay_in_place_through_fine_tuning(kind: str, tmp_path: Path) -> N
     masks = unstructured(model, 0.8) if kind == "unstructured" else n_of_m(model)
     masks.enforce(model)
     before = sparsity(model)
-    free = recover(load_model(base), data, Recovery(imgsz=64, batch=4, distill=False), work_dir=tmp_path / "free")
-    done = recover(model, data, Recovery(imgsz=64, batch=4, distill=False), masks=masks, work_dir=tmp_path / "masked")
+    short = Recovery(imgsz=64, batch=4, distill=False)
+    free = recover(load_model(base), data, short, work_dir=tmp_path / "free").model
+    done = recover(model, data, short, masks=masks, work_dir=tmp_path / "masked").model
     assert masks.holds(done) and not masks.holds(free)
     assert sparsity(done) == before > 0.3 > sparsity(free)
 
@@ -63,7 +64,7 @@ def test_slimming_shrinks_the_scales(tmp_path: Path) -> None:
 
     def mean_scale(slimming: float) -> float:
         recovery = Recovery(imgsz=64, batch=4, epochs=2, distill=False, slimming=slimming, train={"lr0": 1e-2})
-        done = recover(load_model(base), data, recovery, work_dir=tmp_path / f"slim{slimming}")
+        done = recover(load_model(base), data, recovery, work_dir=tmp_path / f"slim{slimming}").model
         scales = [m.weight.abs() for m in done.modules() if isinstance(m, nn.BatchNorm2d)]
         return float(torch.cat(scales).mean())
 

@@ -45,6 +45,6 @@ def test_a_trial_of_every_task_that_removes_hardly_anything_is_the_base(
     assert set(TASK_FIGURES[task]) - small <= trial.measurement.figures.keys()
     assert "per_class_drop" in trial.measurement.figures and set(trial.measurement.per_class) == set(CLASSES)
     assert not study.record.batches_dir.exists()
-    assert [step.step for step in trial.measurement.repair] == [STATISTICS, FINE_TUNE]
+    assert [step.step for step in trial.measurement.repair][:2] == [STATISTICS, FINE_TUNE]
     repaired = load_model(study.record.trial_dir(0) / "weights.pt")
     assert float(outputs.losses(repaired).mean()) < harm / 2, "new statistics would move it so far"

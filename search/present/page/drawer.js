@@ -79,7 +79,7 @@ function neighbours(row) {
 
 function error(row) {
   if (row.state === "complete") return null;
-  if (isEstimated(row)) return element("p", { class: "muted" }, "Screened: after re-calibration its outputs promised too little for a fine-tune. Figures marked ≈ are estimates.");
+  if (isEstimated(row)) return element("p", { class: "muted" }, "Screened: its outputs promised too little for a fine-tune. Figures marked ≈ are estimates.");
   return element("div", null, element("h3", null, `State: ${row.state}`), row.error ? element("pre", { tabindex: "0" }, String(row.error)) : null);
 }
 
