@@ -11,6 +11,7 @@ from rich.text import Text
 
 from objectives.choice import Bound
 from search.errors import ConfigError
+from search.listing import unchanged
 from search.picked import PickedTrial
 from search.present.snapshot import describe, difference, printed
 from search.study import Study
@@ -66,7 +67,7 @@ def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableTy
 
 def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
     """Figures of the fine-tuned model beside the base's."""
-    return Group(figures_table(picked, facts["figures"]), Text(f"\nwritten to {facts['model']}"))
+    return Group(figures_table(picked, facts["figures"]), Text(f"\nwritten to {facts['model']}{unchanged(facts)}"))
 
 
 def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:

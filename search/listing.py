@@ -128,7 +128,15 @@ def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
         table.add_row(name, f"{before:.4f}", f"{value:.4f}", f"{value - before:+.4f}")
     before, after = (f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after"))
     table.add_row("sparsity", before, after, "kept" if facts["mask"] else "")
-    return Group(table, Text(f"\nwritten {facts['model']}"))
+    return Group(table, Text(f"\nwritten {facts['model']}{unchanged(facts)}"))
+
+
+def unchanged(facts: Mapping[str, Any]) -> str:
+    """A sentence where a fine-tune ended below its start; nothing otherwise."""
+    steps = facts["repair"]
+    if not steps or steps[-1]["kept"]:
+        return ""
+    return "\nno epoch was better than the start on the validation split: the weights are as they were"
 
 
 def render_steps(facts: Mapping[str, Any]) -> RenderableType:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -202,13 +202,13 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
 
     before = figures(model, "before")
     how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
-    model = repair(
+    repaired = repair(
         model, order.data, how, origin=None, base=order.base, masks=masks, work_dir=work / "recover",
         fitness=pruned.fitness_of(order.data, order.imgsz, device, work / "fitness"),
-    ).model  # fmt: skip
+    )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
-        save_model(model, part, **notes)
+        save_model(repaired.model, part, **notes)
         os.replace(part, order.file)
     except OSError as error:
         raise ConfigError(f"cannot write {order.file}: {error.strerror}", where="out=") from error
@@ -219,4 +219,5 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
         "mask": notes.get(MASK),
         "sparsity": {"before": zeros, "after": sparsity(tuned)},
         "figures": {"before": before, "after": figures(tuned, "after")},
+        "repair": [asdict(step) for step in pruned.repair_steps(repaired)],
     }

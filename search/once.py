@@ -220,11 +220,12 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
         with phase("recover"):
             judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
             place = folder / "recover"
-            model = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged).model
-        save_model(model, part, paretoprune_plan=plan)
+            repaired = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
+        save_model(repaired.model, part, paretoprune_plan=plan)
         with phase("accuracy"):
             accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
     os.replace(part, target)
     for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
         shutil.rmtree(folder / rest, ignore_errors=True)
-    return Measurement(accuracy.figures, seconds=phase.seconds, per_class=accuracy.per_class)
+    steps, seconds = pruned.repair_steps(repaired), phase.seconds
+    return Measurement(accuracy.figures, seconds=seconds, per_class=accuracy.per_class, repair=steps)

@@ -192,7 +192,7 @@ class PruningEvaluator:
             notes=(*latency_notes(latency), *repair_notes(repaired)),
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
-            repair=tuple(RepairStep(**asdict(step)) for step in repaired.steps),
+            repair=repair_steps(repaired),
         )
 
     def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
@@ -327,6 +327,11 @@ def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
 def timing_facts(spec: LatencySpec, latency: Latency) -> dict[str, Any]:
     """The measurement behind a latency: ratio to the base, p50 and p90, flags, and what it was measured on."""
     return {**latency_to_json(latency), "batch": spec.batch, **conditions(spec)}
+
+
+def repair_steps(repaired: Repaired) -> tuple[RepairStep, ...]:
+    """The steps as records keep them."""
+    return tuple(RepairStep(**asdict(step)) for step in repaired.steps)
 
 
 def repair_notes(repaired: Repaired) -> tuple[str, ...]:
