@@ -92,7 +92,13 @@ INHERITED = (
 """Augmentations and loss weights that the base was trained with, read from its checkpoint."""
 
 LR_PER_DAMAGE = 1e-3
-LR_RANGE = (1e-5, 2e-3)
+LR_RANGE = (1e-6, 2e-3)
+FULL_DAMAGE = 0.1
+"""From here on batch norms follow the batches at their own momentum; below, in proportion to the damage.
+
+What has lost nothing keeps its statistics as it keeps its weights: a few dozen batches know them less well than a whole
+training did.
+"""
 FITTED_IMAGES = 128
 """On which the teacher's projectors are fitted."""
 PRECISE_IMAGES = 256
@@ -197,6 +203,8 @@ class ShortRun(_Trainer):
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
             for group in self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
+            for norm in norms_of(student):
+                norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
 
     def first_batches(self, images: int) -> Iterator[Any]:
         """Augmented training batches of so many images, ready for the model."""
@@ -327,7 +335,7 @@ def recover(
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     task = str(getattr(model, "task", "detect"))
-    parameters = count_parameters(model)
+    parameters, momenta = count_parameters(model), [norm.momentum for norm in norms_of(model)]
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
     short = type("ShortRun", (ShortRun, trainer_for(task)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
@@ -348,6 +356,8 @@ def recover(
         )
     result = detached_network(trainer) if trainer.best_epoch is None else trainer.best_epoch[1]
     check_parameters(result, parameters)
+    for norm, momentum in zip(norms_of(result), momenta, strict=True):
+        norm.momentum = momentum
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
     return FineTuned(result, None if fitness is not None else with_precise_statistics(result, trainer, beat))
@@ -367,7 +377,7 @@ class FineTuned:
 
 def with_precise_statistics(model: nn.Module, trainer: Any, beat: Callable[[], None] | None = None) -> nn.Module | None:
     """A copy of `model` with statistics of its trainer's augmented batches; None without norms."""
-    if not has_norms(model):
+    if not norms_of(model):
         return None
     trainer.train_loader.reset()  # the trainer has closed it
     precise = copy.deepcopy(model).to(trainer.device)
@@ -376,9 +386,9 @@ def with_precise_statistics(model: nn.Module, trainer: Any, beat: Callable[[], N
     return precise.cpu()
 
 
-def has_norms(model: nn.Module) -> bool:
-    """Has a network statistics to correct? A fused one has none."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Batch norms in the order of the network; none of a fused one."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from pruning.calibration import BaseMoments, calibration_batches, match_statisti
 from pruning.checkpoint import load_model
 from pruning.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.plan import Plan
-from pruning.recover import FineTuned, Recovery, data_trainer, has_norms, paced, recover
+from pruning.recover import FineTuned, Recovery, data_trainer, norms_of, paced, recover
 from pruning.sparsity import WeightMasks
 
 STATISTICS = "statistics"
@@ -60,7 +60,7 @@ def correct_statistics(
 ) -> Repaired:
     """`model`, which is `plan.apply` of a base, with the statistics that suit its widths, or as it was where they do
     not help. Not in place."""
-    if not has_norms(model):
+    if not norms_of(model):
         return Repaired(model, ())
     matched = copy.deepcopy(model)
     match_statistics(matched, plan, moments, beat)

@@ -127,8 +127,8 @@ def test_what_the_study_says_about_recovery_gets_through(monkeypatch: pytest.Mon
     keys = {"recover.lr0": 0.5, "recover.slimming": 0.01, "recover.distill": False, "recover.batch": 7}
     paths = {"model": str(tmp_path / "base.pt"), "data": str(tmp_path / "data.yaml")}
     spec, calls = load_spec(None, {**paths, **keys}), []
-    monkeypatch.setattr(pruned, "recover", lambda *words, **named: calls.append((words, named)))
-    pruned.recover_by(spec, torch.nn.Identity(), "cpu", 96, 5, tmp_path, Phases(tmp_path))
+    monkeypatch.setattr(pruned, "repair", lambda *words, **named: calls.append((words, named)))
+    pruned.repair_by(spec, torch.nn.Identity(), "cpu", 96, 5, tmp_path, Phases(tmp_path), None)
     (_, data, recovery), named = calls[0]
     assert data == spec.data and named["base"] == Path(spec.model)
     assert (recovery.slimming, recovery.distill, recovery.batch, recovery.seed) == (0.01, False, 7, 5)
