@@ -14,7 +14,16 @@ from ultralytics.nn.distill_model import DistillationModel
 from pruning import GrewBackError, RecoveryError
 from pruning.calibration import calibration_batches, measure_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
-from pruning.recover import TRAINERS, Recovery, check_parameters, quiet, recover, settings_for, trainer_for
+from pruning.recover import (
+    TRAINERS,
+    Recovery,
+    check_parameters,
+    norms_of,
+    quiet,
+    recover,
+    settings_for,
+    trainer_for,
+)
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
@@ -68,6 +77,19 @@ def test_a_short_run_keeps_the_architecture_and_learns(task: str, tmp_path: Path
     assert seen == sorted(seen) and seen[-1] == 1.0
     assert not any(module._forward_hooks for module in done.modules()), "features would go into the checkpoint"
     assert not list((tmp_path / "work").rglob("*.pt"))
+
+
+@pytest.mark.parametrize(("damage", "moved"), [(0.0, False), (0.5, True)])
+def test_statistics_follow_the_batches_in_proportion_to_the_damage(damage: float, moved: bool, tmp_path: Path) -> None:
+    data, base = make_tiny_data(tmp_path / "data"), base_for("detect", tmp_path)
+    model = load_model(base)
+    before = {name: value.clone() for name, value in model.state_dict().items() if "running" in name}
+    momenta = {norm.momentum for norm in norms_of(model)}
+    asked = Recovery(imgsz=64, batch=4, distill=False)
+    done = recover(model, data, asked, damage=damage, work_dir=tmp_path / "work").model
+    after = done.state_dict()
+    assert any(not torch.allclose(before[name], after[name], rtol=1e-4) for name in before) == moved
+    assert {norm.momentum for norm in norms_of(done)} == momenta
 
 
 def train(path: Path, data: Path, folder: Path, **options: object) -> Any:
