@@ -42,7 +42,7 @@ from pruning.calibration import measure_statistics
 from pruning.checkpoint import count_parameters, without_feature_hooks
 from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
-from pruning.judge import Without, trained_criterion
+from pruning.judge import Judge, Without, compare, trained_criterion
 from pruning.sparsity import WeightMasks
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any: ...
         def preprocess_batch(self, batch: Any) -> Any: ...
         def _setup_train(self) -> None: ...
+        def _model_train(self) -> None: ...
         def final_eval(self) -> None: ...
         def optimizer_step(self) -> None: ...
 
@@ -178,6 +179,8 @@ class ShortRun(_Trainer):
     steps_taken: int = 0
     damage: float | None = None
     held_out: frozenset[str] = frozenset()
+    judge: Judge | None = None
+    frozen: bool = False
     slimming: float = 0.0
     masks: WeightMasks | None = None
     on_progress: Callable[[float], None] | None = None
@@ -205,6 +208,25 @@ class ShortRun(_Trainer):
                 group["lr"] = group["initial_lr"] = rate
             for norm in norms_of(student):
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
+        if self.judge is not None:
+            self.frozen = self._is_another_network_on_batches(self.judge)
+
+    def _is_another_network_on_batches(self, judge: Judge) -> bool:
+        """Is the network worse, beyond doubt, with the statistics of the batches that it is about to be trained on?
+
+        Then a training under these would train a network that nobody deploys, so its norms keep their own.
+        """
+        start = detached_network(self)
+        precise = with_precise_statistics(start, self)
+        if precise is None:
+            return False
+        return not compare("batch statistics", judge.losses(start), judge.losses(precise), margin=2.0).kept
+
+    def _model_train(self) -> None:
+        super()._model_train()
+        if self.frozen:
+            for norm in norms_of(student_of(self.model)):
+                norm.eval()
 
     def first_batches(self, images: int) -> Iterator[Any]:
         """Augmented training batches of so many images, ready for the model."""
@@ -314,6 +336,7 @@ def recover(
     base: Path | None = None,
     damage: float | None = None,
     held_out: frozenset[str] = frozenset(),
+    judge: Judge | None = None,
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
@@ -326,6 +349,7 @@ def recover(
         base: the unpruned checkpoint: the teacher where `recovery.distill` asks for one and the task allows it.
         damage: relative rise of the loss over the base's; sets the learning rate unless `recovery.train` has `lr0`.
         held_out: training images that are not to be seen, by file.
+        judge: says whether batch norms may use the statistics of the batches; without one they do.
         masks: stay exactly zero throughout.
         work_dir: receives Ultralytics' own files.
         beat: called before every batch of what is not training.
@@ -345,6 +369,7 @@ def recover(
         trainer = short(overrides=settings)
         trainer.on_progress, trainer.fitness_of = on_progress, fitness
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
+        trainer.judge = judge
         trainer.damage = damage if "lr0" not in recovery.train else None
         trainer.model = trainer.get_model(weights=model)
         with bfloat16_in(trainer):

@@ -123,6 +123,7 @@ def repair(
         base=base,
         damage=None if base is None else damage_of(before, judge.losses(load_model(base))),
         held_out=judge.files if fitness is None else frozenset(),
+        judge=judge,
         masks=masks,
         work_dir=work_dir,
         on_progress=on_progress,

@@ -59,7 +59,7 @@ class Pace:
             5 if steps else 2
         )  # sliced, corrected; then the base, for the damage, fine-tuned, and with precise norms
         images = 2 * self.corrected + judged * self.judged  # base and pruned see the same ones
-        images += PRECISE_IMAGES if steps else 0
+        images += 2 * PRECISE_IMAGES if steps else 0
         trained = self.setup_s + steps * self.step_s
         return START_S + timing_s + images * self.image_s + trained + val_images * self.val_image_s
 
