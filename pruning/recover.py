@@ -178,6 +178,7 @@ class ShortRun(_Trainer):
 
     steps_taken: int = 0
     damage: float | None = None
+    rate_given: bool = False
     held_out: frozenset[str] = frozenset()
     judge: Judge | None = None
     frozen: bool = False
@@ -204,7 +205,7 @@ class ShortRun(_Trainer):
                 fit_projectors(self.model, (batch["img"] for batch in self.first_batches(FITTED_IMAGES)))
         if self.damage is not None:
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
-            for group in self.optimizer.param_groups:
+            for group in () if self.rate_given else self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
             for norm in norms_of(student):
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
@@ -370,7 +371,7 @@ def recover(
         trainer.on_progress, trainer.fitness_of = on_progress, fitness
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.judge = judge
-        trainer.damage = damage if "lr0" not in recovery.train else None
+        trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
         trainer.model = trainer.get_model(weights=model)
         with bfloat16_in(trainer):
             trainer.train()

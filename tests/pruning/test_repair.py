@@ -39,7 +39,7 @@ def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> 
     graph = pruning.trace(base, zoo.picture())
     outputs, harm = harm_of_new_statistics(base, data)
     asked = Recovery(imgsz=64, batch=8, train={"lr0": 1e-5})  # random weights have much to learn
-    for ratio in (0.0, 0.02):
+    for ratio, most in ((0.0, harm / 10), (0.02, harm)):
         origin = Origin(graph.plan(ratio), base)
         small = origin.plan.apply(base)
         sliced = float(outputs.losses(small).mean())
@@ -48,7 +48,7 @@ def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> 
         assert set(steps) <= {STATISTICS, FINE_TUNE, PRECISE} and FINE_TUNE in steps
         if ratio == 0.0:
             assert (steps[STATISTICS].change, steps[STATISTICS].error) == (0.0, 0.0)
-        assert float(outputs.losses(found.model).mean()) < sliced + harm / 2, "new statistics would move it so far"
+        assert float(outputs.losses(found.model).mean()) < sliced + most, "new statistics would move it by `harm`"
 
 
 def test_a_fine_tune_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
