@@ -25,7 +25,7 @@ from pruning.calibration import BaseMoments, calibration_batches, match_statisti
 from pruning.checkpoint import load_model
 from pruning.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.plan import Plan
-from pruning.recover import FineTuned, Recovery, data_trainer, norms_of, paced, recover
+from pruning.recover import FULL_DAMAGE, FineTuned, Recovery, data_trainer, norms_of, paced, recover
 from pruning.sparsity import WeightMasks
 
 STATISTICS = "statistics"
@@ -116,12 +116,13 @@ def repair(
     judged = None if recovery.slimming else fitness
     start = repaired.model
     before = repaired.losses if repaired.losses is not None else judge.losses(start)
+    damage = None if base is None else damage_of(before, judge.losses(load_model(base)))
     found = recover(
         copy.deepcopy(start),
         data,
         recovery,
         base=base,
-        damage=None if base is None else damage_of(before, judge.losses(load_model(base))),
+        damage=damage,
         held_out=judge.files if fitness is None else frozenset(),
         judge=judge,
         masks=masks,
@@ -134,6 +135,8 @@ def repair(
         change = judged(start) - judged(found.model)
         verdict = Verdict(FINE_TUNE, change <= 0, change, None)
         return Repaired(found.model if verdict.kept else start, (*repaired.steps, verdict))
+    if damage is not None and damage < FULL_DAMAGE:
+        found = replace(found, precise=None)  # what lost next to nothing keeps its statistics
     tuned, after, precise = _better(found, judge)
     verdict = compare(FINE_TUNE, before, after)
     if recovery.slimming:
