@@ -34,10 +34,10 @@ from sklearn.model_selection import cross_val_predict
 
 from objectives.latency_model import LatencyModel
 from objectives.objective import Estimate, objectives_named
+from pruning.channels import work_of
 from search.evaluate.evaluator import Prepared
 from search.evaluate.gate import Gate
 from search.evaluate.probes import Probe, fitted
-from search.propose.costs import work_of
 from search.propose.guide import added_volume
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url

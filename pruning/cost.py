@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from pruning.groups import GroupTable, Ints, Slot
+from pruning.groups import GroupTable, Ints
+from pruning.trace.tracer import Product, Slot
 
 Floats = npt.NDArray[np.float64]
 BATCH = 4096
@@ -34,17 +35,6 @@ class Cost:
 
     params: int
     macs: int
-
-
-@dataclass(frozen=True)
-class Product:
-    """A term: `factor` times the channel counts of at most two slots; `owner` is the layer or module it comes from, and
-    `positions` how many elements it writes for each channel of the first slot."""
-
-    factor: int
-    slots: tuple[Slot, ...] = ()
-    owner: str = ""
-    positions: int = 0
 
 
 @dataclass(frozen=True)

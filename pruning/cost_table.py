@@ -14,20 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, gcd
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pruning.channels import TracedChannels
 from pruning.cost import Floats, Terms
-
-if TYPE_CHECKING:
-    from pruning.graph import ChannelGraph
 
 Form = tuple[tuple[int, float], ...]
 """A linear form over the group widths: ((group number, weight), ...)."""
 
 
-def cost_table(graph: ChannelGraph) -> dict[str, Any]:
+def cost_table(graph: TracedChannels) -> dict[str, Any]:
     """{"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks"}.
 
     `layers` names the columns of the outputs and inputs of every weight of at least two dimensions: what a latency
@@ -49,7 +47,7 @@ def cost_table(graph: ChannelGraph) -> dict[str, Any]:
     }
 
 
-def width_rule(graph: ChannelGraph, round_to: int, min_width: int = 1) -> list[dict[str, Any]]:
+def width_rule(graph: TracedChannels, round_to: int, min_width: int = 1) -> list[dict[str, Any]]:
     """One row per tie that can be pruned: {"groups", "steps", "n", "step", "minimum"}, see `plan.realised_widths`."""
     rows = []
     for members, n, widest, channels in graph.table.tied.values():
@@ -60,7 +58,7 @@ def width_rule(graph: ChannelGraph, round_to: int, min_width: int = 1) -> list[d
     return rows
 
 
-def _columns(graph: ChannelGraph) -> tuple[list[tuple[Form, dict[str, Form]]], list[int]]:
+def _columns(graph: TracedChannels) -> tuple[list[tuple[Form, dict[str, Form]]], list[int]]:
     """Distinct columns, and for every column of the cost model (0: the constant) the number of its distinct one."""
     less = _narrowed_by_blocks(graph)
     found: dict[Any, int] = {((), ()): 0}
@@ -76,7 +74,7 @@ def _columns(graph: ChannelGraph) -> tuple[list[tuple[Form, dict[str, Form]]], l
     return kept, places
 
 
-def _narrowed_by_blocks(graph: ChannelGraph) -> Mapping[int, dict[str, Form]]:
+def _narrowed_by_blocks(graph: TracedChannels) -> Mapping[int, dict[str, Form]]:
     """Column -> {block: form}: how many inputs a reader loses with each block (`CostModel.without`)."""
     slots = list(graph.table.slots)
     found: dict[int, dict[str, Form]] = {}
@@ -109,7 +107,7 @@ def _terms(terms: Terms, owners: Sequence[str], places: Sequence[int], blocks: S
     return [[_plain(factor), *key] for key, factor in totals.items()]
 
 
-def _layers(graph: ChannelGraph, places: Sequence[int]) -> dict[str, list[int]]:
+def _layers(graph: TracedChannels, places: Sequence[int]) -> dict[str, list[int]]:
     """Weight's layer -> [column of its outputs, column of its inputs (0: fixed)]."""
     column = {slot: places[number + 1] for number, slot in enumerate(graph.table.slots)}
     weights = [name for name, dim in graph.table.slots if dim == 1 and name.endswith(".weight")]

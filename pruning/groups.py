@@ -14,21 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor, nn
+from torch import nn
 
 from pruning.blocks import block_of
-
-if TYPE_CHECKING:
-    from pruning.graph import Tracer
-
-Slot = tuple[str, int]
-"""A dimension of a parameter or buffer, by state-dict name: ('model.0.conv.weight', 0)."""
+from pruning.trace.tracer import Slot, Tracer
 
 Ints = npt.NDArray[np.int64]
 
@@ -49,19 +44,6 @@ class Group:
     stage: str
     tie: str | None = None
     frozen: str | None = None
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Pieces of a channel dimension (atoms of each) whose kept counts must agree.
-
-    `separate`: the pieces are heads, which choose their own channels, so they must not fall into one group.
-    """
-
-    pieces: tuple[Tensor, ...]
-    where: str
-    separate: bool = False
-    block: str = ""
 
 
 class Tie(NamedTuple):

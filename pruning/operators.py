@@ -1,7 +1,7 @@
 """One small rule per ATen operator: labels of the inputs in, labels of the output out.
 
 A rule has the signature `rule(tracer, node, *labels, **keywords)`; arguments that are not tensors come as they are.
-It couples, binds and freezes through the tracer (graph.Tracer). An operator without a rule freezes every channel that
+It couples, binds and freezes through the tracer (tracer.Tracer). An operator without a rule freezes every channel that
 it touches and is reported by name, so a new operator costs pruning freedom, never correctness. The table grows by
 adding a decorated function.
 """
@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from pruning import labels as lab
 from pruning.blocks import split_mode
-from pruning.groups import OUTPUT, Partition
-
-if TYPE_CHECKING:
-    from pruning.graph import Tracer
+from pruning.groups import OUTPUT
+from pruning.trace.tracer import Partition, Tracer
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}

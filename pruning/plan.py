@@ -16,21 +16,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, gcd
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from pruning.channels import TracedChannels, traced_channels
 from pruning.cost import Cost
 from pruning.depth import check_blocks
 from pruning.errors import PlanError
 from pruning.groups import GroupTable, Ints
-
-if TYPE_CHECKING:
-    from pruning.graph import ChannelGraph
-    from pruning.importance import Scores
+from pruning.importance import Scores
+from pruning.structure.fingerprint import check_fingerprint
+from pruning.surgery import apply, mask
 
 FORMAT = 1
 MAX_GLOBAL_SHARE = 0.9
@@ -51,7 +51,7 @@ class Plan:
     fingerprint: str
     example_shape: tuple[int, ...]
     removed: tuple[str, ...] = ()
-    graph: ChannelGraph | None = field(default=None, compare=False, repr=False)
+    graph: TracedChannels | None = field(default=None, compare=False, repr=False)
     keep: Flags | None = field(default=None, compare=False, repr=False)
     """(units,) True where a unit of the graph is kept: `kept` in the form that surgery reads."""
 
@@ -67,19 +67,12 @@ class Plan:
 
     def bind(self, model: nn.Module) -> Plan:
         """The same plan with its graph, traced on `model` where it has none. Raises PlanError for another model."""
-        from pruning.graph import fingerprint, trace
-
-        found = fingerprint(model)
-        if found != self.fingerprint:
-            raise PlanError(
-                f"this plan was made for another model: its tensors have fingerprint {self.fingerprint}, "
-                f"the model's {found}. Give the unpruned base that the plan was made on."
-            )
+        check_fingerprint(model, self.fingerprint)
         if self.graph is not None:
             return self
         parameter = next(model.parameters())
         example = torch.zeros(self.example_shape, dtype=parameter.dtype, device=parameter.device)
-        graph = trace(model, example)
+        graph = traced_channels(model, example)
         if graph.table.names != tuple(name for name, _ in self.kept):
             raise PlanError(
                 "this plan names other groups than are found in the model: it was made by another version of "
@@ -89,15 +82,15 @@ class Plan:
 
     def apply(self, model: nn.Module) -> nn.Module:
         """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
-        from pruning.surgery import apply
-
-        return apply(self, model)
+        graph = self.graph or self.bind(model).graph
+        assert graph is not None
+        return apply(graph, self.unit_mask(graph.table), self.removed, model)
 
     def mask(self, model: nn.Module) -> nn.Module:
         """A copy of full size whose removed channels are zero: computes what `apply` computes."""
-        from pruning.surgery import mask
-
-        return mask(self.bind(model), model)
+        graph = self.bind(model).graph
+        assert graph is not None
+        return mask(graph.table, self.unit_mask(graph.table), self.removed, model)
 
     def cost(self) -> Cost:
         """Exact parameters and MACs, without building the model. Raises PlanError when the plan has no graph."""
@@ -153,7 +146,7 @@ def _indices(runs: list[list[int]]) -> tuple[int, ...]:
 
 
 def make_plan(
-    graph: ChannelGraph,
+    graph: TracedChannels,
     ratios: float | Mapping[str, float],
     scores: Scores,
     *,
@@ -191,7 +184,7 @@ def _kept_by_group(table: GroupTable, keep: Flags, widths: Ints) -> tuple[tuple[
     return tuple((name, tuple(places[a:b])) for name, a, b in zip(table.names, begins, ends, strict=True))
 
 
-def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> dict[int, float]:
+def ratios_of_ties(graph: TracedChannels, ratios: float | Mapping[str, float]) -> dict[int, float]:
     """Tie number -> requested ratio. Two different ratios for one tie are an error, never a silent winner."""
     ties = graph.table.tie_list
     if not isinstance(ratios, Mapping):
@@ -210,7 +203,7 @@ def ratios_of_ties(graph: ChannelGraph, ratios: float | Mapping[str, float]) -> 
     return {tie: ratio for tie, (_, ratio) in chosen.items()}
 
 
-def globally_ranked_ratios(graph: ChannelGraph, ratio: float, scores: Scores) -> dict[int, float]:
+def globally_ranked_ratios(graph: TracedChannels, ratio: float, scores: Scores) -> dict[int, float]:
     """Tie number -> ratio, when the channels of all groups compete and the worst `ratio` of all channels goes.
 
     Scores of a group are divided by their mean first, since layers differ in scale (DepGraph, arXiv 2301.12900,
@@ -242,7 +235,7 @@ def _worst_first(group_scores: npt.NDArray[np.float64], step: int) -> npt.NDArra
     return np.asarray(ascending.reshape(-1, step).mean(axis=1), dtype=np.float64)
 
 
-def _tie_size(graph: ChannelGraph, tie: int) -> int:
+def _tie_size(graph: TracedChannels, tie: int) -> int:
     first = int(np.flatnonzero(graph.table.ties == tie)[0])
     return int(graph.table.full_widths()[first] // graph.table.steps[first])
 
@@ -253,7 +246,7 @@ def check_ratio(name: str, ratio: float) -> None:
         raise PlanError(f"{name}: the ratio must be at least 0 and below 1, found {ratio!r}")
 
 
-def members(graph: ChannelGraph, name: str) -> list[int]:
+def members(graph: TracedChannels, name: str) -> list[int]:
     """Groups that a name means: a group, a layer, or everything below a prefix. Raises PlanError with the near miss."""
     exact = graph.table.numbers.get(name)
     below = (f"{name}.", f"{name}[")
@@ -268,7 +261,7 @@ def members(graph: ChannelGraph, name: str) -> list[int]:
     return free
 
 
-def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to: int, min_width: int) -> Ints:
+def realised_widths(graph: TracedChannels, per_tie: Mapping[int, float], round_to: int, min_width: int) -> Ints:
     """(G,) channels kept per group after rounding, ties and minimums."""
     table = graph.table
     widths = table.full_widths().tolist()
@@ -282,7 +275,7 @@ def realised_widths(graph: ChannelGraph, per_tie: Mapping[int, float], round_to:
     return np.array(widths, dtype=np.int64)
 
 
-def remove_heads(graph: ChannelGraph, widths: Ints, scores: Scores, heads: Mapping[str, int]) -> None:
+def remove_heads(graph: TracedChannels, widths: Ints, scores: Scores, heads: Mapping[str, int]) -> None:
     """Keep the `heads[block]` best heads of attention blocks whole, in place in `widths` (G,).
 
     The stream that an attention block adds to has as many channels as its heads have values, so it shrinks with them,

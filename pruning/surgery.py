@@ -9,37 +9,39 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruning.blocks import block_of_class
+from pruning.channels import TracedChannels
 from pruning.depth import remove_blocks, silence_blocks
-from pruning.groups import GroupTable, Ints
-from pruning.plan import Plan
-from pruning.template import Cast, Template, TreeChanged
+from pruning.groups import GroupTable
+from pruning.structure.fingerprint import check_fingerprint
+from pruning.structure.slice_template import Mould
+from pruning.template import Cast, TreeChanged
+
+Flags = npt.NDArray[np.bool_]
 
 
-def apply(plan: Plan, model: nn.Module) -> nn.Module:
+def apply(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
     """A new module that holds only the kept channels. Classes, names, hooks of the model stay; weights are copied.
 
-    Raises PlanError for a model that the plan was not made on.
+    Args:
+        keep: (units,) True where a unit of the graph is kept. removed: names of blocks that go whole.
+
+    Raises:
+        PlanError: the graph is not that of the model.
     """
-    if plan.graph is None:
-        plan = plan.bind(model)
-    assert plan.graph is not None
     with torch.no_grad(), _no_collection():
-        mould, cast = _cast(plan, model)
-        small = cast.filled(mould.cut(cast.tensors, plan.unit_mask(plan.graph.table)))
-        _set_heads(plan, small)
+        mould, cast = _cast(graph, model)
+        small = cast.filled(mould.cut(cast.tensors, keep))
+        _set_heads(graph.table, keep, small)
         mould.refresh(cast.clones)
-    return remove_blocks(small, plan.removed) if plan.removed else small
+    return remove_blocks(small, removed) if removed else small
 
 
 @contextmanager
@@ -54,197 +56,38 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _cast(plan: Plan, model: nn.Module) -> tuple[Mould, Cast]:
-    """Clones of the modules, by the mould of the plan's graph, made anew for a model of another structure."""
-    graph = plan.graph
-    assert graph is not None
+def _cast(graph: TracedChannels, model: nn.Module) -> tuple[Mould, Cast]:
+    """Clones of the modules, by the mould of the graph, made anew for a model of another structure."""
     if graph.moulds:
         with suppress(TreeChanged):
             return graph.moulds[0], graph.moulds[0].template.cast(model)
-    plan.bind(model)  # a mould is only kept for a model that the graph fits
-    mould = Mould.of(graph.table, model)
+    check_fingerprint(model, graph.fingerprint)  # a mould is only kept for a model that the graph fits
+    mould = Mould.of(graph.table.alike, model)
     graph.moulds[:] = [mould]
     return mould, mould.template.cast(model)
 
 
-def _set_heads(plan: Plan, small: nn.Module) -> None:
+def _set_heads(table: GroupTable, keep: Flags, small: nn.Module) -> None:
     """How many heads are left: the one width that no tensor tells."""
-    assert plan.graph is not None
-    table = plan.graph.table
-    widths = plan.widths if table.heads else {}
     for block, heads in table.heads.items():
-        left = sum(any(widths[table.names[g]] for g in head) for head in heads)
+        left = sum(any(keep[table.starts[g] : table.starts[g + 1]].any() for g in head) for head in heads)
         small.get_submodule(block).num_heads = left  # type: ignore[assignment]
 
 
-def mask(plan: Plan, model: nn.Module) -> nn.Module:
+def mask(table: GroupTable, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
     """A deep copy whose removed channels are zero where they are made and where they are read."""
-    assert plan.graph is not None
     twin = copy.deepcopy(model)
     tensors = dict(twin.named_parameters())
     with torch.no_grad():
-        for (name, dim), removed in _removed_indices(plan).items():
+        for (name, dim), gone in _removed_indices(table, keep).items():
             if name in tensors:
-                tensors[name].index_fill_(dim, removed.to(tensors[name].device), 0)
-    return silence_blocks(twin, plan.removed)
+                tensors[name].index_fill_(dim, gone.to(tensors[name].device), 0)
+    return silence_blocks(twin, removed)
 
 
-def _removed_indices(plan: Plan) -> dict[tuple[str, int], Tensor]:
-    assert plan.graph is not None
-    keep = plan.unit_mask(plan.graph.table)
+def _removed_indices(table: GroupTable, keep: Flags) -> dict[tuple[str, int], Tensor]:
     return {
         slot: torch.from_numpy(np.flatnonzero(~keep[units]))
-        for slot, units in plan.graph.table.slots.items()
+        for slot, units in table.slots.items()
         if not keep[units].all()
     }
-
-
-Cuts = tuple[tuple[int, int], ...]
-"""(dimension, vector of units) of a tensor that can lose something."""
-
-
-@dataclass(frozen=True)
-class Mould:
-    """What one candidate after another needs of a graph and a model's structure. Holds no weights.
-
-    V vectors of units (the units of a dimension, index by index) serve all tensors. `units` holds them end to end,
-    `places` the index of each entry in its own vector, `bounds` (V + 1,) where they begin; `parameters` are the tensors
-    that are trained.
-    """
-
-    template: Template
-    cuts: tuple[Cuts, ...]
-    units: Ints
-    places: Ints
-    bounds: Ints
-    parameters: tuple[int, ...]
-    refreshers: tuple[tuple[int, Callable[[Any], None]], ...]
-
-    @classmethod
-    def of(cls, table: GroupTable, model: nn.Module) -> Mould:
-        """The mould of models that look like `model`."""
-        template = Template(model)
-        vectors = [units for units, _ in table.alike]
-        numbers = {slot: number for number, (_, slots) in enumerate(table.alike) for slot in slots}
-        cuts = tuple(
-            tuple((dim, numbers[name, dim]) for dim in range(tensor.dim()) if (name, dim) in numbers)
-            for name, tensor in zip(template.names, template.tensors, strict=True)
-        )
-        bounds = np.concatenate([[0], np.cumsum([len(units) for units in vectors])])
-        places = np.concatenate([np.arange(len(units)) for units in vectors])
-        parameters = tuple(n for n, tensor in enumerate(template.tensors) if isinstance(tensor, nn.Parameter))
-        refreshers = tuple((n, refresh) for n, kind in enumerate(template.kinds) for refresh in _refreshers(kind))
-        return cls(template, cuts, np.concatenate(vectors), places, bounds, parameters, refreshers)
-
-    def cut(self, tensors: Sequence[Tensor], keep: npt.NDArray[np.bool_]) -> list[Tensor]:
-        """Copies of the kept slices of `tensors`; `keep` (units,) says what stays. To be called without gradients."""
-        kept = _Kept(self, keep)
-        on_cpu = kept.on(torch.device("cpu"))
-        cut = []
-        for tensor, cuts in zip(tensors, self.cuts, strict=True):  # hundreds, most of them short vectors
-            vectors = on_cpu if tensor.is_cpu else kept.on(tensor.device)
-            value = tensor
-            if len(cuts) == 1:
-                ((dim, number),) = cuts
-                indices = vectors[number]
-                if indices is not None:
-                    value = tensor.index_select(dim, indices)
-            elif cuts:
-                value = _sliced(tensor, [(dim, vectors[number]) for dim, number in cuts])
-            cut.append(tensor.clone() if value is tensor else value)
-        for number in self.parameters:
-            cut[number].__class__ = nn.Parameter  # as torch makes a lazy parameter real; nn.Parameter(x) makes another
-            cut[number].requires_grad = tensors[number].requires_grad
-        return cut
-
-    def refresh(self, modules: Sequence[nn.Module]) -> None:
-        """Make the stored widths of all layers and blocks agree with their tensors."""
-        for number, refresh in self.refreshers:
-            refresh(modules[number])
-
-
-class _Kept:
-    """Kept indices of every vector of units (None: all of them), made once for each device."""
-
-    def __init__(self, mould: Mould, keep: npt.NDArray[np.bool_]) -> None:
-        flags = keep[mould.units]
-        counts = np.add.reduceat(flags, mould.bounds[:-1], dtype=np.int64)
-        self.whole: list[bool] = (counts == np.diff(mould.bounds)).tolist()
-        self.counts: list[int] = counts.tolist()
-        self.indices = torch.from_numpy(mould.places[flags])
-        self.of_device: dict[torch.device, list[Tensor | None]] = {}
-
-    def on(self, device: torch.device) -> list[Tensor | None]:
-        """The kept indices of each vector."""
-        found = self.of_device.get(device)
-        if found is None:
-            pieces = self.indices.to(device).split(self.counts)
-            found = [None if whole else piece for whole, piece in zip(self.whole, pieces, strict=True)]
-            self.of_device[device] = found
-        return found
-
-
-def _sliced(source: Tensor, cuts: Sequence[tuple[int, Tensor | None]]) -> Tensor:
-    """The slices of one tensor that (dimension, indices) keep; the tensor itself where nothing goes."""
-    asked = [(dim, indices) for dim, indices in cuts if indices is not None]
-    if len(asked) == 2 and asked[0][0] == 0 and len(asked[0][1]) * source.stride(0) > BLOCK:
-        return _in_blocks(source, asked[0][1], *asked[1])
-    for dim, indices in asked:
-        source = source.index_select(dim, indices)
-    return source
-
-
-BLOCK = 1 << 19
-"""Numbers (2 MB) of an intermediate result: what stays in the cache, and what a large layer may take beside itself."""
-
-
-def _in_blocks(source: Tensor, rows: Tensor, dim: int, indices: Tensor) -> Tensor:
-    """Kept `rows`, then kept `indices` of `dim`, a block of rows at a time: the rows never exist as a whole."""
-    shape = list(source.shape)
-    shape[0], shape[dim] = len(rows), len(indices)
-    result = source.new_empty(shape)
-    for piece, part in zip(result.split(step := max(1, BLOCK // source.stride(0))), rows.split(step), strict=True):
-        torch.index_select(source.index_select(0, part), dim, indices, out=piece)
-    return result
-
-
-Refresh = Callable[[Any], None]
-
-
-def _refresh_transposed(module: Any) -> None:
-    state, weight = module.__dict__, module._parameters["weight"]
-    state["in_channels"], state["out_channels"] = weight.shape[0], weight.shape[1] * module.groups
-
-
-def _refresh_convolution(module: Any) -> None:
-    state = module.__dict__  # plain numbers: nn.Module's own __setattr__ would only take time
-    outputs, inputs = state["_parameters"]["weight"].shape[:2]
-    if state["groups"] > 1 and inputs == 1:  # depthwise: one input channel per group
-        state["groups"] = outputs // (state["out_channels"] // state["groups"])
-    state["out_channels"], state["in_channels"] = outputs, inputs * state["groups"]
-
-
-def _refresh_linear(module: Any) -> None:
-    module.__dict__["out_features"], module.__dict__["in_features"] = module._parameters["weight"].shape
-
-
-def _refresh_norm(module: Any) -> None:
-    weight = module._parameters["weight"]
-    if weight is not None:
-        module.__dict__["num_features"] = weight.shape[0]
-
-
-LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Refresh], ...] = (
-    (nn.ConvTranspose2d, _refresh_transposed),
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _refresh_convolution),
-    (nn.Linear, _refresh_linear),
-    (nn.modules.batchnorm._BatchNorm, _refresh_norm),
-)
-
-
-def _refreshers(kind: Any) -> Iterator[Refresh]:
-    """What makes the stored widths of a layer or block of this class agree with its tensors."""
-    yield from (refresh for classes, refresh in LAYERS if issubclass(kind, classes))
-    block = block_of_class(kind)
-    if block is not None and block.refresh is not None:
-        yield block.refresh

@@ -19,9 +19,10 @@ from scipy.stats import qmc
 from objectives.latency import Latency
 from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph, Plan, Scores
+from pruning.channels import feature_names, work_of
 from pruning.cost import place_of
 from search.atomic import write_json
-from search.propose.costs import Bend, WidthCost, expected_shares, feature_names, work_of
+from search.propose.costs import Bend, WidthCost, expected_shares
 from search.propose.guide import Timed
 from search.quarantine import derived_json
 from search.space import Space

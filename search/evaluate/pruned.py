@@ -25,6 +25,7 @@ from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
+from pruning.channels import work_of
 from pruning.checkpoint import file_digest
 from pruning.judge import Verdict
 from pruning.recover import Recovery
@@ -42,7 +43,6 @@ from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
-from search.propose.costs import work_of
 from search.record import BATCHES
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space

@@ -16,6 +16,7 @@ import numpy as np
 
 from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph
+from pruning.channels import tiled
 from pruning.cost import FEATURES, place_of
 from search.propose.allocation import CostOf, Floats, Ints
 
@@ -250,24 +251,10 @@ class FormWalk:
         self._row[at] = rows[entry]
 
 
-def tiled(widths: Ints, tile: int) -> Ints:
-    """Widths rounded up to whole tiles, as kernels see them."""
-    return widths if tile == 1 else np.asarray(-(-widths // tile) * tile)
-
-
 def _evaluated(form: Floats, widths: Ints) -> Floats:
     """(n, G) widths -> (n,) values of a quadratic form of (1, widths)."""
     extended = np.concatenate([np.ones((len(widths), 1)), widths], axis=1)
     return np.asarray(((extended @ form) * extended).sum(axis=1))
-
-
-def work_of(graph: ChannelGraph, widths: Ints, removed: tuple[str, ...] = (), tile: int = 1) -> Floats:
-    """(n, G) group widths, rounded up to whole tiles -> (n, F) work in the columns of the base, whatever blocks are
-    gone."""
-    names, values = graph.costs_without(removed).work(tiled(widths, tile))
-    columns = {name: number for number, name in enumerate(names)}
-    zeros = np.zeros(len(values))
-    return np.stack([values[:, columns[n]] if n in columns else zeros for n in feature_names(graph)], axis=1)
 
 
 def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> dict[str, dict[str, float]]:
@@ -288,11 +275,6 @@ def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> d
         rates[kind] += weights[FEATURES[0] + place] * float(factor)
         rates["per_output"] += weights[FEATURES[1] + place] * float(positions)
     return found
-
-
-def feature_names(graph: ChannelGraph) -> tuple[str, ...]:
-    """(F,) names of the features that a latency model of this network is fitted on."""
-    return graph.costs.work(graph.table.full_widths()[None])[0]
 
 
 def expected_shares(graph: ChannelGraph) -> Floats:

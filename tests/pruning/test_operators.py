@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
 from pruning.checkpoint import count_parameters
-from pruning.graph import strip_root
+from pruning.trace.tracer import strip_root
 from tests.pruning import zoo
 
 SIZE = 8

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from pruning import PlanError, trace
-from pruning.surgery import apply
 from pruning.template import SHARED, Template, TreeChanged
 from tests.pruning import zoo
 
@@ -180,7 +179,7 @@ def test_a_change_of_the_base_reaches_the_next_copy(change: Callable[[Odd], None
     if change is _weight:  # in place from here on: what the mould holds must be read anew every time
         with torch.no_grad():
             model.out.bias.fill_(5.0)  # type: ignore[union-attr]
-    small = apply(plan, model)
+    small = plan.apply(model)
     assert not everything(small).keys() & everything(model).keys()
     with torch.no_grad():
         assert torch.allclose(small(X), plan.mask(model)(X), atol=1e-5)

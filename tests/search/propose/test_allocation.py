@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from objectives.latency_model import LatencyModel
 from pruning import ChannelGraph
+from pruning.channels import feature_names, tiled, work_of
 from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
 from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, Walk, divergence_of, menu_of
@@ -21,10 +22,7 @@ from search.propose.costs import (
     Limits,
     WidthCost,
     expected_shares,
-    feature_names,
     layer_rates,
-    tiled,
-    work_of,
 )
 from search.propose.menus import allocator_of
 from search.sections import SpaceSpec

@@ -1,0 +1,111 @@
+"""The channels of a traced model: which ones are coupled, and what each costs.
+
+Symbols: n rows, G groups, F features of a latency model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from pruning.cost import Cost, CostModel, Floats
+from pruning.depth import RemovableBlock, removable_blocks
+from pruning.groups import Group, GroupTable, Ints, build_groups
+from pruning.importance import Scores, score
+from pruning.structure.fingerprint import fingerprint
+from pruning.structure.slice_template import Mould
+from pruning.trace.export import walked
+
+
+@dataclass(frozen=True)
+class TracedChannels:
+    """The channels of a model: which ones are coupled, what each costs. Plain data; pickles without the model."""
+
+    groups: tuple[Group, ...]
+    table: GroupTable = field(repr=False)
+    costs: CostModel = field(repr=False)
+    unsupported: tuple[str, ...]
+    example_shape: tuple[int, ...]
+    fingerprint: str
+    blocks: tuple[RemovableBlock, ...] = ()
+    model: nn.Module | None = field(default=None, repr=False, compare=False)
+    moulds: list[Mould] = field(default_factory=list, repr=False, compare=False)  # surgery's, at most one
+
+    @property
+    def free(self) -> tuple[Group, ...]:
+        """The groups that can be pruned."""
+        return tuple(group for group in self.groups if group.frozen is None)
+
+    @property
+    def attention(self) -> dict[str, int]:
+        """Attention blocks that can lose whole heads, and how many they have."""
+        return {block: len(members) for block, members in self.table.heads.items()}
+
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """Free groups by stage of the network (a run of layers at one resolution; the head is its own), in order."""
+        found: dict[str, list[str]] = {}
+        for group in self.free:
+            found.setdefault(group.stage, []).append(group.name)
+        return {stage: tuple(names) for stage, names in found.items()}
+
+    def score(self, model: nn.Module, importance: str = "l2") -> Scores:
+        """Scores of every removable channel of `model` by a data-free criterion (importance.py)."""
+        return score(self.table, model, importance)
+
+    def cost(self) -> Cost:
+        """Cost of the unpruned model."""
+        return self.costs.of_widths(self.table.full_widths())
+
+    def costs_without(self, removed: Sequence[str]) -> CostModel:
+        """Costs of the model without the named blocks."""
+        readers = {block.path: block.reader for block in self.blocks}
+        return self.costs.without({path: readers[path] for path in removed}, self.table) if removed else self.costs
+
+    def free_mac_share(self) -> float:
+        """Share of the model's MACs that lie in layers which some free group can shrink, 0 to 1."""
+        free = np.array([group.frozen is None for group in self.groups])
+        return self.costs.share_touching(free, self.table.full_widths())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": None, "moulds": []}
+
+
+def traced_channels(model: nn.Module, example: Tensor) -> TracedChannels:
+    """Export `model` on `example` (shape (1, C, H, W)) and find its coupled channels; see `pruning.trace`."""
+    working = copy.deepcopy(model).eval()
+    tracer = walked(working, example)
+    groups, table = build_groups(tracer, working)
+    return TracedChannels(
+        groups=groups,
+        table=table,
+        costs=CostModel.build(tracer.products, table, working),
+        unsupported=tuple(sorted(tracer.unsupported)),
+        example_shape=tuple(example.shape),
+        fingerprint=fingerprint(working),
+        blocks=removable_blocks(working),
+        model=model,
+    )
+
+
+def work_of(graph: TracedChannels, widths: Ints, removed: tuple[str, ...] = (), tile: int = 1) -> Floats:
+    """(n, G) group widths, rounded up to whole tiles -> (n, F) work in the columns of the base, whatever blocks are
+    gone."""
+    names, values = graph.costs_without(removed).work(tiled(widths, tile))
+    columns = {name: number for number, name in enumerate(names)}
+    zeros = np.zeros(len(values))
+    return np.stack([values[:, columns[n]] if n in columns else zeros for n in feature_names(graph)], axis=1)
+
+
+def tiled(widths: Ints, tile: int) -> Ints:
+    """Widths rounded up to whole tiles, as kernels see them."""
+    return widths if tile == 1 else np.asarray(-(-widths // tile) * tile)
+
+
+def feature_names(graph: TracedChannels) -> tuple[str, ...]:
+    """(F,) names of the features that a latency model of this network is fitted on."""
+    return graph.costs.work(graph.table.full_widths()[None])[0]

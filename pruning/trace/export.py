@@ -1,0 +1,144 @@
+"""One walk over the exported graph of a model, which pushes channel labels through a rule per operator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pruning import labels as lab
+from pruning.errors import TraceError
+from pruning.groups import INPUT, OUTPUT
+from pruning.operators import RULES, Unsupported, unsupported
+from pruning.trace.tracer import Tracer, strip_root
+
+
+class _TrueOutputs(nn.Module):
+    """Runs the model and drops what only passes features through (Ultralytics heads return them as 'feats')."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.traced = model
+
+    def forward(self, x: Tensor) -> Any:
+        return _without_features(self.traced(x))
+
+
+def _without_features(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_features(item) for key, item in value.items() if key != "feats"}
+    if isinstance(value, (list, tuple)):
+        return [_without_features(item) for item in value]
+    return value
+
+
+def walked(model: nn.Module, example: Tensor) -> Tracer:
+    """Push labels through `model`, which is in evaluation mode again afterwards. Raises TraceError."""
+    tracer = Tracer(dict(model.named_modules()), _first_names(model))
+    with torch.no_grad():
+        _walk(tracer, _export(model, example))
+        if _unseen(tracer, model):  # branches that only training runs (auxiliary and segmentation losses)
+            _walk_training(tracer, model, example)
+        _freeze_unseen(tracer, model)
+    return tracer
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of every tensor -> its first: a tied weight has several, and the export may choose any."""
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+
+
+def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # assigned anchors: the exported copy is thrown away
+            return torch.export.export(_TrueOutputs(model), (example,), strict=False)
+    except Exception as error:  # torch.export raises dozens of types; the message is what helps
+        first = str(error).strip().splitlines()
+        detail = first[0] if first else type(error).__name__
+        raise TraceError(f"torch.export could not follow {type(model).__name__}: {detail}") from error
+
+
+def _unseen(tracer: Tracer, model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters() if not any((name, dim) in tracer.slots for dim in (0, 1))]
+
+
+def _walk_training(tracer: Tracer, model: nn.Module, example: Tensor) -> None:
+    tracer.counting = False  # MACs are those of inference
+    batch = torch.cat([example, example])  # batch norm refuses a batch of one value per channel
+    try:
+        model.train()
+        _walk(tracer, _export(model, batch))
+    except TraceError:
+        return  # what only training uses stays unseen and is frozen below
+    finally:
+        model.eval()
+
+
+def _freeze_unseen(tracer: Tracer, model: nn.Module) -> None:
+    """A layer that no trace reached may still read a traced feature: its input is unknown, its output is left alone."""
+    for name in _unseen(tracer, model):
+        tracer.unsupported.add(f"untraced parameter {name}")
+
+
+def _walk(tracer: Tracer, program: torch.export.ExportedProgram) -> None:
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    values: dict[fx.Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = _placeholder(tracer, node, names, set(signature.user_inputs))
+        elif node.op == "call_function":
+            values[node] = _call(tracer, node, values)
+        elif node.op == "output":
+            for leaf in node.all_input_nodes:
+                if isinstance(values.get(leaf), Tensor):
+                    tracer.freeze(values[leaf], OUTPUT)
+
+
+def _placeholder(tracer: Tracer, node: fx.Node, names: Mapping[str, str], inputs: set[str]) -> Any:
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return None
+    shape = tuple(value.shape)
+    if node.name in names:
+        name = strip_root(names[node.name])
+        name = tracer.first_names.get(name, name)
+        tracer.parameters[node.name] = name
+        tracer.shapes[name] = shape
+        return _loose_parameter(tracer, node, name, shape)
+    if node.name in inputs and len(shape) > 1:
+        atoms = tracer.fresh(shape[1])
+        tracer.width = shape[-1]
+        tracer.frozen.append((INPUT, atoms))
+        return lab.spread(atoms, 1, shape)
+    return lab.unlabelled(shape)
+
+
+LAYER_OPERATORS = ("aten.conv", "aten.batch_norm", "aten.linear", "aten.layer_norm", "aten.group_norm")
+
+
+def _loose_parameter(tracer: Tracer, node: fx.Node, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A vector used outside a layer (a layer scale, a channel weight) has channels of its own."""
+    wide = [dim for dim, length in enumerate(shape) if length > 1]
+    in_layers = all(str(user.target).startswith(LAYER_OPERATORS) for user in node.users)
+    if in_layers or len(wide) != 1:
+        return lab.unlabelled(shape)
+    atoms = tracer.fresh(shape[wide[0]])
+    tracer.bind(name, wide[0], atoms)
+    return lab.spread(atoms, wide[0], shape)
+
+
+def _call(tracer: Tracer, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    args = fx.node.map_arg(node.args, lambda n: values[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    rule: Callable[..., Any] = RULES.get(str(node.target), unsupported)
+    try:
+        return rule(tracer, node, *args, **kwargs)
+    except Unsupported as why:
+        return unsupported(tracer, node, *args, reason=str(why), **kwargs)
