@@ -33,10 +33,10 @@ from scipy.stats import kendalltau
 from pruning.plan import globally_ranked_ratios
 from pruning.repair import Origin
 from search.errors import RunLocked
-from search.evaluate.evaluator import Prepared
 from search.evaluate.guided import Subject, timing_of
 from search.evaluate.outputs import output_probe
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
+from search.prepare.prepared import Prepared
 from search.propose.allocation import Allocator, Vector, divergence_of, price_of
 from search.study import Study
 from search.trial import Candidate

@@ -1,4 +1,4 @@
-"""What the trials of a study mean together: feasible, front, picks, hypervolume, verdict. Pure functions of records."""
+"""What the trials of a study mean together: feasible, front, picks, hypervolume. Pure functions of records."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ Figures = Mapping[str, Estimate]
 _WORST_SHARE = 1.05
 """Hypervolume counts what is better than 1.05 times the base's cost and than no accuracy at all."""
 _WORST_ERROR = 3.0
-_NEGLIGIBLE_LOSS = 0.01
-"""One point of mAP: below it the verdict calls the accuracy kept."""
-_NEGLIGIBLE_SHARE = 0.02
-"""The same for a figure with a unit of its own: a share of the base's, or its standard error if that is more."""
 
 
 @dataclass(frozen=True)
@@ -154,79 +150,6 @@ def _worst(objective: Objective, base: float) -> float:
     if objective.direction == "max":
         return 0.0
     return base * _WORST_SHARE if objective.is_cost else (_WORST_ERROR * base or 1.0)
-
-
-def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], measured: int) -> str:
-    """One sentence: was pruning worth it. Compared are the first accuracy and the first cost of the study.
-
-    Args:
-        measured: trials that are complete, feasible or not.
-    """
-    gain = next((o for o in objectives if not o.is_cost), None)
-    cost = next((o for o in objectives if o.is_cost), None)
-    if not measured:
-        return "No trial has been measured yet."
-    if not ranked.trials:
-        return f"None of {measured} measured trials is within the constraints."
-    if gain is None or cost is None:
-        return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
-    if says_nothing(base, gain):
-        return (
-            f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
-            f"Check that model and data belong together."
-        )
-    best = verdict_trial(ranked, base, objectives)
-    if best is None:
-        return f"Not worth it so far: no trial has less {cost.title.lower()} than the base at an accuracy near it."
-    kept = _loss(best, base, gain) <= _slack(base, gain)
-    claim = "Worth it" if kept else "Worth it only if accuracy can be given up"
-    return f"{claim}: {_tradeoff(best, base, gain, cost)}."
-
-
-def says_nothing(base: Measurement, gain: Objective) -> bool:
-    """Whether the base has no accuracy at all: then nothing can be lost, and nothing is worth anything."""
-    return gain.direction == "max" and base.figures[gain.name].value <= 0
-
-
-def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:
-    """The trial that a verdict is about: the cheapest that keeps the base's accuracy, else the most accurate; None
-    where it does not clearly cost less than the base."""
-    gain = next((o for o in objectives if not o.is_cost), None)
-    cost = next((o for o in objectives if o.is_cost), None)
-    if gain is None or cost is None or not ranked.trials:
-        return None
-    kept = [trial for trial in ranked.trials if _loss(trial, base, gain) <= _slack(base, gain)]
-    cheapest = min(kept, key=lambda trial: _figures(trial)[cost.name].value, default=None)
-    nearest = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
-    for trial in (cheapest, nearest):
-        if trial is not None and _figures(trial)[cost.name].high < base.figures[cost.name].low:
-            return trial
-    return None
-
-
-def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:
-    """How much worse than the base, in the unit of the figure."""
-    change = _figures(trial)[gain.name].value - base.figures[gain.name].value
-    return -change if gain.direction == "max" else change
-
-
-def _slack(base: Measurement, gain: Objective) -> float:
-    """The loss that still counts as none."""
-    figure = base.figures[gain.name]
-    return _NEGLIGIBLE_LOSS if gain.is_fraction else max(_NEGLIGIBLE_SHARE * abs(figure.value), figure.standard_error)
-
-
-def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective) -> str:
-    figures = _figures(trial)
-    before, after = base.figures[cost.name].value, figures[cost.name].value
-    now, then = figures[gain.name].value, base.figures[gain.name].value
-    price = f"{100 * (now - then):+.1f} points of {gain.title}"
-    if not gain.is_fraction:
-        price = f"a {gain.title} of {gain.text(now)} instead of {gain.text(then)}"
-    return (
-        f"trial {trial.label} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
-        f"({cost.text(after)} instead of {cost.text(before)}) at {price}"
-    )
 
 
 def _chosen(ranked: Ranked, chosen: Choice) -> tuple[Trial, str]:

@@ -40,7 +40,8 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
 
 def _time(words: Sequence[str], form: str) -> None:
     from search.bench import bench, facts_of, order_of
-    from search.bench_table import Speaker, render_bench
+    from search.bench_table import render_bench
+    from search.console import Speaker
 
     order = order_of(words)
     with Speaker() as say:
@@ -50,7 +51,7 @@ def _time(words: Sequence[str], form: str) -> None:
 
 def _bundle(words: Sequence[str], out: Path, form: str) -> None:
     from search.bench import settings_of
-    from search.bench_table import Speaker
+    from search.console import Speaker
     from search.deliver.device_kit import build_kit
 
     study, keys = _run_and_keys(words)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from objectives.disturbance import FLAGS
-from search.console import QUIET_S
-from search.present.snapshot import duration
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -39,37 +34,3 @@ def _where(row: Mapping[str, Any]) -> str:
     return (
         f"{row['runtime']} {row['version'][:12]}, {row['device']}, {threads}, batch {row['batch']}, {row['processor']}"
     )
-
-
-@dataclass
-class Speaker:
-    """Says on stderr what is being done: one line that is redrawn on a terminal, elsewhere a line when the work
-    changes and at least one a minute.
-
-    Args:
-        now: seconds that only grow.
-    """
-
-    console: Console = field(default_factory=lambda: Console(stderr=True))
-    now: Callable[[], float] = time.monotonic
-    _live: Live | None = None
-    _what: str = ""
-    _since: float = 0.0
-
-    def __enter__(self) -> Speaker:
-        if self.console.is_terminal:
-            self._live = Live(Text("starting"), console=self.console, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def __call__(self, what: str, left_s: float | None = None) -> None:
-        text = what if left_s is None else f"{what}, at most {duration(left_s)} left"
-        if self._live is not None:
-            self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        elif what != self._what or self.now() - self._since > QUIET_S:
-            self._what, self._since = what, self.now()
-            self.console.print(Text(text), soft_wrap=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 from objectives.choice import Bound
 from search.environment import environment
-from search.evaluate.prepare import run_isolated
 from search.fingerprint import comparable
 from search.needs import check_packages, check_servers
 from search.own_reference import OwnReference
 from search.record import RunRecord
 from search.spec import StudySpec, with_defaults
 from search.stopping import Limits, Standpoint, next_time, seconds_left
+from search.workers.run_isolated import run_isolated
 
 _ENOUGH_TRIALS = 3
 

@@ -1,19 +1,13 @@
-"""What `pick` and `finetune` print."""
+"""The trial that the options of `pick` ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from objectives.choice import Bound
 from search.errors import ConfigError
-from search.listing import unchanged
 from search.picked import PickedTrial
-from search.present.snapshot import describe, difference, printed
 from search.study import Study
 from search.trial import figures_to_json
 
@@ -55,35 +49,6 @@ def picked_facts(picked: PickedTrial) -> dict[str, Any]:
         "folder": folder,
         "note": note,
     }
-
-
-def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
-    """Sentence, figures beside the base's, and what to type next."""
-    rows: list[RenderableType] = [Text(facts["sentence"]), Text(), figures_table(picked, facts["figures"])]
-    rows += [Text(), Text(facts["note"] or f"written to {facts['folder']}")]
-    rows.append(Text(f"next: paretoprune export {picked.ref} format=onnx"))
-    return Group(*rows)
-
-
-def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
-    """Figures of the fine-tuned model beside the base's."""
-    return Group(figures_table(picked, facts["figures"]), Text(f"\nwritten to {facts['model']}{unchanged(facts)}"))
-
-
-def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """figure, value with interval, base, difference."""
-    content = picked.study.snapshot()
-    base = (content["base"] or {"figures": {}})["figures"]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("figure", "value", "95 % interval", "base", "difference"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for name, found in figures.items():
-        figure, before = describe(content, name), base.get(name, {}).get("value")
-        exact = found["low"] == found["high"]
-        interval = "exact" if exact else f"{printed(figure, found['low'])} to {printed(figure, found['high'])}"
-        cells = (printed(figure, found["value"]), interval, printed(figure, before))
-        table.add_row(Text(figure.heading), *cells, difference(figure, found["value"], before))
-    return table
 
 
 def _bounds(study: Study, items: Sequence[str], operator: str) -> list[Bound]:

@@ -98,9 +98,10 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
     from search.checkup_table import render_check
     from search.console import emit
     from search.spec import load_spec
+    from search.trust import with_clean_copy
 
     path, keys = study_and_keys(words)
-    facts = facts_of(load_spec(path, {**keys, **_trusting(trust)}))
+    facts = facts_of(with_clean_copy(load_spec(path, {**keys, **_trusting(trust)})))
     emit(Console(), facts, form, render_check(facts))
 
 
@@ -182,8 +183,9 @@ def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 @guarded
 def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
     """All runs, or all trials of a run."""
+    from search.commands.runs import runs
     from search.console import emit
-    from search.listing import render_runs, runs
+    from search.listing import render_runs
     from search.present.tables import trials_table
 
     if run is None:
@@ -270,8 +272,9 @@ def pick(
     debug: Debug = False,
 ) -> None:
     """The best trial within budgets; writes picks/NAME/{pick.json,model.pt} where the weights were kept."""
-    from search.choosing import choose, picked_facts, render_picked
+    from search.choosing import choose, picked_facts
     from search.console import emit
+    from search.present.terminal.pick import render_picked
 
     study = _load(run) if target is None else _load(run).on(target)
     picked = choose(study, most or [], least or [], budget, knee=knee, one_se=one_se)
@@ -375,11 +378,10 @@ def compare(
     Parameters, MACs, file size, latency (as bench: runtime=, threads=, seconds=, imgsz=), frames per second, objects
     found and accuracy. RUN, RUN:17 and RUN:pick are models too. Without data= nothing is validated.
     """
-    from search.bench_table import Speaker
     from search.compare import compare as rows_of
     from search.compare import order_of
     from search.compare_table import render_compare
-    from search.console import emit
+    from search.console import Speaker, emit
 
     order = order_of(words or [])
     with Speaker() as say:
@@ -438,11 +440,11 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks stay in place.
     """
-    from search.choosing import render_finetuned
+    from search.commands.prune.finetune import Tuning, finetune_file
+    from search.commands.prune.finetune import finetune as run_finetune
     from search.console import emit
     from search.listing import render_tuned
-    from search.masked import Tuning, finetune_file
-    from search.once import finetune as run_finetune
+    from search.present.terminal.pick import render_finetuned
     from search.refs import resolve
 
     target, keys = split(words)

@@ -16,8 +16,8 @@ from search import bench as timed
 from search.bench import Say
 from search.bench_models import Model
 from search.errors import ConfigError
-from search.evaluate.prepare import run_isolated
 from search.key_values import present
+from search.workers.run_isolated import run_isolated
 
 EXPORTED = (".onnx", ".xml", ".engine", ".torchscript")
 CONFIDENCE = 0.25

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -192,3 +192,37 @@ def next_commands(run: object, content: Mapping[str, Any]) -> list[str]:
 def _text(objective: Objective, value: float) -> str:
     text = objective.text(value)
     return f"{text} {objective.title}" if objective.is_fraction else text
+
+
+@dataclass
+class Speaker:
+    """Says on stderr what is being done: one line that is redrawn on a terminal, elsewhere a line when the work
+    changes and at least one a minute.
+
+    Args:
+        now: seconds that only grow.
+    """
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    now: Callable[[], float] = time.monotonic
+    _live: Live | None = None
+    _what: str = ""
+    _since: float = 0.0
+
+    def __enter__(self) -> Speaker:
+        if self.console.is_terminal:
+            self._live = Live(Text("starting"), console=self.console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, what: str, left_s: float | None = None) -> None:
+        text = what if left_s is None else f"{what}, at most {duration(left_s)} left"
+        if self._live is not None:
+            self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        elif what != self._what or self.now() - self._since > QUIET_S:
+            self._what, self._since = what, self.now()
+            self.console.print(Text(text), soft_wrap=True)

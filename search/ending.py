@@ -22,15 +22,16 @@ from objectives.errors import ObjectiveError
 from search import analysis
 from search.engines.engine import Engine, Job
 from search.errors import Interrupted
-from search.evaluate.evaluator import Closing, Evaluator, Prepared
+from search.evaluate.evaluator import Evaluator
 from search.evaluate.tasks import Tasks, Work
 from search.honest_record import missing, start_row
 from search.loop import trial_seed
+from search.prepare.prepared import Closing, Prepared
 from search.propose.baselines import HonestRow, honest_rows
 from search.record import write_outcome
 from search.refined import read_final, repeat_dir, write_final
+from search.run_folder.weights import FILE as WEIGHTS
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
-from search.weights import FILE as WEIGHTS
 
 if TYPE_CHECKING:
     from search.study import Listener, Study

@@ -28,11 +28,11 @@ from search.atomic import write_atomic
 from search.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError, Interrupted
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
-from search.evaluate.prepare import run_isolated
 from search.once import PLANNING, example_of
 from search.own_reference import refuse_own
 from search.present.snapshot import duration
 from search.sections import RecoverSpec
+from search.workers.run_isolated import run_isolated
 
 KEYS: Mapping[str, read.Reader] = {
     **{"model": read.file, "data": read.present, **PLANNING, "steps": read.count, "max_drop": read.fall},

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from search.atomic import write_json
-from search.propose.baselines import NAMES, HonestRow
+from search.config.baseline_names import NAMES
+from search.propose.baselines import HonestRow
 from search.record import RunRecord, read_outcome
 from search.trial import Failure, Measurement, Outcome, figures_to_json
 

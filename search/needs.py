@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from objectives.errors import BackendMissing
-from search.propose.storage import is_postgresql
+from search.config.storage_url import is_postgresql
 from search.spec import StudySpec
 
 

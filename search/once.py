@@ -1,25 +1,18 @@
-"""One model at a time, without a search: prune by one ratio or plan, or fine-tune one trial in full."""
+"""One model at a time, without a search: prune by one ratio or plan."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from search import key_values as read
 from search.atomic import write_atomic
 from search.errors import ConfigError
-from search.evaluate.prepare import run_isolated
 from search.own_reference import OwnReference
-from search.picked import PickedTrial
-from search.sections import RecoverSpec
-from search.trial import Measurement
+from search.workers.run_isolated import run_isolated
 
 if TYPE_CHECKING:
     from pruning import Plan
@@ -163,69 +156,3 @@ def _given_plan(path: Path, model: Any) -> Plan:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", where="plan=", expected="a plan.json") from error
     return Plan.from_json(text).bind(model)
-
-
-def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Measurement:
-    """Full recovery of a trial on all training images; writes finetuned.pt beside its deliverables.
-
-    A trial without weights on disk is pruned again from its plan.
-
-    Args:
-        train: further keys of YOLO.train.
-
-    Raises:
-        ConfigError: the base, or a trial without a plan. PreparationFailed: with the exit code of the cause.
-    """
-    trial = picked.trial
-    if trial is None or trial.measurement is None or trial.measurement.plan is None:
-        raise ConfigError(f"{picked.name} has no plan to fine-tune", expected="a complete trial")
-    picked.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        weights: Path | None = picked.weights()
-    except ConfigError:
-        weights = None
-    spec = picked.study.spec
-    try:
-        recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "key=value"
-        raise ConfigError(f"{name}: {first['msg']}", where="command line", expected="keys of YOLO.train") from error
-    arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
-    result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
-    return result
-
-
-def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
-    """What `finetune` does, in a quiet process of its own."""
-    from pruning import Plan
-    from pruning.repair import Origin
-    from search.evaluate import pruned
-    from search.evaluate.phases import Phases
-    from search.evaluate.timing import lock_path
-    from search.evaluate.turnstile import Turnstile
-    from search.evaluate.workload import load_model, save_model
-
-    seed, device = spec.search.seed, pruned.resolve_device(spec.device)
-    part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
-    with Turnstile(lock_path()) as turns:
-        phase = Phases(folder, turns.pause)
-        origin = None
-        if weights is not None:
-            model = load_model(weights)
-        else:
-            base = load_model(spec.model)
-            origin = Origin(Plan.from_json(plan).bind(base), base)
-            model = origin.plan.apply(base)
-        with phase("recover"):
-            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
-            place = folder / "recover"
-            repaired = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
-        save_model(repaired.model, part, paretoprune_plan=plan)
-        with phase("accuracy"):
-            accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
-    os.replace(part, target)
-    for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
-        shutil.rmtree(folder / rest, ignore_errors=True)
-    steps, seconds = pruned.repair_steps(repaired), phase.seconds
-    return Measurement(accuracy.figures, seconds=seconds, per_class=accuracy.per_class, repair=steps)

@@ -21,8 +21,8 @@ from search import key_values as read
 from search.atomic import write_atomic
 from search.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError
-from search.evaluate.prepare import run_isolated
 from search.once import example_of
+from search.workers.run_isolated import run_isolated
 
 KEYS: Mapping[str, read.Reader] = {
     **{"model": read.file, "data": read.present, "groups": read.names, "ratio": read.share, "max_drop": read.fall},

@@ -11,8 +11,8 @@ from objectives.choice import Bound
 from search.errors import ConfigError
 from search.exported import record_points
 from search.own_reference import OwnReference
+from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
-from search.weights import FILE, check_weights, origin
 
 if TYPE_CHECKING:
     from search.deliver.export_report import ExportReport

@@ -20,8 +20,8 @@ from objectives.disturbance import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
 from search.atomic import write_json
 from search.record import RunRecord, read_outcome
+from search.run_folder.weights import origin
 from search.trial import Measurement, Trial, TrialState, figures_from_json
-from search.weights import origin
 
 FORMAT = 1
 _LATENCY = "latency_ms"

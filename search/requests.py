@@ -16,7 +16,6 @@ from pathlib import Path
 
 from search.atomic import write_json
 from search.errors import ConfigError, RunCorrupt
-from search.propose.proposer import Request
 from search.record import read_json
 from search.trial import Candidate
 
@@ -65,3 +64,11 @@ class Requests:
         """These are in study.db now."""
         for request in requests:
             (self.run / FOLDER / f"{request.name}.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A candidate that a person asks for; a name is enqueued once."""
+
+    name: str
+    candidate: Candidate

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.objective import Objective
-from search.analysis import Figures, Ranked, says_nothing, verdict, verdict_trial
+from search.analysis import Figures, Ranked
+from search.config.baseline_names import TRAINED
 from search.honest_record import HonestResult
-from search.propose.baselines import TRAINED
 from search.trial import Measurement, Trial
 
 _NEAR = 0.03
@@ -142,3 +142,82 @@ def figures_of(row: HonestResult) -> Figures:
 def _of(trial: Trial) -> Figures:
     assert trial.measurement is not None
     return trial.measurement.figures
+
+
+_NEGLIGIBLE_LOSS = 0.01
+"""One point of mAP: below it the verdict calls the accuracy kept."""
+_NEGLIGIBLE_SHARE = 0.02
+"""The same for a figure with a unit of its own: a share of the base's, or its standard error if that is more."""
+
+
+def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], measured: int) -> str:
+    """One sentence: was pruning worth it. Compared are the first accuracy and the first cost of the study.
+
+    Args:
+        measured: trials that are complete, feasible or not.
+    """
+    gain = next((o for o in objectives if not o.is_cost), None)
+    cost = next((o for o in objectives if o.is_cost), None)
+    if not measured:
+        return "No trial has been measured yet."
+    if not ranked.trials:
+        return f"None of {measured} measured trials is within the constraints."
+    if gain is None or cost is None:
+        return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
+    if says_nothing(base, gain):
+        return (
+            f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
+            f"Check that model and data belong together."
+        )
+    best = verdict_trial(ranked, base, objectives)
+    if best is None:
+        return f"Not worth it so far: no trial has less {cost.title.lower()} than the base at an accuracy near it."
+    kept = _loss(best, base, gain) <= _slack(base, gain)
+    claim = "Worth it" if kept else "Worth it only if accuracy can be given up"
+    return f"{claim}: {_tradeoff(best, base, gain, cost)}."
+
+
+def says_nothing(base: Measurement, gain: Objective) -> bool:
+    """Whether the base has no accuracy at all: then nothing can be lost, and nothing is worth anything."""
+    return gain.direction == "max" and base.figures[gain.name].value <= 0
+
+
+def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:
+    """The trial that a verdict is about: the cheapest that keeps the base's accuracy, else the most accurate; None
+    where it does not clearly cost less than the base."""
+    gain = next((o for o in objectives if not o.is_cost), None)
+    cost = next((o for o in objectives if o.is_cost), None)
+    if gain is None or cost is None or not ranked.trials:
+        return None
+    kept = [trial for trial in ranked.trials if _loss(trial, base, gain) <= _slack(base, gain)]
+    cheapest = min(kept, key=lambda trial: _of(trial)[cost.name].value, default=None)
+    nearest = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
+    for trial in (cheapest, nearest):
+        if trial is not None and _of(trial)[cost.name].high < base.figures[cost.name].low:
+            return trial
+    return None
+
+
+def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:
+    """How much worse than the base, in the unit of the figure."""
+    change = _of(trial)[gain.name].value - base.figures[gain.name].value
+    return -change if gain.direction == "max" else change
+
+
+def _slack(base: Measurement, gain: Objective) -> float:
+    """The loss that still counts as none."""
+    figure = base.figures[gain.name]
+    return _NEGLIGIBLE_LOSS if gain.is_fraction else max(_NEGLIGIBLE_SHARE * abs(figure.value), figure.standard_error)
+
+
+def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective) -> str:
+    figures = _of(trial)
+    before, after = base.figures[cost.name].value, figures[cost.name].value
+    now, then = figures[gain.name].value, base.figures[gain.name].value
+    price = f"{100 * (now - then):+.1f} points of {gain.title}"
+    if not gain.is_fraction:
+        price = f"a {gain.title} of {gain.text(now)} instead of {gain.text(then)}"
+    return (
+        f"trial {trial.label} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
+        f"({cost.text(after)} instead of {cost.text(before)}) at {price}"
+    )

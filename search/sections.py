@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from objectives.errors import LatencyError
 from objectives.objective import Objective
 from objectives.runtime_names import check_runtime, is_command
-from search.propose.storage import shown
-from search.stopping import clock_time
+from search.config.storage_url import shown
 from search.training_keys import fault_of
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
@@ -264,3 +263,14 @@ def check_size(size: int) -> int:
     if size < STRIDE or size % STRIDE:
         raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models")
     return size
+
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+def clock_time(text: str) -> tuple[int, int]:
+    """(hours, minutes) of `7:00` or `07:00`. Raises ValueError."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{text!r} is no time of day; expected for example "07:00"')
+    return int(match[1]), int(match[2])

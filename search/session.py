@@ -13,9 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from search.errors import is_foreseen
-from search.evaluate.prepare import PreparationFailed
 from search.loop import Loop
 from search.record import RunRecord
+from search.workers.run_isolated import PreparationFailed
 
 log = logging.getLogger("search")
 

@@ -20,11 +20,11 @@ from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtime_names import COMMAND, command_words, is_command
 from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
+from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
+from search.config.storage_url import shown, storage_fault
 from search.faults import faults_error
 from search.own_reference import OwnReference, located, with_task
 from search.precisions import precision_fault
-from search.propose.baselines import CHEAP, row_fault, row_text, siblings_located
-from search.propose.storage import shown, storage_fault
 from search.sections import (
     STRIDE,
     FigureSpec,
@@ -265,15 +265,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
         spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
-    return spec if spec.trust is None or not check_paths else _trusted(spec, spec.trust)
-
-
-def _trusted(spec: StudySpec, digest: str) -> StudySpec:
-    """The same study of a clean copy of its model, which is unpickled for that, once."""
-    from search.trust import clean_copy
-
-    copy = clean_copy(Path(spec.model), digest, Path(spec.project) / "trusted")
-    return spec.model_copy(update={"model": str(copy.resolve()), "name": spec.run_name})
+    return spec
 
 
 def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:

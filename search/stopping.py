@@ -6,16 +6,16 @@ is begun that, as far as trials went so far, would not leave time for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from search.sections import clock_time
+
 GROWTH = 0.001
 """Share by which the hypervolume must have grown within `patience` trials for the search to go on."""
-_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 MOST_RESERVED = 0.5
 """Share of the time that the last steps are given at most; however much was asked of them, half is for the search."""
 
@@ -103,14 +103,6 @@ def seconds_left(limits: Limits, here: Standpoint) -> float | None:
     if limits.until is not None:
         found.append((limits.until - here.now).total_seconds())
     return max(min(found), 0.0) if found else None
-
-
-def clock_time(text: str) -> tuple[int, int]:
-    """(hours, minutes) of `7:00` or `07:00`. Raises ValueError."""
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise ValueError(f'{text!r} is no time of day; expected for example "07:00"')
-    return int(match[1]), int(match[2])
 
 
 def next_time(text: str, now: datetime) -> datetime:

@@ -20,10 +20,8 @@ from search.clock import Clock, SystemClock
 from search.crash_points import reached
 from search.disk import Room, disk_errors, model_bytes
 from search.ending import Ending
-from search.engines.choose import engine_of
 from search.engines.engine import Engine
 from search.errors import ConfigError, Interrupted, RunCorrupt
-from search.evaluate.evaluator import Prepared
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.exported import FIRST, exported_trials
 from search.fingerprint import check_comparable, comparable, fingerprint
@@ -31,6 +29,7 @@ from search.loop import Loop, Progress, Watcher, once_per_trial
 from search.needs import check_cluster, check_packages, claimed
 from search.own_reference import OwnReference
 from search.picked import PickedTrial
+from search.prepare.prepared import Prepared
 from search.record import RunRecord
 from search.refined import refined
 from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
@@ -38,6 +37,7 @@ from search.snapshot import snapshot, write_snapshot
 from search.spec import StudySpec, load_spec, with_defaults
 from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
+from search.trust import with_clean_copy
 from search.weights import discard
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Study:
 
     def __init__(self, study: str | Path | None = None, *, parts: Parts | None = None, **overrides: Any) -> None:
         path = None if study is None else Path(study)
-        self._setup(load_spec(path, _dotted(overrides)), parts)
+        self._setup(with_clean_copy(load_spec(path, _dotted(overrides))), parts)
 
     @classmethod
     def load(cls, run: str | Path, *, parts: Parts | None = None, **overrides: Any) -> Study:
@@ -517,3 +517,27 @@ def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
+
+
+def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clock) -> Engine:
+    """Processes of this machine for `engine: optuna`, workers of a Ray cluster for `engine: ray`.
+
+    Raises:
+        ServerMissing: there is no cluster at `search.address`.
+    """
+    if spec.search.engine == "ray":
+        from search.engines.ray_tune import RayEngine
+
+        luggage = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
+        return RayEngine(
+            prepared.evaluator, spec.search, record.path, spec.device, preload=prepared.preload, luggage=luggage
+        )
+    from search.engines.local import LocalEngine
+
+    return LocalEngine(prepared.evaluator, spec.search.workers, preload=prepared.preload, clock=clock)
+
+
+def _file_of(value: str) -> Path:
+    """A checkpoint, a data set's YAML, or the file of a user's own model or task."""
+    own = OwnReference.parse(value)
+    return Path(value) if own is None else own.file

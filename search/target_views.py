@@ -9,6 +9,7 @@ from objectives.disturbance import FLAGS
 from search import analysis
 from search.errors import RunCorrupt
 from search.retarget import target_names
+from search.rivals import verdict
 from search.trial import Trial
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "front": list(ranked.front),
         "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
         "hypervolume": [] if base is None else analysis.VolumeTrack().upto(ranked, objectives, base),
-        "verdict": "" if base is None else analysis.verdict(ranked, base, objectives, len(timed)),
+        "verdict": "" if base is None else verdict(ranked, base, objectives, len(timed)),
     }
 
 

@@ -24,19 +24,20 @@ from search.atomic import write_json
 from search.engines.engine import Engine, Finished, Job
 from search.engines.local import run_job
 from search.errors import ConfigError
-from search.evaluate.evaluator import Closing, Evaluator, Prepared, Realised
-from search.evaluate.gate import Gate
+from search.evaluate.evaluator import Evaluator, Realised
 from search.evaluate.isolation import classify
 from search.evaluate.ladder import Gain
 from search.evaluate.phases import Phases
+from search.prepare.prepared import Closing, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
-from search.propose.proposer import Proposer, Request
+from search.propose.proposer import Proposer
 from search.record import RunRecord
+from search.requests import Request
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
-from search.trial import Candidate, Failure, FailureKind, Measurement
+from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
 
 if TYPE_CHECKING:
     from search.study import Study

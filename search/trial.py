@@ -265,3 +265,14 @@ def figures_from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Esti
         str(name): Estimate(value=float(e["value"]), low=float(e["low"]), high=float(e["high"]))
         for name, e in data.items()
     }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The largest divergence with which a candidate is fine-tuned; `ladder.gate_for` makes it."""
+
+    limit: float
+
+    def admits(self, divergence: float) -> bool:
+        """Whether a candidate climbs."""
+        return divergence <= self.limit

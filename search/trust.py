@@ -13,6 +13,16 @@ import tempfile
 from pathlib import Path
 
 from search.errors import ConfigError
+from search.spec import StudySpec
+from search.workers.run_isolated import run_isolated
+
+
+def with_clean_copy(spec: StudySpec) -> StudySpec:
+    """The same study; where it names a trusted checkpoint, of a clean copy of it. Raises as `clean_copy` does."""
+    if spec.trust is None:
+        return spec
+    copy = clean_copy(Path(spec.model), spec.trust, Path(spec.project) / "trusted")
+    return spec.model_copy(update={"model": str(copy.resolve()), "name": spec.run_name})
 
 
 def clean_copy(model: Path, digest: str, folder: Path) -> Path:
@@ -41,8 +51,6 @@ def clean_copy(model: Path, digest: str, folder: Path) -> Path:
 
 
 def _make(model: Path, digest: str, copy: Path) -> None:
-    from search.evaluate.prepare import run_isolated
-
     with tempfile.TemporaryDirectory(prefix="paretoprune-trust-") as folder:
         run_isolated(make_in_child, (model, digest, copy), Path(folder), log_stays=False)
 

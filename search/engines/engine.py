@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from search.evaluate.gate import Gate
-from search.trial import Candidate, Outcome
+from search.trial import Candidate, Gate, Outcome
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-from search.evaluate.gate import Gate
-from search.propose.baselines import HonestRow
-from search.space import Space
-from search.trial import Candidate, Measurement
-
-if TYPE_CHECKING:
-    from search.propose.guide import Guide
+from search.trial import Candidate, Gate, Measurement
 
 
 @dataclass(frozen=True)
@@ -39,42 +33,3 @@ class Evaluator(Protocol):
         A candidate that `gate` does not admit ends there, `screened`.
         """
         ...
-
-
-class Closing(Protocol):
-    """Measures what is no trial: what comes at the end of a search. Picklable, as an `Evaluator` is."""
-
-    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-        """One honest row. Raises to fail it; may write into `work_dir`."""
-        ...
-
-    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """The latency of several trials, by number, in one interleaved measurement.
-
-        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and what `Measurement.timing` holds}.
-        Candidates that cannot be timed so are left out.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a search needs before its first trial.
-
-    Attributes:
-        base: the unpruned model, measured as the trials are.
-        groups: rows for the snapshot: name, size, stage, frozen, tie.
-        notes: one sentence each, shown before the search.
-        preload: modules that a trial's process imports first, paid once.
-        guide: what `auto` proposes with, where sensitivity was measured.
-        closing: measures what comes after the last trial; None: only what an evaluator can.
-    """
-
-    evaluator: Evaluator
-    space: Space
-    base: Measurement
-    groups: tuple[Mapping[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
-    preload: tuple[str, ...] = field(default=())
-    guide: Guide | None = None
-    closing: Closing | None = None

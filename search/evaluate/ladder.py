@@ -19,8 +19,7 @@ from scipy.stats import kendalltau
 from sklearn.isotonic import IsotonicRegression
 
 from objectives.objective import Objective
-from search.evaluate.gate import Gate
-from search.trial import Measurement
+from search.trial import Gate, Measurement
 
 Pairs = Sequence[tuple[float, float]]
 """(divergence, share of the base's accuracy) of trials that have both."""

@@ -32,7 +32,6 @@ from pruning.recover import Recovery
 from pruning.repair import Origin, Repaired
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
-from search.evaluate.gate import Gate
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.precision import score, scored_file, timing_file
@@ -44,12 +43,12 @@ from search.evaluate.timings import Timings, conditions, latency_to_json, timing
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
 from search.record import BATCHES
+from search.run_folder.weights import FILE as WEIGHTS
+from search.run_folder.weights import discard_weights
 from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
 from search.spec import StudySpec
-from search.trial import Candidate, Measurement, RepairStep
-from search.weights import FILE as WEIGHTS
-from search.weights import discard_weights
+from search.trial import Candidate, Gate, Measurement, RepairStep
 
 
 @dataclass(frozen=True)

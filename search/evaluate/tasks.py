@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.evaluate.evaluator import Realised
-from search.evaluate.gate import Gate
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, Gate, Measurement
 
 Work = Callable[[Path], Measurement]
 """Takes the folder to work in. Picklable."""

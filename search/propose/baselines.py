@@ -17,16 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from search.errors import near_miss
+from search.config.baseline_names import SIBLING, TRAINED
 from search.sections import STRIDE
 from search.space import Space
 from search.trial import Candidate
 
-CHEAP = ("lower_size", "int8")
-"""What is measured at the end of a search when the study names nothing."""
-NAMES = ("base", *CHEAP, "uniform", "global", "random", "sibling")
-SIBLING = "sibling:"
-TRAINED = ("uniform", "global", "random")
 _UNIFORM = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GLOBAL = (0.15, 0.3, 0.45, 0.6)
 _RANDOM = 5
@@ -57,40 +52,6 @@ class HonestRow:
     def is_trained(self) -> bool:
         """Whether it costs as much as a trial."""
         return self.kind in TRAINED
-
-
-def row_text(row: object) -> str:
-    """A row of a study as one word: `{sibling: small.pt}` is `sibling:small.pt`."""
-    if isinstance(row, Mapping) and len(row) == 1:
-        ((name, value),) = row.items()
-        return f"{name}:{value}"
-    return str(row)
-
-
-def siblings_located(rows: object, folder: Path) -> object:
-    """The rows of a study with the siblings' paths made absolute, relative ones being those of `folder`."""
-    if isinstance(rows, str | Mapping):
-        rows = [rows]
-    if not isinstance(rows, list | tuple):
-        return rows  # the study's own check says what is wrong
-
-    def located(text: str) -> str:
-        path = Path(text.removeprefix(SIBLING)).expanduser()
-        return f"{SIBLING}{(folder / path).resolve()}" if text.startswith(SIBLING) else text
-
-    return [located(row_text(row)) for row in rows]
-
-
-def row_fault(text: str) -> str | None:
-    """What is wrong with the name of a row in a study; None where nothing is."""
-    if text in NAMES and text != "sibling":
-        return None
-    if text.startswith(SIBLING) and text != SIBLING:
-        return None
-    known = ", ".join(NAMES[:-1])
-    near = near_miss(text, NAMES)
-    hint = f" did you mean {near}?" if near and near != text else ""
-    return f"no honest row {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"
 
 
 def honest_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[HonestRow, ...]:

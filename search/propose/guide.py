@@ -26,11 +26,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from search.evaluate.gate import Gate
 from search.evaluate.ladder import Gain, expected_share, expected_shares, gate_for
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
 from search.propose.surrogate import Surrogate, fit_surrogate
-from search.trial import Candidate
+from search.trial import Candidate, Gate
 
 RUNGS = (0.85, 0.7, 0.55, 0.43, 0.33, 0.25)
 """Costs of the opening, as shares of the base's: a geometric ladder, since speed is asked for in factors."""

@@ -29,14 +29,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
+from search.config.storage_url import is_postgresql, scrubbed, shown, usable
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
-from search.evaluate.gate import Gate
 from search.propose.guide import Guide, Told
-from search.propose.proposer import History, Proposal, Request
-from search.propose.storage import Claim, connection_settings, is_postgresql, scrubbed, shown, usable
+from search.propose.proposer import History, Proposal
+from search.propose.storage import Claim, connection_settings
 from search.propose.storage_errors import open_file, storage_errors
+from search.requests import Request
 from search.space import Space
-from search.trial import Candidate, Failure, Measurement, Outcome
+from search.trial import Candidate, Failure, Gate, Measurement, Outcome
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.evaluate.gate import Gate
-from search.trial import Candidate, Outcome
+from search.requests import Request
+from search.trial import Candidate, Gate, Outcome
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,6 @@ class History:
 
     pending: tuple[Proposal, ...]
     told: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A candidate that a person asks for; a name is enqueued once."""
-
-    name: str
-    candidate: Candidate
 
 
 class Proposer(Protocol):

@@ -1,76 +1,22 @@
-"""The address of a study's storage: what may be shown of it, what opens it, and whether somebody else writes there.
-
-A password belongs where libpq looks for it, PGPASSWORD or ~/.pgpass. One in the address works too, in this process; it
-is masked in everything that is written or shown, so that a resumed run needs one of the former, or the address again.
-"""
+"""The connection to a study's storage, and whether somebody else writes there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import socket
 import time
 from typing import Any
-from urllib.parse import unquote
 
+from search.config.storage_url import is_postgresql
 from search.errors import RunLocked
 
-MASK = "***"
-_LOGIN = re.compile(r"^(?P<head>[A-Za-z0-9+]+://[^:/?#]*):(?P<password>.*)@(?P<rest>[^@]*)$", re.DOTALL)
-_SECRET = re.compile(r"(?P<key>[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)(?P<value>[^&]*)", re.IGNORECASE)
-_KINDS = ("sqlite", "postgresql+psycopg", "postgresql")
 _OWN_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _ENDING_TRIES, _ENDING_S = 20, 0.1
 """A session that is ended frees its lock a moment later."""
 _OWNER = """\
 SELECT application_name, client_addr, backend_start, pid FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = %d"""
-
-
-def storage_fault(url: str) -> str | None:
-    """Why this is no storage; None where it is one. The address itself is not repeated: it may hold a password."""
-    kind, mark, _ = url.partition("://")
-    if not mark:
-        return "not an address; expected postgresql+psycopg://USER@HOST/DATABASE, or null for a file of the run"
-    return None if kind in _KINDS else f"{kind}:// is not supported; expected postgresql+psycopg://USER@HOST/DATABASE"
-
-
-def is_postgresql(url: str) -> bool:
-    """Whether a server keeps the study."""
-    return url.startswith("postgresql")
-
-
-def shown(url: str) -> str:
-    """The address as it may be written and shown: passwords are stars."""
-    found = _LOGIN.match(url)
-    masked = url if found is None else f"{found['head']}:{MASK}@{found['rest']}"
-    return _SECRET.sub(rf"\g<key>{MASK}", masked)
-
-
-def usable(url: str) -> str:
-    """The address to open: stars, which are what a resumed run remembers, give way to libpq's own places."""
-    plain = re.sub(r"^postgresql://", "postgresql+psycopg://", url.replace(f":{MASK}@", "@", 1))
-    if f"={MASK}" not in plain:
-        return plain
-    place, _, query = plain.partition("?")
-    kept = [part for part in query.split("&") if not part.endswith(f"={MASK}")]
-    return "?".join([place, "&".join(kept)]) if kept else place
-
-
-def scrubbed(text: str, url: str) -> str:
-    """A foreign library's text without the secrets of the address."""
-    for secret in sorted(_secrets(url), key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    return text
-
-
-def _secrets(url: str) -> set[str]:
-    found = {match["value"] for match in _SECRET.finditer(url)}
-    login = _LOGIN.match(url)
-    if login is not None:
-        found.add(login["password"])
-    return {form for secret in found if secret and secret != MASK for form in (secret, unquote(secret))}
 
 
 def connection_settings(url: str) -> dict[str, Any]:

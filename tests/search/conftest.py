@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from search.cli import app
-from search.evaluate.evaluator import Closing, Evaluator
+from search.evaluate.evaluator import Evaluator
+from search.prepare.prepared import Closing
 from search.study import Parts, Study
 from search.testing import InlineEngine, KnownFront, KnownFrontEvaluator, SimulatedClock
 

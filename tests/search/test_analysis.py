@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective, objectives_named, register
-from search.analysis import VolumeTrack, knee, pick, rank, verdict
+from search.analysis import VolumeTrack, knee, pick, rank
+from search.rivals import verdict
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 

@@ -13,11 +13,12 @@ from search.marks import Mark, read_marks, write_mark
 from search.notify import notify
 from search.record import RunRecord
 from search.requests import Requests, leave_request, waiting
+from search.run_folder.weights import FILE
 from search.sections import KeepSpec
 from search.study import Listener, Study
 from search.testing import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate
-from search.weights import FILE, discard
+from search.weights import discard
 
 WISH = Candidate(dict.fromkeys(DIMENSIONS, 0.33))
 

@@ -12,7 +12,7 @@ import pytest
 from objectives.runtimes import export_for_timing
 from pruning.checkpoint import load_model
 from search.bench import bench, order_of
-from search.bench_table import Speaker
+from search.console import Speaker
 from search.evaluate.timings import Timings, timing_key, widths_digest
 from search.study import Study
 

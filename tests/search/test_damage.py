@@ -14,9 +14,9 @@ from search import environment
 from search.errors import ConfigError, NotComparable, RunCorrupt
 from search.propose.storage_errors import open_file
 from search.quarantine import set_aside
+from search.run_folder.weights import FILE
 from search.study import Study
 from search.trial import Measurement
-from search.weights import FILE
 
 from .conftest import MakeStudy, run
 

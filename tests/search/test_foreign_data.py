@@ -180,11 +180,11 @@ def test_trust_is_recorded_and_leads_to_the_clean_copy(workplace: Path, monkeypa
 
     monkeypatch.setattr(trust, "_make", make)
     for _ in range(2):
-        spec = load_spec(Path("study.yaml"), {"trust": digest})
+        spec = trust.with_clean_copy(load_spec(Path("study.yaml"), {"trust": digest}))
     assert spec.model == str((workplace / "runs" / "prune" / "trusted" / f"{digest}.pt").resolve())
     assert spec.resolved()["trust"] == digest and spec.run_name == "known" and len(made) == 1
     assert load_spec(None, {**spec.resolved()}).model == spec.model
     with pytest.raises(ConfigError, match=f"its sha256 is {digest}"):
-        load_spec(Path("study.yaml"), {"trust": "0" * 64})
+        trust.with_clean_copy(load_spec(Path("study.yaml"), {"trust": "0" * 64}))
     with pytest.raises(ConfigError, match="trust: string should match"):
         load_spec(Path("study.yaml"), {"trust": "yes"})

@@ -11,7 +11,8 @@ import torch
 from pruning.checkpoint import load_model, read_notes, save_model
 from pruning.recover import TRAINERS
 from pruning.sparsity import masks_of, prunable_weights, sparsity
-from search.masked import MASK, Mask, Tuning, tune_in_child
+from search.commands.prune.finetune import Tuning, tune_in_child
+from search.masked import MASK, Mask
 from tests.pruning.test_recover import base_for, pruned
 from tests.tiny_data import make_tiny_data
 

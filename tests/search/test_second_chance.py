@@ -16,7 +16,6 @@ import pytest
 from search.engines.engine import Finished
 from search.engines.local import LocalEngine
 from search.errors import SearchFailing, TrialFailed
-from search.evaluate.gate import Gate
 from search.evaluate.isolation import classify
 from search.evaluate.pulse import Pulse
 from search.study import Parts, Study
@@ -30,7 +29,7 @@ from search.testing import (
     drain,
     job_in,
 )
-from search.trial import Candidate, Failure, FailureKind, Measurement
+from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
 
 from .conftest import MakeStudy
 

@@ -18,18 +18,18 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.checkup import check
+from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
-from search.evaluate.gate import Gate
 from search.needs import claimed
 from search.present.dashboard.serve import optuna_command
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer
 from search.propose.proposer import Proposer
-from search.propose.storage import MASK, Claim, scrubbed, shown, usable
+from search.propose.storage import Claim
 from search.spec import load_spec
 from search.study import Parts, Study
 from search.testing import OBJECTIVES, InlineEngine, KnownFront, KnownFrontEvaluator, ProposerContract, known_space
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, Gate, Measurement
 
 from . import postgres
 from .conftest import run

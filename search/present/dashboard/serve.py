@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from objectives.errors import BackendMissing
+from search.config.storage_url import usable
 from search.errors import ConfigError
-from search.propose.storage import usable
 from search.record import RunRecord
 
 LEAST_TOKEN = 16

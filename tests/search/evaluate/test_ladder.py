@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.evaluate.gate import Gate
 from search.evaluate.ladder import FEWEST, Gain, correlation, expected_share, gate_for
+from search.trial import Gate
 
 TELLING = tuple((d, 1.0 - d) for d in np.linspace(0.02, 0.9, 12).tolist())
 FRONT = ((0.3, 0.4), (0.5, 0.8), (0.8, 0.95))

@@ -1,0 +1,1 @@
+"""Models pruned and fine-tuned without a search."""

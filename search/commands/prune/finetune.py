@@ -1,0 +1,195 @@
+"""Fine-tuning without a search: one trial in full, or one checkpoint, its masks kept.
+
+`finetune` of a masked checkpoint puts the zeros back after every step, so the share of zeros is the same before and
+after.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from search import key_values as read
+from search.checkpoint_facts import checkpoint_facts
+from search.errors import ConfigError
+from search.masked import MASK
+from search.picked import PickedTrial
+from search.sections import RecoverSpec
+from search.trial import Measurement
+from search.workers.run_isolated import run_isolated
+
+
+def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Measurement:
+    """Full recovery of a trial on all training images; writes finetuned.pt beside its deliverables.
+
+    A trial without weights on disk is pruned again from its plan.
+
+    Args:
+        train: further keys of YOLO.train.
+
+    Raises:
+        ConfigError: the base, or a trial without a plan. PreparationFailed: with the exit code of the cause.
+    """
+    trial = picked.trial
+    if trial is None or trial.measurement is None or trial.measurement.plan is None:
+        raise ConfigError(f"{picked.name} has no plan to fine-tune", expected="a complete trial")
+    picked.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        weights: Path | None = picked.weights()
+    except ConfigError:
+        weights = None
+    spec = picked.study.spec
+    try:
+        recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "key=value"
+        raise ConfigError(f"{name}: {first['msg']}", where="command line", expected="keys of YOLO.train") from error
+    arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
+    result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
+    return result
+
+
+def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
+    """What `finetune` does, in a quiet process of its own."""
+    from pruning import Plan
+    from pruning.repair import Origin
+    from search.evaluate import pruned
+    from search.evaluate.phases import Phases
+    from search.evaluate.timing import lock_path
+    from search.evaluate.turnstile import Turnstile
+    from search.evaluate.workload import load_model, save_model
+
+    seed, device = spec.search.seed, pruned.resolve_device(spec.device)
+    part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
+    with Turnstile(lock_path()) as turns:
+        phase = Phases(folder, turns.pause)
+        origin = None
+        if weights is not None:
+            model = load_model(weights)
+        else:
+            base = load_model(spec.model)
+            origin = Origin(Plan.from_json(plan).bind(base), base)
+            model = origin.plan.apply(base)
+        with phase("recover"):
+            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
+            place = folder / "recover"
+            repaired = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
+        save_model(repaired.model, part, paretoprune_plan=plan)
+        with phase("accuracy"):
+            accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
+    os.replace(part, target)
+    for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
+        shutil.rmtree(folder / rest, ignore_errors=True)
+    steps, seconds = pruned.repair_steps(repaired), phase.seconds
+    return Measurement(accuracy.figures, seconds=seconds, per_class=accuracy.per_class, repair=steps)
+
+
+_TUNE_KEYS: Mapping[str, read.Reader] = {
+    **{"data": read.present, "base": read.file, "imgsz": read.size},
+    **{"device": read.word, "seed": read.seed, "out": read.place},
+}
+_TUNE_EXAMPLE = "paretoprune finetune pruned.pt data=data.yaml base=best.pt epochs=10"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A fine-tune of one checkpoint. `base`: the model it was pruned from: sets the learning rate and teaches."""
+
+    model: Path
+    data: Path
+    base: Path | None = None
+    imgsz: int = 640
+    device: str = "auto"
+    seed: int = 0
+    recover: RecoverSpec = field(default_factory=RecoverSpec)
+    out: Path | None = None
+
+    @classmethod
+    def from_keys(cls, model: Path, keys: Mapping[str, Any]) -> Tuning:
+        """From `key=value` pairs: our own, epochs=, fraction=, batch=, distill=, slimming=, and keys of YOLO.train.
+
+        Raises:
+            ConfigError: a missing key, a value of the wrong kind, a file that is not there.
+        """
+        if not model.is_file():
+            raise ConfigError(f"no such file: {model}", expected=_TUNE_EXAMPLE)
+        values = read.read_keys({key: value for key, value in keys.items() if key in _TUNE_KEYS}, _TUNE_KEYS)
+        if "data" not in values:
+            raise ConfigError(f"data= is needed to fine-tune {model}", expected=_TUNE_EXAMPLE)
+        rest = {key: value for key, value in keys.items() if key not in _TUNE_KEYS}
+        try:
+            recover = RecoverSpec.model_validate({"epochs": 50, "fraction": 1.0, **rest})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"])) or "key=value"
+            raise ConfigError(f"{name}: {first['msg']}", where="command line", expected=_TUNE_EXAMPLE) from error
+        values.setdefault("imgsz", checkpoint_facts(model).imgsz or 640)
+        return cls(model, **values, recover=recover)
+
+    @property
+    def file(self) -> Path:
+        """The checkpoint to write."""
+        return self.out or self.model.with_name(f"{self.model.stem}-finetuned.pt")
+
+
+def finetune_file(order: Tuning) -> dict[str, Any]:
+    """Fine-tune one checkpoint, architecture and masks kept; accuracy and the share of zeros, before and after.
+
+    Raises:
+        ConfigError: the target is there already. PreparationFailed: with the exit code of the cause.
+    """
+    if order.file.exists():
+        raise ConfigError(f"{order.file} exists already", expected="another file: out=FILE.pt")
+    with tempfile.TemporaryDirectory(prefix="paretoprune-finetune-") as work:
+        facts: dict[str, Any] = run_isolated(tune_in_child, (order, Path(work)), Path(work), log_stays=False)
+    return facts
+
+
+def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
+    """What `finetune_file` does, in a quiet process of its own."""
+    from objectives.accuracy import measure_accuracy
+    from pruning.checkpoint import load_model, read_notes, save_model
+    from pruning.repair import repair
+    from pruning.sparsity import masks_of, sparsity
+    from search.evaluate import pruned
+    from search.evaluate.own_task import refuse_plain
+
+    refuse_plain(order.model, "finetune of a file")
+    device, notes = pruned.resolve_device(order.device), read_notes(order.model)
+    model = load_model(order.model)
+    masks = masks_of(model) if MASK in notes else None
+    zeros = sparsity(model)
+
+    def figures(subject: Any, name: str) -> dict[str, float]:
+        found = measure_accuracy(subject, order.data, imgsz=order.imgsz, device=device, work_dir=work / name)
+        return {figure: estimate.value for figure, estimate in found.figures.items()}
+
+    before = figures(model, "before")
+    how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
+    repaired = repair(
+        model, order.data, how, origin=None, base=order.base, masks=masks, work_dir=work / "recover",
+        fitness=pruned.fitness_of(order.data, order.imgsz, device, work / "fitness"),
+    )  # fmt: skip
+    part = order.file.with_name(f".{order.file.name}.part")
+    try:
+        save_model(repaired.model, part, **notes)
+        os.replace(part, order.file)
+    except OSError as error:
+        raise ConfigError(f"cannot write {order.file}: {error.strerror}", where="out=") from error
+    shutil.rmtree(work / "recover", ignore_errors=True)
+    tuned = load_model(order.file)
+    return {
+        "model": str(order.file),
+        "mask": notes.get(MASK),
+        "sparsity": {"before": zeros, "after": sparsity(tuned)},
+        "figures": {"before": before, "after": figures(tuned, "after")},
+        "repair": [asdict(step) for step in pruned.repair_steps(repaired)],
+    }

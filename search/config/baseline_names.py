@@ -1,0 +1,48 @@
+"""The names of baselines in a study: what they may be, and how a sibling's file is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from search.errors import near_miss
+
+CHEAP = ("lower_size", "int8")
+"""What is measured at the end of a search when the study names nothing."""
+NAMES = ("base", *CHEAP, "uniform", "global", "random", "sibling")
+SIBLING = "sibling:"
+TRAINED = ("uniform", "global", "random")
+
+
+def row_text(row: object) -> str:
+    """A row of a study as one word: `{sibling: small.pt}` is `sibling:small.pt`."""
+    if isinstance(row, Mapping) and len(row) == 1:
+        ((name, value),) = row.items()
+        return f"{name}:{value}"
+    return str(row)
+
+
+def siblings_located(rows: object, folder: Path) -> object:
+    """The rows of a study with the siblings' paths made absolute, relative ones being those of `folder`."""
+    if isinstance(rows, str | Mapping):
+        rows = [rows]
+    if not isinstance(rows, list | tuple):
+        return rows  # the study's own check says what is wrong
+
+    def located(text: str) -> str:
+        path = Path(text.removeprefix(SIBLING)).expanduser()
+        return f"{SIBLING}{(folder / path).resolve()}" if text.startswith(SIBLING) else text
+
+    return [located(row_text(row)) for row in rows]
+
+
+def row_fault(text: str) -> str | None:
+    """What is wrong with the name of a row in a study; None where nothing is."""
+    if text in NAMES and text != "sibling":
+        return None
+    if text.startswith(SIBLING) and text != SIBLING:
+        return None
+    known = ", ".join(NAMES[:-1])
+    near = near_miss(text, NAMES)
+    hint = f" did you mean {near}?" if near and near != text else ""
+    return f"no honest row {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"

@@ -1,0 +1,52 @@
+"""The unpruned model, measured as the trials are."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from search.evaluate.phases import Phases
+from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.turnstile import Turnstile
+from search.record import BATCHES
+from search.spec import StudySpec
+from search.trial import Measurement
+
+
+def measure_base(
+    spec: StudySpec, model: Any, graph: Any, onnx: Path, device: str, base_dir: Path, phase: Phases
+) -> Measurement:
+    """The unpruned model, measured as the trials are: its checkpoint as it lies on disk.
+
+    Its latency is the study's reference, hence exact.
+    """
+    from objectives.objective import Estimate
+    from search.evaluate import pruned, timing, timings
+
+    widths = {group.name: group.size for group in graph.groups}
+    with Turnstile(timing.lock_path()) as turns:
+        with phase("latency"):
+            sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
+            (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
+            known = timings.Timings(base_dir.parent / "latency")
+            known.add(timings.timing_key(spec.latency, timings.widths_digest(widths), spec.imgsz, spec.imgsz), latency)
+        limit_threads(share_of_cores(1))
+        with phase("accuracy"):
+            place, shelf = base_dir / "accuracy", base_dir / BATCHES
+            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat)
+    shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
+    figures = pruned.cost_figures(graph.cost(), onnx)
+    figures["latency_ms"] = Estimate.exact(latency.reference_ms)
+    if accuracy.per_class:
+        figures["per_class_drop"] = Estimate.exact(0.0)
+    return Measurement(
+        figures={**accuracy.figures, **figures},
+        widths=widths,
+        seconds=phase.seconds,
+        per_class=accuracy.per_class,
+        paired=dict.fromkeys(accuracy.replicates, 0.0),
+        replicates=accuracy.replicates,
+        notes=pruned.latency_notes(latency),
+        timing=pruned.timing_facts(spec.latency, latency),
+    )

@@ -1,0 +1,1 @@
+"""Before the first trial: checks, the base, probes, and what a search needs to begin."""

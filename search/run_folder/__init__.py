@@ -1,0 +1,1 @@
+"""A run on disk: its records, written whole, and what protects them."""

@@ -1,0 +1,87 @@
+"""A function in a child process, waited for: what is foreseen keeps its text and exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from search.errors import ParetoPruneError
+from search.evaluate.isolation import PRELOAD, Child
+from search.evaluate.pulse import Pulse
+from search.trial import Failure, FailureKind
+
+_POLL_S = 0.25
+
+
+class PreparationFailed(ParetoPruneError):
+    """The base could not be traced or measured. `log`: where to read what happened, if nobody foresaw it."""
+
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A foreseen error of the child, carried over the pipe: its text and its exit code."""
+
+    text: str
+    code: int
+
+
+def run_isolated(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    folder: Path,
+    while_waiting: Callable[[], None] = lambda: None,
+    *,
+    log_stays: bool = True,
+    stuck_s: float = float("inf"),
+) -> Any:
+    """Call a function in a child and wait for it; its log is folder/prepare.log.
+
+    Args:
+        log_stays: False for a folder that is about to disappear: no error points into it.
+        stuck_s: seconds without a sign of life after which the child is given up; its stacks are in the log then.
+
+    Raises:
+        PreparationFailed: the child crashed, or raised; foreseen errors keep their text and exit code.
+    """
+    log = folder / "prepare.log"
+    log.unlink(missing_ok=True)
+    child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
+    pulse = Pulse(folder, time.monotonic())
+    try:
+        while (answer := child.result()) is None:
+            while_waiting()
+            wait(child.waitables, _POLL_S)
+            if pulse.silent_s(time.monotonic()) > stuck_s:
+                child.dump_stacks()
+                stuck: Any = Failure(FailureKind.STUCK, f"no sign of life for {stuck_s / 60:.3g} minutes")
+                answer = (False, stuck)
+                break
+    finally:
+        child.kill()
+    returned, value = answer
+    if returned and not isinstance(value, Refusal):
+        return value
+    text = value.text if returned else f"{value.kind.value}: {value.message}"
+    shown = None if returned or not log_stays else log
+    error = PreparationFailed(text, where=None if shown is None else str(shown))
+    error.log = shown
+    error.exit_code = value.code if returned else error.exit_code
+    raise error
+
+
+def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The function's value; a foreseen error comes back as a `Refusal`, because not every exception pickles."""
+    from search.errors import exit_code, is_foreseen
+
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if is_foreseen(error):
+            return Refusal(str(error), exit_code(error))
+        raise
