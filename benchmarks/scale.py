@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.spec import dump_yaml
 from search.study import Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 
 _UNEVEN = 0.25
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from search.crash_points import POINTS
-from search.soak import Soak, memory_over
+from search.testing.soak import Soak, memory_over
 
 
 def main() -> None:

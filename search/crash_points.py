@@ -3,7 +3,7 @@
 Between two writes of a study there is always a moment at which one is done and the other is not. Each has a name here,
 and code that passes it says `reached(name)`, which does nothing in a run of a user. Two ways to cut:
 
-    arm(handler)                   in this process: a test raises `search.testing.Cut`
+    arm(handler)                   in this process: a test raises `search.testing.simulated.Cut`
     PARETOPRUNE_CRASH_AT=name:3:f  kill -9 at the third time that a process passes the point; once per file `f`, which
                                    is made by whoever dies, so that the resumed process lives
 """

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from search.study import Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
 
 
 def prepare(folder: Path) -> None:

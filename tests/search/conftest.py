@@ -14,7 +14,8 @@ from search.cli import app
 from search.evaluate.evaluator import Evaluator
 from search.prepare.prepared import Closing
 from search.study import Parts, Study
-from search.testing import InlineEngine, KnownFront, KnownFrontEvaluator, SimulatedClock
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
+from search.testing.simulated import InlineEngine, SimulatedClock
 
 MakeStudy = Callable[..., Study]
 

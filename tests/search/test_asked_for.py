@@ -16,7 +16,7 @@ from search.requests import Requests, leave_request, waiting
 from search.run_folder.weights import FILE
 from search.sections import KeepSpec
 from search.study import Listener, Study
-from search.testing import DIMENSIONS, FailingEvaluator
+from search.testing.known_front import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate
 from search.weights import discard
 

@@ -9,7 +9,8 @@ import pytest
 
 from search.errors import ConfigError
 from search.study import Study
-from search.testing import Cut, known_figures
+from search.testing.known_front import known_figures
+from search.testing.simulated import Cut
 
 from .conftest import MakeStudy
 

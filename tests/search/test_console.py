@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from search.console import following
 from search.study import Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
 
 @dataclass(frozen=True)
 class Slow(KnownFront):

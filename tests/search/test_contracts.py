@@ -17,19 +17,9 @@ from search.evaluate.evaluator import Evaluator
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url
 from search.propose.proposer import Proposer
-from search.testing import (
-    OBJECTIVES,
-    PRELOAD,
-    EngineContract,
-    FailingEvaluator,
-    InlineEngine,
-    ProposerContract,
-    SearchContract,
-    drain,
-    job_in,
-    known_measurement,
-    known_space,
-)
+from search.testing.contracts import EngineContract, ProposerContract, SearchContract, drain, job_in
+from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
+from search.testing.simulated import InlineEngine
 from search.trial import Failure, FailureKind
 
 Opened = Callable[[], Proposer]

@@ -16,7 +16,7 @@ import pytest
 from search.crash_points import POINTS, VARIABLE, arm, killer, reached
 from search.record import RunRecord
 from search.study import Study
-from search.testing import Cut
+from search.testing.simulated import Cut
 
 from .conftest import MakeStudy
 

@@ -22,7 +22,7 @@ from search.propose.optuna_sampler import OptunaProposer
 from search.propose.storage_errors import storage_errors
 from search.record import RunRecord
 from search.study import Listener, Study
-from search.testing import Cut
+from search.testing.simulated import Cut
 
 from .conftest import MakeStudy
 

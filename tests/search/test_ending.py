@@ -18,7 +18,8 @@ from search.propose.baselines import honest_rows
 from search.refined import confirmed, read_final, write_final
 from search.spec import load_spec
 from search.study import Listener, Study
-from search.testing import Cut, KnownClosing, KnownFrontEvaluator, SimulatedClock, known_space
+from search.testing.known_front import KnownClosing, KnownFrontEvaluator, known_space
+from search.testing.simulated import Cut, SimulatedClock
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 from .conftest import MakeStudy, run

@@ -16,7 +16,7 @@ from search.evaluate.hardened import harden, load_cache
 from search.evaluate.isolation import Child
 from search.fingerprint import fingerprint
 from search.spec import load_spec
-from search.testing import PRELOAD
+from search.testing.known_front import PRELOAD
 
 
 class Hostile:

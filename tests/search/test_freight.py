@@ -9,7 +9,7 @@ import pytest
 from search.atomic import write_atomic
 from search.engines import freight
 from search.record import read_outcome, write_outcome
-from search.testing import known_base
+from search.testing.known_front import known_base
 from search.trial import Failure, FailureKind, Outcome
 
 

@@ -18,7 +18,7 @@ from search.present.status import render_status
 from search.present.tables import trials_table
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url
 from search.spec import load_spec
-from search.testing import known_space
+from search.testing.known_front import known_space
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 LIMIT = 0.1

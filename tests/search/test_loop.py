@@ -15,7 +15,8 @@ from search.loop import Loop
 from search.propose.optuna_sampler import OptunaProposer
 from search.record import RunRecord
 from search.study import Listener, Study
-from search.testing import BLOCKS, Cut, FailingEvaluator, KnownFrontEvaluator
+from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFrontEvaluator
+from search.testing.simulated import Cut
 from search.trial import Candidate, Trial, TrialState
 
 from .conftest import MakeStudy

@@ -15,13 +15,13 @@ from search.errors import RunLocked
 from search.lock import RunLock
 from search.record import RunRecord
 from search.study import Parts, Study
-from search.testing import KnownFront
+from search.testing.known_front import KnownFront
 from search.trial import TrialState
 
 ROOT = Path(__file__).resolve().parents[2]
 _SCRIPT = """\
 from search.study import Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
 prepare = KnownFront(KnownFrontEvaluator(sleep_s={sleep}))
 Study("study.yaml", parts=Parts(prepare=prepare), **{{"search.trials": {trials}}}).search()
 """

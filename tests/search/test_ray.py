@@ -23,16 +23,13 @@ from search.evaluate.evaluator import Evaluator
 from search.evaluate.phases import read_standing
 from search.sections import ResourcesSpec, SearchSpec
 from search.study import Parts, Study
-from search.testing import (
+from search.testing.contracts import EngineContract, SearchContract, drain, job_in
+from search.testing.known_front import (
     PRELOAD,
-    EngineContract,
     KnownFront,
     KnownFrontEvaluator,
-    SearchContract,
     WitnessedEvaluator,
     ancestors,
-    drain,
-    job_in,
     known_measurement,
 )
 from search.trial import Failure, FailureKind, TrialState
@@ -44,7 +41,7 @@ _SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "h
 _SCRIPT = """\
 from pathlib import Path
 from search.study import Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 evaluator = WitnessedEvaluator(Path("begun").resolve(), KnownFrontEvaluator(sleep_s=1.0))
 Study("study.yaml", parts=Parts(prepare=KnownFront(evaluator)), **{keys}).search()
 """

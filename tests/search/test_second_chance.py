@@ -19,16 +19,9 @@ from search.errors import SearchFailing, TrialFailed
 from search.evaluate.isolation import classify
 from search.evaluate.pulse import Pulse
 from search.study import Parts, Study
-from search.testing import (
-    PRELOAD,
-    Cut,
-    FailingEvaluator,
-    InlineEngine,
-    KnownFront,
-    KnownFrontEvaluator,
-    drain,
-    job_in,
-)
+from search.testing.contracts import drain, job_in
+from search.testing.known_front import PRELOAD, FailingEvaluator, KnownFront, KnownFrontEvaluator
+from search.testing.simulated import Cut, InlineEngine
 from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
 
 from .conftest import MakeStudy

@@ -10,7 +10,7 @@ from search.errors import ConfigError
 from search.propose.opening import opening
 from search.sections import SpaceSpec
 from search.space import Space
-from search.testing import known_space
+from search.testing.known_front import known_space
 from search.trial import Candidate
 
 

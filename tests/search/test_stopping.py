@@ -14,7 +14,8 @@ from search.errors import ConfigError
 from search.spec import load_spec
 from search.stopping import GROWTH, Limits, Reason, Standpoint, is_flat, next_time, reached, seconds_left
 from search.study import Study
-from search.testing import Cut, KnownClosing, KnownFrontEvaluator, SimulatedClock
+from search.testing.known_front import KnownClosing, KnownFrontEvaluator
+from search.testing.simulated import Cut, SimulatedClock
 from search.trial import Candidate, Measurement
 
 from .conftest import MakeStudy, run

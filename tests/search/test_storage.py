@@ -28,7 +28,9 @@ from search.propose.proposer import Proposer
 from search.propose.storage import Claim
 from search.spec import load_spec
 from search.study import Parts, Study
-from search.testing import OBJECTIVES, InlineEngine, KnownFront, KnownFrontEvaluator, ProposerContract, known_space
+from search.testing.contracts import ProposerContract
+from search.testing.known_front import OBJECTIVES, KnownFront, KnownFrontEvaluator, known_space
+from search.testing.simulated import InlineEngine
 from search.trial import Candidate, Gate, Measurement
 
 from . import postgres

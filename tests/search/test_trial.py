@@ -11,7 +11,7 @@ from objectives.objective import Estimate
 from search.atomic import write_atomic, write_json
 from search.evaluate.isolation import classify
 from search.record import RunRecord
-from search.testing import known_measurement
+from search.testing.known_front import known_measurement
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
 
 CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320, removed=("model.4.m.0",))

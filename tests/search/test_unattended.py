@@ -22,7 +22,7 @@ from search.detached import DetachedFailed, detach
 from search.lock import RunLock
 from search.record import RunRecord
 from search.study import Listener
-from search.testing import SimulatedClock
+from search.testing.simulated import SimulatedClock
 from search.trial import Trial
 
 from .conftest import MakeStudy, run
@@ -33,7 +33,7 @@ import sys
 from search.cli import error_text
 from search.errors import exit_code
 from search.study import Listener, Parts, Study
-from search.testing import KnownFront, KnownFrontEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
 parts = Parts(prepare=KnownFront(KnownFrontEvaluator(sleep_s={sleep})))
 
 def say(trial, progress):

@@ -23,7 +23,7 @@ from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.dashboard.server import make_app
 from search.requests import MOST, Requests
 from search.study import Study
-from search.testing import known_what_if
+from search.testing.known_front import known_what_if
 
 ORIGIN = "http://127.0.0.1:8060"
 VECTOR = {"ratios": {"stem": 0.1, "neck": 0.2, "head": 0.3}, "imgsz": 640}

@@ -15,12 +15,12 @@ from search.propose.allocation import CostOf, Vector
 from search.propose.guide import Guide, Point, Timed, Told, Variant, added_volume, front_of
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer, sqlite_url
-from search.testing import (
+from search.testing.contracts import ProposerContract
+from search.testing.known_front import (
     DIMENSIONS,
     OBJECTIVES,
     KnownCost,
     KnownFrontEvaluator,
-    ProposerContract,
     known_figures,
     known_guide,
     known_space,

@@ -150,7 +150,7 @@ class Soak:
     def _start(self, trials: int = _ENDLESS, **environment: str) -> subprocess.Popen[bytes]:
         with (self.folder / "said.log").open("ab") as said:
             return subprocess.Popen(
-                [sys.executable, "-m", "search.soak", str(self.folder), str(trials), str(self.sleep_s)],
+                [sys.executable, "-m", "search.testing.soak", str(self.folder), str(trials), str(self.sleep_s)],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
                 stdout=said,
                 stderr=said,
@@ -233,7 +233,7 @@ def memory_over(folder: Path, trials: int, every: int = 50) -> list[tuple[int, f
 
 def _study(folder: Path, trials: int, sleep_s: float) -> Study:
     from search.study import Parts, Study
-    from search.testing import KnownFront, NotingEvaluator
+    from search.testing.known_front import KnownFront, NotingEvaluator
 
     os.chdir(folder)
     prepare = KnownFront(NotingEvaluator(str(folder / "evaluated.log"), sleep_s))

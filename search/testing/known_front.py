@@ -1,8 +1,4 @@
-"""For tests of searches: a known front, failures on demand, a simulated clock, and contract suites.
-
-Nothing here needs torch. The contract suites are plain classes of test functions: subclass one in a test module, give
-the fixture it asks for, and an implementation of the seam is held to what `Proposer` and `Engine` promise.
-"""
+"""A search whose true front is known: figures in closed form, failures on demand. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -12,37 +8,28 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
 from search.atomic import write_json
-from search.engines.engine import Engine, Finished, Job
-from search.engines.local import run_job
-from search.errors import ConfigError
 from search.evaluate.evaluator import Evaluator, Realised
-from search.evaluate.isolation import classify
 from search.evaluate.ladder import Gain
 from search.evaluate.phases import Phases
 from search.prepare.prepared import Closing, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
-from search.propose.proposer import Proposer
 from search.record import RunRecord
-from search.requests import Request
 from search.space import Block, Dimension, Space
 from search.spec import StudySpec
-from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
+from search.testing.simulated import Cut
+from search.trial import Candidate, Gate, Measurement
 
-if TYPE_CHECKING:
-    from search.study import Study
-
-PRELOAD = ("search.testing",)
+PRELOAD = ("search.testing.known_front",)
 DIMENSIONS = ("stem", "neck", "head")
 BLOCKS = ("body.m.0", "body.m.1")
 OBJECTIVES = objectives_named(("map50_95", "latency_ms", "params_m"))
@@ -306,230 +293,9 @@ def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, An
     }
 
 
-@dataclass
-class SimulatedClock:
-    """Time that passes only when told, from `begin` on."""
-
-    seconds: float = 0.0
-    begin: datetime = datetime(2025, 3, 1, 22, 0)
-
-    def now(self) -> float:
-        """See `Clock.now`."""
-        return self.seconds
-
-    def local(self) -> datetime:
-        """See `Clock.local`."""
-        return self.begin + timedelta(seconds=self.seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.seconds += seconds
-
-
-@dataclass
-class InlineEngine:
-    """Evaluates in the calling process, at `poll`, advancing a simulated clock by what each trial says it took.
-
-    Args:
-        cut_at: raises `Cut` instead of evaluating this trial, as if the power had gone.
-    """
-
-    evaluator: Evaluator
-    clock: SimulatedClock = field(default_factory=SimulatedClock)
-    workers: int = 1
-    cut_at: int | None = None
-    _jobs: list[Job] = field(default_factory=list)
-
-    def submit(self, job: Job) -> None:
-        """See `Engine.submit`."""
-        self._jobs.append(job)
-
-    def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """See `Engine.poll`."""
-        if not self._jobs:
-            return ()
-        job = self._jobs.pop(0)
-        if job.number == self.cut_at:
-            raise Cut(f"at trial {job.number}")
-        try:
-            measured = run_job(self.evaluator, job)
-        except Exception as error:
-            return (Finished(job.number, classify(error)),)
-        self.clock.advance(sum(measured.seconds.values()))
-        return (Finished(job.number, measured),)
-
-    def cancel(self) -> None:
-        """See `Engine.cancel`."""
-        self._jobs.clear()
-
-
-class Cut(BaseException):
-    """A power cut; no handler of the code under test may catch it."""
-
-
-class ProposerContract:
-    """What every Proposer promises. Give a fixture `opened`: a function that opens the same storage again."""
-
-    def test_numbers_count_from_zero(self, opened: Callable[[], Proposer]) -> None:
-        assert [number for number, _ in _drive(opened(), 12)] == list(range(12))
-
-    def test_candidates_are_in_the_space(self, opened: Callable[[], Proposer]) -> None:
-        for _, candidate in _drive(opened(), 12):
-            assert all(0.0 <= candidate.ratios[name] <= 0.8 for name in DIMENSIONS)
-
-    def test_pending_comes_back_under_its_number(self, opened: Callable[[], Proposer]) -> None:
-        first = opened()
-        _drive(first, 3)
-        asked = first.ask()
-        first.close()
-        second = opened()
-        history = second.history()
-        assert [(p.number, p.candidate) for p in history.pending] == [(asked.number, asked.candidate)]
-        assert history.told == frozenset(range(3))
-        second.tell(asked.number, known_measurement(asked.candidate))
-        assert second.ask().number == asked.number + 1
-
-    def test_telling_twice_changes_nothing(self, opened: Callable[[], Proposer]) -> None:
-        proposer = opened()
-        asked = proposer.ask()
-        proposer.tell(asked.number, known_measurement(asked.candidate))
-        proposer.tell(asked.number, Failure(FailureKind.ERROR, "late"))
-        assert proposer.history().told == {asked.number}
-
-    def test_a_request_goes_first_and_only_once(self, opened: Callable[[], Proposer]) -> None:
-        proposer = opened()
-        _drive(proposer, 2)
-        wish = Request("one", Candidate(dict.fromkeys(DIMENSIONS, 0.25)))
-        proposer.enqueue(wish)
-        proposer.enqueue(wish)
-        asked = proposer.ask()
-        assert (asked.number, asked.candidate, asked.source) == (2, wish.candidate, "user")
-        proposer.tell(asked.number, known_measurement(asked.candidate))
-        proposer.close()
-        again = opened()
-        again.enqueue(wish)
-        assert again.ask().candidate != wish.candidate
-
-    def test_a_request_outside_the_space_is_refused(self, opened: Callable[[], Proposer]) -> None:
-        refused = 0
-        for ratios in (dict.fromkeys(DIMENSIONS, 0.95), {"stem": 0.1}):
-            try:
-                opened().enqueue(Request("far", Candidate(ratios)))
-            except ConfigError:
-                refused += 1
-        assert refused == 2
-
-    def test_a_failed_trial_is_told(self, opened: Callable[[], Proposer]) -> None:
-        proposer = opened()
-        asked = proposer.ask()
-        proposer.tell(asked.number, Failure(FailureKind.NOT_FINITE, "nan"))
-        assert proposer.history() == opened().history()
-        assert proposer.ask().number == 1
-
-
-class EngineContract:
-    """What every Engine promises. Give a fixture `make`: (evaluator, workers, clock) -> Engine."""
-
-    def test_a_result_is_on_disk_when_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(), 1)
-        job = job_in(tmp_path, 0)
-        engine.submit(job)
-        (finished,) = drain(engine, 1)
-        assert finished.outcome == known_measurement(job.candidate)
-        assert (job.work_dir / "result.json").is_file()
-        engine.cancel()
-
-    def test_every_job_is_reported_once(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(), 2)
-        for number in range(2):
-            engine.submit(job_in(tmp_path, number))
-        assert sorted(one.number for one in drain(engine, 2)) == [0, 1]
-        assert engine.poll(0.0) == ()
-        engine.cancel()
-
-    def test_an_exception_is_a_failure(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(FailingEvaluator({0: "raise", 1: "nan", 2: "memory"}), 1)
-        kinds = []
-        for number in range(3):
-            engine.submit(job_in(tmp_path, number))
-            (finished,) = drain(engine, 1)
-            assert isinstance(finished.outcome, Failure)
-            kinds.append(finished.outcome.kind)
-        assert kinds == [FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.OUT_OF_MEMORY]
-        engine.cancel()
-
-    def test_cancelled_jobs_are_not_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(sleep_s=0.5), 1)
-        engine.submit(job_in(tmp_path, 0))
-        engine.cancel()
-        engine.cancel()
-        assert engine.poll(0.0) == ()
-
-
-class SearchContract:
-    """What a search leaves, whichever engine ran its trials.
-
-    Give fixtures `keys`: the overrides that name the engine, and `make_study` and `workplace` of tests/search/conftest.
-    """
-
-    def test_files_trials_and_front_are_those_of_a_sequential_search(
-        self, keys: Mapping[str, Any], make_study: Callable[..., Study], workplace: Path
-    ) -> None:
-        from search.study import Parts, Study
-
-        expected = make_study(name="inline", **{"search.trials": 5}).search()
-        seen = WitnessedEvaluator(workplace / "begun")
-        for trials in (3, 5):  # the second goes on with the first
-            parts = Parts(prepare=KnownFront(seen))
-            study = Study("study.yaml", parts=parts, **keys, **{"search.trials": trials}).search()
-        assert study.trials() == expected.trials()
-        assert [trial.number for trial in study.front()] == [trial.number for trial in expected.front()]
-        found, wanted = study.snapshot(), expected.snapshot()
-        assert {key: found[key] for key in _OF_ANY_ENGINE} == {key: wanted[key] for key in _OF_ANY_ENGINE}
-        assert files_of(study.record.path) == files_of(expected.record.path) | {
-            f"trials/{number:04d}/{name}" for number in range(5) for name in ("note.txt", "progress.json", "train.log")
-        }
-        assert [seen.begun(number) for number in range(5)] == [1] * 5
-
-
-_OF_ANY_ENGINE = ("state", "objectives", "trials", "front", "hypervolume", "picks", "verdict", "groups", "base")
-
-
-def files_of(run: Path) -> set[str]:
-    """Paths of a run's files, relative to it; of the database only its name, whatever SQLite has beside it."""
-    found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    return {name for name in found if not name.startswith("study.db-")}
-
-
-def job_in(folder: Path, number: int, timeout_s: float = 60.0) -> Job:
-    """A job with its folder made, as the loop does."""
-    work_dir = folder / f"{number:04d}"
-    work_dir.mkdir()
-    candidate = Candidate({name: 0.1 * (number + 1) for name in DIMENSIONS})
-    return Job(number, candidate, seed=number, work_dir=work_dir, timeout_s=timeout_s)
-
-
-def drain(engine: Engine, count: int, limit_s: float = 60.0) -> list[Finished]:
-    """Poll until `count` jobs ended."""
-    ended: list[Finished] = []
-    deadline = time.monotonic() + limit_s
-    while len(ended) < count and time.monotonic() < deadline:
-        ended += engine.poll(0.2)
-    return ended
-
-
 def known_measurement(candidate: Candidate) -> Measurement:
     """What `KnownFrontEvaluator` measures."""
     return KnownFrontEvaluator().evaluate(candidate, 0, 0, Path())
-
-
-def _drive(proposer: Proposer, count: int) -> Sequence[tuple[int, Candidate]]:
-    asked = []
-    for _ in range(count):
-        proposal = proposer.ask()
-        proposer.tell(proposal.number, known_measurement(proposal.candidate))
-        asked.append((proposal.number, proposal.candidate))
-    return asked
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Time that passes only when told, an engine that evaluates in the calling process, and power cuts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from search.engines.engine import Finished, Job
+from search.engines.local import run_job
+from search.evaluate.evaluator import Evaluator
+from search.evaluate.isolation import classify
+
+
+@dataclass
+class SimulatedClock:
+    """Time that passes only when told, from `begin` on."""
+
+    seconds: float = 0.0
+    begin: datetime = datetime(2025, 3, 1, 22, 0)
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return self.seconds
+
+    def local(self) -> datetime:
+        """See `Clock.local`."""
+        return self.begin + timedelta(seconds=self.seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+
+
+@dataclass
+class InlineEngine:
+    """Evaluates in the calling process, at `poll`, advancing a simulated clock by what each trial says it took.
+
+    Args:
+        cut_at: raises `Cut` instead of evaluating this trial, as if the power had gone.
+    """
+
+    evaluator: Evaluator
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
+    workers: int = 1
+    cut_at: int | None = None
+    _jobs: list[Job] = field(default_factory=list)
+
+    def submit(self, job: Job) -> None:
+        """See `Engine.submit`."""
+        self._jobs.append(job)
+
+    def poll(self, wait_s: float) -> tuple[Finished, ...]:
+        """See `Engine.poll`."""
+        if not self._jobs:
+            return ()
+        job = self._jobs.pop(0)
+        if job.number == self.cut_at:
+            raise Cut(f"at trial {job.number}")
+        try:
+            measured = run_job(self.evaluator, job)
+        except Exception as error:
+            return (Finished(job.number, classify(error)),)
+        self.clock.advance(sum(measured.seconds.values()))
+        return (Finished(job.number, measured),)
+
+    def cancel(self) -> None:
+        """See `Engine.cancel`."""
+        self._jobs.clear()
+
+
+class Cut(BaseException):
+    """A power cut; no handler of the code under test may catch it."""
