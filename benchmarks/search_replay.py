@@ -39,7 +39,8 @@ from search.evaluate.probes import Probe, fitted
 from search.prepare.prepared import Prepared
 from search.propose.guide import added_volume
 from search.propose.opening import opening
-from search.propose.optuna_sampler import OptunaProposer, sqlite_url
+from search.propose.optuna_sampler import OptunaProposer
+from search.propose.storage import sqlite_url
 from search.sections import SpaceSpec
 from search.space import Space
 from search.trial import Candidate, Gate, Measurement

@@ -349,7 +349,8 @@ class Study:
 
     def _run(self, prepared: Prepared, listener: Listener) -> None:
         from search.propose.opening import opening
-        from search.propose.optuna_sampler import OptunaProposer, sqlite_url
+        from search.propose.optuna_sampler import OptunaProposer
+        from search.propose.storage import sqlite_url
 
         search = self.spec.search
         self._keep_claim()

@@ -13,7 +13,9 @@ their data loaders.
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +23,6 @@ from pathlib import Path
 from types import TracebackType
 
 from objectives.measuring_lock import measuring_lock
-from search.evaluate.loaders import loaders_stopped
 
 PATIENCE_S = 120.0
 """After that long the measurement starts beside the work that did not stop; it then flags the foreign load."""
@@ -99,3 +100,24 @@ class Turnstile:
 def _open(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+@contextmanager
+def loaders_stopped() -> Iterator[None]:
+    """Inside, the daemon processes that this process started (data loaders are such) are stopped by SIGSTOP.
+
+    Other children, for example the trials of a coordinator, are left alone. Whoever kills the process group of a trial
+    kills stopped processes too.
+    """
+    loaders = [child.pid for child in multiprocessing.active_children() if child.daemon and child.pid]
+    _send(loaders, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        _send(loaders, signal.SIGCONT)
+
+
+def _send(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it ended in between
+            os.kill(process, number)

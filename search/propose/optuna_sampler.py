@@ -11,13 +11,10 @@ What makes a resumed study repeat the sequence (Optuna 5.0, ran):
 
 from __future__ import annotations
 
-import copy
-import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +26,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
-from search.config.storage_url import is_postgresql, scrubbed, shown, usable
-from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
+from search.errors import ConfigError, ParetoPruneError, RunCorrupt
 from search.propose.guide import Guide, Told
 from search.propose.proposer import History, Proposal
-from search.propose.storage import Claim, connection_settings
-from search.propose.storage_errors import open_file, storage_errors
+from search.propose.samplers import ConstrainedCmaEs, Sobol
+from search.propose.storage import close_storage, open_storage, quiet
+from search.propose.storage_errors import storage_errors
 from search.requests import Request
 from search.space import Space
 from search.trial import Candidate, Failure, Gate, Measurement, Outcome
@@ -43,7 +40,6 @@ _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
 _GATE = "gate"
 _REQUEST = "request"
-_BUSY_S = 60
 _NSGA2_POPULATION = 20
 _RANDOM_AFTER_OPENING = 5
 _MIN_STARTUP = 10
@@ -75,7 +71,7 @@ class OptunaProposer:
         opening: Sequence[Candidate] = (),
         guide: Guide | None = None,
     ) -> None:
-        _quiet()
+        quiet()
         self._space = space
         self._objectives = tuple(objectives)
         self._bounds = tuple(bounds)
@@ -86,7 +82,7 @@ class OptunaProposer:
         self._guide = guide if sampler == "auto" else None
         self._remembered: dict[int, Told] = {}
         self._distributions = _distributions(space)
-        self._backend = _open_storage(storage)
+        self._backend = open_storage(storage)
         self._storage = optuna.storages.get_storage(self._backend)
         self._study = self._open_study(name)
         self._asked: dict[int, optuna.Trial] = {}
@@ -147,7 +143,7 @@ class OptunaProposer:
 
     def close(self) -> None:
         """See `Proposer.close`."""
-        _close(self._backend)
+        close_storage(self._backend)
 
     def _open_study(self, name: str) -> optuna.Study:
         directions = [_DIRECTIONS[objective.direction] for objective in self._objectives]
@@ -259,11 +255,11 @@ class OptunaProposer:
         if self._kind == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         if self._kind == "qmc":
-            return _Sobol(self._seed, self._distributions)
+            return Sobol(self._seed, self._distributions)
         if self._kind == "gp":
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
         if self._kind == "cmaes":
-            return _ConstrainedCmaEs(seed=seed, warn_independent_sampling=False)
+            return ConstrainedCmaEs(seed=seed, warn_independent_sampling=False)
         raise ConfigError(f"no sampler {self._kind!r}", where="search.sampler", expected="auto, tpe, nsga2, ...")
 
     def _values(self, outcome: Outcome) -> list[float] | None:
@@ -288,83 +284,10 @@ class OptunaProposer:
                 trial.set_constraint(name, excess)
 
 
-def sqlite_url(path: Path) -> str:
-    """URL of a SQLite storage, checked and opened by `open_file`."""
-    open_file(path, _BUSY_S)
-    return f"sqlite:///{path}"
-
-
-class _Sobol(BaseSampler):
-    """Scrambled Sobol points, the n-th trial taking the n-th point (Joe and Kuo 2008, through scipy)."""
-
-    def __init__(self, seed: int, distributions: Mapping[str, BaseDistribution]) -> None:
-        self._seed = seed
-        self._space = {n: d for n, d in distributions.items() if not d.single()}
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._space
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        from scipy.stats import qmc
-
-        engine = qmc.Sobol(len(search_space), scramble=True, rng=np.random.default_rng(self._seed))
-        if trial.number:  # scipy cannot skip no points
-            engine.fast_forward(trial.number)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            point = engine.random(1)[0]
-        return {n: _at(d, float(u)) for (n, d), u in zip(search_space.items(), point, strict=True)}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        raise AssertionError(f"{param_name} is not in the space of the study")
-
-
-class _ConstrainedCmaEs(optuna.samplers.CmaEsSampler):
-    """CMA-ES (Hansen and Ostermeier 2001) that knows constraints, of which Optuna's does not.
-
-    It learns from ranks alone, so candidates are ranked by Deb's rules (2000, "An efficient constraint handling method
-    for genetic algorithms"): what breaks a constraint is worse than whatever breaks none, and the worse, the more it
-    breaks them. The values in the storage stay what was measured.
-    """
-
-    def _get_trials(self, study: optuna.Study) -> list[FrozenTrial]:
-        trials = super()._get_trials(study)
-        sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
-        worst = max((sign * trial.values[0] for trial in trials), default=0.0)
-        return [_penalised(trial, worst, sign) for trial in trials]
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing: Optuna's would only warn that constraints are not used."""
-
-
-def _penalised(trial: FrozenTrial, worst: float, sign: int) -> FrozenTrial:
-    """A trial that breaks constraints with a value beyond the worst; another as it is."""
-    excess = sum(max(0.0, broken) for broken in trial.constraints.values())
-    if not excess:
-        return trial
-    found = copy.copy(trial)
-    found.values = [sign * (worst + excess)]
-    return found
-
-
 def _fixed(trial: optuna.Trial) -> Mapping[str, Any]:
     """Parameters that were enqueued instead of sampled."""
     found: Mapping[str, Any] = trial._get_latest_trial().system_attrs.get("fixed_params", {})
     return found
-
-
-def _at(distribution: BaseDistribution, share: float) -> Any:
-    """The value at `share` (0 to below 1) of a distribution."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(share * len(distribution.choices))]
-    assert isinstance(distribution, FloatDistribution)
-    return distribution.low + share * (distribution.high - distribution.low)
 
 
 def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -389,60 +312,6 @@ def _excesses(measured: Measurement, bounds: Sequence[Bound]) -> dict[str, float
     return {str(bound): bound.excess(measured.figures) for bound in bounds if bound.name in measured.figures}
 
 
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Raises RunCorrupt for a file, ServerMissing for a server; neither repeats a password."""
-    sqlite = url.startswith("sqlite")
-    settings: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else connection_settings(url)
-    try:
-        return optuna.storages.RDBStorage(usable(url), engine_kwargs=settings)
-    except Exception as error:
-        raise _unopened(url, error) from (error if url == shown(url) else None)
-
-
-def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
-    first = scrubbed(str(error), url).strip().splitlines()[0]
-    if not is_postgresql(url):
-        return RunCorrupt(f"the Optuna storage cannot be opened: {first}", where=shown(url))
-    return ServerMissing(
-        f"the storage does not answer: {first}",
-        where=f"storage: {shown(url)}",
-        expected="a PostgreSQL server that lets this user in; the password in PGPASSWORD or ~/.pgpass",
-        next_command="psql with the same host, user and database says more",
-    )
-
-
-def ping(url: str) -> None:
-    """Open and close the storage. Raises ServerMissing or RunCorrupt."""
-    _quiet()
-    _close(_open_storage(url))
-
-
-@contextmanager
-def claimed_on_server(url: str, name: str) -> Iterator[Callable[[], None]]:
-    """Nobody else searches this study of a PostgreSQL server meanwhile; gives what makes sure of that once more, after
-    the server was away. Raises RunLocked or ServerMissing, and so does what it gives."""
-    _quiet()
-    storage = _open_storage(url)
-    try:
-        claim = Claim(storage.engine, name)
-
-        def renew() -> None:
-            with storage_errors():
-                claim.renew()
-
-        try:
-            yield renew
-        finally:
-            claim.release()
-    finally:
-        _close(storage)
-
-
-def _close(storage: optuna.storages.RDBStorage) -> None:
-    storage.remove_session()
-    storage.engine.dispose()
-
-
 @contextmanager
 def _one_thread(kind: str) -> Iterator[None]:
     """The Gaussian process computes with PyTorch, on matrices too small for several threads.
@@ -461,10 +330,3 @@ def _one_thread(kind: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _quiet() -> None:
-    """The terminal belongs to the progress line."""
-    optuna.logging.disable_default_handler()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)

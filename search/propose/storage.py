@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from search.config.storage_url import is_postgresql
-from search.errors import RunLocked
+import optuna
 
+from search.config.storage_url import is_postgresql, scrubbed, shown, usable
+from search.errors import RunCorrupt, RunLocked, ServerMissing
+from search.propose.storage_errors import open_file, storage_errors
+
+_BUSY_S = 60
 _OWN_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _ENDING_TRIES, _ENDING_S = 20, 0.1
 """A session that is ended frees its lock a moment later."""
@@ -105,3 +113,70 @@ class Claim:
         if not self._held.closed:
             self._held.invalidate()  # back in the pool it would keep the lock
             self._held.close()
+
+
+def sqlite_url(path: Path) -> str:
+    """URL of a SQLite storage, checked and opened by `open_file`."""
+    open_file(path, _BUSY_S)
+    return f"sqlite:///{path}"
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Raises RunCorrupt for a file, ServerMissing for a server; neither repeats a password."""
+    sqlite = url.startswith("sqlite")
+    settings: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else connection_settings(url)
+    try:
+        return optuna.storages.RDBStorage(usable(url), engine_kwargs=settings)
+    except Exception as error:
+        raise _unopened(url, error) from (error if url == shown(url) else None)
+
+
+def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
+    first = scrubbed(str(error), url).strip().splitlines()[0]
+    if not is_postgresql(url):
+        return RunCorrupt(f"the Optuna storage cannot be opened: {first}", where=shown(url))
+    return ServerMissing(
+        f"the storage does not answer: {first}",
+        where=f"storage: {shown(url)}",
+        expected="a PostgreSQL server that lets this user in; the password in PGPASSWORD or ~/.pgpass",
+        next_command="psql with the same host, user and database says more",
+    )
+
+
+def ping(url: str) -> None:
+    """Open and close the storage. Raises ServerMissing or RunCorrupt."""
+    quiet()
+    close_storage(open_storage(url))
+
+
+@contextmanager
+def claimed_on_server(url: str, name: str) -> Iterator[Callable[[], None]]:
+    """Nobody else searches this study of a PostgreSQL server meanwhile; gives what makes sure of that once more, after
+    the server was away. Raises RunLocked or ServerMissing, and so does what it gives."""
+    quiet()
+    storage = open_storage(url)
+    try:
+        claim = Claim(storage.engine, name)
+
+        def renew() -> None:
+            with storage_errors():
+                claim.renew()
+
+        try:
+            yield renew
+        finally:
+            claim.release()
+    finally:
+        close_storage(storage)
+
+
+def close_storage(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def quiet() -> None:
+    """The terminal belongs to the progress line."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)

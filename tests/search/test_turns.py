@@ -15,10 +15,9 @@ import torch
 from ultralytics.utils import torch_utils
 
 from objectives.measuring_lock import measuring_lock
-from search.evaluate.loaders import loaders_stopped
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.turnstile import Turnstile, loaders_stopped
 
 
 def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
