@@ -21,9 +21,9 @@ from pruning.errors import (  # noqa: E402
     TraceError,
 )
 from pruning.graph import ChannelGraph, trace  # noqa: E402
-from pruning.groups import Group  # noqa: E402
 from pruning.importance import Scores  # noqa: E402
 from pruning.plan import Plan  # noqa: E402
+from pruning.trace.groups import Group  # noqa: E402
 
 __all__ = [
     "ChannelGraph",

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from pruning.cost import Cost, CostModel, Floats
 from pruning.depth import RemovableBlock, removable_blocks
-from pruning.groups import Group, GroupTable, Ints, build_groups
 from pruning.importance import Scores, score
 from pruning.structure.fingerprint import fingerprint
 from pruning.structure.slice_template import Mould
 from pruning.trace.export import walked
+from pruning.trace.groups import Group, GroupTable, Ints, build_groups
 
 
 @dataclass(frozen=True)

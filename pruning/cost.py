@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from pruning.groups import GroupTable, Ints
+from pruning.trace.groups import GroupTable, Ints
 from pruning.trace.tracer import Product, Slot
 
 Floats = npt.NDArray[np.float64]

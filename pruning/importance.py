@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.errors import PlanError
-from pruning.groups import GroupTable, Ints
+from pruning.trace.groups import GroupTable, Ints
 
 Floats = npt.NDArray[np.float64]
 DATA_CRITERIA = ("taylor", "fisher", "activation")

@@ -27,10 +27,10 @@ from pruning.channels import TracedChannels, traced_channels
 from pruning.cost import Cost
 from pruning.depth import check_blocks
 from pruning.errors import PlanError
-from pruning.groups import GroupTable, Ints
 from pruning.importance import Scores
 from pruning.structure.fingerprint import check_fingerprint
 from pruning.surgery import apply, mask
+from pruning.trace.groups import GroupTable, Ints
 
 FORMAT = 1
 MAX_GLOBAL_SHARE = 0.9

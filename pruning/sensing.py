@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 from pruning.errors import PlanError
-from pruning.groups import GroupTable
 from pruning.importance import DATA_CRITERIA, Floats, Scores, as_scores, produced
 from pruning.recover import Recovery, quiet, settings_for, trainer_for
+from pruning.trace.groups import GroupTable
 
 Loss = Callable[[nn.Module, Any], Tensor]
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pruning import labels as lab
 from pruning.errors import TraceError
-from pruning.groups import INPUT, OUTPUT
-from pruning.operators import RULES, Unsupported, unsupported
+from pruning.trace import labels as lab
+from pruning.trace.groups import INPUT, OUTPUT
+from pruning.trace.operators import RULES, Unsupported, unsupported
 from pruning.trace.tracer import Tracer, strip_root
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
-from pruning import labels as lab
+from pruning.trace import labels as lab
 
 Slot = tuple[str, int]
 """A dimension of a parameter or buffer, by state-dict name: ('model.0.conv.weight', 0)."""

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pruning import labels as lab
 from pruning.blocks import split_mode
-from pruning.groups import OUTPUT
+from pruning.trace import labels as lab
+from pruning.trace.groups import OUTPUT
 from pruning.trace.tracer import Partition, Tracer
 
 Rule = Callable[..., Any]
