@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from pruning.cost import Cost, CostModel, Floats
-from pruning.depth import RemovableBlock, removable_blocks
 from pruning.importance import Scores, score
+from pruning.structure.block_removal import RemovableBlock, removable_blocks
 from pruning.structure.fingerprint import fingerprint
 from pruning.structure.slice_template import Mould
 from pruning.trace.export import walked

@@ -25,9 +25,9 @@ from torch import nn
 
 from pruning.channels import TracedChannels, traced_channels
 from pruning.cost import Cost
-from pruning.depth import check_blocks
 from pruning.errors import PlanError
 from pruning.importance import Scores
+from pruning.structure.block_removal import check_blocks
 from pruning.structure.fingerprint import check_fingerprint
 from pruning.surgery import apply, mask
 from pruning.trace.groups import GroupTable, Ints

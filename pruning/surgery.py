@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pruning.channels import TracedChannels
-from pruning.depth import remove_blocks, silence_blocks
+from pruning.structure.block_removal import remove_blocks, silence_blocks
 from pruning.structure.fingerprint import check_fingerprint
+from pruning.structure.module_template import Cast, TreeChanged
 from pruning.structure.slice_template import Mould
-from pruning.template import Cast, TreeChanged
 from pruning.trace.groups import GroupTable
 
 Flags = npt.NDArray[np.bool_]

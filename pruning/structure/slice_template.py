@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pruning.blocks import block_of_class
-from pruning.template import Template
+from pruning.structure.block_widths import block_of_class
+from pruning.structure.module_template import Template
 
 Ints = npt.NDArray[np.int64]
 Cuts = tuple[tuple[int, int], ...]

@@ -22,7 +22,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import nn
 
-from pruning.blocks import block_of
+from pruning.structure.block_widths import block_of
 from pruning.trace.tracer import Slot, Tracer
 
 Ints = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pruning.blocks import split_mode
+from pruning.structure.block_widths import split_mode
 from pruning.trace import labels as lab
 from pruning.trace.groups import OUTPUT
 from pruning.trace.tracer import Partition, Tracer

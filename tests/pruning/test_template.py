@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pruning import PlanError, trace
-from pruning.template import SHARED, Template, TreeChanged
+from pruning.structure.module_template import SHARED, Template, TreeChanged
 from tests.pruning import zoo
 
 
