@@ -125,7 +125,7 @@ def train(model: str, data: str, imgsz: int, steps: Any) -> None:
     """A trial that trains for ever and waits whenever something is timed."""
     from objectives.ultralytics_door import quiet
     from pruning.checkpoint import load_model
-    from pruning.recover import Recovery, recover
+    from pruning.recovery.finetune import Recovery, recover
     from search.evaluate.threads import limit_threads
     from search.evaluate.timing import lock_path
     from search.evaluate.turnstile import Turnstile

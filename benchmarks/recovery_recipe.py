@@ -34,11 +34,11 @@ from objectives.objective import MAIN_FIGURES
 from objectives.paired import paired_errors
 from objectives.runtimes import export_for_timing, open_side
 from pruning import Plan, trace
-from pruning.calibration import calibration_batches, measure_statistics
 from pruning.checkpoint import load_model, save_model
-from pruning.judge import TrainingLoss
-from pruning.recover import Recovery, data_trainer, recover
-from pruning.repair import Origin, damage_of, repair
+from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
+from pruning.recovery.finetune import Recovery, data_trainer, recover
+from pruning.recovery.judge import TrainingLoss
+from pruning.recovery.repair import Origin, damage_of, repair
 from pruning.sensitivity import SensitivityProbe
 from search.atomic import write_json
 from search.propose.menus import allocator_of

@@ -31,7 +31,7 @@ import torch
 from scipy.stats import kendalltau
 
 from pruning.plan import globally_ranked_ratios
-from pruning.repair import Origin
+from pruning.recovery.repair import Origin
 from search.errors import RunLocked
 from search.evaluate.guided import Subject, timing_of
 from search.evaluate.outputs import output_probe

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pruning.errors import DivergedError, PlanError
 from pruning.graph import ChannelGraph, trace
 from pruning.plan import Plan, Ranking, check_ratio
-from pruning.repair import Origin
+from pruning.recovery.repair import Origin
 from pruning.trace.tracer import Slot
 
 Recover = Callable[[nn.Module, Origin], nn.Module]

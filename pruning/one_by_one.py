@@ -15,7 +15,7 @@ from pruning.errors import PlanError
 from pruning.graph import ChannelGraph
 from pruning.iterative import Measure, checked_metric
 from pruning.plan import Plan, check_ratio
-from pruning.repair import Origin
+from pruning.recovery.repair import Origin
 
 Repair = Callable[[nn.Module, Origin], nn.Module]
 

@@ -25,7 +25,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 from pruning.errors import PlanError
 from pruning.importance import DATA_CRITERIA, Floats, Scores, as_scores, produced
-from pruning.recover import Recovery, quiet, settings_for, trainer_for
+from pruning.recovery.finetune import Recovery, quiet, settings_for, trainer_for
 from pruning.trace.groups import GroupTable
 
 Loss = Callable[[nn.Module, Any], Tensor]

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pruning.calibration import BaseMoments, match_statistics
 from pruning.graph import ChannelGraph
 from pruning.importance import Scores
-from pruning.judge import Floats
 from pruning.plan import Plan
+from pruning.recovery.bn_calibration import BaseMoments, match_statistics
+from pruning.recovery.judge import Floats
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 

@@ -290,7 +290,7 @@ class _Work:
     def recover(self, model: Any, origin: Any) -> Any:
         """Repair; the model as it lies on disk afterwards."""
         from pruning.checkpoint import load_model, save_model
-        from pruning.repair import repair
+        from pruning.recovery.repair import repair
         from search.evaluate import pruned
 
         order, number = self.order, len(self.rows)

@@ -91,7 +91,7 @@ def mask_once(order: Mask) -> dict[str, Any]:
 
 def mask_in_child(order: Mask) -> dict[str, Any]:
     """What `mask_once` does, in a quiet process of its own."""
-    from pruning.sparsity import n_of_m, sparsity, unstructured
+    from pruning.recovery.weight_masks import n_of_m, sparsity, unstructured
     from search.evaluate.workload import load_model, save_model
 
     model = load_model(order.model)

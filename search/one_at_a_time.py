@@ -123,7 +123,7 @@ class _Judge:
 
     def repair(self, model: Any, origin: Any) -> Any:
         """Batch norms corrected, not fine-tuned."""
-        from pruning.repair import correct_statistics
+        from pruning.recovery.repair import correct_statistics
 
         if self._base is None:
             self._base = self._prepared(model, origin.base)
@@ -131,10 +131,10 @@ class _Judge:
 
     def _prepared(self, model: Any, base: Any) -> tuple[Any, Any]:
         """What all attempts share: the base on a few images, and the judge."""
-        from pruning.calibration import BaseMoments, calibration_batches
-        from pruning.judge import TrainingLoss
-        from pruning.recover import Recovery, data_trainer
-        from pruning.repair import calibration_images
+        from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
+        from pruning.recovery.finetune import Recovery, data_trainer
+        from pruning.recovery.judge import TrainingLoss
+        from pruning.recovery.repair import calibration_images
         from search.evaluate.pruned import task_of
 
         order = self.order

@@ -156,7 +156,7 @@ class SpaceSpec(Section):
 class RecoverSpec(BaseModel):
     """The short fine-tune after pruning. Keys that are not listed go to YOLO.train as they are.
 
-    `slimming`: weight of the L1 penalty on batch-norm scales (`pruning.recover.Recovery`).
+    `slimming`: weight of the L1 penalty on batch-norm scales (`pruning.recovery.finetune.Recovery`).
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -11,8 +11,8 @@ from torch import nn
 from objectives.accuracy import measure_accuracy
 from pruning import trace
 from pruning.checkpoint import count_parameters, load_model, save_model
-from pruning.recover import Recovery
-from pruning.repair import Origin, repair
+from pruning.recovery.finetune import Recovery
+from pruning.recovery.repair import Origin, repair
 from studies.digits.make_data import make_data
 
 BASE = Path(__file__).parent.parent / "studies" / "digits" / "yolov8n-digits.pt"

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from objectives.accuracy import Accuracy
 from objectives.bootstrap import resample_weights
 from objectives.objective import OBJECTIVES, Estimate
-from pruning.calibration import BaseMoments
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
-from pruning.recover import Recovery, paced
-from pruning.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
+from pruning.recovery.bn_calibration import BaseMoments
+from pruning.recovery.finetune import Recovery, paced
+from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
 from search.errors import ConfigError
 from search.own_reference import OwnReference

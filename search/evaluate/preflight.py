@@ -134,7 +134,7 @@ def check_data(model: Any, data: Path) -> None:
 
 def _check_training_images(data: Path, task: str) -> None:
     from objectives.ultralytics_door import quiet
-    from pruning.calibration import calibration_batches
+    from pruning.recovery.bn_calibration import calibration_batches
 
     try:
         with quiet():

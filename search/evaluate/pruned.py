@@ -27,9 +27,9 @@ from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
 from pruning.checkpoint import file_digest
-from pruning.judge import Verdict
-from pruning.recover import Recovery
-from pruning.repair import Origin, Repaired
+from pruning.recovery.finetune import Recovery
+from pruning.recovery.judge import Verdict
+from pruning.recovery.repair import Origin, Repaired
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
 from search.evaluate.outputs import output_probe
@@ -299,7 +299,7 @@ def fitness_of(
 
 
 def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Recovery:
-    """What `pruning.recover` takes, from what the study says."""
+    """What `pruning.recovery.finetune` takes, from what the study says."""
     return Recovery(
         epochs=asked.epochs,
         fraction=asked.fraction,

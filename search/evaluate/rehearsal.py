@@ -18,10 +18,10 @@ import yaml
 from torch import nn
 
 from objectives.accuracy import measure_accuracy
-from pruning.calibration import BaseMoments, calibration_batches
-from pruning.judge import held_out, most_images
-from pruning.recover import PRECISE_IMAGES, recover
-from pruning.repair import calibration_images
+from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
+from pruning.recovery.finetune import PRECISE_IMAGES, recover
+from pruning.recovery.judge import held_out, most_images
+from pruning.recovery.repair import calibration_images
 from search.evaluate.pruned import recovery_of, task_of
 from search.fingerprint import count_images
 from search.spec import StudySpec

@@ -18,10 +18,11 @@ from objectives import accuracy as by_ultralytics
 from objectives.accuracy import Accuracy
 from objectives.runtime_torch import input_channels
 from objectives.ultralytics_door import is_ultralytics
-from pruning import calibration, checkpoint
-from pruning import repair as repairing
-from pruning.recover import Recovery
-from pruning.repair import Origin, Repaired
+from pruning import checkpoint
+from pruning.recovery import bn_calibration
+from pruning.recovery import repair as repairing
+from pruning.recovery.finetune import Recovery
+from pruning.recovery.repair import Origin, Repaired
 from search.evaluate import own_task
 from search.evaluate.hardened import harden
 from search.own_reference import OwnReference
@@ -60,7 +61,7 @@ def calibration_batches(
     reference = OwnReference.parse(data)
     if reference is not None:
         return own_task.batches_of(own_task.task_of(reference), count, seed)
-    return calibration.calibration_batches(data, imgsz, count, batch, task, seed)
+    return bn_calibration.calibration_batches(data, imgsz, count, batch, task, seed)
 
 
 def repair(
@@ -75,7 +76,7 @@ def repair(
     beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
-    """See `pruning.repair.repair`; an own task is fine-tuned by the user's code. Raises RecoveryError."""
+    """See `pruning.recovery.repair.repair`; an own task is fine-tuned by the user's code. Raises RecoveryError."""
     reference = OwnReference.parse(data)
     if reference is None:
         return repairing.repair(

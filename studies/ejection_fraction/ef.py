@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository
-from pruning.sparsity import WeightMasks
+from pruning.recovery.weight_masks import WeightMasks
 from studies.ejection_fraction.echonet import Clips, read_clips
 
 FRAMES, SIZE, BATCH = 6, 32, 16

@@ -27,9 +27,9 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository
 from pruning import ChannelGraph, trace
-from pruning.calibration import BaseMoments, match_statistics
 from pruning.checkpoint import count_parameters
-from pruning.sparsity import sparsity, unstructured
+from pruning.recovery.bn_calibration import BaseMoments, match_statistics
+from pruning.recovery.weight_masks import sparsity, unstructured
 from search.bench import bench, order_of
 from search.evaluate.own_task import build, save_plain
 from search.evaluate.workload import example_input

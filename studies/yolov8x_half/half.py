@@ -9,7 +9,7 @@ The write-up's example "is crashed due to ultralytics upgrade". It rewrote three
     2. checkpoints are saved in half precision, so the file is not the network that was validated;
     3. `final_eval` strips the checkpoint to half precision once more.
 
-Here each is tried on the pruned network: first plain Ultralytics, then `pruning.recover.trainer_for`. Weights are
+Here each is tried on the pruned network: first plain Ultralytics, then `pruning.recovery.finetune.trainer_for`. Weights are
 random and the data are a few dozen scenes with the 80 classes of COCO in name only, so no accuracy is claimed: sizes,
 what training leaves of them, and how far a file is from the network in memory. Writes results.json beside this file.
 """
@@ -38,9 +38,9 @@ from ultralytics.models import YOLO
 from objectives.accuracy import measure_accuracy
 from objectives.ultralytics_door import quiet
 from pruning import trace
-from pruning.calibration import BaseMoments, calibration_batches, match_statistics, measure_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
-from pruning.recover import trainer_for
+from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics, measure_statistics
+from pruning.recovery.finetune import trainer_for
 from studies.digits.make_data import make_data
 
 HERE = Path(__file__).resolve().parent

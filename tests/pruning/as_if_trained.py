@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruning.calibration import calibration_batches, measure_statistics
 from pruning.checkpoint import save_model
-from pruning.recover import Recovery, data_trainer
+from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
+from pruning.recovery.finetune import Recovery, data_trainer
 from pruning.sensitivity import OutputDivergence
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import ChannelGraph, Plan
-from pruning.calibration import BaseMoments, match_statistics
+from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from tests.pruning import zoo
 
 NAMES = (*("yolov8n.yaml", "yolov10n.yaml", "yolo12n.yaml", "yolo26n-cls.yaml", "torchvision:resnet18"),)

@@ -9,7 +9,7 @@ import torch
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.checkpoint import load_model
-from pruning.distill import fit_projectors
+from pruning.recovery.distillation import fit_projectors
 from tests.pruning import zoo
 from tests.pruning.test_recover import base_for, pruned
 

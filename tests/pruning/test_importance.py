@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import pruning
 from pruning import PlanError
 from pruning.importance import CRITERIA
-from pruning.recover import TRAINERS
+from pruning.recovery.finetune import TRAINERS
 from pruning.sensing import DATA_CRITERIA, labelled_batches, score_on_batches
 from tests.pruning import zoo
 from tests.pruning.test_recover import base_for

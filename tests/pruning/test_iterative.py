@@ -12,7 +12,7 @@ import pruning
 from pruning import DivergedError, PlanError
 from pruning.checkpoint import count_parameters
 from pruning.iterative import Step, cumulative_ratio, prune_iteratively
-from pruning.repair import Origin
+from pruning.recovery.repair import Origin
 from tests.pruning import zoo
 
 

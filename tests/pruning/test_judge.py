@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ultralytics.cfg import get_cfg
 from ultralytics.utils.loss import E2ELoss
 
-from pruning.judge import BATCHES, TrainingLoss, Without, compare, evaluation_dataset, files_of, held_out
-from pruning.judge import trained_criterion as criterion_of
-from pruning.recover import Recovery, data_trainer
+from pruning.recovery.finetune import Recovery, data_trainer
+from pruning.recovery.judge import BATCHES, TrainingLoss, Without, compare, evaluation_dataset, files_of, held_out
+from pruning.recovery.judge import trained_criterion as criterion_of
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 

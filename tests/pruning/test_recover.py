@@ -12,9 +12,9 @@ from torch import nn
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning import GrewBackError, RecoveryError
-from pruning.calibration import calibration_batches, measure_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
-from pruning.recover import (
+from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
+from pruning.recovery.finetune import (
     TRAINERS,
     Recovery,
     check_parameters,
@@ -182,7 +182,7 @@ class _Halving:
 
 
 def test_a_batch_that_was_halved_in_silence_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruning.recover.trainer_for", lambda task: _Halving)
+    monkeypatch.setattr("pruning.recovery.finetune.trainer_for", lambda task: _Halving)
     with pytest.raises(RecoveryError, match=r"halved the batch from 16 to 8.*not comparable"):
         recover(zoo.build("yolov8n.yaml"), "data.yaml", Recovery(batch=16), work_dir=tmp_path)
 

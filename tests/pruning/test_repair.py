@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.calibration import BaseMoments
 from pruning.checkpoint import load_model
-from pruning.judge import Floats
-from pruning.recover import FineTuned, Recovery
-from pruning.repair import FINE_TUNE, PRECISE, STATISTICS, Origin, correct_statistics, repair
+from pruning.recovery.bn_calibration import BaseMoments
+from pruning.recovery.finetune import FineTuned, Recovery
+from pruning.recovery.judge import Floats
+from pruning.recovery.repair import FINE_TUNE, PRECISE, STATISTICS, Origin, correct_statistics, repair
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 
@@ -61,7 +61,7 @@ def test_a_fine_tune_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pyt
             nn.init.constant_(branch[-1].bias, 20.0)
         return FineTuned(model, None)
 
-    monkeypatch.setattr("pruning.repair.recover", sees_everything_everywhere)
+    monkeypatch.setattr("pruning.recovery.repair.recover", sees_everything_everywhere)
     found = repair(base, data, Recovery(imgsz=64), origin=None, base=file, work_dir=tmp_path / "work")
     (verdict,) = found.steps
     assert verdict.step == FINE_TUNE and not verdict.kept and verdict.change > 0

@@ -10,8 +10,8 @@ from torch import nn
 
 from pruning import PlanError
 from pruning.checkpoint import load_model
-from pruning.recover import Recovery, recover
-from pruning.sparsity import n_of_m, prunable_weights, sparsity, unstructured
+from pruning.recovery.finetune import Recovery, recover
+from pruning.recovery.weight_masks import n_of_m, prunable_weights, sparsity, unstructured
 from tests.pruning import zoo
 from tests.pruning.test_recover import base_for
 from tests.tiny_data import make_tiny_data

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import ChannelGraph
-from pruning.calibration import measure_statistics
+from pruning.recovery.bn_calibration import measure_statistics
 
 DETECTORS = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
 

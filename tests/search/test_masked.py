@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pruning.checkpoint import load_model, read_notes, save_model
-from pruning.recover import TRAINERS
-from pruning.sparsity import masks_of, prunable_weights, sparsity
+from pruning.recovery.finetune import TRAINERS
+from pruning.recovery.weight_masks import masks_of, prunable_weights, sparsity
 from search.commands.prune.finetune import Tuning, tune_in_child
 from search.masked import MASK, Mask
 from tests.pruning.test_recover import base_for, pruned

@@ -8,7 +8,7 @@ import pytest
 
 from objectives.objective import MAIN_FIGURES, TASK_FIGURES
 from pruning.checkpoint import load_model
-from pruning.repair import FINE_TUNE, STATISTICS
+from pruning.recovery.repair import FINE_TUNE, STATISTICS
 from search.study import Study
 from search.trial import TrialState
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics

@@ -60,7 +60,7 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
 def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
     """What `finetune` does, in a quiet process of its own."""
     from pruning import Plan
-    from pruning.repair import Origin
+    from pruning.recovery.repair import Origin
     from search.evaluate import pruned
     from search.evaluate.phases import Phases
     from search.evaluate.timing import lock_path
@@ -157,8 +157,8 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     """What `finetune_file` does, in a quiet process of its own."""
     from objectives.accuracy import measure_accuracy
     from pruning.checkpoint import load_model, read_notes, save_model
-    from pruning.repair import repair
-    from pruning.sparsity import masks_of, sparsity
+    from pruning.recovery.repair import repair
+    from pruning.recovery.weight_masks import masks_of, sparsity
     from search.evaluate import pruned
     from search.evaluate.own_task import refuse_plain
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pruning import trace
-from pruning.calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
 from search.deliver.errors import ExportFailed
 from search.deliver.export import export_model

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pruning.calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.checkpoint import load_model
-from pruning.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.plan import Plan
-from pruning.recover import FULL_DAMAGE, FineTuned, Recovery, data_trainer, norms_of, paced, recover
-from pruning.sparsity import WeightMasks
+from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
+from pruning.recovery.finetune import FULL_DAMAGE, FineTuned, Recovery, data_trainer, norms_of, paced, recover
+from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
+from pruning.recovery.weight_masks import WeightMasks
 
 STATISTICS = "statistics"
 FINE_TUNE = "fine-tune"

@@ -38,12 +38,12 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import unset_deterministic
 
-from pruning.calibration import measure_statistics
 from pruning.checkpoint import count_parameters, without_feature_hooks
-from pruning.distill import fit_projectors
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
-from pruning.judge import Judge, Without, compare, trained_criterion
-from pruning.sparsity import WeightMasks
+from pruning.recovery.bn_calibration import measure_statistics
+from pruning.recovery.distillation import fit_projectors
+from pruning.recovery.judge import Judge, Without, compare, trained_criterion
+from pruning.recovery.weight_masks import WeightMasks
 
 if TYPE_CHECKING:
 
