@@ -52,7 +52,7 @@ def make_candidates(model: Path, imgsz: int, count: int, folder: Path) -> list[P
 
     from objectives.runtimes import export_for_timing
     from pruning import trace
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
 
     base = load_model(model)
     graph = trace(base, torch.zeros(1, 3, imgsz, imgsz))
@@ -124,7 +124,7 @@ def in_process(function: Any, *arguments: Any) -> Any:
 def train(model: str, data: str, imgsz: int, steps: Any) -> None:
     """A trial that trains for ever and waits whenever something is timed."""
     from objectives.ultralytics_door import quiet
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
     from pruning.recovery.finetune import Recovery, recover
     from search.evaluate.threads import limit_threads
     from search.evaluate.timing import lock_path

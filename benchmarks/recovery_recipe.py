@@ -34,7 +34,7 @@ from objectives.objective import MAIN_FIGURES
 from objectives.paired import paired_errors
 from objectives.runtimes import export_for_timing, open_side
 from pruning import Plan, trace
-from pruning.checkpoint import load_model, save_model
+from pruning.checkpoints.checkpoint import load_model, save_model
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
 from pruning.recovery.finetune import Recovery, data_trainer, recover
 from pruning.recovery.judge import TrainingLoss

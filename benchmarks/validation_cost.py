@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from objectives.accuracy import measure_accuracy
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 
 
 def validate(model: Any, data: str, imgsz: int, shelf: Path | None, answer: Any) -> None:

@@ -22,7 +22,7 @@ from ultralytics import YOLO
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pruning import trace
-from pruning.checkpoint import count_parameters, save_model
+from pruning.checkpoints.checkpoint import count_parameters, save_model
 from tests.pruning import zoo
 
 RATIO, ROUND_TO = 0.45, 8

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pruning import ChannelGraph, Cost, Plan, trace
-from pruning.checkpoint import count_parameters, save_model
+from pruning.checkpoints.checkpoint import count_parameters, save_model
 from tests.pruning import zoo
 from tests.pruning.alone import Alone
 from tests.tiny_data import make_tiny_data

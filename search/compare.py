@@ -116,7 +116,7 @@ def _judged(subject: Subject, data: Path | None, square: bool, work: Path) -> di
 
 def _counts(subject: Subject) -> dict[str, float]:
     from pruning import trace
-    from pruning.checkpoint import count_parameters
+    from pruning.checkpoints.checkpoint import count_parameters
     from search.evaluate.workload import example_input, load_model
 
     model = load_model(subject.path)
@@ -141,7 +141,7 @@ def _accuracy(subject: Subject, data: Path | None, square: bool, exported: bool,
 def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     """Boxes above CONFIDENCE on all validation images; None for a task without boxes."""
     from objectives.ultralytics_door import quiet
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
     from search.deliver.dataset import read_dataset
     from search.evaluate.samples import predictor_class
 

@@ -231,7 +231,7 @@ def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: 
 
 def prune_in_child(order: Gradual) -> None:
     """What `prune_gradually` does, in a process of its own."""
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
     from search.evaluate.own_task import refuse_plain
     from search.evaluate.pruned import task_of
 
@@ -262,7 +262,7 @@ class _Work:
 
     def steps(self, base: Any) -> Any:
         """What `pruning.iterative` yields after the steps that are recorded."""
-        from pruning.checkpoint import load_model
+        from pruning.checkpoints.checkpoint import load_model
         from pruning.iterative import Course, steps_of
 
         order = self.order
@@ -289,7 +289,7 @@ class _Work:
 
     def recover(self, model: Any, origin: Any) -> Any:
         """Repair; the model as it lies on disk afterwards."""
-        from pruning.checkpoint import load_model, save_model
+        from pruning.checkpoints.checkpoint import load_model, save_model
         from pruning.recovery.repair import repair
         from search.evaluate import pruned
 

@@ -88,7 +88,7 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
     """What `prune_groups` does, in a quiet process of its own."""
     from objectives.objective import MAIN_FIGURES
     from pruning import trace
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
     from pruning.one_by_one import prune_one_by_one
     from search.evaluate.pruned import task_of
     from search.space import chosen_groups
@@ -168,7 +168,7 @@ def _row(attempt: Any, figure: str, base: float) -> dict[str, Any]:
 
 
 def _written(order: OneAtATime, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
-    from pruning.checkpoint import save_model
+    from pruning.checkpoints.checkpoint import save_model
 
     plan = last.plan or graph.plan(0.0)
     cost, folder = plan.cost(), order.folder

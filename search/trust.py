@@ -57,7 +57,7 @@ def _make(model: Path, digest: str, copy: Path) -> None:
 
 def make_in_child(model: Path, digest: str, copy: Path) -> None:
     """What `clean_copy` does, in a process of its own."""
-    from pruning.trusted import write_clean_copy
+    from pruning.checkpoints.trusted import write_clean_copy
 
     write_clean_copy(model, digest, copy)
 

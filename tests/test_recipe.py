@@ -10,7 +10,7 @@ from torch import nn
 
 from objectives.accuracy import measure_accuracy
 from pruning import trace
-from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.repair import Origin, repair
 from studies.digits.make_data import make_data

@@ -38,7 +38,7 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import unset_deterministic
 
-from pruning.checkpoint import count_parameters, without_feature_hooks
+from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.bn_calibration import measure_statistics
 from pruning.recovery.distillation import fit_projectors

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.recovery.finetune import FULL_DAMAGE, FineTuned, Recovery, data_trainer, norms_of, paced, recover

@@ -250,7 +250,7 @@ def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:
 
     Without this project, `torch.load(path)["state_dict"]` gives the tensors; ONNX and TorchScript give a network.
     """
-    from pruning.checkpoint import write_atomically
+    from pruning.checkpoints.checkpoint import write_atomically
 
     known = {name: getattr(model, name) for name in ("paretoprune_source", PLAN) if hasattr(model, name)}
     write_atomically(path, {"paretoprune_source": None, **known, "state_dict": model.state_dict(), **metadata})
@@ -263,7 +263,7 @@ def load_plain(path: Path) -> nn.Module:
         CheckpointError: a damaged file, or a source that is gone or builds another network now.
     """
     from pruning import Plan
-    from pruning.checkpoint import check_archive
+    from pruning.checkpoints.checkpoint import check_archive
     from pruning.errors import PruningError
 
     check_archive(path)

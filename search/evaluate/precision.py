@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from objectives.guard import largest_drop
 from objectives.objective import Estimate
-from pruning.checkpoint import save_model
+from pruning.checkpoints.checkpoint import save_model
 from search.deliver.artefact import size_bytes
 from search.deliver.formats import BITS, FORMATS, Target
 from search.deliver.make import make_artefact

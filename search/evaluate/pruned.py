@@ -26,7 +26,7 @@ from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
-from pruning.checkpoint import file_digest
+from pruning.checkpoints.checkpoint import file_digest
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.ultralytics_door import quiet
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from search.atomic import write_atomic
 from search.deliver.dataset import read_dataset
 

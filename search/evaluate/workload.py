@@ -18,7 +18,7 @@ from objectives import accuracy as by_ultralytics
 from objectives.accuracy import Accuracy
 from objectives.runtime_torch import input_channels
 from objectives.ultralytics_door import is_ultralytics
-from pruning import checkpoint
+from pruning.checkpoints import checkpoint
 from pruning.recovery import bn_calibration
 from pruning.recovery import repair as repairing
 from pruning.recovery.finetune import Recovery

@@ -27,7 +27,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the repository
 from pruning import ChannelGraph, trace
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.weight_masks import sparsity, unstructured
 from search.bench import bench, order_of

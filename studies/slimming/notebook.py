@@ -27,7 +27,7 @@ CELLS: tuple[tuple[str, str], ...] = (
     (
         "code",
         "import json\nfrom pathlib import Path\n\nimport matplotlib.pyplot as plt\nimport torch\n"
-        "from pruning import trace\nfrom pruning.checkpoint import count_parameters, load_model\n\n"
+        "from pruning import trace\nfrom pruning.checkpoints.checkpoint import count_parameters, load_model\n\n"
         "base = load_model(Path('../digits/yolov8n-digits.pt'))\ngraph = trace(base, torch.zeros(1, 3, 128, 128))\n"
         "print(f'{count_parameters(base):,} parameters, {len(graph.free)} groups of channels')",
     ),

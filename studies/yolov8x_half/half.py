@@ -38,7 +38,7 @@ from ultralytics.models import YOLO
 from objectives.accuracy import measure_accuracy
 from objectives.ultralytics_door import quiet
 from pruning import trace
-from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics, measure_statistics
 from pruning.recovery.finetune import trainer_for
 from studies.digits.make_data import make_data

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pruning.checkpoint import save_model
+from pruning.checkpoints.checkpoint import save_model
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
 from pruning.recovery.finetune import Recovery, data_trainer
 from pruning.sensitivity import OutputDivergence

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pruning import CheckpointError
-from pruning.checkpoint import file_digest, load_model, save_model, write_atomically
+from pruning.checkpoints.checkpoint import file_digest, load_model, save_model, write_atomically
 from tests.pruning import zoo
 
 

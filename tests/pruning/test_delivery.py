@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pruning
-from pruning.checkpoint import count_parameters, save_model
+from pruning.checkpoints.checkpoint import count_parameters, save_model
 from tests.pruning import zoo
 from tests.pruning.alone import Alone
 from tests.tiny_data import make_tiny_data

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pruning import Plan, PlanError
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from tests.pruning import zoo
 
 MODELS = ("yolov8n.yaml", "yolov5n.yaml", "yolov10b.yaml", "yolo11n.yaml", "yolo12n.yaml", "yolo26n.yaml")

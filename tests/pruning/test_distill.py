@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from ultralytics.nn.distill_model import DistillationModel
 
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.distillation import fit_projectors
 from tests.pruning import zoo
 from tests.pruning.test_recover import base_for, pruned

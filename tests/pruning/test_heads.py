@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import pruning
 from pruning import Plan, PlanError
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from pruning.importance import as_scores
 from tests.pruning import zoo
 

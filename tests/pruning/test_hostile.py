@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from pruning import CheckpointError
-from pruning.checkpoint import check_archive, file_digest, load_model, save_model
-from pruning.trusted import write_clean_copy
+from pruning.checkpoints.checkpoint import check_archive, file_digest, load_model, save_model
+from pruning.checkpoints.trusted import write_clean_copy
 from tests.pruning import zoo
 
 

@@ -86,7 +86,7 @@ def test_taylor_is_the_slope_of_the_loss_by_a_gate(toy: tuple[nn.Module, pruning
 
 @pytest.mark.parametrize("task", TRAINERS)
 def test_every_task_has_scores_measured_on_its_own_labels(task: str, tmp_path: Path) -> None:
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
 
     data = make_tiny_data(tmp_path / "data", task)
     model = load_model(base_for(task, tmp_path))

@@ -10,7 +10,7 @@ from torch import nn
 
 import pruning
 from pruning import DivergedError, PlanError
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from pruning.iterative import Step, cumulative_ratio, prune_iteratively
 from pruning.recovery.repair import Origin
 from tests.pruning import zoo

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pruning import DivergedError, PlanError, trace
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from pruning.one_by_one import Attempt, prune_one_by_one
 from pruning.recovery.repair import Origin
 from tests.pruning.test_iterative import EXAMPLE, tiny

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from pruning.trace.tracer import strip_root
 from tests.pruning import zoo
 

@@ -12,7 +12,7 @@ from torch import nn
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning import GrewBackError, RecoveryError
-from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
 from pruning.recovery.finetune import (
     TRAINERS,

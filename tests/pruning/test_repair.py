@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import FineTuned, Recovery
 from pruning.recovery.judge import Floats

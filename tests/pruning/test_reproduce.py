@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from tests.pruning import zoo
 
 BLOCKS = (2, 4, 6, 8, 12, 15, 18, 21)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pruning import PlanError
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.finetune import Recovery, recover
 from pruning.recovery.weight_masks import n_of_m, prunable_weights, sparsity, unstructured
 from tests.pruning import zoo

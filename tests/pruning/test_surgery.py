@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning.checkpoint import count_parameters, save_model
+from pruning.checkpoints.checkpoint import count_parameters, save_model
 from tests.pruning import zoo
 
 

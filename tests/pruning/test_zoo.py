@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pruning
 from pruning import ChannelGraph, Plan
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from tests.pruning import zoo
 
 

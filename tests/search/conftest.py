@@ -41,7 +41,7 @@ def _save_tiny(path: Path, classes: tuple[str, ...]) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    from pruning.checkpoint import save_model
+    from pruning.checkpoints.checkpoint import save_model
 
     torch.manual_seed(0)
     model: Any = DetectionModel("yolov8n.yaml", nc=len(classes), verbose=False)

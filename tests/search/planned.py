@@ -19,7 +19,7 @@ def make_planned_run(model: Path, data: Path, **overrides: Any) -> Study:
     import torch
 
     from pruning import trace
-    from pruning.checkpoint import load_model
+    from pruning.checkpoints.checkpoint import load_model
 
     study = Study(
         model=str(model),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from objectives.runtimes import export_for_timing
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from search.bench import bench, order_of
 from search.console import Speaker
 from search.evaluate.timings import Timings, timing_key, widths_digest

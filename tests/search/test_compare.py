@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.compare import found_objects, order_of
 from search.errors import ConfigError
 from search.study import Study
@@ -88,7 +88,7 @@ def test_a_network_may_say_how_many_channels_it_takes() -> None:
 
 
 def test_classification_has_no_boxes(tmp_path: Path) -> None:
-    from pruning.checkpoint import save_model
+    from pruning.checkpoints.checkpoint import save_model
     from tests.pruning import zoo
 
     data = make_tiny_data(tmp_path / "data", "classify")

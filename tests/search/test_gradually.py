@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from objectives.objective import MAIN_FIGURES
-from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from search import gradually
 from search.errors import ConfigError, Interrupted
 from search.gradually import Gradual, prune_gradually, prune_in_child, step_line

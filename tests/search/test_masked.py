@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pruning.checkpoint import load_model, read_notes, save_model
+from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
 from pruning.recovery.finetune import TRAINERS
 from pruning.recovery.weight_masks import masks_of, prunable_weights, sparsity
 from search.commands.prune.finetune import Tuning, tune_in_child

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search import one_at_a_time
 from search.errors import ConfigError
 from search.one_at_a_time import OneAtATime, prune_groups

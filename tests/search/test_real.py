@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pruning import Plan, trace
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from search.evaluate import pruned
 from search.evaluate.prepare import prepare_in_child
 from search.honest_record import read_rows

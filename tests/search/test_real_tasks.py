@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from objectives.objective import MAIN_FIGURES, TASK_FIGURES
-from pruning.checkpoint import load_model
+from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.repair import FINE_TUNE, STATISTICS
 from search.study import Study
 from search.trial import TrialState

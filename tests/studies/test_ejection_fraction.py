@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pruning import trace
-from pruning.checkpoint import count_parameters
+from pruning.checkpoints.checkpoint import count_parameters
 from search.evaluate.workload import example_input, load_model
 from search.spec import load_spec
 from studies.ejection_fraction import ef, experiments

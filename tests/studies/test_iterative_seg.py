@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search import gradually
 from search.gradually import Gradual, prune_gradually
 from search.spec import load_spec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pruning import trace
-from pruning.checkpoint import count_parameters, load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.once import example_of
 from search.one_at_a_time import OneAtATime
 from search.space import chosen_groups

@@ -36,7 +36,7 @@ def cheaper(words: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_every_command_works_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pruning.checkpoint import save_model
+    from pruning.checkpoints.checkpoint import save_model
 
     monkeypatch.chdir(tmp_path)
     save_model(zoo.for_tiny_data("yolov8n.yaml"), tmp_path / "best.pt")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pruning import trace
-from pruning.checkpoint import count_parameters, load_model, save_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
 from search.deliver.errors import ExportFailed

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.checkpoint import check_archive, load_model, network_of, save_model
+from pruning.checkpoints.checkpoint import check_archive, load_model, network_of, save_model
 from pruning.errors import CheckpointError
 
 

@@ -26,7 +26,7 @@ from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.declared import lies
+from pruning.checkpoints.archive_check import lies
 from pruning.errors import CheckpointError
 
 LEAST_TORCH = (2, 10)
