@@ -57,7 +57,7 @@ def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
     """Scores by a data-free criterion. Raises PlanError for a name that is none."""
     if criterion not in CRITERIA:
         if criterion in DATA_CRITERIA:
-            raise PlanError(f"importance: {criterion!r} is measured on data: give scores of pruning.sensing")
+            raise PlanError(f"importance: {criterion!r} is measured on data: give scores of pruning.data_importance")
         known = (*CRITERIA, *DATA_CRITERIA)
         near = difflib.get_close_matches(criterion, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

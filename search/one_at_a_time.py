@@ -89,7 +89,7 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
     from objectives.objective import MAIN_FIGURES
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
-    from pruning.one_by_one import prune_one_by_one
+    from pruning.groupwise import prune_one_by_one
     from search.evaluate.pruned import task_of
     from search.space import chosen_groups
 

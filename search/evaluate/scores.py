@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pruning import ChannelGraph, Scores
+from pruning.data_importance import labelled_batches, score_on_batches
 from pruning.importance import DATA_CRITERIA
-from pruning.sensing import labelled_batches, score_on_batches
 from search.quarantine import set_aside
 
 

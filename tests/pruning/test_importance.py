@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import PlanError
+from pruning.data_importance import DATA_CRITERIA, labelled_batches, score_on_batches
 from pruning.importance import CRITERIA
 from pruning.recovery.finetune import TRAINERS
-from pruning.sensing import DATA_CRITERIA, labelled_batches, score_on_batches
 from tests.pruning import zoo
 from tests.pruning.test_recover import base_for
 from tests.tiny_data import make_tiny_data

@@ -10,7 +10,7 @@ from torch import nn
 
 from pruning import DivergedError, PlanError, trace
 from pruning.checkpoints.checkpoint import count_parameters
-from pruning.one_by_one import Attempt, prune_one_by_one
+from pruning.groupwise import Attempt, prune_one_by_one
 from pruning.recovery.repair import Origin
 from tests.pruning.test_iterative import EXAMPLE, tiny
 
