@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from objectives.accuracy import measure_accuracy
+from objectives.accuracy.measure import measure_accuracy
 from pruning.checkpoints.checkpoint import load_model
 
 

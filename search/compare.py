@@ -125,7 +125,7 @@ def _counts(subject: Subject) -> dict[str, float]:
 
 
 def _accuracy(subject: Subject, data: Path | None, square: bool, exported: bool, work: Path) -> dict[str, Any]:
-    from objectives.accuracy import measure_accuracy
+    from objectives.accuracy.measure import measure_accuracy
 
     if data is None:
         return {"found": None, "labels": None, "figures": {}}

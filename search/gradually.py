@@ -307,7 +307,7 @@ class _Work:
 
     def measure(self, model: Any) -> float:
         """The task's main figure, on the validation split."""
-        from objectives.accuracy import measure_accuracy
+        from objectives.accuracy.measure import measure_accuracy
 
         order, folder = self.order, self.order.folder / "accuracy"
         with self.phase(f"step {len(self.rows)}: validate"):

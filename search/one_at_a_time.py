@@ -146,7 +146,7 @@ class _Judge:
 
     def measure(self, model: Any) -> float:
         """The task's main figure, on the validation split."""
-        from objectives.accuracy import measure_accuracy
+        from objectives.accuracy.measure import measure_accuracy
 
         keys: dict[str, Any] = {"imgsz": self.order.imgsz, "device": self.device, "seed": self.order.seed}
         found = measure_accuracy(model, self.order.data, work_dir=self.work, resamples=2, **keys)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.accuracy import measure_accuracy
+from objectives.accuracy.measure import measure_accuracy
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.finetune import Recovery

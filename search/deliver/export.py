@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from objectives.accuracy import Accuracy
+from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.ultralytics_door import load_module

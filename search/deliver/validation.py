@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.accuracy.measure import Accuracy, measure_accuracy
 from search.evaluate.hardened import harden
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from objectives.accuracy import Accuracy
+from objectives.accuracy.measure import Accuracy
 from objectives.latency import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes import OPENINGS, export_for_timing

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from objectives.accuracy import Accuracy
-from objectives.bootstrap import resample_weights
+from objectives.accuracy.bootstrap import resample_weights
+from objectives.accuracy.measure import Accuracy
 from objectives.objective import OBJECTIVES, Estimate
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
 from pruning.recovery.bn_calibration import BaseMoments

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.accuracy import Accuracy
+from objectives.accuracy.measure import Accuracy
 from objectives.guard import largest_drop
 from objectives.latency import FLAGS, Latency, compare
 from objectives.latency_model import LatencyModel
@@ -248,7 +248,7 @@ def accuracy_of(
 ) -> Accuracy:
     """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered.
 
-    `shelf`: where validation batches lie prepared (`objectives.batches`); `pause` is called before every batch.
+    `shelf`: where validation batches lie prepared (`objectives.accuracy.batch_cache`); `pause` is called before every batch.
     """
     model = load_model(weights)
     if pause is not None:

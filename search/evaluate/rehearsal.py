@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from objectives.accuracy import measure_accuracy
+from objectives.accuracy.measure import measure_accuracy
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
 from pruning.recovery.finetune import PRECISE_IMAGES, recover
 from pruning.recovery.judge import held_out, most_images

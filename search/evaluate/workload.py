@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from objectives import accuracy as by_ultralytics
-from objectives.accuracy import Accuracy
+from objectives.accuracy import measure as by_ultralytics
+from objectives.accuracy.measure import Accuracy
 from objectives.runtime_torch import input_channels
 from objectives.ultralytics_door import is_ultralytics
 from pruning.checkpoints import checkpoint
@@ -89,7 +89,7 @@ def repair(
 
 
 def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Accuracy:
-    """See `objectives.accuracy.measure_accuracy`; an own task is only told the device."""
+    """See `objectives.accuracy.measure.measure_accuracy`; an own task is only told the device."""
     reference = OwnReference.parse(data)
     if reference is None:
         return by_ultralytics.measure_accuracy(model, data, **settings)

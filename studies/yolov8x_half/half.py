@@ -35,7 +35,7 @@ import yaml
 from torch import nn
 from ultralytics.models import YOLO
 
-from objectives.accuracy import measure_accuracy
+from objectives.accuracy.measure import measure_accuracy
 from objectives.ultralytics_door import quiet
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model

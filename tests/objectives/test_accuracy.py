@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from objectives import AccuracyError
-from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.accuracy.measure import Accuracy, measure_accuracy
 from objectives.runtimes import export_for_timing
 from tests.objectives.rectangles import NAMES, SIZE, state_of, unchanged, write_data
 

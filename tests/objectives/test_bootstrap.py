@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.bootstrap import ImageStats, resample_weights, resampled_figures
+from objectives.accuracy.bootstrap import ImageStats, resample_weights, resampled_figures
 
 Images = tuple[list[Any], list[Any], list[Any], list[Any]]
 

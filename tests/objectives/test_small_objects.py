@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.bootstrap import ImageStats, resampled_figures, resampled_map
-from objectives.small_objects import SMALL_AREA, match_small
+from objectives.accuracy.bootstrap import ImageStats, resampled_figures, resampled_map
+from objectives.accuracy.small_objects import SMALL_AREA, match_small
 from tests.objectives.test_bootstrap import images
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from objectives import AccuracyError
-from objectives.accuracy import Accuracy, measure_accuracy
+from objectives.accuracy.measure import Accuracy, measure_accuracy
 from objectives.objective import MAIN_FIGURES, OBJECTIVES
 from tests.objectives.doubles import by_ultralytics, looking, never, sometimes
 from tests.tiny_data import CLASSES, make_tiny_data

@@ -31,7 +31,7 @@ def order_for(tiny: Path, out: Path, **keys: Any) -> Gradual:
 
 def scripted(monkeypatch: pytest.MonkeyPatch, metrics: Iterator[float]) -> None:
     """Validation answers from a list: untrained weights have no accuracy of their own."""
-    from objectives import accuracy
+    from objectives.accuracy import measure as accuracy
 
     def measure(*_: Any, **__: Any) -> Any:
         return SimpleNamespace(figures={"map50_95": SimpleNamespace(value=next(metrics))})

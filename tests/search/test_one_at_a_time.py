@@ -21,7 +21,7 @@ from .conftest import run
 
 def scripted(monkeypatch: pytest.MonkeyPatch, metrics: list[float]) -> None:
     """Validation answers from a list: untrained weights have no accuracy of their own."""
-    from objectives import accuracy
+    from objectives.accuracy import measure as accuracy
 
     answers = iter(metrics)
 

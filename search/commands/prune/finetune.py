@@ -155,7 +155,7 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
 
 def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     """What `finetune_file` does, in a quiet process of its own."""
-    from objectives.accuracy import measure_accuracy
+    from objectives.accuracy.measure import measure_accuracy
     from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
     from pruning.recovery.repair import repair
     from pruning.recovery.weight_masks import masks_of, sparsity

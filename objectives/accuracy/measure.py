@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.batches import BatchShelf
-from objectives.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
+from objectives.accuracy.batch_cache import BatchShelf
+from objectives.accuracy.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
+from objectives.accuracy.subjects import check_data, exported_subject, subject_of
+from objectives.accuracy.validators import VALIDATORS, Seen, arguments, validate
 from objectives.errors import AccuracyError
 from objectives.objective import Estimate
-from objectives.subjects import check_data, exported_subject, subject_of
 from objectives.ultralytics_door import quiet
-from objectives.validators import VALIDATORS, Seen, arguments, validate
 
 
 @dataclass(frozen=True, slots=True)

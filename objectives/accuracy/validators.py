@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.batches import BatchShelf, batch_key
+from objectives.accuracy.batch_cache import BatchShelf, batch_key
+from objectives.accuracy.small_objects import SmallMatches, match_small
 from objectives.errors import AccuracyError
-from objectives.small_objects import SmallMatches, match_small
 
 VALIDATORS: Mapping[str, str] = MappingProxyType(
     {

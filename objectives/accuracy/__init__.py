@@ -1,0 +1,1 @@
+"""Accuracy: validation runs, their batches, and the intervals of what they find."""
