@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from objectives.latency import compare_many
+from objectives.latency.protocol import compare_many
 from objectives.runtimes import OPENINGS, open_side
 from objectives.ultralytics_door import load_module
 from search.deliver.calibration import calibration_arrays, calibration_files

@@ -29,7 +29,7 @@ from torch import nn
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the repository
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
-from objectives.latency import Latency, compare
+from objectives.latency.protocol import Latency, compare
 from objectives.objective import MAIN_FIGURES
 from objectives.paired import paired_errors
 from objectives.runtimes import export_for_timing, open_side

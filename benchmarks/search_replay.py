@@ -32,7 +32,7 @@ from search_table import ROOT, prepared_study, rows_of, sweep
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.model_selection import cross_val_predict
 
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
 from objectives.objective import Estimate, objectives_named
 from pruning.channels import work_of
 from search.evaluate.probes import Probe, fitted

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from objectives.errors import LatencyError
-from objectives.latency import Latency
+from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
 from objectives.runner import Runner
 from objectives.runtimes import export_for_timing

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from objectives.disturbance import FLAGS
+from objectives.latency.quality_flags import FLAGS
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

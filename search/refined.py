@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from objectives.disturbance import DISTURBED
+from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
 from search.atomic import write_json
 from search.record import RunRecord, read_outcome

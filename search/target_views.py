@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from objectives.disturbance import FLAGS
+from objectives.latency.quality_flags import FLAGS
 from search import analysis
 from search.errors import RunCorrupt
 from search.retarget import target_names

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from objectives.accuracy.measure import Accuracy
-from objectives.latency import Latency, Side, compare_many
+from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes import OPENINGS, export_for_timing
 from search.errors import TrialFailed

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from objectives.latency import Latency
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
+from objectives.latency.protocol import Latency
 from objectives.objective import objectives_named
 from objectives.runtimes import export_for_timing
 from pruning import ChannelGraph, Plan, Scores

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import qmc
 
-from objectives.latency import Latency
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
+from objectives.latency.protocol import Latency
 from pruning import ChannelGraph, Plan, Scores
 from pruning.channels import feature_names, work_of
 from pruning.cost import place_of

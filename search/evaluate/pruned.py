@@ -19,8 +19,8 @@ from torch import nn
 
 from objectives.accuracy.measure import Accuracy
 from objectives.guard import largest_drop
-from objectives.latency import FLAGS, Latency, compare
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
+from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
 from objectives.runtimes import export_for_timing

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from objectives.latency import Latency, Side, compare_many
-from objectives.quiet_cores import pinned
+from objectives.latency.cpu_pinning import pinned
+from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.runner import Runner
 from objectives.runtime_names import is_command
 from objectives.runtimes import OPENINGS, open_side

@@ -17,8 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from objectives.disturbance import DISTURBED
-from objectives.latency import Latency
+from objectives.latency.protocol import Latency
+from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
 from objectives.runner import processor
 from objectives.runtime_names import command_words, is_command

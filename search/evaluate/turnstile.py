@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from objectives.measuring_lock import measuring_lock
+from objectives.latency.measuring_lock import measuring_lock
 
 PATIENCE_S = 120.0
 """After that long the measurement starts beside the work that did not stop; it then flags the foreign load."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
 from pruning import ChannelGraph
 from pruning.channels import tiled
 from pruning.cost import FEATURES, place_of

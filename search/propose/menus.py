@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
 from pruning import ChannelGraph
 from pruning.plan import realised_widths
 from pruning.sensitivity import Curve

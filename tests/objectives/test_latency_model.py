@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.errors import ObjectiveError
-from objectives.latency_model import FEWEST, LatencyModel
+from objectives.latency.model import FEWEST, LatencyModel
 
 NAMES = ("macs of a", "macs of b", "channels of a", "channels of b")
 BASE = np.array([100.0, 300.0, 16.0, 32.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from objectives.order_statistics import T95, clustered_interval, median_interval, t95
+from objectives.latency.intervals import T95, clustered_interval, median_interval, t95
 
 
 def test_median_interval_against_tabulated_ranks() -> None:

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from objectives import quiet_cores
-from objectives.quiet_cores import busy_seconds, pinned, quietest
+from objectives.latency import cpu_pinning
+from objectives.latency.cpu_pinning import busy_seconds, pinned, quietest
 
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 
@@ -61,7 +61,7 @@ def test_nothing_is_pinned_where_all_processors_are_needed() -> None:
 
 
 def test_without_proc_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet_cores, "_busy_ticks", lambda: {})
+    monkeypatch.setattr(cpu_pinning, "_busy_ticks", lambda: {})
     with pinned(1) as chosen:
         assert chosen == ()
 
@@ -70,7 +70,7 @@ def test_without_proc_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_processor_that_computes_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = max(os.sched_getaffinity(0))
     spin = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nprint('on', flush=True)\nwhile True: pass"
-    monkeypatch.setattr(quiet_cores, "LOOK_S", 0.3)
+    monkeypatch.setattr(cpu_pinning, "LOOK_S", 0.3)
     with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "on\n"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives import BackendMissing, CommandFailed, LatencyError
-from objectives.latency import compare
+from objectives.latency.protocol import compare
 from objectives.runtime_command import CommandRunner, milliseconds
 from objectives.runtimes import open_runner, open_side
 from tests.objectives.rectangles import SIZE

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from objectives import BackendMissing, LatencyError
-from objectives.latency import compare
+from objectives.latency.protocol import compare
 from objectives.runtime_tensorrt import plan_of
 from objectives.runtimes import OPSET, export_for_timing, open_runner, open_side
 from tests.objectives.rectangles import SIZE, state_of, unchanged

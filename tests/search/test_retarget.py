@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.disturbance import FLAGS
+from objectives.latency.quality_flags import FLAGS
 from search.atomic import write_json
 from search.bench_commands import _front_change
 from search.errors import ConfigError, RunCorrupt

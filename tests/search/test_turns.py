@@ -14,7 +14,7 @@ import pytest
 import torch
 from ultralytics.utils import torch_utils
 
-from objectives.measuring_lock import measuring_lock
+from objectives.latency.measuring_lock import measuring_lock
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile, loaders_stopped

@@ -2,7 +2,7 @@
 """Times the models beside this file on this machine and writes figures.json. README.md says how.
 
 Needs Python 3.8 or newer and the runtime (onnxruntime, or openvino), nothing else. The protocol is that of
-ParetoPrune's objectives/latency.py: rounds in which base, candidate, base alternate; the fastest inference of each
+ParetoPrune's objectives/latency/protocol.py: rounds in which base, candidate, base alternate; the fastest inference of each
 block; the ratio to the base per round, and their median; several openings of each file, which take turns, and a 95 %
 interval that counts openings as independent.
 """
@@ -153,7 +153,7 @@ def settled(ratio: Ratio, half_width: float) -> bool:
 def flags_of(
     ratio: Ratio, rounds: int, minima: list[float], times: list[float], waited_share: float, half_width: float
 ) -> list[str]:
-    """Names and limits are those of ParetoPrune's objectives/disturbance.py."""
+    """Names and limits are those of ParetoPrune's objectives/latency/quality_flags.py."""
     found = []
     if not settled(ratio, half_width):
         found.append("not_settled")

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives import disturbance, latency, order_statistics
+from objectives.latency import intervals, protocol, quality_flags
 from search.bench import settings_of
 from search.deliver import device_kit
 from search.deliver.device_kit import build_kit
@@ -63,9 +63,9 @@ def test_the_runner_needs_no_more_than_python_3_8_and_its_library() -> None:
 
 @given(st.lists(SAMPLES, min_size=1, max_size=8))
 def test_intervals_are_those_of_the_protocol(runner: ModuleType, clusters: list[list[float]]) -> None:
-    ours = order_statistics.clustered_interval(clusters)
+    ours = intervals.clustered_interval(clusters)
     assert runner.clustered_interval(clusters) == pytest.approx((ours.value, ours.low, ours.high))
-    plain = order_statistics.median_interval(clusters[0])
+    plain = intervals.median_interval(clusters[0])
     assert runner.median_interval(clusters[0]) == pytest.approx((plain.value, plain.low, plain.high))
 
 
@@ -77,16 +77,16 @@ def test_quantiles_are_those_of_numpy(runner: ModuleType, values: list[float], s
 @given(st.lists(st.floats(1e-4, 1.0), min_size=3, max_size=3), st.floats(0.1, 20))
 def test_blocks_are_as_long_as_those_of_the_protocol(runner: ModuleType, typical: list[float], cap_s: float) -> None:
     pair = typical[:2]
-    assert runner.runs_per_block(pair, cap_s) == latency._runs_per_block(pair, cap_s, runner.MIN_ROUNDS)
+    assert runner.runs_per_block(pair, cap_s) == protocol._runs_per_block(pair, cap_s, runner.MIN_ROUNDS)
 
 
 @given(SAMPLES, SAMPLES)
 def test_flags_are_those_of_the_protocol(runner: ModuleType, minima: list[float], times: list[float]) -> None:
     found = runner.flags_of((1.0, 1.0, 1.0), 9, minima, times, 0.0, 0.01)
-    assert found == [*disturbance.drift_flags(minima), *disturbance.noise_flags(np.array(times))]
+    assert found == [*quality_flags.drift_flags(minima), *quality_flags.noise_flags(np.array(times))]
     assert set(runner.flags_of((1.0, 0.5, 1.5), 2, [1.0], [1.0], 0.5, 0.01)) == {
         *("not_settled", "few_rounds", "foreign_load"),
-    } <= set(disturbance.FLAGS)  # fmt: skip
+    } <= set(quality_flags.FLAGS)  # fmt: skip
 
 
 def test_the_runner_finds_the_ratio_that_is_there(runner: ModuleType) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from objectives.latency import Latency
+from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
 from search.evaluate.timings import latency_from_json, latency_to_json
 

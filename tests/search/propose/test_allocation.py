@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.latency_model import LatencyModel
+from objectives.latency.model import LatencyModel
 from pruning import ChannelGraph
 from pruning.channels import feature_names, tiled, work_of
 from pruning.cost_table import cost_table

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from objectives.order_statistics import SMALLEST_SAMPLE
+from objectives.latency.intervals import SMALLEST_SAMPLE
 
 DRIFT = 0.05
 THROTTLING = 0.10

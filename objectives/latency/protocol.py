@@ -32,11 +32,18 @@ from itertools import count
 
 import numpy as np
 
-from objectives.disturbance import FLAGS, FOREIGN_LOAD, drift_flags, no_garbage_collection, noise_flags, runqueue_wait_s
 from objectives.errors import LatencyError
-from objectives.measuring_lock import measuring_lock
+from objectives.latency.intervals import SMALLEST_SAMPLE, clustered_interval, median_interval
+from objectives.latency.measuring_lock import measuring_lock
+from objectives.latency.quality_flags import (
+    FLAGS,
+    FOREIGN_LOAD,
+    drift_flags,
+    no_garbage_collection,
+    noise_flags,
+    runqueue_wait_s,
+)
 from objectives.objective import Estimate
-from objectives.order_statistics import SMALLEST_SAMPLE, clustered_interval, median_interval
 from objectives.runner import Floats, Runner, SelfTimed
 
 __all__ = ["FLAGS", "Latency", "compare", "compare_many", "measuring_lock", "median_interval", "runqueue_wait_s"]

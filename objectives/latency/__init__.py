@@ -1,0 +1,1 @@
+"""Latency: interleaved measurements with intervals, and the model that predicts them."""
