@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.latency.protocol import compare_many
-from objectives.runtimes import OPENINGS, open_side
+from objectives.runtimes.open import OPENINGS, open_side
 from objectives.ultralytics_door import load_module
 from search.deliver.calibration import calibration_arrays, calibration_files
 from search.deliver.formats import FORMATS, Target

@@ -50,7 +50,7 @@ def make_candidates(model: Path, imgsz: int, count: int, folder: Path) -> list[P
     """base.onnx and `count` uneven pruned plans in steps of MACs, as ONNX files: the first is the base."""
     import torch
 
-    from objectives.runtimes import export_for_timing
+    from objectives.runtimes.open import export_for_timing
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
 
@@ -98,7 +98,7 @@ def interleaved(paths: Sequence[str], imgsz: int, seconds: float, seed: int, run
 
 def sequential(paths: Sequence[str], imgsz: int, seconds: float, seed: int) -> Any:
     """The usual way, in the same seconds: warm up, then the mean of all inferences, one candidate after the other."""
-    from objectives.runtimes import open_runner
+    from objectives.runtimes.open import open_runner
 
     found: dict[str, Any] = {}
     for at in np.random.default_rng(seed).permutation(len(paths)):
@@ -292,7 +292,7 @@ def write_into(path: Path, text: str) -> None:
 
 
 def machine() -> str:
-    from objectives.runner import processor
+    from objectives.runtimes.runner import processor
 
     return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
 

@@ -32,7 +32,7 @@ from objectives.accuracy.measure import Accuracy, measure_accuracy
 from objectives.latency.protocol import Latency, compare
 from objectives.objective import MAIN_FIGURES
 from objectives.paired import paired_errors
-from objectives.runtimes import export_for_timing, open_side
+from objectives.runtimes.open import export_for_timing, open_side
 from pruning import Plan, trace
 from pruning.checkpoints.checkpoint import load_model, save_model
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics

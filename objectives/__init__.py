@@ -1,6 +1,6 @@
 """Figures and what they mean together: accuracy, measured latency, fronts and picks.
 
-The package itself imports nothing heavy; `objectives.accuracy.measure`, `objectives.latency.protocol`, `objectives.runtimes`,
+The package itself imports nothing heavy; `objectives.accuracy.measure`, `objectives.latency.protocol`, `objectives.runtimes.open`,
 `objectives.pareto` and `objectives.choice` are imported by whoever needs them.
 """
 

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from objectives.errors import LatencyError
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
-from objectives.runner import Runner
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.runner import Runner
 from search.bench_models import Model, models_of, runtime_for, split_words
 from search.errors import ConfigError, near_miss
 from search.evaluate.preflight import check_runtime

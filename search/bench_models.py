@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from objectives.runtime_names import Runtime
+from objectives.runtimes.names import Runtime
 from search import yaml_source
 from search.errors import ConfigError
 from search.own_reference import OwnReference

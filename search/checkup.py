@@ -88,7 +88,7 @@ def _reach(
     spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """(figure -> (base, smallest candidate), seconds that exporting and timing one candidate takes)."""
-    from objectives.runtimes import export_for_timing
+    from objectives.runtimes.open import export_for_timing
     from search.evaluate import timing
     from search.evaluate.turnstile import Turnstile
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from objectives.runtime_names import is_command
+from objectives.runtimes.names import is_command
 
 FILES = {"onnxruntime": "onnx", "openvino": "openvino", "tensorrt": "engine"}
 """Runtime -> export format of what it runs; a user's program (`command:`) gets ONNX."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from objectives.errors import LatencyError
 from objectives.objective import Objective
-from objectives.runtime_names import check_runtime, is_command
+from objectives.runtimes.names import check_runtime, is_command
 from search.config.storage_url import shown
 from search.training_keys import fault_of
 
@@ -181,7 +181,7 @@ class RecoverSpec(BaseModel):
 
 
 class LatencySpec(Section):
-    """What is timed, and on what: `runtime` is a name of `objectives.runtime_names`, or `command:PROGRAM`.
+    """What is timed, and on what: `runtime` is a name of `objectives.runtimes.names`, or `command:PROGRAM`.
 
     `seconds`: the most that one candidate's comparison with the base may take, 60 for a command if nothing is said.
     `timeout_s`: the most that one call of a command may take.

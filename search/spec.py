@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from objectives.choice import Bound
 from objectives.errors import LatencyError
 from objectives.objective import MAIN_FIGURES, objectives_named, register
-from objectives.runtime_names import COMMAND, command_words, is_command
+from objectives.runtimes.names import COMMAND, command_words, is_command
 from search import yaml_source
 from search.checkpoint_facts import checkpoint_facts
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located

@@ -44,7 +44,7 @@ from objectives.latency.quality_flags import (
     runqueue_wait_s,
 )
 from objectives.objective import Estimate
-from objectives.runner import Floats, Runner, SelfTimed
+from objectives.runtimes.runner import Floats, Runner, SelfTimed
 
 __all__ = ["FLAGS", "Latency", "compare", "compare_many", "measuring_lock", "median_interval", "runqueue_wait_s"]
 

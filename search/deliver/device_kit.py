@@ -21,7 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
 from search.atomic import write_json
 from search.bench_models import Model, front_of, model_of
 from search.errors import ConfigError

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from objectives.errors import BackendMissing
-from objectives.runtimes import OPSET
+from objectives.runtimes.open import OPSET
 from search.errors import ConfigError, DeviceMissing, near_miss
 
 PRECISIONS = {8: "int8", 16: "fp16", 32: "fp32"}

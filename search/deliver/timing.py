@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from objectives.runner import Runner
+from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.deliver.formats import Format
 from search.evaluate.timing import measure, open_timed

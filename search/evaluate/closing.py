@@ -14,7 +14,7 @@ import numpy as np
 from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
-from objectives.runtimes import OPENINGS, export_for_timing
+from objectives.runtimes.open import OPENINGS, export_for_timing
 from search.errors import TrialFailed
 from search.evaluate.phases import Phases
 from search.evaluate.pruned import (

@@ -13,7 +13,7 @@ from typing import Any
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
 from objectives.objective import objectives_named
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.atomic import write_json

@@ -103,8 +103,8 @@ def check_device(device: str) -> None:
 def check_runtime(runtime: str) -> None:
     """Make sure that the package, or the program, that times is there. Raises BackendMissing."""
     from objectives.errors import BackendMissing
-    from objectives.runtime_command import check_program
-    from objectives.runtime_names import command_words, is_command
+    from objectives.runtimes.command_runner import check_program
+    from objectives.runtimes.names import command_words, is_command
 
     if is_command(runtime):
         check_program(command_words(runtime)[0], runtime)

@@ -122,7 +122,7 @@ def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, b
 
 
 def _base_onnx(spec: StudySpec, model: Any, base_dir: Path) -> Path:
-    from objectives.runtimes import export_for_timing
+    from objectives.runtimes.open import export_for_timing
 
     return export_for_timing(model, base_dir / "base.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
 

@@ -23,7 +23,7 @@ from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
 from pruning.checkpoints.checkpoint import file_digest

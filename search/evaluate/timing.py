@@ -13,9 +13,9 @@ import torch
 
 from objectives.latency.cpu_pinning import pinned
 from objectives.latency.protocol import Latency, Side, compare_many
-from objectives.runner import Runner
-from objectives.runtime_names import is_command
-from objectives.runtimes import OPENINGS, open_side
+from objectives.runtimes.names import is_command
+from objectives.runtimes.open import OPENINGS, open_side
+from objectives.runtimes.runner import Runner
 from search.evaluate.turnstile import Turnstile
 from search.sections import LatencySpec
 

@@ -20,8 +20,8 @@ from typing import Any
 from objectives.latency.protocol import Latency
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
-from objectives.runner import processor
-from objectives.runtime_names import command_words, is_command
+from objectives.runtimes.names import command_words, is_command
+from objectives.runtimes.runner import processor
 from search.atomic import write_json
 from search.sections import LatencySpec
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from objectives.accuracy import measure as by_ultralytics
 from objectives.accuracy.measure import Accuracy
-from objectives.runtime_torch import input_channels
+from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics
 from pruning.checkpoints import checkpoint
 from pruning.recovery import bn_calibration

@@ -11,7 +11,7 @@ from torch import nn
 
 from objectives import AccuracyError
 from objectives.accuracy.measure import Accuracy, measure_accuracy
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
 from tests.objectives.rectangles import NAMES, SIZE, state_of, unchanged, write_data
 
 

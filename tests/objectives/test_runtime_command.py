@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from objectives import BackendMissing, CommandFailed, LatencyError
 from objectives.latency.protocol import compare
-from objectives.runtime_command import CommandRunner, milliseconds
-from objectives.runtimes import open_runner, open_side
+from objectives.runtimes.command_runner import CommandRunner, milliseconds
+from objectives.runtimes.open import open_runner, open_side
 from tests.objectives.rectangles import SIZE
 
 

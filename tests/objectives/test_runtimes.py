@@ -16,8 +16,8 @@ from torch import nn
 
 from objectives import BackendMissing, LatencyError
 from objectives.latency.protocol import compare
-from objectives.runtime_tensorrt import plan_of
-from objectives.runtimes import OPSET, export_for_timing, open_runner, open_side
+from objectives.runtimes.open import OPSET, export_for_timing, open_runner, open_side
+from objectives.runtimes.tensorrt_runner import plan_of
 from tests.objectives.rectangles import SIZE, state_of, unchanged
 
 
@@ -174,10 +174,10 @@ def test_openvino_computes_in_float32_even_where_the_processor_has_bfloat16(expo
 
 
 def test_a_side_is_several_openings_of_one_file(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("objectives.runtimes.OPENING_S", 1e6)
+    monkeypatch.setattr("objectives.runtimes.open.OPENING_S", 1e6)
     side = open_side(exported, 4, runtime="onnxruntime", imgsz=SIZE)
     assert len({id(runner) for runner in side}) == 4
-    monkeypatch.setattr("objectives.runtimes.OPENING_S", 0.0)
+    monkeypatch.setattr("objectives.runtimes.open.OPENING_S", 0.0)
     assert len(open_side(exported, 4, runtime="onnxruntime", imgsz=SIZE)) == 1, "what opens slowly is opened once"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from objectives.runtimes import export_for_timing
+from objectives.runtimes.open import export_for_timing
 from pruning.checkpoints.checkpoint import load_model
 from search.bench import bench, order_of
 from search.console import Speaker

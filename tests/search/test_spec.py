@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from objectives.runtime_names import command_words
+from objectives.runtimes.names import command_words
 from search.errors import ConfigError
 from search.spec import dump_yaml, load_spec, with_defaults
 

@@ -23,8 +23,8 @@ import numpy as np
 import psutil
 
 from objectives.errors import CommandFailed, ProgramMissing
-from objectives.runner import Conditions, Floats
-from objectives.runtime_names import command_words
+from objectives.runtimes.names import command_words
+from objectives.runtimes.runner import Conditions, Floats
 
 TIMEOUT_S = 300.0
 """A call that takes longer has failed."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runner import Conditions, describe, image_for, import_runtime
+from objectives.runtimes.runner import Conditions, describe, image_for, import_runtime
 
 
 class OnnxRunner:

@@ -16,14 +16,14 @@ from pathlib import Path
 from torch import nn
 
 from objectives.errors import LatencyError
-from objectives.runner import Runner, import_runtime
-from objectives.runtime_command import TIMEOUT_S, CommandRunner
-from objectives.runtime_names import RUNTIMES, Runtime, check_runtime, is_command
-from objectives.runtime_onnx import OnnxRunner
-from objectives.runtime_openvino import OpenvinoRunner
-from objectives.runtime_tensorrt import TensorrtRunner
-from objectives.runtime_torch import TorchRunner
-from objectives.timing_export import OPSET, export_for_timing
+from objectives.runtimes.command_runner import TIMEOUT_S, CommandRunner
+from objectives.runtimes.export import OPSET, export_for_timing
+from objectives.runtimes.names import RUNTIMES, Runtime, check_runtime, is_command
+from objectives.runtimes.onnx_runner import OnnxRunner
+from objectives.runtimes.openvino_runner import OpenvinoRunner
+from objectives.runtimes.runner import Runner, import_runtime
+from objectives.runtimes.tensorrt_runner import TensorrtRunner
+from objectives.runtimes.torch_runner import TorchRunner
 from objectives.ultralytics_door import load_module
 
 __all__ = [

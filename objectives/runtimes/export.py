@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from objectives.errors import LatencyError
-from objectives.runner import random_image
-from objectives.runtime_torch import input_channels
+from objectives.runtimes.runner import random_image
+from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 
 OPSET = 18

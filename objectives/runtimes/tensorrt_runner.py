@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runner import Conditions, describe, image_for, import_runtime
-from objectives.runtime_torch import torch_device
+from objectives.runtimes.runner import Conditions, describe, image_for, import_runtime
+from objectives.runtimes.torch_runner import torch_device
 
 
 class TensorrtRunner:

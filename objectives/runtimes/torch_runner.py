@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runner import Conditions, describe, random_image
+from objectives.runtimes.runner import Conditions, describe, random_image
 from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 
 

@@ -1,0 +1,1 @@
+"""Runtimes that a network is timed on, one module each."""
