@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from objectives import choice, pareto
 from objectives.choice import Bound, Choice
+from objectives.class_drop import largest_drop
 from objectives.errors import NothingFits, ObjectiveError
-from objectives.guard import largest_drop
 from objectives.objective import Estimate, Objective
 from objectives.paired import ranked_figures
 from search.trial import Measurement, Trial, TrialState

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from objectives.guard import largest_drop
+from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
 from search.atomic import write_json
 from search.deliver.export_report import ArtefactCheck, ExportReport

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objectives.guard import largest_drop
+from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
 from pruning.checkpoints.checkpoint import save_model
 from search.deliver.artefact import size_bytes

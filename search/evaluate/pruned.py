@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from objectives.accuracy.measure import Accuracy
-from objectives.guard import largest_drop
+from objectives.class_drop import largest_drop
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate

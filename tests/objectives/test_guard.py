@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.guard import largest_drop
+from objectives.class_drop import largest_drop
 
 ACCURACIES = st.dictionaries(st.sampled_from("abcde"), st.floats(0, 1), min_size=1)
 

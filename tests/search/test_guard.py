@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from objectives.choice import Bound
-from objectives.guard import largest_drop
+from objectives.class_drop import largest_drop
 from objectives.objective import Estimate, objectives_named
 from search.analysis import broken, is_feasible, rank
 from search.present.status import render_status
