@@ -18,8 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from search.config.spec import dump_yaml
 from search.present.report import write_report
-from search.spec import dump_yaml
 from tests.browser.driver import Serving, chromium, drawn
 from tests.search.present import snapshots
 

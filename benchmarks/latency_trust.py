@@ -81,10 +81,10 @@ def uneven_plans(graph: Any, count: int = 400) -> Iterator[Any]:
 
 def interleaved(paths: Sequence[str], imgsz: int, seconds: float, seed: int, runtime: str = "onnxruntime") -> Any:
     """As a search times: each candidate against the base, alone among trials, in random order of candidates."""
+    from search.config.sections import LatencySpec
     from search.evaluate.timing import lock_path, measure, open_timed
     from search.evaluate.timings import latency_to_json
     from search.evaluate.turnstile import Turnstile
-    from search.sections import LatencySpec
 
     spec = LatencySpec(seconds=seconds, runtime=runtime)
     found: dict[str, Any] = {}

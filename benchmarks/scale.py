@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.spec import dump_yaml
+from search.config.spec import dump_yaml
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 

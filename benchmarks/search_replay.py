@@ -35,13 +35,13 @@ from sklearn.model_selection import cross_val_predict
 from objectives.latency.model import LatencyModel
 from objectives.objective import Estimate, objectives_named
 from pruning.channels import work_of
+from search.config.sections import SpaceSpec
 from search.evaluate.probes import Probe, fitted
 from search.prepare.prepared import Prepared
 from search.propose.guide import added_volume
 from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer
 from search.propose.storage import sqlite_url
-from search.sections import SpaceSpec
 from search.space import Space
 from search.trial import Candidate, Gate, Measurement
 

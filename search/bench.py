@@ -17,12 +17,12 @@ from objectives.objective import Estimate
 from objectives.runtimes.open import export_for_timing
 from objectives.runtimes.runner import Runner
 from search.bench_models import Model, models_of, runtime_for, split_words
+from search.config.sections import LatencySpec
 from search.errors import ConfigError, near_miss
 from search.evaluate.preflight import check_runtime
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.timings import Timings, conditions, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
-from search.sections import LatencySpec
 from search.study import Study
 
 KEYS = (*LatencySpec.model_fields, "imgsz")

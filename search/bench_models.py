@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from objectives.runtimes.names import Runtime
-from search import yaml_source
+from search.config import yaml_source
+from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
-from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.refs import find_run, resolve
 from search.study import Study

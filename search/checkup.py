@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from objectives.choice import Bound
+from search.config.comparability import comparable
+from search.config.inputs.user_code import OwnReference
+from search.config.spec import StudySpec, with_defaults
 from search.environment import environment
-from search.fingerprint import comparable
 from search.needs import check_packages, check_servers
-from search.own_reference import OwnReference
 from search.record import RunRecord
-from search.spec import StudySpec, with_defaults
 from search.stopping import Limits, Standpoint, next_time, seconds_left
 from search.workers.run_isolated import run_isolated
 

@@ -96,8 +96,8 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
     """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
     from search.checkup import check as facts_of
     from search.checkup_table import render_check
+    from search.config.spec import load_spec
     from search.console import emit
-    from search.spec import load_spec
     from search.trust import with_clean_copy
 
     path, keys = study_and_keys(words)

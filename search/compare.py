@@ -15,8 +15,8 @@ from typing import Any
 from search import bench as timed
 from search.bench import Say
 from search.bench_models import Model
+from search.config.overrides import present
 from search.errors import ConfigError
-from search.key_values import present
 from search.workers.run_isolated import run_isolated
 
 EXPORTED = (".onnx", ".xml", ".engine", ".torchscript")
@@ -142,7 +142,7 @@ def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     """Boxes above CONFIDENCE on all validation images; None for a task without boxes."""
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
-    from search.deliver.dataset import read_dataset
+    from search.config.inputs.dataset import read_dataset
     from search.evaluate.samples import predictor_class
 
     model: Any = load_model(path)

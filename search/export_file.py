@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search import key_values as read
-from search.checkpoint_facts import checkpoint_facts
+from search.config import overrides as read
+from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.sections import LatencySpec
 from search.errors import ConfigError
-from search.sections import LatencySpec
 
 if TYPE_CHECKING:
     from search.deliver.export_report import ExportReport

@@ -23,15 +23,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search import key_values as read
 from search.atomic import write_atomic
-from search.checkpoint_facts import checkpoint_facts
+from search.config import overrides as read
+from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.inputs.user_code import refuse_own
+from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.once import PLANNING, example_of
-from search.own_reference import refuse_own
 from search.present.snapshot import duration
-from search.sections import RecoverSpec
 from search.workers.run_isolated import run_isolated
 
 KEYS: Mapping[str, read.Reader] = {

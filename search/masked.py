@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search import key_values as read
+from search.config import overrides as read
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated
 

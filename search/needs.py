@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from objectives.errors import BackendMissing
+from search.config.spec import StudySpec
 from search.config.storage_url import is_postgresql
-from search.spec import StudySpec
 
 
 def check_packages(spec: StudySpec) -> None:

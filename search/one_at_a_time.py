@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search import key_values as read
 from search.atomic import write_atomic
-from search.checkpoint_facts import checkpoint_facts
+from search.config import overrides as read
+from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.errors import ConfigError
 from search.once import example_of
 from search.workers.run_isolated import run_isolated

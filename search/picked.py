@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
+from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
 from search.exported import record_points
-from search.own_reference import OwnReference
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 

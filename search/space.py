@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from search.config.sections import SpaceSpec
 from search.errors import ConfigError, near_miss
-from search.sections import SpaceSpec
 from search.trial import Candidate
 
 Value = float | int | str

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.objective import MAIN_FIGURES
 from search.atomic import write_atomic
-from search.checkpoint_facts import checkpoint_facts
+from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.errors import ConfigError
 
 _TEXT = """\

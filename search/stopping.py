@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from search.sections import clock_time
+from search.config.sections import clock_time
 
 GROWTH = 0.001
 """Share by which the hypervolume must have grown within `patience` trials for the search to go on."""

@@ -17,6 +17,9 @@ from objectives.objective import Objective, objectives_named
 from search import analysis, environment
 from search.atomic import write_json
 from search.clock import Clock, SystemClock
+from search.config.comparability import check_comparable, comparable, fingerprint
+from search.config.inputs.user_code import OwnReference
+from search.config.spec import StudySpec, load_spec, with_defaults
 from search.crash_points import reached
 from search.disk import Room, disk_errors, model_bytes
 from search.ending import Ending
@@ -24,17 +27,14 @@ from search.engines.engine import Engine
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.exported import FIRST, exported_trials
-from search.fingerprint import check_comparable, comparable, fingerprint
 from search.loop import Loop, Progress, Watcher, once_per_trial
 from search.needs import check_cluster, check_packages, claimed
-from search.own_reference import OwnReference
 from search.picked import PickedTrial
 from search.prepare.prepared import Prepared
 from search.record import RunRecord
 from search.refined import refined
 from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
 from search.snapshot import snapshot, write_snapshot
-from search.spec import StudySpec, load_spec, with_defaults
 from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
 from search.trust import with_clean_copy

@@ -12,8 +12,8 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from search.config.spec import StudySpec
 from search.errors import ConfigError
-from search.spec import StudySpec
 from search.workers.run_isolated import run_isolated
 
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from search.config.sections import KeepSpec
 from search.errors import RunCorrupt
 from search.marks import pinned
 from search.record import RunRecord
 from search.run_folder.weights import FILE, _bytes, discard_weights, origin
-from search.sections import KeepSpec
 from search.trial import Trial
 
 _log = logging.getLogger("search")

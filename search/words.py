@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from search import yaml_source
+from search.config import yaml_source
 from search.errors import ConfigError, near_miss
 
 

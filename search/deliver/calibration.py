@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from search.data_yaml import read_data_yaml
-from search.deliver.dataset import read_split
+from search.config.inputs.dataset import read_split
+from search.config.inputs.dataset_yaml import read_data_yaml
 from search.deliver.parity import Array, letterboxed
 
 IMAGES = 128

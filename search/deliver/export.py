@@ -24,8 +24,9 @@ from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.ultralytics_door import load_module
 from search.atomic import write_json
+from search.config.inputs.dataset import check_classes, read_dataset
+from search.config.sections import LatencySpec
 from search.deliver.artefact import digest, size_bytes
-from search.deliver.dataset import check_classes, read_dataset
 from search.deliver.errors import CheckFailed, DeliveryError, ExportFailed
 from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.deliver.footprint import peak_memory
@@ -35,7 +36,6 @@ from search.deliver.parity import Array, artefact_outputs, compare_outputs, load
 from search.deliver.timing import time_artefact
 from search.deliver.validation import validate, values
 from search.errors import ConfigError
-from search.sections import LatencySpec
 
 PARITY_IMAGES = 4
 _PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt", "ncnn", "MNN")

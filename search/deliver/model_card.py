@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.atomic import write_atomic
+from search.config.inputs.user_code import OwnReference
 from search.deliver.export_report import ArtefactCheck, ExportReport
-from search.own_reference import OwnReference
 from search.present import snapshot as reading
 
 _LICENCE = (

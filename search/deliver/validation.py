@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
-from search.evaluate.hardened import harden
+from search.config.inputs.ultralytics_safety import harden
 
 
 def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str) -> Accuracy:

@@ -38,6 +38,7 @@ from ray.exceptions import RayError
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.config.sections import SearchSpec
 from search.engines.desk import Desk, News
 from search.engines.engine import Finished, Job
 from search.engines.freight import bring_home, leave, packed, unpack
@@ -47,7 +48,6 @@ from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import PRELOAD
 from search.evaluate.phases import show_standing, standing_text
 from search.evaluate.threads import THREADS, share_of_cores
-from search.sections import SearchSpec
 from search.trial import Failure, FailureKind, Outcome
 
 _TICK_S = 0.05

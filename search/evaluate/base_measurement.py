@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from search.config.spec import StudySpec
 from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
 from search.record import BATCHES
-from search.spec import StudySpec
 from search.trial import Measurement
 
 

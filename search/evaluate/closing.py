@@ -15,6 +15,7 @@ from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS, export_for_timing
+from search.config.inputs.user_code import OwnReference
 from search.errors import TrialFailed
 from search.evaluate.phases import Phases
 from search.evaluate.pruned import (
@@ -28,7 +29,6 @@ from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.timing import alone, lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import example_input, load_model
-from search.own_reference import OwnReference
 from search.propose.baselines import HonestRow
 from search.space import Space
 from search.trial import Candidate, Measurement

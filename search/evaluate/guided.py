@@ -17,6 +17,7 @@ from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.atomic import write_json
+from search.config.spec import StudySpec
 from search.evaluate import probes, pruned
 from search.evaluate.ladder import Gain
 from search.evaluate.outputs import output_probe
@@ -31,7 +32,6 @@ from search.propose.sensitivity import sensitivity_curves
 from search.quarantine import derived_json
 from search.record import LAYERS
 from search.space import Space
-from search.spec import StudySpec
 from search.trial import Candidate, Measurement
 
 VARIANTS = "variants.json"

@@ -6,8 +6,8 @@ from typing import Any
 
 from pruning import ChannelGraph, Scores
 from pruning.sensitivity import SensitivityProbe
+from search.config.spec import StudySpec
 from search.evaluate.workload import calibration_batches
-from search.spec import StudySpec
 
 IMAGES = 64
 """Images at 320 px; fewer at larger sizes, so that a comparison costs about the same."""

@@ -26,8 +26,8 @@ from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
+from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
-from search.own_reference import OwnReference
 
 RESAMPLES = 200
 METHODS = ("batches", "finetune", "evaluate")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
 from pruning.checkpoints.checkpoint import save_model
+from search.config.precision_support import file_format
+from search.config.spec import StudySpec
 from search.deliver.artefact import size_bytes
 from search.deliver.formats import BITS, FORMATS, Target
 from search.deliver.make import make_artefact
@@ -25,8 +27,6 @@ from search.deliver.validation import validate, values
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
-from search.precisions import file_format
-from search.spec import StudySpec
 from search.trial import Measurement
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from objectives.objective import TASK_FIGURES
-from search.deliver.dataset import read_dataset
+from search.config.inputs.dataset import read_dataset
+from search.config.inputs.user_code import OwnReference
+from search.config.precision_support import file_format
+from search.config.sections import RecoverSpec
+from search.config.spec import StudySpec
 from search.errors import ConfigError, DeviceMissing
-from search.own_reference import OwnReference
-from search.precisions import file_format
-from search.sections import RecoverSpec
-from search.spec import StudySpec
 from search.trial import Measurement
 
 

@@ -30,6 +30,8 @@ from pruning.checkpoints.checkpoint import file_digest
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired
+from search.config.sections import LatencySpec, RecoverSpec
+from search.config.spec import StudySpec
 from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
 from search.evaluate.outputs import output_probe
@@ -45,9 +47,7 @@ from search.evaluate.workload import load_model, measure_accuracy, repair, save_
 from search.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
-from search.sections import LatencySpec, RecoverSpec
 from search.space import Space
-from search.spec import StudySpec
 from search.trial import Candidate, Gate, Measurement, RepairStep
 
 

@@ -22,9 +22,9 @@ from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
 from pruning.recovery.finetune import PRECISE_IMAGES, recover
 from pruning.recovery.judge import held_out, most_images
 from pruning.recovery.repair import calibration_images
+from search.config.comparability import count_images
+from search.config.spec import StudySpec
 from search.evaluate.pruned import recovery_of, task_of
-from search.fingerprint import count_images
-from search.spec import StudySpec
 
 BATCHES = 8
 """As many training batches as a fine-tune looks at before its first step."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from objectives.ultralytics_door import quiet
 from pruning.checkpoints.checkpoint import load_model
 from search.atomic import write_atomic
-from search.deliver.dataset import read_dataset
+from search.config.inputs.dataset import read_dataset
 
 FOLDER = "samples"
 COUNT = 4

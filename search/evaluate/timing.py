@@ -16,8 +16,8 @@ from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.runtimes.names import is_command
 from objectives.runtimes.open import OPENINGS, open_side
 from objectives.runtimes.runner import Runner
+from search.config.sections import LatencySpec
 from search.evaluate.turnstile import Turnstile
-from search.sections import LatencySpec
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:

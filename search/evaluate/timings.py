@@ -23,7 +23,7 @@ from objectives.objective import Estimate
 from objectives.runtimes.names import command_words, is_command
 from objectives.runtimes.runner import processor
 from search.atomic import write_json
-from search.sections import LatencySpec
+from search.config.sections import LatencySpec
 
 FORMAT = 1
 Key = Mapping[str, Any]

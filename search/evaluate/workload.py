@@ -23,9 +23,9 @@ from pruning.recovery import bn_calibration
 from pruning.recovery import repair as repairing
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.repair import Origin, Repaired
+from search.config.inputs.ultralytics_safety import harden
+from search.config.inputs.user_code import OwnReference
 from search.evaluate import own_task
-from search.evaluate.hardened import harden
-from search.own_reference import OwnReference
 
 harden()  # whoever reads a model or data for a study comes through here
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from search.config.baseline_names import SIBLING, TRAINED
-from search.sections import STRIDE
+from search.config.sections import STRIDE
 from search.space import Space
 from search.trial import Candidate
 

@@ -16,6 +16,7 @@ import numpy as np
 from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
 from search.atomic import write_json
+from search.config.spec import StudySpec
 from search.evaluate.evaluator import Evaluator, Realised
 from search.evaluate.ladder import Gain
 from search.evaluate.phases import Phases
@@ -25,7 +26,6 @@ from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
 from search.record import RunRecord
 from search.space import Block, Dimension, Space
-from search.spec import StudySpec
 from search.testing.simulated import Cut
 from search.trial import Candidate, Gate, Measurement
 

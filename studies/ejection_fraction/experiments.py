@@ -31,9 +31,9 @@ from pruning.checkpoints.checkpoint import count_parameters
 from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.weight_masks import sparsity, unstructured
 from search.bench import bench, order_of
+from search.config.inputs.user_code import OwnReference
 from search.evaluate.own_task import build, save_plain
 from search.evaluate.workload import example_input
-from search.own_reference import OwnReference
 from studies.ejection_fraction import ef
 from studies.ejection_fraction.echonet import Clips, read_clips
 from studies.ejection_fraction.make_clips import make_clips

@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw
 from objectives.objective import Estimate
 from pruning import ChannelGraph, trace
 from search.atomic import write_json
+from search.config.sections import SpaceSpec
+from search.config.spec import dump_yaml
 from search.evaluate.pruned import group_rows
 from search.record import RunRecord
-from search.sections import SpaceSpec
 from search.snapshot import write_snapshot
 from search.space import Space
-from search.spec import dump_yaml
 from search.study import Study
 from search.trial import Candidate, Failure, FailureKind, Measurement
 from search.whatif import what_if_table

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from search.config.sections import KeepSpec
 from search.errors import Interrupted, RunCorrupt, SearchFailing
 from search.marks import Mark, read_marks, write_mark
 from search.notify import notify
 from search.record import RunRecord
 from search.requests import Requests, leave_request, waiting
 from search.run_folder.weights import FILE
-from search.sections import KeepSpec
 from search.study import Listener, Study
 from search.testing.known_front import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate

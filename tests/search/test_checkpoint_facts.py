@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.checkpoint_facts import CheckpointFacts, checkpoint_facts
-from search.spec import load_spec
+from search.config.inputs.checkpoint_header import CheckpointFacts, checkpoint_facts
+from search.config.spec import load_spec
 from search.starter import write_starter
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -119,7 +119,7 @@ def test_a_locked_run_exits_5_at_once(workplace: Path) -> None:
 
 
 def test_init_writes_a_study_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.spec import load_spec
+    from search.config.spec import load_spec
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.pt").write_bytes(b"")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.data_yaml import MAX_BYTES, read_data_yaml
+from search.config.comparability import fingerprint
+from search.config.inputs.dataset_yaml import MAX_BYTES, read_data_yaml
+from search.config.inputs.ultralytics_safety import harden, load_cache
+from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.evaluate.hardened import harden, load_cache
 from search.evaluate.isolation import Child
-from search.fingerprint import fingerprint
-from search.spec import load_spec
 from search.testing.known_front import PRELOAD
 
 

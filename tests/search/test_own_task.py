@@ -23,12 +23,12 @@ from objectives.objective import Objective, register
 from objectives.paired import paired_errors
 from pruning import Plan, trace
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
+from search.config.inputs.user_code import OwnReference, located, with_task
+from search.config.spec import load_spec
 from search.deliver.errors import CheckFailed
 from search.deliver.plain import export_plain
 from search.errors import ConfigError
 from search.evaluate import own_task, workload
-from search.own_reference import OwnReference, located, with_task
-from search.spec import load_spec
 from search.study import Study
 from search.trial import TrialState
 

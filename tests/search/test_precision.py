@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from objectives.objective import Estimate
+from search.config.precision_support import precision_fault, precisions_of
+from search.config.spec import StudySpec, load_spec
 from search.deliver.errors import CheckFailed
 from search.deliver.shift import shifted
 from search.errors import ConfigError
@@ -17,10 +19,8 @@ from search.evaluate.prepare import prepare_in_child
 from search.evaluate.pruned import PruningEvaluator
 from search.exported import FIRST, exported_trials, number_of
 from search.picked import PickedTrial
-from search.precisions import precision_fault, precisions_of
 from search.record import RunRecord
 from search.refs import resolve
-from search.spec import StudySpec, load_spec
 from search.study import Study
 from search.trial import Candidate, Measurement, Trial, TrialState
 from search.weights import discard

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from search.config.sections import ResourcesSpec, SearchSpec
 from search.engines.desk import News
 from search.engines.engine import Engine
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.phases import read_standing
-from search.sections import ResourcesSpec, SearchSpec
 from search.study import Parts, Study
 from search.testing.contracts import EngineContract, SearchContract, drain, job_in
 from search.testing.known_front import (

@@ -11,12 +11,12 @@ import torch
 
 from pruning import Plan, trace
 from pruning.checkpoints.checkpoint import load_model
+from search.config.sections import RecoverSpec
+from search.config.spec import load_spec
 from search.evaluate import pruned
 from search.evaluate.prepare import prepare_in_child
 from search.honest_record import read_rows
-from search.sections import RecoverSpec
 from search.space import Space
-from search.spec import load_spec
 from search.study import Study
 from search.trial import Measurement, TrialState
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from search.config.sections import SpaceSpec
 from search.errors import ConfigError
 from search.propose.opening import opening
-from search.sections import SpaceSpec
 from search.space import Space
 from search.testing.known_front import known_space
 from search.trial import Candidate

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from objectives.runtimes.names import command_words
+from search.config.spec import dump_yaml, load_spec, with_defaults
 from search.errors import ConfigError
-from search.spec import dump_yaml, load_spec, with_defaults
 
 HEAD = "model: best.pt\ndata: data.yaml\n"
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.spec import load_spec
 from search.stopping import GROWTH, Limits, Reason, Standpoint, is_flat, next_time, reached, seconds_left
 from search.study import Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator

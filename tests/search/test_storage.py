@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.checkup import check
+from search.config.spec import load_spec
 from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.needs import claimed
@@ -26,7 +27,6 @@ from search.propose.opening import opening
 from search.propose.optuna_sampler import OptunaProposer
 from search.propose.proposer import Proposer
 from search.propose.storage import Claim
-from search.spec import load_spec
 from search.study import Parts, Study
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import OBJECTIVES, KnownFront, KnownFrontEvaluator, known_space

@@ -13,8 +13,8 @@ import torch
 
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters
+from search.config.spec import load_spec
 from search.evaluate.workload import example_input, load_model
-from search.spec import load_spec
 from studies.ejection_fraction import ef, experiments
 from studies.ejection_fraction.echonet import read_clips, read_list
 from studies.ejection_fraction.make_clips import Recipe, draw_clip, draw_heart, make_clips, systole

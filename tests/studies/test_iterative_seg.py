@@ -11,8 +11,8 @@ import pytest
 
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search import gradually
+from search.config.spec import load_spec
 from search.gradually import Gradual, prune_gradually
-from search.spec import load_spec
 from search.words import file_and_keys
 from studies.seg_shapes.make_data import make_data
 

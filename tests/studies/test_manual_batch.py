@@ -10,10 +10,10 @@ import pytest
 
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model
+from search.config.spec import load_spec
 from search.once import example_of
 from search.one_at_a_time import OneAtATime
 from search.space import chosen_groups
-from search.spec import load_spec
 from search.words import file_and_keys
 
 STUDY = Path(__file__).parents[2] / "studies" / "manual_batch"

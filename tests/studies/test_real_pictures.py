@@ -21,7 +21,7 @@ import yaml
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_OFFLINE", "true")
 
-from search.spec import load_spec
+from search.config.spec import load_spec
 from studies import repair_bases
 from studies.bccd import make_data as bccd
 from studies.mouse_pose import make_data as mouse_pose

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.spec import load_spec
+from search.config.spec import load_spec
 
 STUDY = Path(__file__).parents[2] / "studies" / "slimming"
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search import key_values as read
-from search.checkpoint_facts import checkpoint_facts
+from search.config import overrides as read
+from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.sections import RecoverSpec
 from search.errors import ConfigError
 from search.masked import MASK
 from search.picked import PickedTrial
-from search.sections import RecoverSpec
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
 

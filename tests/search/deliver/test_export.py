@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from objectives.errors import AccuracyError, BackendMissing
+from search.config.inputs.dataset import read_dataset
+from search.config.sections import LatencySpec
 from search.deliver import formats
 from search.deliver.artefact import digest, size_bytes
-from search.deliver.dataset import read_dataset
 from search.deliver.errors import CheckFailed, ExportFailed
 from search.deliver.export import export_model
 from search.deliver.footprint import peak_memory
@@ -22,7 +23,6 @@ from search.deliver.formats import Format, checked_targets
 from search.deliver.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
 from search.deliver.validation import validate
 from search.errors import ConfigError, DeviceMissing, exit_code
-from search.sections import LatencySpec
 
 SIZE = 64
 

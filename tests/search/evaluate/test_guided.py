@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from objectives.objective import Estimate
+from search.config.spec import StudySpec, load_spec
 from search.evaluate.guided import limits_of, targets_of
-from search.spec import StudySpec, load_spec
 from search.trial import Measurement
 from tests.pruning import zoo
 

@@ -11,11 +11,11 @@ import pytest
 
 from pruning.channels import work_of
 from pruning.cost import place_of
+from search.config.sections import SpaceSpec
 from search.evaluate import probes
 from search.evaluate.probes import Probe, Relearned, designed, fitted, timed_probes
 from search.propose.costs import WidthCost, expected_shares
 from search.propose.guide import Timed
-from search.sections import SpaceSpec
 from search.space import Space
 from tests.pruning import zoo
 

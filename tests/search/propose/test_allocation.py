@@ -15,6 +15,7 @@ from pruning import ChannelGraph
 from pruning.channels import feature_names, tiled, work_of
 from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
+from search.config.sections import SpaceSpec
 from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, Walk, divergence_of, menu_of
 from search.propose.costs import (
     Bend,
@@ -25,7 +26,6 @@ from search.propose.costs import (
     layer_rates,
 )
 from search.propose.menus import allocator_of
-from search.sections import SpaceSpec
 from search.space import Block, Dimension, Space
 from tests.pruning import zoo
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from objectives.errors import LatencyError
 from objectives.objective import Objective
 from objectives.runtimes.names import check_runtime, is_command
+from search.config.inputs.ultralytics_config import fault_of
 from search.config.storage_url import shown
-from search.training_keys import fault_of
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32

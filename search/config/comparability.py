@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.data_yaml import read_data_yaml
+from search.config.inputs.dataset_yaml import read_data_yaml
+from search.config.inputs.user_code import OwnReference
+from search.config.spec import StudySpec
 from search.errors import NotComparable
-from search.own_reference import OwnReference
-from search.spec import StudySpec
 
 _IMAGES = {".bmp", ".dng", ".heic", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", ".avif"}
 _SPLITS = ("train", "val", "test", "minival")

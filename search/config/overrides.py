@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.config.inputs.user_code import OwnReference, located
 from search.errors import ConfigError, near_miss
-from search.own_reference import OwnReference, located
 
 Reader = Callable[[str, Any], Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from search.config.yaml_source import Path_, Source
 from search.errors import ConfigError, near_miss
-from search.yaml_source import Path_, Source
 
 
 def faults_error(

@@ -18,14 +18,13 @@ from objectives.choice import Bound
 from objectives.errors import LatencyError
 from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtimes.names import COMMAND, command_words, is_command
-from search import yaml_source
-from search.checkpoint_facts import checkpoint_facts
+from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
-from search.config.storage_url import shown, storage_fault
-from search.faults import faults_error
-from search.own_reference import OwnReference, located, with_task
-from search.precisions import precision_fault
-from search.sections import (
+from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.inputs.ultralytics_config import shipped_settings
+from search.config.inputs.user_code import OwnReference, located, with_task
+from search.config.precision_support import precision_fault
+from search.config.sections import (
     STRIDE,
     FigureSpec,
     KeepSpec,
@@ -38,7 +37,8 @@ from search.sections import (
     check_size,
     sampler_fault,
 )
-from search.training_keys import shipped_settings
+from search.config.storage_url import shown, storage_fault
+from search.config.validation_errors import faults_error
 
 _COSTS = ("latency_ms", "params_m")
 STUCK_MINUTES = 30.0
