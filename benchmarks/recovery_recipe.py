@@ -40,10 +40,10 @@ from pruning.recovery.finetune import Recovery, data_trainer, recover
 from pruning.recovery.judge import TrainingLoss
 from pruning.recovery.repair import Origin, damage_of, repair
 from pruning.sensitivity import SensitivityProbe
-from search.atomic import write_json
 from search.config.sections import SpaceSpec
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
+from search.run_folder.atomic import write_json
 from search.space import Space
 from search.trial import Candidate
 from studies.repair_bases import BASES as TRAINED

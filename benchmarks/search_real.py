@@ -24,8 +24,8 @@ from typing import Any
 
 from search_table import sweep
 
-from search.record import RunRecord
-from search.requests import leave_request
+from search.run_folder.enqueue import leave_request
+from search.run_folder.record import RunRecord
 from search.study import Listener, Study
 
 ROOT = Path(__file__).resolve().parents[1]

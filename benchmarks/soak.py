@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from search.crash_points import POINTS
+from search.run_folder.crash_points import POINTS
 from search.testing.soak import Soak, memory_over
 
 

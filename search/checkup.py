@@ -14,9 +14,9 @@ from objectives.choice import Bound
 from search.config.comparability import comparable
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, with_defaults
-from search.environment import environment
 from search.needs import check_packages, check_servers
-from search.record import RunRecord
+from search.run_folder.environment import environment
+from search.run_folder.record import RunRecord
 from search.stopping import Limits, Standpoint, next_time, seconds_left
 from search.workers.run_isolated import run_isolated
 

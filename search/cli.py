@@ -157,8 +157,8 @@ def resume(words: Words = None, detach: Detach = False, debug: Debug = False) ->
 @guarded
 def stop(run: Run = None, debug: Debug = False) -> None:
     """Ask a running search to end; it can be resumed."""
-    from search.record import RunRecord
     from search.refs import find_run
+    from search.run_folder.record import RunRecord
 
     record = RunRecord(find_run(run))
     if record.lock.is_held():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import INTERNAL, ParetoPruneError
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 
 PARETOPRUNE = (sys.executable, "-m", "search.cli")
 _WAIT_S = 60.0

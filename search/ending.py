@@ -28,8 +28,8 @@ from search.honest_record import missing, start_row
 from search.loop import trial_seed
 from search.prepare.prepared import Closing, Prepared
 from search.propose.baselines import HonestRow, honest_rows
-from search.record import write_outcome
 from search.refined import read_final, repeat_dir, write_final
+from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
 

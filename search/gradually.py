@@ -23,7 +23,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.atomic import write_atomic
 from search.config import overrides as read
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.user_code import refuse_own
@@ -32,6 +31,7 @@ from search.errors import ConfigError, Interrupted
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.once import PLANNING, example_of
 from search.present.snapshot import duration
+from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
 
 KEYS: Mapping[str, read.Reader] = {

@@ -25,8 +25,6 @@ from typing import TypeVar
 import numpy as np
 
 from search.clock import Clock, SystemClock
-from search.crash_points import reached
-from search.disk import is_full
 from search.engines.engine import Engine, Finished, Job
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
@@ -35,8 +33,10 @@ from search.evaluate.memo import Memo
 from search.evaluate.phases import Standing, read_standing
 from search.failing import RETRIED, give_up_if_hopeless
 from search.propose.proposer import Proposal, Proposer
-from search.record import RunRecord, acknowledged, finished_trial, outcome_of
-from search.requests import Requests
+from search.run_folder.crash_points import reached
+from search.run_folder.disk import is_full
+from search.run_folder.enqueue import Requests
+from search.run_folder.record import RunRecord, acknowledged, finished_trial, outcome_of
 from search.stopping import End, Limits, Reason, Standpoint, seconds_left
 from search.stopping import reached as limit_reached
 from search.trial import Failure, FailureKind, Outcome, Trial, TrialState

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from search.atomic import write_atomic
 from search.config import overrides as read
 from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
+from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import Any
 
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
-from search.atomic import write_json
-from search.record import RunRecord, read_outcome
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord, read_outcome
 from search.run_folder.weights import origin
 from search.trial import Measurement, Trial, TrialState, figures_from_json
 

@@ -11,7 +11,7 @@ from objectives.choice import Bound
 from search.errors import ConfigError, near_miss
 from search.exported import number_of
 from search.picked import PickedTrial
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 from search.study import Study
 
 _WORDS = ("pick", "knee", "one-se", "base")

@@ -19,9 +19,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from objectives.objective import Estimate
-from search.atomic import write_json
 from search.errors import ConfigError, RunCorrupt, near_miss
-from search.record import RunRecord
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord
 from search.trial import Measurement, Trial
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from types import FrameType
 
 from search.errors import is_foreseen
 from search.loop import Loop
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 from search.workers.run_isolated import PreparationFailed
 
 log = logging.getLogger("search")

@@ -10,12 +10,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from search import analysis
-from search.atomic import read_mapping, write_atomic, write_json
 from search.exported import describe_row
 from search.honest_record import read_rows
-from search.record import LAYERS
 from search.retarget import target_names
 from search.rivals import compared_verdict
+from search.run_folder.atomic import read_mapping, write_atomic, write_json
+from search.run_folder.record import LAYERS
 from search.rungs import expectations, rungs
 from search.target_views import target_views
 from search.trial import Measurement, Trial, TrialState, figures_to_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from objectives.objective import MAIN_FIGURES
-from search.atomic import write_atomic
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.errors import ConfigError
+from search.run_folder.atomic import write_atomic
 
 _TEXT = """\
 # A study for paretoprune. Every key can be changed on the command line: paretoprune search study.yaml search.trials=50

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
-from search import analysis, environment
-from search.atomic import write_json
+from search import analysis
 from search.clock import Clock, SystemClock
 from search.config.comparability import check_comparable, comparable, fingerprint
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
-from search.crash_points import reached
-from search.disk import Room, disk_errors, model_bytes
 from search.ending import Ending
 from search.engines.engine import Engine
 from search.errors import ConfigError, Interrupted, RunCorrupt
@@ -31,8 +28,12 @@ from search.loop import Loop, Progress, Watcher, once_per_trial
 from search.needs import check_cluster, check_packages, claimed
 from search.picked import PickedTrial
 from search.prepare.prepared import Prepared
-from search.record import RunRecord
 from search.refined import refined
+from search.run_folder import environment
+from search.run_folder.atomic import write_json
+from search.run_folder.crash_points import reached
+from search.run_folder.disk import Room, disk_errors, model_bytes
+from search.run_folder.record import RunRecord
 from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
 from search.snapshot import snapshot, write_snapshot
 from search.stopping import Limits, is_flat, next_time

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from search.config.sections import KeepSpec
 from search.errors import RunCorrupt
-from search.marks import pinned
-from search.record import RunRecord
+from search.run_folder.annotations import pinned
+from search.run_folder.record import RunRecord
 from search.run_folder.weights import FILE, _bytes, discard_weights, origin
 from search.trial import Trial
 

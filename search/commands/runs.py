@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import ParetoPruneError
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 
 
 def runs(project: Path) -> list[dict[str, Any]]:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from objectives.runtimes.open import export_for_timing
-from search.atomic import write_json
 from search.bench_models import Model, front_of, model_of
 from search.config.sections import LatencySpec
 from search.errors import ConfigError
 from search.evaluate.timings import widths_digest
 from search.picked import PickedTrial
 from search.retarget import FORMAT, kit_path
+from search.run_folder.atomic import write_json
 from search.study import Study
 
 HALF_WIDTH = 0.01

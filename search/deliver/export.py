@@ -23,10 +23,8 @@ from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.ultralytics_door import load_module
-from search.atomic import write_json
 from search.config.inputs.dataset import check_classes, read_dataset
 from search.config.sections import LatencySpec
-from search.deliver.artefact import digest, size_bytes
 from search.deliver.errors import CheckFailed, DeliveryError, ExportFailed
 from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.deliver.footprint import peak_memory
@@ -36,6 +34,8 @@ from search.deliver.parity import Array, artefact_outputs, compare_outputs, load
 from search.deliver.timing import time_artefact
 from search.deliver.validation import validate, values
 from search.errors import ConfigError
+from search.run_folder.artefact_files import digest, size_bytes
+from search.run_folder.atomic import write_json
 
 PARITY_IMAGES = 4
 _PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt", "ncnn", "MNN")

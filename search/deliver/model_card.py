@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.atomic import write_atomic
 from search.config.inputs.user_code import OwnReference
 from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.present import snapshot as reading
+from search.run_folder.atomic import write_atomic
 
 _LICENCE = (
     "The model's code and weights derive from Ultralytics YOLO, which is licensed under AGPL-3.0 "

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search.atomic import write_atomic, write_json
 from search.errors import ConfigError, RunCorrupt
+from search.run_folder.atomic import write_atomic, write_json
 
 
 def write_pick(

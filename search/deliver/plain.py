@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from objectives.objective import OBJECTIVES
-from search.atomic import write_json
 from search.config.inputs.user_code import OwnReference
-from search.deliver.artefact import digest, size_bytes
 from search.deliver.errors import CheckFailed, ExportFailed
 from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.deliver.parity import LIMIT, artefact_outputs, compare_outputs
 from search.errors import ConfigError
 from search.evaluate.own_task import OwnTask, batches_of, judged, task_of
 from search.evaluate.workload import load_model
+from search.run_folder.artefact_files import digest, size_bytes
+from search.run_folder.atomic import write_json
 
 OPSET = 18
 PARITY_INPUTS = 4

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from search.atomic import write_atomic
-from search.record import read_outcome, write_outcome
+from search.run_folder.atomic import write_atomic
+from search.run_folder.record import read_outcome, write_outcome
 from search.trial import Failure, FailureKind, Measurement, Outcome
 
 RESULT = "result.json"

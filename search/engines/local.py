@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 
 from search.clock import Clock, SystemClock
-from search.crash_points import reached
 from search.engines.engine import Finished, Job
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import PRELOAD, Child
 from search.evaluate.pulse import Pulse
-from search.record import write_outcome
+from search.run_folder.crash_points import reached
+from search.run_folder.record import write_outcome
 from search.trial import Failure, FailureKind, Measurement, Outcome
 
 

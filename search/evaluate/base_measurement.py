@@ -10,7 +10,7 @@ from search.config.spec import StudySpec
 from search.evaluate.phases import Phases
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.evaluate.turnstile import Turnstile
-from search.record import BATCHES
+from search.run_folder.record import BATCHES
 from search.trial import Measurement
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.atomic import write_json
 from search.config.spec import StudySpec
 from search.evaluate.samples import FOLDER, draw_samples
+from search.run_folder.atomic import write_json
 from search.run_folder.weights import FILE as WEIGHTS
 from search.whatif import FILE, what_if_table
 

@@ -16,7 +16,6 @@ from objectives.objective import objectives_named
 from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
-from search.atomic import write_json
 from search.config.spec import StudySpec
 from search.evaluate import probes, pruned
 from search.evaluate.ladder import Gain
@@ -29,8 +28,9 @@ from search.propose.costs import Limits, layer_rates
 from search.propose.guide import RUNGS, Guide, Variant
 from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
-from search.quarantine import derived_json
-from search.record import LAYERS
+from search.run_folder.atomic import write_json
+from search.run_folder.quarantine import derived_json
+from search.run_folder.record import LAYERS
 from search.space import Space
 from search.trial import Candidate, Measurement
 

@@ -19,7 +19,6 @@ from objectives.objective import Estimate
 from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
-from search.deliver.artefact import size_bytes
 from search.deliver.formats import BITS, FORMATS, Target
 from search.deliver.make import make_artefact
 from search.deliver.shift import shifted
@@ -27,6 +26,7 @@ from search.deliver.validation import validate, values
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
+from search.run_folder.artefact_files import size_bytes
 from search.trial import Measurement
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.atomic import write_json
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
@@ -18,7 +17,8 @@ from search.evaluate.isolation import PRELOAD
 from search.evaluate.phases import Phases, discard_standing, read_standing
 from search.evaluate.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
-from search.record import RunRecord
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
 

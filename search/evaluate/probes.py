@@ -21,10 +21,10 @@ from objectives.latency.protocol import Latency
 from pruning import ChannelGraph, Plan, Scores
 from pruning.channels import feature_names, work_of
 from pruning.cost import place_of
-from search.atomic import write_json
 from search.propose.costs import Bend, WidthCost, expected_shares
 from search.propose.guide import Timed
-from search.quarantine import derived_json
+from search.run_folder.atomic import write_json
+from search.run_folder.quarantine import derived_json
 from search.space import Space
 from search.trial import Candidate
 

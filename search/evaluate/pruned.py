@@ -32,7 +32,6 @@ from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
-from search.deliver.artefact import size_bytes
 from search.evaluate.evaluator import Realised
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
@@ -44,7 +43,8 @@ from search.evaluate.timing import alone, lock_path, open_timed
 from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.turnstile import Turnstile
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
-from search.record import BATCHES
+from search.run_folder.artefact_files import size_bytes
+from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
 from search.space import Space

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from objectives.ultralytics_door import quiet
 from pruning.checkpoints.checkpoint import load_model
-from search.atomic import write_atomic
 from search.config.inputs.dataset import read_dataset
+from search.run_folder.atomic import write_atomic
 
 FOLDER = "samples"
 COUNT = 4

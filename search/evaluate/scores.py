@@ -12,7 +12,7 @@ import numpy as np
 from pruning import ChannelGraph, Scores
 from pruning.data_importance import labelled_batches, score_on_batches
 from pruning.importance import DATA_CRITERIA
-from search.quarantine import set_aside
+from search.run_folder.quarantine import set_aside
 
 
 def scores_of(

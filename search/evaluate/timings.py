@@ -22,8 +22,8 @@ from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
 from objectives.runtimes.names import command_words, is_command
 from objectives.runtimes.runner import processor
-from search.atomic import write_json
 from search.config.sections import LatencySpec
+from search.run_folder.atomic import write_json
 
 FORMAT = 1
 Key = Mapping[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from search.atomic import read_mapping
 from search.exported import exported_from, point_path
+from search.run_folder.atomic import read_mapping
 
 TYPES = {
     ".jpg": "image/jpeg",

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.atomic import read_mapping
 from search.errors import RunCorrupt
-from search.marks import read_marks
 from search.present import snapshot as reading
 from search.present.health import health
 from search.present.on_target import target_data
 from search.present.summary import summary
-from search.requests import waiting
+from search.run_folder.annotations import read_marks
+from search.run_folder.atomic import read_mapping
+from search.run_folder.enqueue import waiting
 
 Data = dict[str, Any]
 

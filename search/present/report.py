@@ -18,10 +18,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from search.atomic import write_atomic
 from search.present.artefacts import data_address, fitting, samples_of
 from search.present.page_data import Data, page_data
 from search.present.snapshot import check_format
+from search.run_folder.atomic import write_atomic
 
 MOST_BYTES = 6_000_000
 _MARGIN = 60_000

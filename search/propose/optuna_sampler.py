@@ -32,7 +32,7 @@ from search.propose.proposer import History, Proposal
 from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.propose.storage import close_storage, open_storage, quiet
 from search.propose.storage_errors import storage_errors
-from search.requests import Request
+from search.run_folder.enqueue import Request
 from search.space import Space
 from search.trial import Candidate, Failure, Gate, Measurement, Outcome
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.requests import Request
+from search.run_folder.enqueue import Request
 from search.trial import Candidate, Gate, Outcome
 
 

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from pruning.sensitivity import LEVELS, Curve, SensitivityProbe
-from search.atomic import write_json
-from search.quarantine import derived_json
+from search.run_folder.atomic import write_json
+from search.run_folder.quarantine import derived_json
 from search.space import Space
 
 FILE = "curves.json"

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from search.errors import ParetoPruneError, RunCorrupt, ServerMissing
-from search.quarantine import set_aside
+from search.run_folder.quarantine import set_aside
 
 _DISK = {
     "database or disk is full": errno.ENOSPC,

@@ -6,10 +6,10 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from search.deliver.artefact import size_bytes
 from search.errors import RunCorrupt
-from search.quarantine import set_aside
-from search.record import RunRecord
+from search.run_folder.artefact_files import size_bytes
+from search.run_folder.quarantine import set_aside
+from search.run_folder.record import RunRecord
 from search.trial import Trial
 
 FILE = "weights.pt"

@@ -15,7 +15,7 @@ from search.engines.engine import Engine, Finished, Job
 from search.errors import ConfigError
 from search.evaluate.evaluator import Evaluator
 from search.propose.proposer import Proposer
-from search.requests import Request
+from search.run_folder.enqueue import Request
 from search.testing.known_front import (
     DIMENSIONS,
     FailingEvaluator,

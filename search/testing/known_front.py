@@ -15,7 +15,6 @@ import numpy as np
 
 from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
-from search.atomic import write_json
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import Evaluator, Realised
 from search.evaluate.ladder import Gain
@@ -24,7 +23,8 @@ from search.prepare.prepared import Closing, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
 from search.propose.guide import Guide, Variant
-from search.record import RunRecord
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space
 from search.testing.simulated import Cut
 from search.trial import Candidate, Gate, Measurement

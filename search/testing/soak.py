@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.crash_points import ANYWHERE, COORDINATOR, VARIABLE, WORKER
-from search.record import RunRecord, acknowledged
+from search.run_folder.crash_points import ANYWHERE, COORDINATOR, VARIABLE, WORKER
+from search.run_folder.record import RunRecord, acknowledged
 from search.trial import Measurement
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from objectives.objective import Estimate
-from search.atomic import write_json
 from search.exported import point_path
-from search.record import RunRecord
 from search.retarget import Target
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord
 from search.study import Study
 from search.trial import Candidate, Measurement
 

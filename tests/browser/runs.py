@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw
 
 from objectives.objective import Estimate
 from pruning import ChannelGraph, trace
-from search.atomic import write_json
 from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
 from search.evaluate.pruned import group_rows
-from search.record import RunRecord
+from search.run_folder.atomic import write_json
+from search.run_folder.record import RunRecord
 from search.snapshot import write_snapshot
 from search.space import Space
 from search.study import Study

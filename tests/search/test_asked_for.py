@@ -10,10 +10,10 @@ import pytest
 
 from search.config.sections import KeepSpec
 from search.errors import Interrupted, RunCorrupt, SearchFailing
-from search.marks import Mark, read_marks, write_mark
 from search.notify import notify
-from search.record import RunRecord
-from search.requests import Requests, leave_request, waiting
+from search.run_folder.annotations import Mark, read_marks, write_mark
+from search.run_folder.enqueue import Requests, leave_request, waiting
+from search.run_folder.record import RunRecord
 from search.run_folder.weights import FILE
 from search.study import Listener, Study
 from search.testing.known_front import DIMENSIONS, FailingEvaluator

@@ -15,7 +15,7 @@ from objectives.errors import BackendMissing, NothingFits
 from pruning.errors import CheckpointError, PlanError, RecoveryError
 from search.cli import error_text
 from search.errors import ConfigError, Interrupted, RunLocked, exit_code
-from search.lock import RunLock
+from search.run_folder.lock import RunLock
 
 from .conftest import MakeStudy, run
 

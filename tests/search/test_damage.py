@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from search import environment
 from search.errors import ConfigError, NotComparable, RunCorrupt
 from search.propose.storage_errors import open_file
-from search.quarantine import set_aside
+from search.run_folder import environment
+from search.run_folder.quarantine import set_aside
 from search.run_folder.weights import FILE
 from search.study import Study
 from search.trial import Measurement

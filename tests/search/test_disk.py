@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from search import atomic
-from search.disk import LEAST_BYTES, Room, disk_errors
 from search.errors import DiskFailing, RunCorrupt, exit_code
 from search.loop import Progress
 from search.propose.optuna_sampler import OptunaProposer
 from search.propose.storage_errors import storage_errors
-from search.record import RunRecord
+from search.run_folder import atomic
+from search.run_folder.disk import LEAST_BYTES, Room, disk_errors
+from search.run_folder.record import RunRecord
 from search.study import Listener, Study
 from search.testing.simulated import Cut
 
@@ -61,10 +61,10 @@ def failing(error: OSError | Exception, calls: range, work: Callable[..., Any]) 
 
 
 def test_room_is_for_the_base_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.disk.free_bytes", lambda path: LEAST_BYTES + 799)
+    monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: LEAST_BYTES + 799)
     assert Room(tmp_path, 99).missing() is None
     assert "a trial needs" in str(Room(tmp_path, 100).missing())
-    monkeypatch.setattr("search.disk.free_bytes", failing(OSError(errno.EIO, "?"), range(1), lambda path: 0))
+    monkeypatch.setattr("search.run_folder.disk.free_bytes", failing(OSError(errno.EIO, "?"), range(1), lambda path: 0))
     assert Room(tmp_path, 100).missing() is None, "who cannot look does not stop a search"
 
 
@@ -72,7 +72,7 @@ def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
     make_study: MakeStudy, whole: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free: Iterator[int] = iter([10**12, 10**12, *[10**6] * 5])
-    monkeypatch.setattr("search.disk.free_bytes", lambda path: next(free, 10**12))
+    monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: next(free, 10**12))
     seen: list[tuple[str, int]] = []
 
     def watch(progress: Progress) -> None:
@@ -89,7 +89,7 @@ def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
 def test_a_paused_search_can_be_stopped(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     from search.errors import Interrupted
 
-    monkeypatch.setattr("search.disk.free_bytes", lambda path: 0)
+    monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: 0)
     study = make_study(**OPTIONS)
     with pytest.raises(Interrupted):
         study.search(Listener(watch=lambda progress: study.record.request_stop()))
@@ -175,7 +175,7 @@ def test_what_sqlite_says_about_the_disk_is_understood(sentence: str, number: in
 
 _FULL = """\
 import sys
-from search.atomic import write_atomic
+from search.run_folder.atomic import write_atomic
 from pathlib import Path
 place = Path(sys.argv[1]) / "file"
 write_atomic(place, b"old" * 1000)

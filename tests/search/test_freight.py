@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.atomic import write_atomic
 from search.engines import freight
-from search.record import read_outcome, write_outcome
+from search.run_folder.atomic import write_atomic
+from search.run_folder.record import read_outcome, write_outcome
 from search.testing.known_front import known_base
 from search.trial import Failure, FailureKind, Outcome
 

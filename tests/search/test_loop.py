@@ -13,7 +13,7 @@ from search.errors import Interrupted, NotComparable, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import Realised
 from search.loop import Loop
 from search.propose.optuna_sampler import OptunaProposer
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 from search.study import Listener, Study
 from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFrontEvaluator
 from search.testing.simulated import Cut

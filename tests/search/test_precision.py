@@ -19,8 +19,8 @@ from search.evaluate.prepare import prepare_in_child
 from search.evaluate.pruned import PruningEvaluator
 from search.exported import FIRST, exported_trials, number_of
 from search.picked import PickedTrial
-from search.record import RunRecord
 from search.refs import resolve
+from search.run_folder.record import RunRecord
 from search.study import Study
 from search.trial import Candidate, Measurement, Trial, TrialState
 from search.weights import discard

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from search.errors import RunLocked
-from search.lock import RunLock
-from search.record import RunRecord
+from search.run_folder.lock import RunLock
+from search.run_folder.record import RunRecord
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront
 from search.trial import TrialState

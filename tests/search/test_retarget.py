@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.latency.quality_flags import FLAGS
-from search.atomic import write_json
 from search.bench_commands import _front_change
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
 from search.retarget import Figures, Target, import_figures, kit_path, read_target, target_names
+from search.run_folder.atomic import write_json
 from search.study import Study
 
 from .conftest import MakeStudy, run

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from objectives.objective import Estimate
-from search.atomic import write_atomic, write_json
 from search.evaluate.isolation import classify
-from search.record import RunRecord
+from search.run_folder.atomic import write_atomic, write_json
+from search.run_folder.record import RunRecord
 from search.testing.known_front import known_measurement
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from search.detached import DetachedFailed, detach
-from search.lock import RunLock
-from search.record import RunRecord
+from search.run_folder.lock import RunLock
+from search.run_folder.record import RunRecord
 from search.study import Listener
 from search.testing.simulated import SimulatedClock
 from search.trial import Trial

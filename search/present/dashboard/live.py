@@ -20,7 +20,7 @@ from search.evaluate.phases import read_standing
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
 from search.present.snapshot import check_format
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 
 _FILES = ("snapshot.json", "marks.json", "enqueue", "sensitivity/curves.json", "base/whatif.json", "base/samples")
 _LOOK_AT_LOCK_S = 5.0

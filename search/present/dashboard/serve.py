@@ -16,7 +16,7 @@ from typing import Any
 from objectives.errors import BackendMissing
 from search.config.storage_url import usable
 from search.errors import ConfigError
-from search.record import RunRecord
+from search.run_folder.record import RunRecord
 
 LEAST_TOKEN = 16
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -21,7 +21,7 @@ from search.present.dashboard.guard import Door
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.dashboard.server import make_app
-from search.requests import MOST, Requests
+from search.run_folder.enqueue import MOST, Requests
 from search.study import Study
 from search.testing.known_front import known_what_if
 

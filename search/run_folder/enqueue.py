@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from search.atomic import write_json
 from search.errors import ConfigError, RunCorrupt
-from search.record import read_json
+from search.run_folder.atomic import write_json
+from search.run_folder.record import read_json
 from search.trial import Candidate
 
 FOLDER = "enqueue"

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
-from search.atomic import read_mapping, write_atomic, write_json
 from search.errors import ConfigError, RunCorrupt
-from search.lock import RunLock
+from search.run_folder.atomic import read_mapping, write_atomic, write_json
+from search.run_folder.lock import RunLock
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
 
 FORMAT = 1

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.atomic import write_json
-from search.record import read_json
+from search.run_folder.atomic import write_json
+from search.run_folder.record import read_json
 
 FILE = "marks.json"
 FORMAT = 1

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from search.crash_points import reached
+from search.run_folder.crash_points import reached
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
