@@ -18,11 +18,11 @@ from typing import Any
 from objectives.latency.protocol import compare_many
 from objectives.runtimes.open import OPENINGS, open_side
 from objectives.ultralytics_door import load_module
-from search.deliver.calibration import calibration_arrays, calibration_files
-from search.deliver.formats import FORMATS, Target
-from search.deliver.make import make_artefact, silence
-from search.deliver.quantise import WEIGHTED, kept_in_float, quantise_onnx, reader_of
-from search.deliver.validation import validate
+from search.export.artefact_accuracy import validate
+from search.export.calibration_images import calibration_arrays, calibration_files
+from search.export.formats import FORMATS, Target
+from search.export.onnx_int8 import WEIGHTED, kept_in_float, quantise_onnx, reader_of
+from search.export.ultralytics_export import make_artefact, silence
 from studies.digits.make_data import make_data
 
 DIGITS = Path(__file__).parents[1] / "studies" / "digits"

@@ -314,7 +314,7 @@ def export(
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=].
     """
     from search.console import emit
-    from search.deliver.errors import DeliveryError
+    from search.export.errors import DeliveryError
     from search.listing import render_export
 
     make, folder = _exporting(ref, words, max_drop)

@@ -13,7 +13,7 @@ from search.config.sections import LatencySpec
 from search.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.deliver.export_report import ExportReport
+    from search.export.report import ExportReport
 
 KEYS: Mapping[str, read.Reader] = {
     **{"data": read.present, "base": read.file, "imgsz": read.size, "format": read.names, "device": read.word},

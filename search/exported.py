@@ -18,8 +18,8 @@ from typing import Any
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
 from search.config.spec import StudySpec
-from search.deliver.export_report import ArtefactCheck, ExportReport
-from search.deliver.shift import shifted
+from search.export.accuracy_shift import shifted
+from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.trial import Measurement, Trial, TrialState

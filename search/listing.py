@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.export.report import ArtefactCheck, ExportReport
 
 
 def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -15,7 +15,7 @@ from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 
 if TYPE_CHECKING:
-    from search.deliver.export_report import ExportReport
+    from search.export.report import ExportReport
     from search.study import Study
 
 
@@ -135,7 +135,7 @@ class PickedTrial:
         Raises:
             DeliveryError: what failed is named; what passed is delivered, and on the card.
         """
-        from search.deliver.formats import asked_formats
+        from search.export.formats import asked_formats
 
         formats = asked_formats(format)
         if OwnReference.parse(self.study.spec.data) is not None:
@@ -145,9 +145,9 @@ class PickedTrial:
         return self._export_verified(formats, options)
 
     def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
-        from search.deliver.errors import DeliveryError
         from search.deliver.export import export_model
-        from search.deliver.formats import checked_targets
+        from search.export.errors import DeliveryError
+        from search.export.formats import checked_targets
 
         spec = self.study.spec
         options.setdefault("quantize", self._bits())
@@ -183,7 +183,7 @@ class PickedTrial:
         return {target_of(self.study.spec, self.trial.candidate.precision).label: path}
 
     def _bits(self) -> int:
-        from search.deliver.formats import BITS
+        from search.export.formats import BITS
 
         return 32 if self.trial is None else BITS[self.trial.candidate.precision]
 

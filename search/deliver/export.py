@@ -25,15 +25,15 @@ from objectives.objective import MAIN_FIGURES
 from objectives.ultralytics_door import load_module
 from search.config.inputs.dataset import check_classes, read_dataset
 from search.config.sections import LatencySpec
-from search.deliver.errors import CheckFailed, DeliveryError, ExportFailed
-from search.deliver.export_report import ArtefactCheck, ExportReport
 from search.deliver.footprint import peak_memory
-from search.deliver.formats import Format, Target, checked_targets
-from search.deliver.make import make_artefact
-from search.deliver.parity import Array, artefact_outputs, compare_outputs, load_images, model_outputs, parity_fault
 from search.deliver.timing import time_artefact
-from search.deliver.validation import validate, values
 from search.errors import ConfigError
+from search.export.artefact_accuracy import validate, values
+from search.export.errors import CheckFailed, DeliveryError, ExportFailed
+from search.export.formats import Format, Target, checked_targets
+from search.export.parity import Array, artefact_outputs, compare_outputs, load_images, model_outputs, parity_fault
+from search.export.report import ArtefactCheck, ExportReport
+from search.export.ultralytics_export import make_artefact
 from search.run_folder.artefact_files import digest, size_bytes
 from search.run_folder.atomic import write_json
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.deliver.errors import ExportFailed
+from search.export.errors import ExportFailed
 
 _SCRIPT = Path(__file__).with_name("footprint_child.py")
 _LIMIT_S = 300.0

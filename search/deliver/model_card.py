@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config.inputs.user_code import OwnReference
-from search.deliver.export_report import ArtefactCheck, ExportReport
+from search.export.report import ArtefactCheck, ExportReport
 from search.present import snapshot as reading
 from search.run_folder.atomic import write_atomic
 

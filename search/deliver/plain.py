@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from objectives.objective import OBJECTIVES
 from search.config.inputs.user_code import OwnReference
-from search.deliver.errors import CheckFailed, ExportFailed
-from search.deliver.export_report import ArtefactCheck, ExportReport
-from search.deliver.parity import LIMIT, artefact_outputs, compare_outputs
 from search.errors import ConfigError
 from search.evaluate.own_task import OwnTask, batches_of, judged, task_of
 from search.evaluate.workload import load_model
+from search.export.errors import CheckFailed, ExportFailed
+from search.export.parity import LIMIT, artefact_outputs, compare_outputs
+from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.artefact_files import digest, size_bytes
 from search.run_folder.atomic import write_json
 

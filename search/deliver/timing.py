@@ -16,9 +16,9 @@ import torch
 from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.config.sections import LatencySpec
-from search.deliver.formats import Format
 from search.evaluate.timing import measure, open_timed
 from search.evaluate.turnstile import Turnstile
+from search.export.formats import Format
 
 JIT_RUNS = 3
 

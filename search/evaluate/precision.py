@@ -19,13 +19,13 @@ from objectives.objective import Estimate
 from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
-from search.deliver.formats import BITS, FORMATS, Target
-from search.deliver.make import make_artefact
-from search.deliver.shift import shifted
-from search.deliver.validation import validate, values
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
+from search.export.accuracy_shift import shifted
+from search.export.artefact_accuracy import validate, values
+from search.export.formats import BITS, FORMATS, Target
+from search.export.ultralytics_export import make_artefact
 from search.run_folder.artefact_files import size_bytes
 from search.trial import Measurement
 

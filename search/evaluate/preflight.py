@@ -57,7 +57,7 @@ def _check_own(spec: StudySpec) -> None:
 
 def _check_precisions(spec: StudySpec) -> None:
     """What reduced precision needs is installed. Raises BackendMissing."""
-    from search.deliver.formats import BITS, FORMATS, checked_targets
+    from search.export.formats import BITS, FORMATS, checked_targets
 
     reduced = [BITS[precision] for precision in spec.space.precision if precision != "fp32"]
     if reduced:

@@ -25,10 +25,10 @@ from pruning import Plan, trace
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
 from search.config.inputs.user_code import OwnReference, located, with_task
 from search.config.spec import load_spec
-from search.deliver.errors import CheckFailed
 from search.deliver.plain import export_plain
 from search.errors import ConfigError
 from search.evaluate import own_task, workload
+from search.export.errors import CheckFailed
 from search.study import Study
 from search.trial import TrialState
 

@@ -11,12 +11,12 @@ import pytest
 from objectives.objective import Estimate
 from search.config.precision_support import precision_fault, precisions_of
 from search.config.spec import StudySpec, load_spec
-from search.deliver.errors import CheckFailed
-from search.deliver.shift import shifted
 from search.errors import ConfigError
 from search.evaluate.precision import measure_base_precision, timing_file
 from search.evaluate.prepare import prepare_in_child
 from search.evaluate.pruned import PruningEvaluator
+from search.export.accuracy_shift import shifted
+from search.export.errors import CheckFailed
 from search.exported import FIRST, exported_trials, number_of
 from search.picked import PickedTrial
 from search.refs import resolve

@@ -23,8 +23,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Streamin
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from search.deliver.formats import FORMATS
 from search.errors import ParetoPruneError
+from search.export.formats import FORMATS
 from search.exported import exported_from
 from search.present.artefacts import TYPES, details, inside, samples_of
 from search.present.dashboard.guard import Door, Guard

@@ -73,7 +73,7 @@ def _random_model(images: Path, args: Any) -> Any:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    from search.deliver.parity import load_images
+    from search.export.parity import load_images
 
     torch.manual_seed(0)
     model: Any = DetectionModel("yolov8n.yaml", nc=2, verbose=False)

@@ -14,14 +14,14 @@ import pytest
 from objectives.errors import AccuracyError, BackendMissing
 from search.config.inputs.dataset import read_dataset
 from search.config.sections import LatencySpec
-from search.deliver import formats
-from search.deliver.errors import CheckFailed, ExportFailed
 from search.deliver.export import export_model
 from search.deliver.footprint import peak_memory
-from search.deliver.formats import Format, checked_targets
-from search.deliver.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
-from search.deliver.validation import validate
 from search.errors import ConfigError, DeviceMissing, exit_code
+from search.export import formats
+from search.export.artefact_accuracy import validate
+from search.export.errors import CheckFailed, ExportFailed
+from search.export.formats import Format, checked_targets
+from search.export.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
 from search.run_folder.artefact_files import digest, size_bytes
 
 SIZE = 64

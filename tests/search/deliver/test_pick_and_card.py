@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from search.deliver.export_report import ArtefactCheck, ExportReport, Parity
 from search.deliver.model_card import write_model_card
 from search.deliver.pick import pick_folder, write_pick
 from search.errors import ConfigError, RunCorrupt
+from search.export.report import ArtefactCheck, ExportReport, Parity
 from search.present.snapshot import UnknownTrial
 from tests.search.present.snapshots import build
 

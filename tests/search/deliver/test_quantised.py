@@ -12,15 +12,15 @@ import torch
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
-from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
-from search.deliver.errors import ExportFailed
 from search.deliver.export import export_model
-from search.deliver.export_report import ExportReport
-from search.deliver.formats import FORMATS, Target
-from search.deliver.make import make_artefact
-from search.deliver.parity import artefact_outputs, compare_outputs
-from search.deliver.quantise import kept_in_float, quantise_onnx
-from search.deliver.validation import validate
+from search.export.artefact_accuracy import validate
+from search.export.calibration_images import calibration_arrays, calibration_files, calibration_set
+from search.export.errors import ExportFailed
+from search.export.formats import FORMATS, Target
+from search.export.onnx_int8 import kept_in_float, quantise_onnx
+from search.export.parity import artefact_outputs, compare_outputs
+from search.export.report import ExportReport
+from search.export.ultralytics_export import make_artefact
 from studies.digits.make_data import make_data
 from studies.seg_shapes.make_data import make_data as make_shapes
 from tests.tiny_data import make_tiny_data
@@ -112,7 +112,7 @@ def test_quantising_the_last_layers_too_costs_accuracy(
     heads = {node.name for node in graph.node if node.op_type == "Conv" and node.name in kept}
     assert len(heads) == 7 and any("dfl" in name for name in heads), "three of boxes, three of classes, one of bins"
     images = list(calibration_arrays(calibration_files(digits, 16), 128, "detect"))
-    monkeypatch.setattr("search.deliver.quantise.kept_in_float", lambda graph: set())
+    monkeypatch.setattr("search.export.onnx_int8.kept_in_float", lambda graph: set())
     quantise_onnx(plain, tmp_path / "all.onnx", images)
     assert validate(tmp_path / "all.onnx", pruned, digits, imgsz=128, device="cpu").figures["map50_95"].value < 0.3
 

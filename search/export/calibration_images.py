@@ -17,7 +17,7 @@ import yaml
 
 from search.config.inputs.dataset import read_split
 from search.config.inputs.dataset_yaml import read_data_yaml
-from search.deliver.parity import Array, letterboxed
+from search.export.parity import Array, letterboxed
 
 IMAGES = 128
 """Calibration images of an artefact that is delivered or scored."""

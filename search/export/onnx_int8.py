@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from search.deliver.parity import Array
+from search.export.parity import Array
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 """Only these are quantised: they are where the time goes."""

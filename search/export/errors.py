@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from search.errors import ParetoPruneError
 
 if TYPE_CHECKING:
-    from search.deliver.export_report import ExportReport
+    from search.export.report import ExportReport
 
 
 class DeliveryError(ParetoPruneError):

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from objectives.ultralytics_door import quiet, twin_of
-from search.deliver.errors import ExportFailed
-from search.deliver.export_report import Parity
+from search.export.errors import ExportFailed
+from search.export.report import Parity
 
 Array = npt.NDArray[np.float32]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from objectives.ultralytics_door import quiet
-from search.deliver.calibration import IMAGES, calibration_arrays, calibration_files, calibration_set
-from search.deliver.errors import ExportFailed
-from search.deliver.formats import Target
-from search.deliver.quantise import quantise_onnx
+from search.export.calibration_images import IMAGES, calibration_arrays, calibration_files, calibration_set
+from search.export.errors import ExportFailed
+from search.export.formats import Target
+from search.export.onnx_int8 import quantise_onnx
 
 
 def make_artefact(

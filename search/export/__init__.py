@@ -1,0 +1,1 @@
+"""Files that other runtimes read: made, quantised, compared with their checkpoint."""
