@@ -41,8 +41,8 @@ from pruning.recovery.judge import TrainingLoss
 from pruning.recovery.repair import Origin, damage_of, repair
 from pruning.sensitivity import SensitivityProbe
 from search.config.sections import SpaceSpec
-from search.propose.menus import allocator_of
 from search.propose.sensitivity import sensitivity_curves
+from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.space import Space
 from search.trial import Candidate

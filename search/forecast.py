@@ -13,8 +13,8 @@ from pruning import ChannelGraph
 from pruning.channels import work_of
 from search.evaluate.probes import bend_of, read_model, read_probes
 from search.propose.allocation import PLANNED
-from search.propose.menus import allocator_of
 from search.propose.sensitivity import read_curves
+from search.propose.width_options import allocator_of
 from search.space import Space
 
 

@@ -28,7 +28,7 @@ def check_servers(spec: StudySpec) -> None:
         ServerMissing: one does not. DeviceMissing: a Ray of this machine without the GPU that a trial needs.
     """
     if spec.storage is not None and is_postgresql(spec.storage):
-        from search.propose.storage import ping
+        from search.propose.optuna_storage import ping
 
         ping(spec.storage)
     check_cluster(spec)
@@ -53,7 +53,7 @@ def claimed(spec: StudySpec) -> Iterator[Callable[[], None]]:
     if spec.storage is None or not is_postgresql(spec.storage):
         yield _is_claimed
         return
-    from search.propose.storage import claimed_on_server
+    from search.propose.optuna_storage import claimed_on_server
 
     with claimed_on_server(spec.storage, spec.run_name) as renew:
         yield renew

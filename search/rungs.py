@@ -14,7 +14,7 @@ FEWEST = 3
 
 def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
     """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
-    from search.evaluate.ladder import correlation
+    from search.propose.screening import correlation
 
     gain = _gain(objectives)
     if gain is None:
@@ -40,7 +40,7 @@ def expectations(
     known = {number: score for number, score in scores.items() if score is not None}
     if len(pairs) < FEWEST or not known:
         return {}
-    from search.evaluate.ladder import Gain, expected_shares
+    from search.propose.screening import Gain, expected_shares
 
     gain = Gain.of(objective, base)
     shares = expected_shares([(score, gain.share(value)) for score, value in pairs], list(known.values()))

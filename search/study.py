@@ -349,9 +349,9 @@ class Study:
         self.record.write_environment(here)
 
     def _run(self, prepared: Prepared, listener: Listener) -> None:
-        from search.propose.opening import opening
-        from search.propose.optuna_sampler import OptunaProposer
-        from search.propose.storage import sqlite_url
+        from search.propose.initial_candidates import opening
+        from search.propose.optuna_proposer import OptunaProposer
+        from search.propose.optuna_storage import sqlite_url
 
         search = self.spec.search
         self._keep_claim()

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"pruning": {"search", "objectives"}, "objectives": {"search", "pruning"}, "search": set[str]()}
 DOORS = {
-    "optuna": {"search/propose/optuna_sampler.py", "search/propose/samplers.py", "search/propose/storage.py"},
+    "optuna": {"search/propose/optuna_proposer.py", "search/propose/samplers.py", "search/propose/optuna_storage.py"},
     "ray": {"search/engines/ray_tune.py"},
 }
 """Libraries that only these files may import."""

@@ -18,16 +18,16 @@ from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate import probes, pruned
-from search.evaluate.ladder import Gain
 from search.evaluate.outputs import output_probe
 from search.evaluate.phases import Phases
 from search.evaluate.timing import lock_path, measure, open_timed
 from search.evaluate.turnstile import Turnstile
 from search.propose.allocation import PLANNED
 from search.propose.costs import Limits, layer_rates
-from search.propose.guide import RUNGS, Guide, Variant
-from search.propose.menus import allocator_of
+from search.propose.guided import RUNGS, Guide, Variant
+from search.propose.screening import Gain
 from search.propose.sensitivity import sensitivity_curves
+from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
 from search.run_folder.record import LAYERS

@@ -22,7 +22,7 @@ from pruning import ChannelGraph, Plan, Scores
 from pruning.channels import feature_names, work_of
 from pruning.cost import place_of
 from search.propose.costs import Bend, WidthCost, expected_shares
-from search.propose.guide import Timed
+from search.propose.guided import Timed
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
 from search.space import Space

@@ -13,7 +13,7 @@ from search.space import Space
 from search.trial import Candidate, Measurement
 
 if TYPE_CHECKING:
-    from search.propose.guide import Guide
+    from search.propose.guided import Guide
 
 
 class Closing(Protocol):

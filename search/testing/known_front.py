@@ -17,12 +17,12 @@ from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import Evaluator, Realised
-from search.evaluate.ladder import Gain
 from search.evaluate.phases import Phases
 from search.prepare.prepared import Closing, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
 from search.propose.baselines import HonestRow
-from search.propose.guide import Guide, Variant
+from search.propose.guided import Guide, Variant
+from search.propose.screening import Gain
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space

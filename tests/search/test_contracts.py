@@ -14,10 +14,10 @@ from search.engines.engine import Engine
 from search.engines.local import LocalEngine
 from search.errors import RunCorrupt
 from search.evaluate.evaluator import Evaluator
-from search.propose.opening import opening
-from search.propose.optuna_sampler import OptunaProposer
+from search.propose.initial_candidates import opening
+from search.propose.optuna_proposer import OptunaProposer
+from search.propose.optuna_storage import sqlite_url
 from search.propose.proposer import Proposer
-from search.propose.storage import sqlite_url
 from search.testing.contracts import EngineContract, ProposerContract, SearchContract, drain, job_in
 from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
 from search.testing.simulated import InlineEngine

@@ -17,8 +17,8 @@ from search.analysis import broken, is_feasible, rank
 from search.config.spec import load_spec
 from search.present.status import render_status
 from search.present.tables import trials_table
-from search.propose.optuna_sampler import OptunaProposer
-from search.propose.storage import sqlite_url
+from search.propose.optuna_proposer import OptunaProposer
+from search.propose.optuna_storage import sqlite_url
 from search.testing.known_front import known_space
 from search.trial import Candidate, Measurement, Trial, TrialState
 

@@ -8,7 +8,7 @@ import pytest
 
 from search.config.sections import SpaceSpec
 from search.errors import ConfigError
-from search.propose.opening import opening
+from search.propose.initial_candidates import opening
 from search.space import Space
 from search.testing.known_front import known_space
 from search.trial import Candidate

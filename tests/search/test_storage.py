@@ -23,10 +23,10 @@ from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.needs import claimed
 from search.present.dashboard.serve import optuna_command
-from search.propose.opening import opening
-from search.propose.optuna_sampler import OptunaProposer
+from search.propose.initial_candidates import opening
+from search.propose.optuna_proposer import OptunaProposer
+from search.propose.optuna_storage import Claim
 from search.propose.proposer import Proposer
-from search.propose.storage import Claim
 from search.study import Parts, Study
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import OBJECTIVES, KnownFront, KnownFrontEvaluator, known_space

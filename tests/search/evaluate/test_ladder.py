@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.evaluate.ladder import FEWEST, Gain, correlation, expected_share, gate_for
+from search.propose.screening import FEWEST, Gain, correlation, expected_share, gate_for
 from search.trial import Gate
 
 TELLING = tuple((d, 1.0 - d) for d in np.linspace(0.02, 0.9, 12).tolist())

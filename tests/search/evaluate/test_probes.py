@@ -15,7 +15,7 @@ from search.config.sections import SpaceSpec
 from search.evaluate import probes
 from search.evaluate.probes import Probe, Relearned, designed, fitted, timed_probes
 from search.propose.costs import WidthCost, expected_shares
-from search.propose.guide import Timed
+from search.propose.guided import Timed
 from search.space import Space
 from tests.pruning import zoo
 

@@ -25,7 +25,7 @@ from search.propose.costs import (
     expected_shares,
     layer_rates,
 )
-from search.propose.menus import allocator_of
+from search.propose.width_options import allocator_of
 from search.space import Block, Dimension, Space
 from tests.pruning import zoo
 

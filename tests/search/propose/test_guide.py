@@ -12,10 +12,10 @@ import pytest
 
 from objectives.pareto import hypervolume
 from search.propose.allocation import CostOf, Vector
-from search.propose.guide import Guide, Point, Timed, Told, Variant, added_volume, front_of
-from search.propose.opening import opening
-from search.propose.optuna_sampler import OptunaProposer
-from search.propose.storage import sqlite_url
+from search.propose.guided import Guide, Point, Timed, Told, Variant, added_volume, front_of
+from search.propose.initial_candidates import opening
+from search.propose.optuna_proposer import OptunaProposer
+from search.propose.optuna_storage import sqlite_url
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import (
     DIMENSIONS,

@@ -26,8 +26,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from search.evaluate.ladder import Gain, expected_share, expected_shares, gate_for
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
+from search.propose.screening import Gain, expected_share, expected_shares, gate_for
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, Gate
 

@@ -27,10 +27,10 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose.guide import Guide, Told
+from search.propose.guided import Guide, Told
+from search.propose.optuna_storage import close_storage, open_storage, quiet
 from search.propose.proposer import History, Proposal
 from search.propose.samplers import ConstrainedCmaEs, Sobol
-from search.propose.storage import close_storage, open_storage, quiet
 from search.propose.storage_errors import storage_errors
 from search.run_folder.enqueue import Request
 from search.space import Space
