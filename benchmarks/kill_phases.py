@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 PHASES = ("score", "plan", "export", "latency", "recover", "save", "accuracy", "samples")
-"""Of `search.evaluate.pruned.PruningEvaluator`; short ones are met by looking often."""
+"""Of `search.evaluate.pruning_evaluator.PruningEvaluator`; short ones are met by looking often."""
 _LOOK_S = 0.005
 
 

@@ -82,9 +82,9 @@ def uneven_plans(graph: Any, count: int = 400) -> Iterator[Any]:
 def interleaved(paths: Sequence[str], imgsz: int, seconds: float, seed: int, runtime: str = "onnxruntime") -> Any:
     """As a search times: each candidate against the base, alone among trials, in random order of candidates."""
     from search.config.sections import LatencySpec
-    from search.evaluate.timing import lock_path, measure, open_timed
-    from search.evaluate.timings import latency_to_json
-    from search.evaluate.turnstile import Turnstile
+    from search.evaluate.timing.latency import lock_path, measure, open_timed
+    from search.evaluate.timing.latency_cache import latency_to_json
+    from search.evaluate.timing.measurement_lock import Turnstile
 
     spec = LatencySpec(seconds=seconds, runtime=runtime)
     found: dict[str, Any] = {}
@@ -126,9 +126,9 @@ def train(model: str, data: str, imgsz: int, steps: Any) -> None:
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
     from pruning.recovery.finetune import Recovery, recover
-    from search.evaluate.threads import limit_threads
-    from search.evaluate.timing import lock_path
-    from search.evaluate.turnstile import Turnstile
+    from search.evaluate.timing.latency import lock_path
+    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.threads import limit_threads
 
     limit_threads(1)
     with Turnstile(lock_path()) as turns, tempfile.TemporaryDirectory() as folder, quiet():

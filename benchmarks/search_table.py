@@ -34,7 +34,7 @@ from pruning.plan import globally_ranked_ratios
 from pruning.recovery.repair import Origin
 from search.errors import RunLocked
 from search.evaluate.guided import Subject, timing_of
-from search.evaluate.outputs import output_probe
+from search.evaluate.output_divergence import output_probe
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
 from search.prepare.prepared import Prepared
 from search.propose.allocation import Allocator, Vector, divergence_of, price_of
@@ -147,7 +147,7 @@ def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, 
     plan = evaluator.plan(candidate)  # type: ignore[attr-defined]
     graph, scores = evaluator.graphs[candidate.imgsz], evaluator.scores  # type: ignore[attr-defined]
     divergence = output_probe(spec, base, graph, scores).divergence_of(plan)
-    from search.evaluate.pruned import recovery_of
+    from search.evaluate.pruning_evaluator import recovery_of
 
     short = spec.recover.model_copy(update={"epochs": 1, "fraction": 0.25, "distill": False})
     recovery = recovery_of(short, imgsz=candidate.imgsz, device="cpu", seed=seed)

@@ -44,10 +44,10 @@ def check(spec: StudySpec) -> dict[str, Any]:
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """What `check` does, in the process that may crash."""
     from pruning import trace
-    from search.evaluate import pruned
+    from search.evaluate import pruning_evaluator
+    from search.evaluate.importance_scores import scores_of
     from search.evaluate.preflight import check_before
-    from search.evaluate.scores import scores_of
-    from search.evaluate.threads import limit_threads, share_of_cores
+    from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
     from search.forecast import forecast
     from search.space import Space
@@ -73,7 +73,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
 
     middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
     return {
-        "groups": [dict(row) for row in pruned.group_rows(graph)],
+        "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
         "blocks": [block.path for block in space.blocks],
@@ -89,17 +89,17 @@ def _reach(
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """(figure -> (base, smallest candidate), seconds that exporting and timing one candidate takes)."""
     from objectives.runtimes.open import export_for_timing
-    from search.evaluate import timing
-    from search.evaluate.turnstile import Turnstile
+    from search.evaluate.timing import latency
+    from search.evaluate.timing.measurement_lock import Turnstile
 
     small, batch = smallest.apply(model), spec.latency.batch
     base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
     began = time.perf_counter()
     least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
-    reference = timing.open_timed(spec.latency, base_onnx, model, spec.imgsz)
-    candidate = timing.open_timed(spec.latency, least_onnx, small, imgsz)
-    with Turnstile(timing.lock_path()) as turns:
-        (found,) = timing.measure([candidate], reference, spec.latency, turns)
+    reference = latency.open_timed(spec.latency, base_onnx, model, spec.imgsz)
+    candidate = latency.open_timed(spec.latency, least_onnx, small, imgsz)
+    with Turnstile(latency.lock_path()) as turns:
+        (found,) = latency.measure([candidate], reference, spec.latency, turns)
     timing_s = time.perf_counter() - began
     before, after = graph.cost(), smallest.cost()
     return {
@@ -141,14 +141,14 @@ def _budgets(
 
 
 def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:
-    from search.evaluate import pruned
+    from search.evaluate import pruning_evaluator
     from search.evaluate.rehearsal import rehearse, trial_seconds
-    from search.evaluate.threads import limit_threads, share_of_cores
+    from search.evaluate.timing.threads import limit_threads, share_of_cores
 
     if OwnReference.parse(spec.data) is not None:
         return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
-    pace = rehearse(spec, model, pruned.resolve_device(spec.device), spec.imgsz, folder)
+    pace = rehearse(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
     return trial_seconds(spec, pace, timing_s)
 
 

@@ -143,7 +143,7 @@ def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
     from search.config.inputs.dataset import read_dataset
-    from search.evaluate.samples import predictor_class
+    from search.evaluate.sample_images import predictor_class
 
     model: Any = load_model(path)
     if getattr(model, "task", "detect") not in ("detect", "segment", "pose", "obb"):

@@ -28,7 +28,7 @@ from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.user_code import refuse_own
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
-from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
 from search.once import PLANNING, example_of
 from search.present.snapshot import duration
 from search.run_folder.atomic import write_atomic
@@ -232,8 +232,8 @@ def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: 
 def prune_in_child(order: Gradual) -> None:
     """What `prune_gradually` does, in a process of its own."""
     from pruning.checkpoints.checkpoint import load_model
-    from search.evaluate.own_task import refuse_plain
-    from search.evaluate.pruned import task_of
+    from search.evaluate.pruning_evaluator import task_of
+    from search.evaluate.user_task import refuse_plain
 
     refuse_plain(order.model, "pruning in steps")
     rows = _read(order.folder)["steps"]
@@ -253,10 +253,10 @@ class _Work:
 
     def __init__(self, order: Gradual, rows: list[dict[str, Any]], task: str) -> None:
         from objectives.objective import MAIN_FIGURES
-        from search.evaluate import pruned
+        from search.evaluate import pruning_evaluator
 
         self.order, self.rows, self.figure = order, rows, MAIN_FIGURES[task]
-        self.device = pruned.resolve_device(order.device)
+        self.device = pruning_evaluator.resolve_device(order.device)
         self.phase = Phases(order.folder)
         self.began = time.perf_counter()
 
@@ -291,11 +291,11 @@ class _Work:
         """Repair; the model as it lies on disk afterwards."""
         from pruning.checkpoints.checkpoint import load_model, save_model
         from pruning.recovery.repair import repair
-        from search.evaluate import pruned
+        from search.evaluate import pruning_evaluator
 
         order, number = self.order, len(self.rows)
         with self.phase(f"step {number}: recover"):
-            how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=self.device, seed=order.seed)
+            how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=self.device, seed=order.seed)
             work, phase = order.folder / "recover", self.phase
             model = repair(
                 model, order.data, how, origin=origin, base=order.model, work_dir=work,

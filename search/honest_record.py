@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config.baseline_names import NAMES
-from search.propose.baselines import HonestRow
+from search.evaluate.baselines import HonestRow
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord, read_outcome
 from search.trial import Failure, Measurement, Outcome, figures_to_json

@@ -30,7 +30,7 @@ from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
-from search.evaluate.phases import Standing, read_standing
+from search.evaluate.timing.progress import Standing, read_standing
 from search.failing import RETRIED, give_up_if_hopeless
 from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached

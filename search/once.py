@@ -96,7 +96,7 @@ def prune_once(order: OnePlan) -> dict[str, Any]:
 
 def prune_in_child(order: OnePlan) -> dict[str, Any]:
     """What `prune_once` does, in a quiet process of its own."""
-    from search.evaluate.own_task import is_pruned
+    from search.evaluate.user_task import is_pruned
     from search.evaluate.workload import load_model, save_model
 
     model = load_model(order.model)

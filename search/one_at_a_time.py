@@ -90,7 +90,7 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
     from pruning.groupwise import prune_one_by_one
-    from search.evaluate.pruned import task_of
+    from search.evaluate.pruning_evaluator import task_of
     from search.space import chosen_groups
 
     model = load_model(order.model)
@@ -115,10 +115,10 @@ class _Judge:
     """Repairs and validates what one attempt made."""
 
     def __init__(self, order: OneAtATime, work: Path, figure: str) -> None:
-        from search.evaluate import pruned
+        from search.evaluate import pruning_evaluator
 
         self.order, self.work, self.figure = order, work, figure
-        self.device = pruned.resolve_device(order.device)
+        self.device = pruning_evaluator.resolve_device(order.device)
         self._base: tuple[Any, Any] | None = None
 
     def repair(self, model: Any, origin: Any) -> Any:
@@ -135,7 +135,7 @@ class _Judge:
         from pruning.recovery.finetune import Recovery, data_trainer
         from pruning.recovery.judge import TrainingLoss
         from pruning.recovery.repair import calibration_images
-        from search.evaluate.pruned import task_of
+        from search.evaluate.pruning_evaluator import task_of
 
         order = self.order
         how = Recovery(epochs=0, imgsz=order.imgsz, device=self.device, seed=order.seed)

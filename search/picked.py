@@ -115,7 +115,7 @@ class PickedTrial:
         export's where it was delivered."""
         if self.trial is None or self.trial.candidate.precision == "fp32":
             return None
-        from search.evaluate.precision import target_of
+        from search.evaluate.reduced_precision import target_of
 
         target = target_of(self.study.spec, self.trial.candidate.precision)
         if self.trial.exported_from is None:
@@ -178,7 +178,7 @@ class PickedTrial:
         path = self.artefact()
         if path is None or self.trial is None or self.model() != self.weights():
             return {}
-        from search.evaluate.precision import target_of
+        from search.evaluate.reduced_precision import target_of
 
         return {target_of(self.study.spec, self.trial.candidate.precision).label: path}
 

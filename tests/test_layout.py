@@ -182,7 +182,7 @@ def test_a_cycle_of_modules_is_found(tmp_path: Path) -> None:
 def test_a_cycle_of_folders_is_found_though_no_modules_form_one(tmp_path: Path) -> None:
     root = write(
         tmp_path,
-        search__propose__guide="from search.evaluate.timing import latency",
+        search__propose__guide="from search.evaluate.timing.latency import latency",
         search__evaluate__timing="",
         search__evaluate__pruned="from search.propose.costs import work",
         search__propose__costs="",
@@ -217,7 +217,7 @@ def test_an_import_upwards_or_sideways_is_found(tmp_path: Path, importer: str, s
 
 
 def test_an_import_downwards_and_one_within_a_room_are_fine(tmp_path: Path) -> None:
-    downwards = "import search.config.spec\nfrom search.evaluate.timing import latency\nimport optuna, search"
+    downwards = "import search.config.spec\nfrom search.evaluate.timing.latency import latency\nimport optuna, search"
     root = write(
         tmp_path, search__evaluate__pruned=downwards, search__evaluate__timing__latency="", search__config__spec=""
     )

@@ -25,7 +25,7 @@ from objectives.runtimes.open import export_for_timing
 from search.bench_models import Model, front_of, model_of
 from search.config.sections import LatencySpec
 from search.errors import ConfigError
-from search.evaluate.timings import widths_digest
+from search.evaluate.timing.latency_cache import widths_digest
 from search.picked import PickedTrial
 from search.retarget import FORMAT, kit_path
 from search.run_folder.atomic import write_json

@@ -195,8 +195,8 @@ def _validated(order: _Order, path: Path) -> Accuracy:
 
 
 def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Path) -> dict[str, Any]:
-    from search.evaluate.timing import lock_path
-    from search.evaluate.turnstile import Turnstile
+    from search.evaluate.timing.latency import lock_path
+    from search.evaluate.timing.measurement_lock import Turnstile
 
     if form.name not in order.references:
         place = work / f"reference-{form.name}"

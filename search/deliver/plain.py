@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from objectives.objective import OBJECTIVES
 from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
-from search.evaluate.own_task import OwnTask, batches_of, judged, task_of
+from search.evaluate.user_task import OwnTask, batches_of, judged, task_of
 from search.evaluate.workload import load_model
 from search.export.errors import CheckFailed, ExportFailed
 from search.export.parity import LIMIT, artefact_outputs, compare_outputs

@@ -16,8 +16,8 @@ import torch
 from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.config.sections import LatencySpec
-from search.evaluate.timing import measure, open_timed
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.timing.latency import measure, open_timed
+from search.evaluate.timing.measurement_lock import Turnstile
 from search.export.formats import Format
 
 JIT_RUNS = 3

@@ -46,8 +46,8 @@ from search.engines.local import LocalEngine
 from search.errors import ConfigError, DeviceMissing, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.isolation import PRELOAD
-from search.evaluate.phases import show_standing, standing_text
-from search.evaluate.threads import THREADS, share_of_cores
+from search.evaluate.timing.progress import show_standing, standing_text
+from search.evaluate.timing.threads import THREADS, share_of_cores
 from search.trial import Failure, FailureKind, Outcome
 
 _TICK_S = 0.05

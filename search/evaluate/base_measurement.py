@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from search.config.spec import StudySpec
-from search.evaluate.phases import Phases
-from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.progress import Phases
+from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.run_folder.record import BATCHES
 from search.trial import Measurement
 
@@ -22,21 +22,28 @@ def measure_base(
     Its latency is the study's reference, hence exact.
     """
     from objectives.objective import Estimate
-    from search.evaluate import pruned, timing, timings
+    from search.evaluate import pruning_evaluator
+    from search.evaluate.timing import latency as timing
+    from search.evaluate.timing import latency_cache
 
     widths = {group.name: group.size for group in graph.groups}
     with Turnstile(timing.lock_path()) as turns:
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
-            known = timings.Timings(base_dir.parent / "latency")
-            known.add(timings.timing_key(spec.latency, timings.widths_digest(widths), spec.imgsz, spec.imgsz), latency)
+            known = latency_cache.Timings(base_dir.parent / "latency")
+            known.add(
+                latency_cache.timing_key(spec.latency, latency_cache.widths_digest(widths), spec.imgsz, spec.imgsz),
+                latency,
+            )
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place, shelf = base_dir / "accuracy", base_dir / BATCHES
-            accuracy = pruned.accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat)
+            accuracy = pruning_evaluator.accuracy_of(
+                Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat
+            )
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
-    figures = pruned.cost_figures(graph.cost(), onnx)
+    figures = pruning_evaluator.cost_figures(graph.cost(), onnx)
     figures["latency_ms"] = Estimate.exact(latency.reference_ms)
     if accuracy.per_class:
         figures["per_class_drop"] = Estimate.exact(0.0)
@@ -47,6 +54,6 @@ def measure_base(
         per_class=accuracy.per_class,
         paired=dict.fromkeys(accuracy.replicates, 0.0),
         replicates=accuracy.replicates,
-        notes=pruned.latency_notes(latency),
-        timing=pruned.timing_facts(spec.latency, latency),
+        notes=pruning_evaluator.latency_notes(latency),
+        timing=pruning_evaluator.timing_facts(spec.latency, latency),
     )

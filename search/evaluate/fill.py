@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config.spec import StudySpec
-from search.evaluate.samples import FOLDER, draw_samples
+from search.evaluate.sample_images import FOLDER, draw_samples
 from search.run_folder.atomic import write_json
 from search.run_folder.weights import FILE as WEIGHTS
 from search.whatif import FILE, what_if_table
@@ -23,7 +23,7 @@ def fill(study: Study, say: Say = lambda text: None) -> int:
 
     Returns how many things were made; what is there already stays.
     """
-    from search.evaluate.pruned import resolve_device
+    from search.evaluate.pruning_evaluator import resolve_device
 
     made, spec = 0, study.spec
     table = study.record.base_dir / FILE
@@ -48,7 +48,7 @@ def _write_table(path: Path, table: dict[str, Any], recorded: list[str], say: Sa
 def trace_table(spec: StudySpec) -> dict[str, Any]:
     """base/whatif.json of a study, from its model alone."""
     from pruning import trace
-    from search.evaluate.pruned import sizes_of
+    from search.evaluate.pruning_evaluator import sizes_of
     from search.evaluate.workload import example_input, load_model
     from search.space import Space
 

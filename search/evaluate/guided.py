@@ -17,11 +17,11 @@ from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
-from search.evaluate import probes, pruned
-from search.evaluate.outputs import output_probe
-from search.evaluate.phases import Phases
-from search.evaluate.timing import lock_path, measure, open_timed
-from search.evaluate.turnstile import Turnstile
+from search.evaluate import probes, pruning_evaluator
+from search.evaluate.output_divergence import output_probe
+from search.evaluate.timing.latency import lock_path, measure, open_timed
+from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.progress import Phases
 from search.propose.allocation import PLANNED
 from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
@@ -98,7 +98,7 @@ def variants_of(subject: Subject, gain: Gain, phase: Phases) -> tuple[Variant, .
     for number, size in enumerate(spec.sizes):
         if str(size) not in known and size != spec.imgsz:
             place = path.parent / "accuracy"
-            found = pruned.accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
+            found = pruning_evaluator.accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
             share = gain.share(found.figures[gain.name].value)
             known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)

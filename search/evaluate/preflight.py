@@ -37,7 +37,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
 def _check_own(spec: StudySpec) -> None:
     """A user's own task: it is there, and nothing is asked of it that only Ultralytics' trainers know."""
     from pruning.importance import DATA_CRITERIA
-    from search.evaluate.own_task import task_of
+    from search.evaluate.user_task import task_of
 
     reference = OwnReference.parse(spec.data)
     assert reference is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 _MODULES = (
-    "search.evaluate.pruned",
+    "search.evaluate.pruning_evaluator",
     "ultralytics",
     "ultralytics.engine.trainer",
     "onnxruntime",

@@ -14,8 +14,8 @@ from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
 from search.evaluate.isolation import PRELOAD
-from search.evaluate.phases import Phases, discard_standing, read_standing
-from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.timing.progress import Phases, discard_standing, read_standing
+from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
@@ -73,12 +73,12 @@ def _said(standing: str) -> str:
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
     """What `prepare_pruning` does, in the process that may crash."""
     from pruning import trace
-    from search.evaluate import pruned
-    from search.evaluate.closing import PruningClosing
+    from search.evaluate import pruning_evaluator
+    from search.evaluate.final_measurements import PruningClosing
     from search.evaluate.guided import Subject, guide_of
+    from search.evaluate.importance_scores import scores_of
     from search.evaluate.preflight import check_before, check_objectives
     from search.evaluate.probes import read_model
-    from search.evaluate.scores import scores_of
     from search.evaluate.workload import example_input, load_model
     from search.space import Space
 
@@ -88,33 +88,35 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         model = load_model(spec.model)
         check_before(spec, model)
     with phase("trace"):
-        graphs = {size: trace(model, example_input(model, size)) for size in pruned.sizes_of(spec)}
+        graphs = {size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)}
     graph = graphs[spec.imgsz]
     space = Space.from_graph(graph, spec.searched_space, spec.sizes)
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
-    device = pruned.resolve_device(spec.device)
+    device = pruning_evaluator.resolve_device(spec.device)
     with phase("export"):
         onnx = _base_onnx(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
     _write_for_the_page(spec, graphs, space, device, base_dir)
     milliseconds = base.figures["latency_ms"].value
-    reference = pruned.Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates)
-    evaluator = pruned.PruningEvaluator(spec, space, graphs, scores, reference, device)
+    reference = pruning_evaluator.Reference(
+        onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates
+    )
+    evaluator = pruning_evaluator.PruningEvaluator(spec, space, graphs, scores, reference, device)
     guide = None
     if spec.search.sampler == "auto":
         subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent, graphs, device)
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
-    rows, closing = pruned.group_rows(graph), PruningClosing(evaluator, base)
+    rows, closing = pruning_evaluator.group_rows(graph), PruningClosing(evaluator, base)
     return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, closing)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
     """What the dashboard shows beside figures: derived, made once per study."""
     from search import whatif
-    from search.evaluate.samples import FOLDER, draw_samples
+    from search.evaluate.sample_images import FOLDER, draw_samples
 
     write_json(base_dir / whatif.FILE, whatif.what_if_table(graphs, space, spec.space.round_to), durable=False)
     if not (base_dir / FOLDER).is_dir():

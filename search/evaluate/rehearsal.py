@@ -24,7 +24,7 @@ from pruning.recovery.judge import held_out, most_images
 from pruning.recovery.repair import calibration_images
 from search.config.comparability import count_images
 from search.config.spec import StudySpec
-from search.evaluate.pruned import recovery_of, task_of
+from search.evaluate.pruning_evaluator import recovery_of, task_of
 
 BATCHES = 8
 """As many training batches as a fine-tune looks at before its first step."""

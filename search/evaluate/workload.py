@@ -25,7 +25,7 @@ from pruning.recovery.finetune import Recovery
 from pruning.recovery.repair import Origin, Repaired
 from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import OwnReference
-from search.evaluate import own_task
+from search.evaluate import user_task
 
 harden()  # whoever reads a model or data for a study comes through here
 
@@ -37,8 +37,8 @@ def load_model(path: str | Path) -> nn.Module:
     """
     reference = OwnReference.parse(path)
     if reference is not None:
-        return own_task.build(reference)
-    return own_task.load_plain(Path(path)) if own_task.is_plain(Path(path)) else checkpoint.load_model(path)
+        return user_task.build(reference)
+    return user_task.load_plain(Path(path)) if user_task.is_plain(Path(path)) else checkpoint.load_model(path)
 
 
 def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
@@ -46,7 +46,7 @@ def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float
     if is_ultralytics(model):
         checkpoint.save_model(model, path, dtype=torch.float16, **metadata)
     else:
-        own_task.save_plain(model, Path(path), **metadata)
+        user_task.save_plain(model, Path(path), **metadata)
 
 
 def example_input(model: nn.Module, imgsz: int) -> Tensor:
@@ -60,7 +60,7 @@ def calibration_batches(
     """`count` training inputs; an own task gives batches of its own size. Raises RecoveryError without any."""
     reference = OwnReference.parse(data)
     if reference is not None:
-        return own_task.batches_of(own_task.task_of(reference), count, seed)
+        return user_task.batches_of(user_task.task_of(reference), count, seed)
     return bn_calibration.calibration_batches(data, imgsz, count, batch, task, seed)
 
 
@@ -83,8 +83,8 @@ def repair(
             model, data, recovery, origin=origin, base=base, work_dir=work_dir,
             on_progress=on_progress, beat=beat, fitness=fitness,
         )  # fmt: skip
-    return own_task.repaired(
-        own_task.task_of(reference), model, recovery, origin=origin, on_progress=on_progress, beat=beat
+    return user_task.repaired(
+        user_task.task_of(reference), model, recovery, origin=origin, on_progress=on_progress, beat=beat
     )
 
 
@@ -93,4 +93,4 @@ def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Acc
     reference = OwnReference.parse(data)
     if reference is None:
         return by_ultralytics.measure_accuracy(model, data, **settings)
-    return own_task.judged(own_task.task_of(reference), model, device=str(settings.get("device", "cpu")))
+    return user_task.judged(user_task.task_of(reference), model, device=str(settings.get("device", "cpu")))

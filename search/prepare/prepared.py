@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator
-from search.propose.baselines import HonestRow
 from search.space import Space
 from search.trial import Candidate, Measurement
 

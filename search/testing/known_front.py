@@ -16,11 +16,11 @@ import numpy as np
 from objectives.objective import Estimate, objectives_named
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
+from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator, Realised
-from search.evaluate.phases import Phases
+from search.evaluate.timing.progress import Phases
 from search.prepare.prepared import Closing, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
-from search.propose.baselines import HonestRow
 from search.propose.guided import Guide, Variant
 from search.propose.screening import Gain
 from search.run_folder.atomic import write_json

@@ -32,7 +32,7 @@ from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.weight_masks import sparsity, unstructured
 from search.bench import bench, order_of
 from search.config.inputs.user_code import OwnReference
-from search.evaluate.own_task import build, save_plain
+from search.evaluate.user_task import build, save_plain
 from search.evaluate.workload import example_input
 from studies.ejection_fraction import ef
 from studies.ejection_fraction.echonet import Clips, read_clips

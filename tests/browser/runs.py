@@ -15,7 +15,7 @@ from objectives.objective import Estimate
 from pruning import ChannelGraph, trace
 from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
-from search.evaluate.pruned import group_rows
+from search.evaluate.pruning_evaluator import group_rows
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.snapshot import write_snapshot

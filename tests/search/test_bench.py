@@ -13,7 +13,7 @@ from objectives.runtimes.open import export_for_timing
 from pruning.checkpoints.checkpoint import load_model
 from search.bench import bench, order_of
 from search.console import Speaker
-from search.evaluate.timings import Timings, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import Timings, timing_key, widths_digest
 from search.study import Study
 
 from .conftest import run

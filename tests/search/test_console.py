@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.console import Follower
-from search.evaluate.phases import Standing
+from search.evaluate.timing.progress import Standing
 from search.loop import Progress
 
 from .conftest import MakeStudy

@@ -13,9 +13,9 @@ import pytest
 from objectives.objective import Estimate
 from search.config.spec import load_spec
 from search.errors import ConfigError, Interrupted
+from search.evaluate.baselines import honest_rows
 from search.honest import split_rows
 from search.honest_record import read_rows, row_dir
-from search.propose.baselines import honest_rows
 from search.refined import confirmed, read_final, write_final
 from search.study import Listener, Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator, known_space

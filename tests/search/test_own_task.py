@@ -27,7 +27,7 @@ from search.config.inputs.user_code import OwnReference, located, with_task
 from search.config.spec import load_spec
 from search.deliver.plain import export_plain
 from search.errors import ConfigError
-from search.evaluate import own_task, workload
+from search.evaluate import user_task, workload
 from search.export.errors import CheckFailed
 from search.study import Study
 from search.trial import TrialState
@@ -221,11 +221,11 @@ def test_batches_may_be_those_of_a_data_loader_and_end_at_the_count() -> None:
     inputs = [torch.zeros(3, 1, 4, 4) for _ in range(3)]
     pairs = [(one, torch.zeros(3)) for one in inputs]
     for given_ in (inputs, pairs):
-        assert [len(one) for one in own_task.batches_of(Stub(batches=given_), 5, seed=0)] == [3, 2]
+        assert [len(one) for one in user_task.batches_of(Stub(batches=given_), 5, seed=0)] == [3, 2]
     with pytest.raises(RecoveryError, match="gave nothing"):
-        list(own_task.batches_of(Stub(batches=[]), 5, seed=0))
+        list(user_task.batches_of(Stub(batches=[]), 5, seed=0))
     with pytest.raises(RecoveryError, match="gave a str"):
-        list(own_task.batches_of(Stub(batches=["image.png"]), 5, seed=0))
+        list(user_task.batches_of(Stub(batches=["image.png"]), 5, seed=0))
 
 
 def _broken(model: nn.Module) -> nn.Module:
@@ -243,7 +243,7 @@ def _broken(model: nn.Module) -> nn.Module:
 )
 def test_a_fine_tune_is_checked(finetune: Callable[[nn.Module], Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        own_task.finetuned(Stub(finetune=finetune), nn.Linear(2, 1), epochs=1, seed=0, device="cpu")
+        user_task.finetuned(Stub(finetune=finetune), nn.Linear(2, 1), epochs=1, seed=0, device="cpu")
 
 
 def test_samples_of_two_networks_are_compared_sample_by_sample() -> None:
@@ -251,7 +251,7 @@ def test_samples_of_two_networks_are_compared_sample_by_sample() -> None:
     register(Objective("stub_a", "px", "min", "stub_a"))
     samples = torch.linspace(0, 10, 30)
     first, second = (
-        own_task.judged(Stub(evaluate={"stub_a": samples + worse}), nn.Identity(), device="cpu") for worse in (0, 0.1)
+        user_task.judged(Stub(evaluate={"stub_a": samples + worse}), nn.Identity(), device="cpu") for worse in (0, 0.1)
     )
     assert first.figures["stub_a"].high - first.figures["stub_a"].low > 1
     assert paired_errors(second.replicates, first.replicates)["stub_a"] < 1e-4
@@ -262,13 +262,13 @@ def test_a_figure_is_a_number_a_pair_or_samples() -> None:
         register(Objective(name, "px", "min", name))
     values = torch.arange(100.0)
     said = {"stub_a": 3, "stub_b": (2.0, 0.5), "stub_c": values}
-    figures = own_task.judged(Stub(evaluate=said), nn.Identity(), device="cpu").figures
+    figures = user_task.judged(Stub(evaluate=said), nn.Identity(), device="cpu").figures
     assert figures["stub_a"].is_exact and figures["stub_a"].value == 3
     assert figures["stub_b"].standard_error == pytest.approx(0.5)
     assert figures["stub_c"].value == pytest.approx(49.5)
     assert figures["stub_c"].standard_error == pytest.approx(float(values.std()) / 10, rel=0.2)
     with pytest.raises(ValueError, match="must be finite"):
-        own_task.judged(Stub(evaluate={"stub_a": math.nan}), nn.Identity(), device="cpu")
+        user_task.judged(Stub(evaluate={"stub_a": math.nan}), nn.Identity(), device="cpu")
 
 
 def test_a_pruned_network_comes_back_from_its_file(base: nn.Module, discs: Path, tmp_path: Path) -> None:

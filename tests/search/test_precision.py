@@ -12,9 +12,9 @@ from objectives.objective import Estimate
 from search.config.precision_support import precision_fault, precisions_of
 from search.config.spec import StudySpec, load_spec
 from search.errors import ConfigError
-from search.evaluate.precision import measure_base_precision, timing_file
 from search.evaluate.prepare import prepare_in_child
-from search.evaluate.pruned import PruningEvaluator
+from search.evaluate.pruning_evaluator import PruningEvaluator
+from search.evaluate.reduced_precision import measure_base_precision, timing_file
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
 from search.exported import FIRST, exported_trials, number_of
@@ -147,7 +147,7 @@ def test_what_is_timed_does_not_depend_on_the_ranges(
 
     graphs = []
     for name, count in (("few", 2), ("more", 8)):
-        monkeypatch.setattr("search.evaluate.precision.TIMING_IMAGES", count)
+        monkeypatch.setattr("search.evaluate.reduced_precision.TIMING_IMAGES", count)
         path = timing_file(DIGITS, studied[0], "int8", 128, tmp_path / name)
         graphs.append([(node.op_type, node.name) for node in onnx.load(str(path)).graph.node])
     assert graphs[0] == graphs[1]

@@ -21,7 +21,7 @@ from search.engines.desk import News
 from search.engines.engine import Engine
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.phases import read_standing
+from search.evaluate.timing.progress import read_standing
 from search.study import Parts, Study
 from search.testing.contracts import EngineContract, SearchContract, drain, job_in
 from search.testing.known_front import (

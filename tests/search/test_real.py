@@ -13,7 +13,7 @@ from pruning import Plan, trace
 from pruning.checkpoints.checkpoint import load_model
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
-from search.evaluate import pruned
+from search.evaluate import pruning_evaluator
 from search.evaluate.prepare import prepare_in_child
 from search.honest_record import read_rows
 from search.space import Space
@@ -47,7 +47,7 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
         assert trial.state == TrialState.COMPLETE, trial.error
         assert trial.measurement is not None and trial.measurement.plan is not None
         folder = study.record.trial_dir(trial.number)
-        measured = pruned.accuracy_of(folder / "weights.pt", study.spec, 64, "cpu", folder / "again")
+        measured = pruning_evaluator.accuracy_of(folder / "weights.pt", study.spec, 64, "cpu", folder / "again")
         assert measured.figures["map50_95"] == trial.measurement.figures["map50_95"]
         assert Plan.from_json(trial.measurement.plan).removed == tuple(sorted(trial.candidate.removed))
         assert sorted(path.name for path in folder.glob("*") if path.is_file()) == [
@@ -59,9 +59,9 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     assert base is not None and {"load", "trace", "latency", "accuracy"} <= base.seconds.keys()
     assert (
         base.figures["map50_95"]
-        == pruned.accuracy_of(Path(study.spec.model), study.spec, 64, "cpu", study.record.path / "again").figures[
-            "map50_95"
-        ]
+        == pruning_evaluator.accuracy_of(
+            Path(study.spec.model), study.spec, 64, "cpu", study.record.path / "again"
+        ).figures["map50_95"]
     )
     shown = run("show", f"tiny:{next(t.number for t in study.trials() if t.candidate.removed)}").stdout
     assert "removed" in shown and "model." in shown
@@ -83,7 +83,7 @@ def test_a_trial_that_begins_again_is_not_timed_again(
     for path in (study.record.path / "latency").glob("*.json"):  # a busy machine's flags would ask for another go
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "latency": {**content["latency"], "flags": []}}))
-    monkeypatch.setattr(pruned, "compare", lambda *a, **k: pytest.fail("timed again"))
+    monkeypatch.setattr(pruning_evaluator, "compare", lambda *a, **k: pytest.fail("timed again"))
     again = _evaluated(prepared.evaluator, candidate, study.record.trial_dir(1))
     assert again.figures["latency_ms"] == first.figures["latency_ms"]
     with pytest.raises(pytest.fail.Exception, match="timed again"):
@@ -93,9 +93,9 @@ def test_a_trial_that_begins_again_is_not_timed_again(
 def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:
     pauses: list[int] = []
     spec, weights = Study(**tiny_study).spec, Path(tiny_study["model"])
-    found = pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
+    found = pruning_evaluator.accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
     assert len(pauses) >= found.images / 32
-    assert found.figures == pruned.accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
+    assert found.figures == pruning_evaluator.accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
 
 
 def _evaluated(evaluator: Any, candidate: Any, folder: Path) -> Measurement:
@@ -120,20 +120,20 @@ def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[s
 
 
 def test_what_the_study_says_about_recovery_gets_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from search.evaluate.phases import Phases
+    from search.evaluate.timing.progress import Phases
 
     (tmp_path / "base.pt").touch()
     (tmp_path / "data.yaml").touch()
     keys = {"recover.lr0": 0.5, "recover.slimming": 0.01, "recover.distill": False, "recover.batch": 7}
     paths = {"model": str(tmp_path / "base.pt"), "data": str(tmp_path / "data.yaml")}
     spec, calls = load_spec(None, {**paths, **keys}), []
-    monkeypatch.setattr(pruned, "repair", lambda *words, **named: calls.append((words, named)))
-    pruned.repair_by(spec, torch.nn.Identity(), "cpu", 96, 5, tmp_path, Phases(tmp_path), None)
+    monkeypatch.setattr(pruning_evaluator, "repair", lambda *words, **named: calls.append((words, named)))
+    pruning_evaluator.repair_by(spec, torch.nn.Identity(), "cpu", 96, 5, tmp_path, Phases(tmp_path), None)
     (_, data, recovery), named = calls[0]
     assert data == spec.data and named["base"] == Path(spec.model)
     assert (recovery.slimming, recovery.distill, recovery.batch, recovery.seed) == (0.01, False, 7, 5)
     assert recovery.train == {"lr0": 0.5}
-    assert pruned.recovery_of(RecoverSpec(), imgsz=64, device="cpu", seed=0).train == {}
+    assert pruning_evaluator.recovery_of(RecoverSpec(), imgsz=64, device="cpu", seed=0).train == {}
 
 
 def test_a_plan_rebuilds_the_model_bit_for_bit(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_what_comes_after_the_last_trial_is_measured_on_real_models(tiny_study: 
 
 
 def test_a_global_ranking_is_a_candidate_that_leaves_alone_what_the_study_does(tiny: Path, tmp_path: Path) -> None:
-    from search.evaluate.closing import globally_ranked
+    from search.evaluate.final_measurements import globally_ranked
     from search.evaluate.workload import example_input
 
     keys = {"model": str(tiny / "base.pt"), "data": str(tiny / "data" / "data.yaml"), "imgsz": 64}
@@ -216,9 +216,9 @@ def test_a_global_ranking_is_a_candidate_that_leaves_alone_what_the_study_does(t
     model = load_model(spec.model)
     graph = trace(model, example_input(model, 64))
     space = Space.from_graph(graph, spec.searched_space, spec.sizes)
-    reference = pruned.Reference(tmp_path / "base.onnx", tiny / "base.pt", 64, 1.0)
+    reference = pruning_evaluator.Reference(tmp_path / "base.onnx", tiny / "base.pt", 64, 1.0)
     scores = graph.score(model, "l2")
-    evaluator = pruned.PruningEvaluator(spec, space, {64: graph}, scores, reference, "cpu")
+    evaluator = pruning_evaluator.PruningEvaluator(spec, space, {64: graph}, scores, reference, "cpu")
     ranked, candidate = globally_ranked(evaluator, 0.3)
     ours, theirs = (
         ranked.plan(candidate),

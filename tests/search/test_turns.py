@@ -15,9 +15,9 @@ import torch
 from ultralytics.utils import torch_utils
 
 from objectives.latency.measuring_lock import measuring_lock
-from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
-from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.turnstile import Turnstile, loaders_stopped
+from search.evaluate.timing.measurement_lock import Turnstile, loaders_stopped
+from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
+from search.evaluate.timing.threads import limit_threads, share_of_cores
 
 
 def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_trial_says_where_it_stands_and_how_long_it_will_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, pauses = [0.0], []
-    monkeypatch.setattr("search.evaluate.phases.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("search.evaluate.timing.progress.time.perf_counter", lambda: now[0])
     phase = Phases(tmp_path, lambda: pauses.append(now[0]))
     assert read_standing(tmp_path) == Standing()
     with phase("export"):

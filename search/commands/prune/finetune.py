@@ -61,13 +61,13 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     """What `finetune` does, in a quiet process of its own."""
     from pruning import Plan
     from pruning.recovery.repair import Origin
-    from search.evaluate import pruned
-    from search.evaluate.phases import Phases
-    from search.evaluate.timing import lock_path
-    from search.evaluate.turnstile import Turnstile
+    from search.evaluate import pruning_evaluator
+    from search.evaluate.timing.latency import lock_path
+    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.progress import Phases
     from search.evaluate.workload import load_model, save_model
 
-    seed, device = spec.search.seed, pruned.resolve_device(spec.device)
+    seed, device = spec.search.seed, pruning_evaluator.resolve_device(spec.device)
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
     with Turnstile(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
@@ -79,16 +79,16 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
             origin = Origin(Plan.from_json(plan).bind(base), base)
             model = origin.plan.apply(base)
         with phase("recover"):
-            judged = pruned.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
+            judged = pruning_evaluator.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
             place = folder / "recover"
-            repaired = pruned.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
+            repaired = pruning_evaluator.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
         save_model(repaired.model, part, paretoprune_plan=plan)
         with phase("accuracy"):
-            accuracy = pruned.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
+            accuracy = pruning_evaluator.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
     os.replace(part, target)
     for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
         shutil.rmtree(folder / rest, ignore_errors=True)
-    steps, seconds = pruned.repair_steps(repaired), phase.seconds
+    steps, seconds = pruning_evaluator.repair_steps(repaired), phase.seconds
     return Measurement(accuracy.figures, seconds=seconds, per_class=accuracy.per_class, repair=steps)
 
 
@@ -159,11 +159,11 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
     from pruning.recovery.repair import repair
     from pruning.recovery.weight_masks import masks_of, sparsity
-    from search.evaluate import pruned
-    from search.evaluate.own_task import refuse_plain
+    from search.evaluate import pruning_evaluator
+    from search.evaluate.user_task import refuse_plain
 
     refuse_plain(order.model, "finetune of a file")
-    device, notes = pruned.resolve_device(order.device), read_notes(order.model)
+    device, notes = pruning_evaluator.resolve_device(order.device), read_notes(order.model)
     model = load_model(order.model)
     masks = masks_of(model) if MASK in notes else None
     zeros = sparsity(model)
@@ -173,10 +173,10 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
         return {figure: estimate.value for figure, estimate in found.figures.items()}
 
     before = figures(model, "before")
-    how = pruned.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
+    how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
     repaired = repair(
         model, order.data, how, origin=None, base=order.base, masks=masks, work_dir=work / "recover",
-        fitness=pruned.fitness_of(order.data, order.imgsz, device, work / "fitness"),
+        fitness=pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness"),
     )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
@@ -191,5 +191,5 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
         "mask": notes.get(MASK),
         "sparsity": {"before": zeros, "after": sparsity(tuned)},
         "figures": {"before": before, "after": figures(tuned, "after")},
-        "repair": [asdict(step) for step in pruned.repair_steps(repaired)],
+        "repair": [asdict(step) for step in pruning_evaluator.repair_steps(repaired)],
     }

@@ -1,6 +1,6 @@
 """`module.py:function` in a study: a user's own model and task.
 
-Only text here; the file is executed by the processes that train and measure (`search.evaluate.own_task`).
+Only text here; the file is executed by the processes that train and measure (`search.evaluate.user_task`).
 """
 
 from __future__ import annotations

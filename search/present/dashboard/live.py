@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.evaluate.phases import read_standing
+from search.evaluate.timing.progress import read_standing
 from search.export.formats import FORMATS
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json

@@ -6,7 +6,7 @@ import json
 
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
-from search.evaluate.timings import latency_from_json, latency_to_json
+from search.evaluate.timing.latency_cache import latency_from_json, latency_to_json
 
 TIMED = Latency(Estimate(0.8, 0.79, 0.82), 4.0, 4.4, 5.0, 5.3, 12, 3.25, ("drift",), (0.79, 0.8, 0.83))
 

@@ -19,9 +19,9 @@ from objectives.objective import Estimate
 from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
-from search.evaluate.phases import Phases
-from search.evaluate.timing import lock_path, measure, open_timed
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.timing.latency import lock_path, measure, open_timed
+from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.progress import Phases
 from search.export.accuracy_shift import shifted
 from search.export.artefact_accuracy import validate, values
 from search.export.formats import BITS, FORMATS, Target
@@ -32,7 +32,7 @@ from search.trial import Measurement
 if TYPE_CHECKING:
     from torch import nn
 
-    from search.evaluate.pruned import PruningEvaluator
+    from search.evaluate.pruning_evaluator import PruningEvaluator
 
 TIMING_IMAGES = 2
 

@@ -33,15 +33,15 @@ from pruning.recovery.repair import Origin, Repaired
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import Realised
-from search.evaluate.outputs import output_probe
-from search.evaluate.phases import Phases
-from search.evaluate.precision import score, scored_file, timing_file
-from search.evaluate.samples import FOLDER as SAMPLES
-from search.evaluate.samples import draw_samples
-from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.timing import alone, lock_path, open_timed
-from search.evaluate.timings import Timings, conditions, latency_to_json, timing_key, widths_digest
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.output_divergence import output_probe
+from search.evaluate.reduced_precision import score, scored_file, timing_file
+from search.evaluate.sample_images import FOLDER as SAMPLES
+from search.evaluate.sample_images import draw_samples
+from search.evaluate.timing.latency import alone, lock_path, open_timed
+from search.evaluate.timing.latency_cache import Timings, conditions, latency_to_json, timing_key, widths_digest
+from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.progress import Phases
+from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
 from search.run_folder.artefact_files import size_bytes
 from search.run_folder.record import BATCHES

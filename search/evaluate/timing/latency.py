@@ -17,7 +17,7 @@ from objectives.runtimes.names import is_command
 from objectives.runtimes.open import OPENINGS, open_side
 from objectives.runtimes.runner import Runner
 from search.config.sections import LatencySpec
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.timing.measurement_lock import Turnstile
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:

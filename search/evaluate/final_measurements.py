@@ -17,19 +17,19 @@ from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS, export_for_timing
 from search.config.inputs.user_code import OwnReference
 from search.errors import TrialFailed
-from search.evaluate.phases import Phases
-from search.evaluate.pruned import (
+from search.evaluate.baselines import HonestRow
+from search.evaluate.pruning_evaluator import (
     PruningEvaluator,
     accuracy_of,
     guard_figures,
     latency_notes,
     timing_facts,
 )
-from search.evaluate.threads import limit_threads, share_of_cores
-from search.evaluate.timing import alone, lock_path, measure, open_timed
-from search.evaluate.turnstile import Turnstile
+from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
+from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.progress import Phases
+from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import example_input, load_model
-from search.propose.baselines import HonestRow
 from search.space import Space
 from search.trial import Candidate, Measurement
 
@@ -94,7 +94,7 @@ class PruningClosing:
         )
 
     def _in_int8(self, work_dir: Path) -> Measurement:
-        from search.evaluate.precision import measure_base_precision
+        from search.evaluate.reduced_precision import measure_base_precision
 
         if OwnReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")

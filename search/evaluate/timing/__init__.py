@@ -1,0 +1,1 @@
+"""How trials are timed, and how they take turns on a machine."""
