@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
-    importlib.import_module("search.evaluate.preload")
+    importlib.import_module("search.workers.preload")
     model: Any = load_model(asked.model)
     imgsz = int(model.args["imgsz"])
     with tempfile.TemporaryDirectory() as folder:

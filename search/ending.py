@@ -20,11 +20,9 @@ from typing import TYPE_CHECKING
 
 from objectives.errors import ObjectiveError
 from search import analysis
-from search.engines.engine import Engine, Job
 from search.errors import Interrupted
 from search.evaluate.baselines import HonestRow, honest_rows
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.tasks import Tasks, Work
 from search.honest_record import missing, start_row
 from search.loop import trial_seed
 from search.prepare.prepared import Closing, Prepared
@@ -32,6 +30,8 @@ from search.refined import read_final, repeat_dir, write_final
 from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
+from search.workers.adhoc_jobs import Tasks, Work
+from search.workers.engine import Engine, Job
 
 if TYPE_CHECKING:
     from search.study import Listener, Study

@@ -24,11 +24,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from search.clock import Clock, SystemClock
-from search.engines.engine import Engine, Finished, Job
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.isolation import classify
 from search.evaluate.memo import Memo
 from search.evaluate.timing.progress import Standing, read_standing
 from search.failing import RETRIED, give_up_if_hopeless
@@ -40,6 +37,9 @@ from search.run_folder.record import RunRecord, acknowledged, finished_trial, ou
 from search.stopping import End, Limits, Reason, Standpoint, seconds_left
 from search.stopping import reached as limit_reached
 from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
+from search.workers.child_process import classify
+from search.workers.clock import Clock, SystemClock
+from search.workers.engine import Engine, Finished, Job
 
 _POLL_S = 0.2
 _PAUSE_S = 1.0

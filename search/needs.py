@@ -37,7 +37,7 @@ def check_servers(spec: StudySpec) -> None:
 def check_cluster(spec: StudySpec) -> None:
     """Join the cluster of `engine: ray`; the search stays in it. Raises as `check_servers`."""
     if spec.search.engine == "ray":
-        from search.engines.ray_tune import connect
+        from search.workers.ray_cluster.ray_engine import connect
 
         connect(spec.search, spec.device)
 

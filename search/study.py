@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
 from search import analysis
-from search.clock import Clock, SystemClock
 from search.config.comparability import check_comparable, comparable, fingerprint
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.ending import Ending
-from search.engines.engine import Engine
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.prepare import Preparation, prepare_pruning
 from search.exported import FIRST, exported_trials
@@ -40,6 +38,8 @@ from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
 from search.trust import with_clean_copy
 from search.weights import discard
+from search.workers.clock import Clock, SystemClock
+from search.workers.engine import Engine
 
 if TYPE_CHECKING:
     from search.retarget import Target
@@ -528,13 +528,13 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
         ServerMissing: there is no cluster at `search.address`.
     """
     if spec.search.engine == "ray":
-        from search.engines.ray_tune import RayEngine
+        from search.workers.ray_cluster.ray_engine import RayEngine
 
         luggage = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
         return RayEngine(
             prepared.evaluator, spec.search, record.path, spec.device, preload=prepared.preload, luggage=luggage
         )
-    from search.engines.local import LocalEngine
+    from search.workers.local import LocalEngine
 
     return LocalEngine(prepared.evaluator, spec.search.workers, preload=prepared.preload, clock=clock)
 

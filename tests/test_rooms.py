@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"pruning": {"search", "objectives"}, "objectives": {"search", "pruning"}, "search": set[str]()}
 DOORS = {
     "optuna": {"search/propose/optuna_proposer.py", "search/propose/samplers.py", "search/propose/optuna_storage.py"},
-    "ray": {"search/engines/ray_tune.py"},
+    "ray": {"search/workers/ray_cluster/ray_engine.py"},
 }
 """Libraries that only these files may import."""
 

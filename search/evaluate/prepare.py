@@ -13,13 +13,13 @@ from typing import Any
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
-from search.evaluate.isolation import PRELOAD
 from search.evaluate.timing.progress import Phases, discard_standing, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.trial import Measurement
+from search.workers.child_process import PRELOAD
 from search.workers.run_isolated import run_isolated
 
 Say = Callable[[str], None]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.engines.engine import Engine, Finished, Job
 from search.errors import ConfigError
 from search.evaluate.evaluator import Evaluator
 from search.propose.proposer import Proposer
@@ -25,6 +24,7 @@ from search.testing.known_front import (
     known_measurement,
 )
 from search.trial import Candidate, Failure, FailureKind
+from search.workers.engine import Engine, Finished, Job
 
 if TYPE_CHECKING:
     from search.study import Study

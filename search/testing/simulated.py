@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from search.engines.engine import Finished, Job
-from search.engines.local import run_job
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.isolation import classify
+from search.workers.child_process import classify
+from search.workers.engine import Finished, Job
+from search.workers.local import run_job
 
 
 @dataclass

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import ParetoPruneError
-from search.evaluate.isolation import PRELOAD, Child
-from search.evaluate.pulse import Pulse
 from search.trial import Failure, FailureKind
+from search.workers.child_process import PRELOAD, Child
+from search.workers.heartbeat import Pulse
 
 _POLL_S = 0.25
 

@@ -10,8 +10,6 @@ import pytest
 
 from objectives.choice import Bound
 from objectives.pareto import hypervolume
-from search.engines.engine import Engine
-from search.engines.local import LocalEngine
 from search.errors import RunCorrupt
 from search.evaluate.evaluator import Evaluator
 from search.propose.initial_candidates import opening
@@ -22,6 +20,8 @@ from search.testing.contracts import EngineContract, ProposerContract, SearchCon
 from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
 from search.testing.simulated import InlineEngine
 from search.trial import Failure, FailureKind
+from search.workers.engine import Engine
+from search.workers.local import LocalEngine
 
 Opened = Callable[[], Proposer]
 

@@ -15,8 +15,8 @@ from search.config.inputs.dataset_yaml import MAX_BYTES, read_data_yaml
 from search.config.inputs.ultralytics_safety import harden, load_cache
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.evaluate.isolation import Child
 from search.testing.known_front import PRELOAD
+from search.workers.child_process import Child
 
 
 class Hostile:

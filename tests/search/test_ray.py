@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 
 from search.config.sections import ResourcesSpec, SearchSpec
-from search.engines.desk import News
-from search.engines.engine import Engine
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.evaluate.evaluator import Evaluator
 from search.evaluate.timing.progress import read_standing
@@ -33,8 +31,10 @@ from search.testing.known_front import (
     known_measurement,
 )
 from search.trial import Failure, FailureKind, TrialState
+from search.workers.engine import Engine
+from search.workers.ray_cluster.mailbox import News
 
-ray_tune = pytest.importorskip("search.engines.ray_tune", reason="needs Ray: pip install ray[tune]")
+ray_tune = pytest.importorskip("search.workers.ray_cluster.ray_engine", reason="needs Ray: pip install ray[tune]")
 ROOT = Path(__file__).resolve().parents[2]
 _HEAD = {"num_cpus": 0, "include_dashboard": False}
 _SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}

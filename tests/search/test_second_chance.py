@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from search.engines.engine import Finished
-from search.engines.local import LocalEngine
 from search.errors import SearchFailing, TrialFailed
-from search.evaluate.isolation import classify
-from search.evaluate.pulse import Pulse
 from search.study import Parts, Study
 from search.testing.contracts import drain, job_in
 from search.testing.known_front import PRELOAD, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
 from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
+from search.workers.child_process import classify
+from search.workers.engine import Finished
+from search.workers.heartbeat import Pulse
+from search.workers.local import LocalEngine
 
 from .conftest import MakeStudy
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from objectives.objective import Estimate
-from search.evaluate.isolation import classify
 from search.run_folder.atomic import write_atomic, write_json
 from search.run_folder.record import RunRecord
 from search.testing.known_front import known_measurement
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
+from search.workers.child_process import classify
 
 CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320, removed=("model.4.m.0",))
 

@@ -39,16 +39,16 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config.sections import SearchSpec
-from search.engines.desk import Desk, News
-from search.engines.engine import Finished, Job
-from search.engines.freight import bring_home, leave, packed, unpack
-from search.engines.local import LocalEngine
 from search.errors import ConfigError, DeviceMissing, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.isolation import PRELOAD
 from search.evaluate.timing.progress import show_standing, standing_text
 from search.evaluate.timing.threads import THREADS, share_of_cores
 from search.trial import Failure, FailureKind, Outcome
+from search.workers.child_process import PRELOAD
+from search.workers.engine import Finished, Job
+from search.workers.local import LocalEngine
+from search.workers.ray_cluster.file_transfer import bring_home, leave, packed, unpack
+from search.workers.ray_cluster.mailbox import Desk, News
 
 _TICK_S = 0.05
 _BEAT_S = 0.5

@@ -27,7 +27,7 @@ from typing import Any
 from search.errors import TrialFailed
 from search.trial import Failure, FailureKind
 
-PRELOAD = ("search.evaluate.preload",)
+PRELOAD = ("search.workers.preload",)
 _JOIN_S = 10.0
 _DUMP_S = 2.0
 _STACKS = signal.SIGUSR1

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 
-from search.clock import Clock, SystemClock
-from search.engines.engine import Finished, Job
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.isolation import PRELOAD, Child
-from search.evaluate.pulse import Pulse
 from search.run_folder.crash_points import reached
 from search.run_folder.record import write_outcome
 from search.trial import Failure, FailureKind, Measurement, Outcome
+from search.workers.child_process import PRELOAD, Child
+from search.workers.clock import Clock, SystemClock
+from search.workers.engine import Finished, Job
+from search.workers.heartbeat import Pulse
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from search.engines.engine import Job
+from search.workers.engine import Job
 
 
 @dataclass(frozen=True)
