@@ -13,7 +13,7 @@ from rich.text import Text
 from search.console import FORMATS, emit
 from search.errors import ConfigError
 from search.refs import find_run
-from search.retarget import Target, import_figures
+from search.results.target_device import Target, import_figures
 from search.study import Study
 from search.trial import Trial
 

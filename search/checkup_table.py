@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.present.snapshot import duration
+from search.results.snapshot_reader import duration
 
 
 def render_check(facts: Mapping[str, Any]) -> RenderableType:

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objectives.errors import ObjectiveError
-from search import analysis
 from search.errors import Interrupted
 from search.evaluate.baselines import HonestRow, honest_rows
 from search.evaluate.evaluator import Evaluator
-from search.honest_record import missing, start_row
 from search.loop import trial_seed
 from search.prepare.prepared import Closing, Prepared
-from search.refined import read_final, repeat_dir, write_final
+from search.results import ranking
+from search.results.baseline_results import missing, start_row
+from search.results.remeasured import read_final, repeat_dir, write_final
 from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
@@ -179,21 +179,21 @@ class Ending:
     def _picks(self) -> list[Trial]:
         """The pick of every budget, or the knee where there are no budgets."""
         study = self.study
-        ranked = analysis.rank(study.trials(), study.spec.bounds, study.objectives)
+        ranked = ranking.rank(study.trials(), study.spec.bounds, study.objectives)
         if not ranked.trials:
             return []
         if not study.spec.budgets:
             return [self._knee(ranked)]
         limits = {name: study.spec.budget(name) for name in study.spec.budgets}
-        picked = {row["trial"] for row in analysis.picks(ranked, limits, study.objectives).values()}
+        picked = {row["trial"] for row in ranking.picks(ranked, limits, study.objectives).values()}
         return [trial for trial in ranked.trials if trial.number in picked]
 
-    def _knee(self, ranked: analysis.Ranked) -> Trial:
+    def _knee(self, ranked: ranking.Ranked) -> Trial:
         """The best where there is nothing to trade."""
         try:
-            return analysis.knee(ranked, self.study.objectives)[0]
+            return ranking.knee(ranked, self.study.objectives)[0]
         except ObjectiveError:
-            return analysis.pick(ranked, (), self.study.objectives)[0]
+            return ranking.pick(ranked, (), self.study.objectives)[0]
 
     def _repeats(self, trial: Trial) -> Iterator[Task]:
         spec, record = self.study.spec.search, self.study.record

@@ -30,7 +30,7 @@ from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
 from search.once import PLANNING, example_of
-from search.present.snapshot import duration
+from search.results.snapshot_reader import duration
 from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
 

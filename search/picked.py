@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from objectives.choice import Bound
 from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
-from search.exported import record_points
+from search.results.exported_points import record_points
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from objectives.choice import Bound
 from search.errors import ConfigError, near_miss
-from search.exported import number_of
 from search.picked import PickedTrial
+from search.results.exported_points import number_of
 from search.run_folder.record import RunRecord
 from search.study import Study
 

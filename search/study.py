@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
-from search import analysis
 from search.config.comparability import check_comparable, comparable, fingerprint
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.ending import Ending
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.evaluate.prepare import Preparation, prepare_pruning
-from search.exported import FIRST, exported_trials
 from search.loop import Loop, Progress, Watcher, once_per_trial
 from search.needs import check_cluster, check_packages, claimed
 from search.picked import PickedTrial
 from search.prepare.prepared import Prepared
-from search.refined import refined
+from search.results import ranking
+from search.results.exported_points import FIRST, exported_trials
+from search.results.remeasured import refined
+from search.results.snapshot import snapshot, write_snapshot
 from search.run_folder import environment
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import Room, disk_errors, model_bytes
 from search.run_folder.record import RunRecord
 from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
-from search.snapshot import snapshot, write_snapshot
 from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
 from search.trust import with_clean_copy
@@ -42,7 +42,7 @@ from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
 if TYPE_CHECKING:
-    from search.retarget import Target
+    from search.results.target_device import Target
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
 _SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
@@ -103,7 +103,7 @@ class Study:
     def _setup(self, spec: StudySpec, parts: Parts | None) -> None:
         self.spec = spec
         self.record = RunRecord(Path(spec.project) / spec.run_name)
-        self.volumes = analysis.VolumeTrack()
+        self.volumes = ranking.VolumeTrack()
         self.target: Target | None = None
         self._here: Study | None = None
         self._parts = parts or Parts()
@@ -179,14 +179,14 @@ class Study:
         Raises:
             ConfigError: no figures of such a device.
         """
-        from search.retarget import read_target
+        from search.results.target_device import read_target
 
         constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
         there = copy.copy(self)
         there._here = self.here
         there.target = read_target(self.record, target)
         there.spec = self.spec.model_copy(update={"constraints": constraints})
-        there.volumes = analysis.VolumeTrack()
+        there.volumes = ranking.VolumeTrack()
         return there
 
     @property
@@ -215,9 +215,9 @@ class Study:
         trials = self.trials()
         return trials if self.target is not None else (*trials, *exported_trials(self.record, trials))
 
-    def ranked(self) -> analysis.Ranked:
+    def ranked(self) -> ranking.Ranked:
         """Points that can be chosen from, and the front."""
-        return analysis.rank(self.points(), self.spec.bounds, self.objectives)
+        return ranking.rank(self.points(), self.spec.bounds, self.objectives)
 
     def front(self) -> tuple[Trial, ...]:
         """The trials that no other dominates, given the measuring error."""
@@ -234,19 +234,19 @@ class Study:
         if budget is not None:
             asked += self._budget(budget)
         self._need_trials()
-        trial, sentence = analysis.pick(self.ranked(), asked, self.objectives)
+        trial, sentence = ranking.pick(self.ranked(), asked, self.objectives)
         return PickedTrial(self, trial, self._said(sentence), tuple(asked), budget)
 
     def knee(self) -> PickedTrial:
         """The trial after which more accuracy becomes expensive."""
         self._need_trials()
-        trial, sentence = analysis.knee(self.ranked(), self.objectives)
+        trial, sentence = ranking.knee(self.ranked(), self.objectives)
         return PickedTrial(self, trial, self._said(sentence))
 
     def one_se(self) -> PickedTrial:
         """The smallest trial within one standard error of the most accurate."""
         self._need_trials()
-        trial, sentence = analysis.one_se(self.ranked(), self.objectives)
+        trial, sentence = ranking.one_se(self.ranked(), self.objectives)
         return PickedTrial(self, trial, self._said(sentence))
 
     def _said(self, sentence: str) -> str:
@@ -268,7 +268,7 @@ class Study:
         Of another device's times: report-<device>.html, the same page opened by them; a reader can switch back.
         """
         from search.present.report import write_report
-        from search.target_views import target_views
+        from search.results.target_views import target_views
 
         content = self.here.snapshot()
         if self.target is None:
@@ -396,7 +396,7 @@ class Study:
         finally:
             proposer.close()
             self._loop = None
-            self.volumes = analysis.VolumeTrack()  # the last steps may have changed figures
+            self.volumes = ranking.VolumeTrack()  # the last steps may have changed figures
             content = self._drawn()
             if is_told:
                 self._notify(content)

@@ -27,7 +27,7 @@ from search.config.sections import LatencySpec
 from search.errors import ConfigError
 from search.evaluate.timing.latency_cache import widths_digest
 from search.picked import PickedTrial
-from search.retarget import FORMAT, kit_path
+from search.results.target_device import FORMAT, kit_path
 from search.run_folder.atomic import write_json
 from search.study import Study
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.config.inputs.user_code import OwnReference
 from search.export.report import ArtefactCheck, ExportReport
-from search.present import snapshot as reading
+from search.results import snapshot_reader as reading
 from search.run_folder.atomic import write_atomic
 
 _LICENCE = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from search.exported import exported_from, point_path
+from search.results.exported_points import exported_from, point_path
 from search.run_folder.atomic import read_mapping
 
 TYPES = {

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from search.present import snapshot as reading
-from search.present.snapshot import Row
+from search.results import snapshot_reader as reading
+from search.results.snapshot_reader import Row
 
 AT_BOUND = 0.02
 """Ratios this close to a bound of the space count as lying on it."""

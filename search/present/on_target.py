@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.present.snapshot import Row
 from search.present.summary import summary
+from search.results.snapshot_reader import Row
 
 _FIGURE = "latency_ms"
 
 
 def target_data(snapshot: Row) -> dict[str, Any]:
-    """What the page needs of each device (`search.target_views`), and the summary by its times."""
+    """What the page needs of each device (`search.results.target_views`), and the summary by its times."""
     found = {}
     for name, view in (snapshot.get("on_targets") or {}).items():
         seen = seen_on(snapshot, name, view)

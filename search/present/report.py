@@ -20,7 +20,7 @@ from typing import Any
 
 from search.present.artefacts import data_address, fitting, samples_of
 from search.present.page_data import Data, page_data
-from search.present.snapshot import check_format
+from search.results.snapshot_reader import check_format
 from search.run_folder.atomic import write_atomic
 
 MOST_BYTES = 6_000_000

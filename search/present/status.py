@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.present import snapshot as reading
-from search.present.snapshot import Row
 from search.present.summary import summary
 from search.present.tables import front_table, honest_table
+from search.results import snapshot_reader as reading
+from search.results.snapshot_reader import Row
 
 _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 

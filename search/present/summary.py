@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from search.present import snapshot as reading
 from search.present.health import health
-from search.present.snapshot import Figure, Row
+from search.results import snapshot_reader as reading
+from search.results.snapshot_reader import Figure, Row
 
 _STATES = {"finished": "has finished", "running": "is running", "interrupted": "was interrupted and can be resumed"}
 

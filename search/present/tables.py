@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.present import snapshot as reading
-from search.present.snapshot import Figure, Row
+from search.results import snapshot_reader as reading
+from search.results.snapshot_reader import Figure, Row
 
 _MOST_COLUMNS = 4  # figures that fit beside number, notes and their differences in 80 columns
 

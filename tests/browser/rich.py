@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from objectives.objective import Estimate
-from search.exported import point_path
-from search.retarget import Target
+from search.results.exported_points import point_path
+from search.results.target_device import Target
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.study import Study

@@ -16,9 +16,9 @@ from pruning import ChannelGraph, trace
 from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
 from search.evaluate.pruning_evaluator import group_rows
+from search.results.snapshot import write_snapshot
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
-from search.snapshot import write_snapshot
 from search.space import Space
 from search.study import Study
 from search.trial import Candidate, Failure, FailureKind, Measurement

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective, objectives_named, register
-from search.analysis import VolumeTrack, knee, pick, rank
-from search.rivals import verdict
+from search.results.ranking import VolumeTrack, knee, pick, rank
+from search.results.verdict import verdict
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 

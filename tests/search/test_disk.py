@@ -109,7 +109,7 @@ def test_a_write_that_finds_the_disk_full_waits(
     owner, name = WRITES[what]
     full = OSError(errno.ENOSPC, "No space left on device")
     if owner is None:
-        from search.snapshot import write_snapshot
+        from search.results.snapshot import write_snapshot
 
         monkeypatch.setattr(name, failing(full, range(2, 5), write_snapshot))
     else:

@@ -15,8 +15,8 @@ from search.config.spec import load_spec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.baselines import honest_rows
 from search.honest import split_rows
-from search.honest_record import read_rows, row_dir
-from search.refined import confirmed, read_final, write_final
+from search.results.baseline_results import read_rows, row_dir
+from search.results.remeasured import confirmed, read_final, write_final
 from search.study import Listener, Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator, known_space
 from search.testing.simulated import Cut, SimulatedClock

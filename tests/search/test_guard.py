@@ -13,12 +13,12 @@ from rich.console import Console
 from objectives.choice import Bound
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate, objectives_named
-from search.analysis import broken, is_feasible, rank
 from search.config.spec import load_spec
 from search.present.status import render_status
 from search.present.tables import trials_table
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
+from search.results.ranking import broken, is_feasible, rank
 from search.testing.known_front import known_space
 from search.trial import Candidate, Measurement, Trial, TrialState
 

@@ -15,7 +15,7 @@ from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
 from search.evaluate.prepare import prepare_in_child
-from search.honest_record import read_rows
+from search.results.baseline_results import read_rows
 from search.space import Space
 from search.study import Study
 from search.trial import Measurement, TrialState

@@ -17,7 +17,7 @@ from objectives.latency.quality_flags import FLAGS
 from search.bench_commands import _front_change
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
-from search.retarget import Figures, Target, import_figures, kit_path, read_target, target_names
+from search.results.target_device import Figures, Target, import_figures, kit_path, read_target, target_names
 from search.run_folder.atomic import write_json
 from search.study import Study
 

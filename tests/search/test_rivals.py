@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from objectives.objective import Estimate, Objective, objectives_named, register
-from search.analysis import rank
-from search.honest_record import HonestResult
-from search.rivals import compared_verdict
+from search.results.baseline_results import HonestResult
+from search.results.ranking import rank
+from search.results.verdict import compared_verdict
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
 
 OBJECTIVES = objectives_named(("map50_95", "latency_ms"))

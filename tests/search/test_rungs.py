@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from objectives.objective import Estimate, objectives_named
-from search.rungs import expectations, rungs
+from search.results.screening_stats import expectations, rungs
 from search.trial import Candidate, Measurement, Trial, TrialState
 
 OBJECTIVES = objectives_named(["map50_95", "latency_ms"])

@@ -19,7 +19,7 @@ from search.evaluate.timing.progress import read_standing
 from search.export.formats import FORMATS
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
-from search.present.snapshot import check_format
+from search.results.snapshot_reader import check_format
 from search.run_folder.record import RunRecord
 
 _FILES = ("snapshot.json", "marks.json", "enqueue", "sensitivity/curves.json", "base/whatif.json", "base/samples")

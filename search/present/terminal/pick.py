@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.listing import unchanged
 from search.picked import PickedTrial
-from search.present.snapshot import describe, difference, printed
+from search.results.snapshot_reader import describe, difference, printed
 
 
 def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:

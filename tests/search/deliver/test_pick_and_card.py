@@ -12,7 +12,7 @@ from search.deliver.model_card import write_model_card
 from search.deliver.pick import pick_folder, write_pick
 from search.errors import ConfigError, RunCorrupt
 from search.export.report import ArtefactCheck, ExportReport, Parity
-from search.present.snapshot import UnknownTrial
+from search.results.snapshot_reader import UnknownTrial
 from tests.search.present.snapshots import build
 
 LINEAGE = {"base model": "a" * 64, "data": "b" * 64, "plan": "c" * 64}

@@ -13,7 +13,7 @@ import pytest
 
 from search.present.page_data import page_data
 from search.present.report import inert_json, module_order, page_script, render_page, write_report
-from search.present.snapshot import SnapshotError
+from search.results.snapshot_reader import SnapshotError
 from tests.search.present.hostile import HOSTILE, hostile
 
 

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from search import analysis
-from search.exported import describe_row
-from search.honest_record import read_rows
-from search.retarget import target_names
-from search.rivals import compared_verdict
+from search.results import ranking
+from search.results.baseline_results import read_rows
+from search.results.exported_points import describe_row
+from search.results.screening_stats import expectations, rungs
+from search.results.target_device import target_names
+from search.results.target_views import target_views
+from search.results.verdict import compared_verdict
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
 from search.run_folder.record import LAYERS
-from search.rungs import expectations, rungs
-from search.target_views import target_views
 from search.trial import Measurement, Trial, TrialState, figures_to_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def snapshot(study: Study) -> dict[str, Any]:
     """Everything about a study that is drawn, as plain JSON."""
     trials, base, objectives = study.trials(), study.base(), study.objectives
     points, ranked = study.points(), study.ranked()
-    searched = analysis.rank(trials, study.spec.bounds, objectives)
+    searched = ranking.rank(trials, study.spec.bounds, objectives)
     measured = sum(trial.state == TrialState.COMPLETE for trial in trials)
     budgets = {name: study.spec.budget(name) for name in study.spec.budgets}
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,7 +58,7 @@ def snapshot(study: Study) -> dict[str, Any]:
         "trials": [_trial(trial, study, ranked.front, base, expected.get(trial.number)) for trial in points],
         "front": list(ranked.front),
         "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
-        "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
+        "picks": ranking.picks(ranked, budgets, objectives) if ranked.trials else {},
         "rungs": rungs(trials, objectives),
         "latency_model": read_mapping(study.record.path / "latency" / LAYERS),
         "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
@@ -125,8 +125,8 @@ def _trial(
         "number": trial.number,
         "state": trial.state.value,
         "source": trial.source,
-        "feasible": analysis.is_feasible(trial, study.spec.bounds),
-        "breaks": list(analysis.broken(trial, study.spec.bounds, base)),
+        "feasible": ranking.is_feasible(trial, study.spec.bounds),
+        "breaks": list(ranking.broken(trial, study.spec.bounds, base)),
         "on_front": trial.number in front,
         "same_as": trial.same_as,
         "figures": {} if measured is None else figures_to_json(measured.figures),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from objectives.latency.quality_flags import FLAGS
-from search import analysis
 from search.errors import RunCorrupt
-from search.retarget import target_names
-from search.rivals import verdict
+from search.results import ranking
+from search.results.target_device import target_names
+from search.results.verdict import verdict
 from search.trial import Trial
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
     assert there.target is not None
     target, base, objectives, bounds = there.target, there.base(), there.objectives, there.spec.bounds
     timed = target.trials(trials)
-    ranked = analysis.rank(timed, bounds, objectives)
+    ranked = ranking.rank(timed, bounds, objectives)
     budgets = {name: there.spec.budget(name) for name in there.spec.budgets}
-    feasible = [trial.number for trial in timed if analysis.is_feasible(trial, bounds)]
+    feasible = [trial.number for trial in timed if ranking.is_feasible(trial, bounds)]
     return {
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
@@ -51,8 +51,8 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "flags": {str(number): list(map(_explained, said)) for number, said in target.flags.items() if said},
         "feasible": feasible,
         "front": list(ranked.front),
-        "picks": analysis.picks(ranked, budgets, objectives) if ranked.trials else {},
-        "hypervolume": [] if base is None else analysis.VolumeTrack().upto(ranked, objectives, base),
+        "picks": ranking.picks(ranked, budgets, objectives) if ranked.trials else {},
+        "hypervolume": [] if base is None else ranking.VolumeTrack().upto(ranked, objectives, base),
         "verdict": "" if base is None else verdict(ranked, base, objectives, len(timed)),
     }
 

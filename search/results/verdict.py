@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from objectives.objective import Objective
-from search.analysis import Figures, Ranked
 from search.config.baseline_names import TRAINED
-from search.honest_record import HonestResult
+from search.results.baseline_results import HonestResult
+from search.results.ranking import Figures, Ranked
 from search.trial import Measurement, Trial
 
 _NEAR = 0.03
