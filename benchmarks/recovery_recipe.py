@@ -41,7 +41,7 @@ from pruning.recovery.judge import TrainingLoss
 from pruning.recovery.repair import Origin, damage_of, repair
 from pruning.sensitivity import SensitivityProbe
 from search.config.sections import SpaceSpec
-from search.propose.sensitivity import sensitivity_curves
+from search.prepare.sensitivity_curves import sensitivity_curves
 from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.space import Space

@@ -36,7 +36,7 @@ from objectives.latency.model import LatencyModel
 from objectives.objective import Estimate, objectives_named
 from pruning.channels import work_of
 from search.config.sections import SpaceSpec
-from search.evaluate.probes import Probe, fitted
+from search.prepare.latency_probes import Probe, fitted
 from search.prepare.prepared import Prepared
 from search.propose.guided import added_volume
 from search.propose.initial_candidates import opening

@@ -33,9 +33,9 @@ from scipy.stats import kendalltau
 from pruning.plan import globally_ranked_ratios
 from pruning.recovery.repair import Origin
 from search.errors import RunLocked
-from search.evaluate.guided import Subject, timing_of
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
+from search.prepare.guide_setup import Subject, timing_of
 from search.prepare.prepared import Prepared
 from search.propose.allocation import Allocator, Vector, divergence_of, price_of
 from search.study import Study

@@ -19,10 +19,10 @@ from objectives.runtimes.runner import Runner
 from search.bench_models import Model, models_of, runtime_for, split_words
 from search.config.sections import LatencySpec
 from search.errors import ConfigError, near_miss
-from search.evaluate.preflight import check_runtime
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.latency_cache import Timings, conditions, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import Turnstile
+from search.prepare.preflight import check_runtime
 from search.study import Study
 
 KEYS = (*LatencySpec.model_fields, "imgsz")

@@ -14,7 +14,7 @@ from objectives.choice import Bound
 from search.config.comparability import comparable
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, with_defaults
-from search.needs import check_packages, check_servers
+from search.prepare.requirements import check_packages, check_servers
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
 from search.stopping import Limits, Standpoint, next_time, seconds_left
@@ -46,10 +46,10 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.importance_scores import scores_of
-    from search.evaluate.preflight import check_before
     from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
-    from search.forecast import forecast
+    from search.prepare.budget_forecast import forecast
+    from search.prepare.preflight import check_before
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))
@@ -142,8 +142,8 @@ def _budgets(
 
 def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:
     from search.evaluate import pruning_evaluator
-    from search.evaluate.rehearsal import rehearse, trial_seconds
     from search.evaluate.timing.threads import limit_threads, share_of_cores
+    from search.prepare.trial_time import rehearse, trial_seconds
 
     if OwnReference.parse(spec.data) is not None:
         return None  # how long a user's fine-tune takes is known after the first trial

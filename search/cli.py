@@ -98,7 +98,7 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
     from search.checkup_table import render_check
     from search.config.spec import load_spec
     from search.console import emit
-    from search.trust import with_clean_copy
+    from search.prepare.trusted_checkpoint import with_clean_copy
 
     path, keys = study_and_keys(words)
     facts = facts_of(with_clean_copy(load_spec(path, {**keys, **_trusting(trust)})))
@@ -110,8 +110,8 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
 def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
     """How much the outputs mind the loss of each part, measured once; the search starts from there."""
     from search.console import emit, following
+    from search.prepare.sensitivity_curves import read_curves
     from search.present.sensitivity_table import render_sensitivity, sensitivity_facts
-    from search.propose.sensitivity import read_curves
     from search.study import Study
 
     path, keys = study_and_keys(words)
@@ -228,7 +228,7 @@ def report(
     """Write the whole run as one offline page."""
     study = _load(run) if target is None else _load(run).on(target)
     if fill:
-        from search.evaluate.fill import fill as make
+        from search.prepare.backfill import fill as make
 
         make(study, lambda text: print(text, flush=True))
     print(study.report(out))

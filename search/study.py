@@ -19,11 +19,12 @@ from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.ending import Ending
 from search.errors import ConfigError, Interrupted, RunCorrupt
-from search.evaluate.prepare import Preparation, prepare_pruning
 from search.loop import Loop, Progress, Watcher, once_per_trial
-from search.needs import check_cluster, check_packages, claimed
 from search.picked import PickedTrial
+from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
+from search.prepare.requirements import check_cluster, check_packages, claimed
+from search.prepare.trusted_checkpoint import with_clean_copy
 from search.results import ranking
 from search.results.exported_points import FIRST, exported_trials
 from search.results.remeasured import refined
@@ -36,7 +37,6 @@ from search.run_folder.record import RunRecord
 from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
 from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
-from search.trust import with_clean_copy
 from search.weights import discard
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine

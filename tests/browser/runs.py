@@ -16,13 +16,13 @@ from pruning import ChannelGraph, trace
 from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
 from search.evaluate.pruning_evaluator import group_rows
+from search.prepare.whatif_table import what_if_table
 from search.results.snapshot import write_snapshot
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Space
 from search.study import Study
 from search.trial import Candidate, Failure, FailureKind, Measurement
-from search.whatif import what_if_table
 
 SIZE = 64
 CLASSES = ("plane", "ship", "storage tank", "harbour")

@@ -75,13 +75,16 @@ def test_what_is_derived_is_drawn_again(content: str, make_study: MakeStudy) -> 
 
 @pytest.mark.parametrize("content", [b"", b'{"curves": {"a', b"[1]", b"\xff\xfe"])
 def test_a_damaged_cache_is_set_aside_and_measured_again(content: bytes, tmp_path: Path) -> None:
-    from search.evaluate import importance_scores, probes
-    from search.propose import sensitivity
+    from search.evaluate import importance_scores
+    from search.prepare import latency_probes, sensitivity_curves
 
-    for name in (sensitivity.FILE, probes.FILE, probes.MODEL, "scores-taylor.npz"):
+    for name in (sensitivity_curves.FILE, latency_probes.FILE, latency_probes.MODEL, "scores-taylor.npz"):
         (tmp_path / name).write_bytes(content)
-    assert sensitivity.read_curves(tmp_path) == {} and probes.read_probes(tmp_path) == ()
-    assert probes.read_model(tmp_path) is None and importance_scores._stored(tmp_path / "scores-taylor.npz") is None
+    assert sensitivity_curves.read_curves(tmp_path) == {} and latency_probes.read_probes(tmp_path) == ()
+    assert (
+        latency_probes.read_model(tmp_path) is None
+        and importance_scores._stored(tmp_path / "scores-taylor.npz") is None
+    )
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".corrupt"] * 4
 
 

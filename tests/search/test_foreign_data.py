@@ -169,22 +169,22 @@ def test_a_run_named_after_its_model_stays_where_it_belongs(model: str, name: st
 
 
 def test_trust_is_recorded_and_leads_to_the_clean_copy(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search import trust
+    from search.prepare import trusted_checkpoint
 
-    digest = trust._sha256(Path("best.pt"))
+    digest = trusted_checkpoint._sha256(Path("best.pt"))
     made: list[Path] = []
 
     def make(model: Path, digest: str, copy: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         made.append(Path(copy.write_bytes(b"clean") and copy))
 
-    monkeypatch.setattr(trust, "_make", make)
+    monkeypatch.setattr(trusted_checkpoint, "_make", make)
     for _ in range(2):
-        spec = trust.with_clean_copy(load_spec(Path("study.yaml"), {"trust": digest}))
+        spec = trusted_checkpoint.with_clean_copy(load_spec(Path("study.yaml"), {"trust": digest}))
     assert spec.model == str((workplace / "runs" / "prune" / "trusted" / f"{digest}.pt").resolve())
     assert spec.resolved()["trust"] == digest and spec.run_name == "known" and len(made) == 1
     assert load_spec(None, {**spec.resolved()}).model == spec.model
     with pytest.raises(ConfigError, match=f"its sha256 is {digest}"):
-        trust.with_clean_copy(load_spec(Path("study.yaml"), {"trust": "0" * 64}))
+        trusted_checkpoint.with_clean_copy(load_spec(Path("study.yaml"), {"trust": "0" * 64}))
     with pytest.raises(ConfigError, match="trust: string should match"):
         load_spec(Path("study.yaml"), {"trust": "yes"})

@@ -14,7 +14,7 @@ from pruning.checkpoints.checkpoint import load_model
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
-from search.evaluate.prepare import prepare_in_child
+from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.space import Space
 from search.study import Study

@@ -21,7 +21,7 @@ from search.checkup import check
 from search.config.spec import load_spec
 from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
-from search.needs import claimed
+from search.prepare.requirements import claimed
 from search.present.dashboard.serve import optuna_command
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
@@ -248,7 +248,7 @@ def test_a_missing_package_is_named_before_any_work(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], line: str
 ) -> None:
     there = {"ray", "pyarrow"} if "client" in line else set[str]()
-    monkeypatch.setattr("search.needs.find_spec", lambda name: name in there or None)
+    monkeypatch.setattr("search.prepare.requirements.find_spec", lambda name: name in there or None)
     for command in ("check", "search"):
         result = run(command, "study.yaml", *(f"{key}={value}" for key, value in keys.items()))
         assert result.exit_code == 4 and line in result.output, result.output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.objective import Estimate
 from search.config.spec import StudySpec, load_spec
-from search.evaluate.guided import limits_of, targets_of
+from search.prepare.guide_setup import limits_of, targets_of
 from search.trial import Measurement
 from tests.pruning import zoo
 

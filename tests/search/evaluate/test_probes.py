@@ -12,8 +12,8 @@ import pytest
 from pruning.channels import work_of
 from pruning.cost import place_of
 from search.config.sections import SpaceSpec
-from search.evaluate import probes
-from search.evaluate.probes import Probe, Relearned, designed, fitted, timed_probes
+from search.prepare import latency_probes
+from search.prepare.latency_probes import Probe, Relearned, designed, fitted, timed_probes
 from search.propose.costs import WidthCost, expected_shares
 from search.propose.guided import Timed
 from search.space import Space
@@ -33,7 +33,10 @@ def shapes(graph: Any, count: int, seed: int) -> Any:
     space = Space.from_graph(graph, SpaceSpec(ratio=(0.0, 0.8), groups="each"), (64,))
     scores = graph.score(zoo.build(NAME))
     return np.array(
-        [list(p.widths.values()) for p in probes.plans_of(graph, space, scores, 4, designed(space, count, seed))]
+        [
+            list(p.widths.values())
+            for p in latency_probes.plans_of(graph, space, scores, 4, designed(space, count, seed))
+        ]
     )
 
 

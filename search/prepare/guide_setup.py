@@ -17,16 +17,17 @@ from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
-from search.evaluate import probes, pruning_evaluator
+from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import Turnstile
 from search.evaluate.timing.progress import Phases
+from search.prepare import latency_probes
+from search.prepare.sensitivity_curves import sensitivity_curves
 from search.propose.allocation import PLANNED
 from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
 from search.propose.screening import Gain
-from search.propose.sensitivity import sensitivity_curves
 from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
@@ -71,7 +72,10 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
         with phase("probes"):
             shares = sorted({share for share, _, _ in _asked(spec, base) if share is not None})
             latency, timed = latency_model(subject, curves, shares, phase)
-            bend, relearning = probes.bend_of(subject.graph, latency, timed), probes.Relearned(subject.graph, timed)
+            bend, relearning = (
+                latency_probes.bend_of(subject.graph, latency, timed),
+                latency_probes.Relearned(subject.graph, timed),
+            )
             write_page_model(subject, latency, base_ms)
     allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, bend)
     least = allocator.path({})[-1]
@@ -123,35 +127,37 @@ def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) ->
 
 def latency_model(
     subject: Subject, curves: Mapping[str, Curve], targets: Sequence[float], phase: Phases
-) -> tuple[LatencyModel, tuple[probes.Probe, ...]]:
+) -> tuple[LatencyModel, tuple[latency_probes.Probe, ...]]:
     """Time random shapes and fit, then the rungs of the ladder as the model sees them, again and again; all is kept in
     latency/."""
     spec, folder = subject.spec, subject.run / "latency"
     budgets = (*targets, *RUNGS)
-    steps = probes.PROBES + ROUNDS * len(budgets)
+    steps = latency_probes.PROBES + ROUNDS * len(budgets)
 
-    def ladder(found: tuple[probes.Probe, ...]) -> list[Candidate]:
-        model = probes.fitted(subject.graph, found)
-        bend = probes.bend_of(subject.graph, model, found)
+    def ladder(found: tuple[latency_probes.Probe, ...]) -> list[Candidate]:
+        model = latency_probes.fitted(subject.graph, found)
+        bend = latency_probes.bend_of(subject.graph, model, found)
         allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, bend)
         return [allocator.within(budget) for budget in budgets]
 
     with timing_of(subject) as time_plan:
 
-        def timed(candidates: Sequence[Candidate], done: int) -> tuple[probes.Probe, ...]:
-            plans = probes.plans_of(subject.graph, subject.space, subject.scores, spec.space.round_to, candidates)
+        def timed(candidates: Sequence[Candidate], done: int) -> tuple[latency_probes.Probe, ...]:
+            plans = latency_probes.plans_of(
+                subject.graph, subject.space, subject.scores, spec.space.round_to, candidates
+            )
 
             def advance(part: float) -> None:
                 phase.advance((done + part * len(plans)) / steps)
 
-            return probes.timed_probes(plans, time_plan, folder, done > 0, advance)
+            return latency_probes.timed_probes(plans, time_plan, folder, done > 0, advance)
 
-        found = timed(probes.designed(subject.space, probes.PROBES, spec.search.seed), 0)
+        found = timed(latency_probes.designed(subject.space, latency_probes.PROBES, spec.search.seed), 0)
         for number in range(ROUNDS):
-            rungs = timed(ladder(found), probes.PROBES + number * len(budgets))
+            rungs = timed(ladder(found), latency_probes.PROBES + number * len(budgets))
             found = tuple(dict.fromkeys((*found, *rungs)))
-    model = probes.fitted(subject.graph, found)
-    probes.write_model(folder, model)
+    model = latency_probes.fitted(subject.graph, found)
+    latency_probes.write_model(folder, model)
     return model, found
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from search.config.spec import StudySpec
 from search.evaluate.sample_images import FOLDER, draw_samples
+from search.prepare.whatif_table import FILE, what_if_table
 from search.run_folder.atomic import write_json
 from search.run_folder.weights import FILE as WEIGHTS
-from search.whatif import FILE, what_if_table
 
 if TYPE_CHECKING:
     from search.study import Study

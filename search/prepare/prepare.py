@@ -75,11 +75,11 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.final_measurements import PruningClosing
-    from search.evaluate.guided import Subject, guide_of
     from search.evaluate.importance_scores import scores_of
-    from search.evaluate.preflight import check_before, check_objectives
-    from search.evaluate.probes import read_model
     from search.evaluate.workload import example_input, load_model
+    from search.prepare.guide_setup import Subject, guide_of
+    from search.prepare.latency_probes import read_model
+    from search.prepare.preflight import check_before, check_objectives
     from search.space import Space
 
     limit_threads(share_of_cores(1))
@@ -115,10 +115,12 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
     """What the dashboard shows beside figures: derived, made once per study."""
-    from search import whatif
     from search.evaluate.sample_images import FOLDER, draw_samples
+    from search.prepare import whatif_table
 
-    write_json(base_dir / whatif.FILE, whatif.what_if_table(graphs, space, spec.space.round_to), durable=False)
+    write_json(
+        base_dir / whatif_table.FILE, whatif_table.what_if_table(graphs, space, spec.space.round_to), durable=False
+    )
     if not (base_dir / FOLDER).is_dir():
         draw_samples(Path(spec.model), spec.data, imgsz=spec.imgsz, device=device, folder=base_dir / FOLDER)
 

@@ -11,9 +11,9 @@ import numpy as np
 from objectives.objective import Estimate
 from pruning import ChannelGraph
 from pruning.channels import work_of
-from search.evaluate.probes import bend_of, read_model, read_probes
+from search.prepare.latency_probes import bend_of, read_model, read_probes
+from search.prepare.sensitivity_curves import read_curves
 from search.propose.allocation import PLANNED
-from search.propose.sensitivity import read_curves
 from search.propose.width_options import allocator_of
 from search.space import Space
 
