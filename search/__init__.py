@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", ULTRALYTICS_SAFE_LOAD="1")
 
 if TYPE_CHECKING:
-    from search.picked import PickedTrial
+    from search.deliver.picked_trial import PickedTrial
     from search.study import Study
 
 __all__ = ["PickedTrial", "Study"]
@@ -22,7 +22,8 @@ __all__ = ["PickedTrial", "Study"]
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that `import search.errors` stays cheap."""
     if name in __all__:
-        from search import picked, study
+        from search import study
+        from search.deliver import picked_trial
 
-        return getattr(study if name == "Study" else picked, name)
+        return getattr(study if name == "Study" else picked_trial, name)
     raise AttributeError(f"module 'search' has no attribute {name!r}")

@@ -12,8 +12,8 @@ from typing import Any
 from objectives.runtimes.names import Runtime
 from search.config import yaml_source
 from search.config.inputs.user_code import OwnReference
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
-from search.picked import PickedTrial
 from search.refs import find_run, resolve
 from search.study import Study
 from search.trial import Trial

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from objectives.choice import Bound
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
-from search.picked import PickedTrial
 from search.study import Study
 from search.trial import figures_to_json
 

@@ -59,8 +59,8 @@ class FileExport:
 
 
 def export_file(order: FileExport) -> ExportReport:
-    """Export and verify as for a trial. Raises as `search.deliver.export.export_model`."""
-    from search.deliver.export import export_model
+    """Export and verify as for a trial. Raises as `search.deliver.verified_export.export_model`."""
+    from search.deliver.verified_export import export_model
 
     return export_model(
         order.model,

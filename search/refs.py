@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from objectives.choice import Bound
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
-from search.picked import PickedTrial
 from search.results.exported_points import number_of
 from search.run_folder.record import RunRecord
 from search.study import Study

@@ -17,10 +17,10 @@ from objectives.objective import Objective, objectives_named
 from search.config.comparability import check_comparable, comparable, fingerprint
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
+from search.deliver.picked_trial import PickedTrial
 from search.ending import Ending
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.loop import Loop, Progress, Watcher, once_per_trial
-from search.picked import PickedTrial
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
 from search.prepare.requirements import check_cluster, check_packages, claimed

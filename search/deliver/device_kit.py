@@ -24,9 +24,9 @@ from typing import Any
 from objectives.runtimes.open import export_for_timing
 from search.bench_models import Model, front_of, model_of
 from search.config.sections import LatencySpec
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.evaluate.timing.latency_cache import widths_digest
-from search.picked import PickedTrial
 from search.results.target_device import FORMAT, kit_path
 from search.run_folder.atomic import write_json
 from search.study import Study

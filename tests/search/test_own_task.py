@@ -25,7 +25,7 @@ from pruning import Plan, trace
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
 from search.config.inputs.user_code import OwnReference, located, with_task
 from search.config.spec import load_spec
-from search.deliver.plain import export_plain
+from search.deliver.user_export import export_plain
 from search.errors import ConfigError
 from search.evaluate import user_task, workload
 from search.export.errors import CheckFailed

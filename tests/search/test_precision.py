@@ -11,12 +11,12 @@ import pytest
 from objectives.objective import Estimate
 from search.config.precision_support import precision_fault, precisions_of
 from search.config.spec import StudySpec, load_spec
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.reduced_precision import measure_base_precision, timing_file
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
-from search.picked import PickedTrial
 from search.prepare.prepare import prepare_in_child
 from search.refs import resolve
 from search.results.exported_points import FIRST, exported_trials, number_of

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.deliver.picked_trial import PickedTrial
 from search.listing import unchanged
-from search.picked import PickedTrial
 from search.results.snapshot_reader import describe, difference, printed
 
 

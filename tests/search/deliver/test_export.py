@@ -14,8 +14,8 @@ import pytest
 from objectives.errors import AccuracyError, BackendMissing
 from search.config.inputs.dataset import read_dataset
 from search.config.sections import LatencySpec
-from search.deliver.export import export_model
-from search.deliver.footprint import peak_memory
+from search.deliver.peak_memory import peak_memory
+from search.deliver.verified_export import export_model
 from search.errors import ConfigError, DeviceMissing, exit_code
 from search.export import formats
 from search.export.artefact_accuracy import validate
@@ -162,7 +162,7 @@ def test_what_cannot_be_measured_is_said_and_no_promise_is_made(
             raise AccuracyError("no backend for it on this machine\nmore")
         return validate(path, *rest, **more)
 
-    monkeypatch.setattr("search.deliver.export.validate", refuse)
+    monkeypatch.setattr("search.deliver.verified_export.validate", refuse)
     (check,) = export_model(checkpoint, tmp_path, ["onnx"], data=dataset, imgsz=SIZE).artefacts
     assert (check.passed, check.drop) == (True, None)
     assert check.unchecked == ("accuracy: no backend for it on this machine",)
@@ -216,7 +216,7 @@ def test_outputs_are_matched_by_shape() -> None:
 
 
 def test_a_folder_that_was_there_is_replaced(tmp_path: Path) -> None:
-    from search.deliver.export import _deliver
+    from search.deliver.verified_export import _deliver
 
     for name, text in (("out/model_openvino_model", "old"), ("new/model_openvino_model", "new")):
         (tmp_path / name).mkdir(parents=True)

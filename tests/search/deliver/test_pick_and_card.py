@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search.deliver.model_card import write_model_card
-from search.deliver.pick import pick_folder, write_pick
+from search.deliver.pick_folder import pick_folder, write_pick
 from search.errors import ConfigError, RunCorrupt
 from search.export.report import ArtefactCheck, ExportReport, Parity
 from search.results.snapshot_reader import UnknownTrial

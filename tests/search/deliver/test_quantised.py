@@ -12,7 +12,7 @@ import torch
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
-from search.deliver.export import export_model
+from search.deliver.verified_export import export_model
 from search.export.artefact_accuracy import validate
 from search.export.calibration_images import calibration_arrays, calibration_files, calibration_set
 from search.export.errors import ExportFailed

@@ -95,7 +95,7 @@ class PickedTrial:
 
     def write(self) -> Path:
         """Write picks/<budget>/{pick.json, model.pt} and return the folder."""
-        from search.deliver.pick import write_pick
+        from search.deliver.pick_folder import write_pick
 
         assert self.trial is not None
         rows = {row["number"]: row for row in self.study.snapshot()["trials"]}
@@ -130,7 +130,7 @@ class PickedTrial:
 
         Args:
             options: quantize (the trial's own precision by default), max_drop, device of
-                `search.deliver.export.export_model`.
+                `search.deliver.verified_export.export_model`.
 
         Raises:
             DeliveryError: what failed is named; what passed is delivered, and on the card.
@@ -145,7 +145,7 @@ class PickedTrial:
         return self._export_verified(formats, options)
 
     def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
-        from search.deliver.export import export_model
+        from search.deliver.verified_export import export_model
         from search.export.errors import DeliveryError
         from search.export.formats import checked_targets
 
@@ -165,7 +165,7 @@ class PickedTrial:
         return report
 
     def _export_own(self, formats: tuple[str, ...], options: Mapping[str, Any]) -> ExportReport:
-        from search.deliver.plain import export_plain
+        from search.deliver.user_export import export_plain
 
         if options.get("quantize") not in (None, 32):
             raise ConfigError("a model of your own is exported in float32", where="quantize", expected="32")

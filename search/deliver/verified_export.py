@@ -25,8 +25,8 @@ from objectives.objective import MAIN_FIGURES
 from objectives.ultralytics_door import load_module
 from search.config.inputs.dataset import check_classes, read_dataset
 from search.config.sections import LatencySpec
-from search.deliver.footprint import peak_memory
-from search.deliver.timing import time_artefact
+from search.deliver.artefact_latency import time_artefact
+from search.deliver.peak_memory import peak_memory
 from search.errors import ConfigError
 from search.export.artefact_accuracy import validate, values
 from search.export.errors import CheckFailed, DeliveryError, ExportFailed
