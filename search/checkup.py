@@ -14,10 +14,10 @@ from objectives.choice import Bound
 from search.config.comparability import comparable
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, with_defaults
+from search.orchestration.stopping import Limits, Standpoint, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
-from search.stopping import Limits, Standpoint, next_time, seconds_left
 from search.workers.run_isolated import run_isolated
 
 _ENOUGH_TRIALS = 3

@@ -475,7 +475,7 @@ def _follow(study: Any) -> None:
 
 
 def _detached(command: str, words: list[str] | None, study: Any, trust: str | None = None) -> None:
-    from search.detached import detach
+    from search.orchestration.background import detach
 
     asked = [command, *(words or []), *([] if trust is None else ["--trust", trust])]
     made = detach(asked, study.record)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from objectives.objective import Objective
 from search.errors import ConfigError
-from search.loop import Progress
+from search.orchestration.loop import Progress
 from search.results.snapshot_reader import duration
 from search.study import Listener, Study
 from search.trial import Trial, TrialState

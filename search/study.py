@@ -18,9 +18,12 @@ from search.config.comparability import check_comparable, comparable, fingerprin
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.deliver.picked_trial import PickedTrial
-from search.ending import Ending
 from search.errors import ConfigError, Interrupted, RunCorrupt
-from search.loop import Loop, Progress, Watcher, once_per_trial
+from search.orchestration.final_steps import Ending
+from search.orchestration.loop import Loop, Progress, Watcher, once_per_trial
+from search.orchestration.session import Beginning, interrupting, log, logging_to, surviving_hangup
+from search.orchestration.stopping import Limits, is_flat, next_time
+from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
 from search.prepare.requirements import check_cluster, check_packages, claimed
@@ -34,10 +37,7 @@ from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import Room, disk_errors, model_bytes
 from search.run_folder.record import RunRecord
-from search.session import Beginning, interrupting, log, logging_to, surviving_hangup
-from search.stopping import Limits, is_flat, next_time
 from search.trial import Measurement, Trial, TrialState
-from search.weights import discard
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
@@ -403,7 +403,7 @@ class Study:
 
     def _notify(self, content: Mapping[str, Any]) -> None:
         """The morning message, also of a search that gave up."""
-        from search.notify import notify
+        from search.orchestration.notify import notify
         from search.present.summary import summary
 
         if self.spec.notify.command:

@@ -43,9 +43,9 @@ def test_imports_point_downwards(room: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("pruning/plan.py", "from search.loop import run"),
+        ("pruning/plan.py", "from search.orchestration.loop import run"),
         ("objectives/latency/protocol.py", "import pruning"),
-        ("search/loop.py", "import optuna"),
+        ("search/orchestration/loop.py", "import optuna"),
         ("search/cli.py", "def f():\n    import ray.tune"),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 
 from search.config.sections import KeepSpec
 from search.errors import Interrupted, RunCorrupt, SearchFailing
-from search.notify import notify
+from search.orchestration.notify import notify
+from search.orchestration.weight_retention import discard
 from search.run_folder.annotations import Mark, read_marks, write_mark
 from search.run_folder.enqueue import Requests, leave_request, waiting
 from search.run_folder.record import RunRecord
@@ -18,7 +19,6 @@ from search.run_folder.weights import FILE
 from search.study import Listener, Study
 from search.testing.known_front import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate
-from search.weights import discard
 
 WISH = Candidate(dict.fromkeys(DIMENSIONS, 0.33))
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.console import Follower
 from search.evaluate.timing.progress import Standing
-from search.loop import Progress
+from search.orchestration.loop import Progress
 
 from .conftest import MakeStudy
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from search.errors import DiskFailing, RunCorrupt, exit_code
-from search.loop import Progress
+from search.orchestration.loop import Progress
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.storage_errors import storage_errors
 from search.run_folder import atomic
@@ -31,7 +31,7 @@ OPTIONS = {"search.trials": 6, "search.sampler": "tpe"}
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.loop._PAUSE_S", 0.01)
+    monkeypatch.setattr("search.orchestration.loop._PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -225,7 +225,7 @@ def test_a_step_with_a_fault_of_its_own_loses_nothing(make_study: MakeStudy, mon
     def broken(*_: object) -> int:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("search.ending.write_final", broken)
+    monkeypatch.setattr("search.orchestration.final_steps.write_final", broken)
     notes: list[str] = []
     study = make_study(closing=KnownClosing(), **{"search.trials": 6})
     study.search(Listener(note=notes.append))

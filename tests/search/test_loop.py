@@ -11,7 +11,7 @@ import pytest
 
 from search.errors import Interrupted, NotComparable, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import Realised
-from search.loop import Loop
+from search.orchestration.loop import Loop
 from search.propose.optuna_proposer import OptunaProposer
 from search.run_folder.record import RunRecord
 from search.study import Listener, Study

@@ -17,13 +17,13 @@ from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.reduced_precision import measure_base_precision, timing_file
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
+from search.orchestration.weight_retention import discard
 from search.prepare.prepare import prepare_in_child
 from search.refs import resolve
 from search.results.exported_points import FIRST, exported_trials, number_of
 from search.run_folder.record import RunRecord
 from search.study import Study
 from search.trial import Candidate, Measurement, Trial, TrialState
-from search.weights import discard
 from studies.digits.make_data import make_data
 from tests.search.conftest import run
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.stopping import GROWTH, Limits, Reason, Standpoint, is_flat, next_time, reached, seconds_left
+from search.orchestration.stopping import GROWTH, Limits, Reason, Standpoint, is_flat, next_time, reached, seconds_left
 from search.study import Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator
 from search.testing.simulated import Cut, SimulatedClock

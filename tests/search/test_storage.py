@@ -208,7 +208,7 @@ def test_a_connection_that_was_cut_without_the_servers_knowledge_locks_nobody_ou
 def test_a_server_that_stays_away_ends_the_search_and_it_is_resumed(
     running: postgres.Server, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.loop._SERVER_PATIENCE_S", 0.0)
+    monkeypatch.setattr("search.orchestration.loop._SERVER_PATIENCE_S", 0.0)
     monkeypatch.setenv("PGPASSWORD", postgres.PASSWORD)
     plain = _study(name="file", **{"search.trials": 6}).search()
     study = _searching(running.stop, name=f"known-{uuid.uuid4().hex}", storage=running.url)

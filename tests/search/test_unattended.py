@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from search.detached import DetachedFailed, detach
+from search.orchestration.background import DetachedFailed, detach
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
 from search.study import Listener

@@ -26,16 +26,16 @@ import numpy as np
 
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.memo import Memo
 from search.evaluate.timing.progress import Standing, read_standing
-from search.failing import RETRIED, give_up_if_hopeless
+from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
+from search.orchestration.memo import Memo
+from search.orchestration.stopping import End, Limits, Reason, Standpoint, seconds_left
+from search.orchestration.stopping import reached as limit_reached
 from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import is_full
 from search.run_folder.enqueue import Requests
 from search.run_folder.record import RunRecord, acknowledged, finished_trial, outcome_of
-from search.stopping import End, Limits, Reason, Standpoint, seconds_left
-from search.stopping import reached as limit_reached
 from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
 from search.workers.child_process import classify
 from search.workers.clock import Clock, SystemClock

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from search.errors import is_foreseen
-from search.loop import Loop
+from search.orchestration.loop import Loop
 from search.run_folder.record import RunRecord
 from search.workers.run_isolated import PreparationFailed
 

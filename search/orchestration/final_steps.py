@@ -22,7 +22,7 @@ from objectives.errors import ObjectiveError
 from search.errors import Interrupted
 from search.evaluate.baselines import HonestRow, honest_rows
 from search.evaluate.evaluator import Evaluator
-from search.loop import trial_seed
+from search.orchestration.loop import trial_seed
 from search.prepare.prepared import Closing, Prepared
 from search.results import ranking
 from search.results.baseline_results import missing, start_row
