@@ -40,8 +40,8 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
 
 def _time(words: Sequence[str], form: str) -> None:
     from search.bench import bench, facts_of, order_of
-    from search.bench_table import render_bench
     from search.console import Speaker
+    from search.present.terminal.bench import render_bench
 
     order = order_of(words)
     with Speaker() as say:

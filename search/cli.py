@@ -95,10 +95,10 @@ def init(words: Keys = None, debug: Debug = False) -> None:
 def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
     """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
     from search.checkup import check as facts_of
-    from search.checkup_table import render_check
     from search.config.spec import load_spec
     from search.console import emit
     from search.prepare.trusted_checkpoint import with_clean_copy
+    from search.present.terminal.check import render_check
 
     path, keys = study_and_keys(words)
     facts = facts_of(with_clean_copy(load_spec(path, {**keys, **_trusting(trust)})))
@@ -111,7 +111,7 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
     """How much the outputs mind the loss of each part, measured once; the search starts from there."""
     from search.console import emit, following
     from search.prepare.sensitivity_curves import read_curves
-    from search.present.sensitivity_table import render_sensitivity, sensitivity_facts
+    from search.present.terminal.sensitivity import render_sensitivity, sensitivity_facts
     from search.study import Study
 
     path, keys = study_and_keys(words)
@@ -173,7 +173,7 @@ def stop(run: Run = None, debug: Debug = False) -> None:
 def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
     """State, progress, picks and front of a run."""
     from search.console import emit
-    from search.present.status import render_status
+    from search.present.terminal.status import render_status
 
     content = _load(run).snapshot()
     emit(Console(), content, form, render_status(content))
@@ -185,8 +185,8 @@ def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
     """All runs, or all trials of a run."""
     from search.commands.runs import runs
     from search.console import emit
-    from search.listing import render_runs
-    from search.present.tables import trials_table
+    from search.present.terminal.exports_and_plans import render_runs
+    from search.present.terminal.tables import trials_table
 
     if run is None:
         found = runs(Path("runs/prune"))
@@ -201,7 +201,7 @@ def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     """One trial in full."""
     from search.console import emit
-    from search.present.tables import front_table, trial_details
+    from search.present.terminal.tables import front_table, trial_details
     from search.refs import resolve
 
     picked = resolve(ref)
@@ -251,7 +251,7 @@ def dashboard(
     debug: Debug = False,
 ) -> None:
     """Serve the live page: look at the front, set a budget, export a trial. Ctrl-C ends it."""
-    from search.present.dashboard.serve import serve
+    from search.present.dashboard.main import serve
     from search.refs import find_run
 
     found = [find_run(run) for run in runs] if runs else [find_run(None)]
@@ -292,7 +292,7 @@ def baselines(words: Words = None, form: Form = "table", debug: Debug = False) -
     """
     from search.console import emit
     from search.honest import measure_named
-    from search.present.tables import honest_table
+    from search.present.terminal.tables import honest_table
 
     content = measure_named(words or [], Console())
     emit(Console(), content["baselines"], form, honest_table(content))
@@ -315,7 +315,7 @@ def export(
     """
     from search.console import emit
     from search.export.errors import DeliveryError
-    from search.listing import render_export
+    from search.present.terminal.exports_and_plans import render_export
 
     make, folder = _exporting(ref, words, max_drop)
     try:
@@ -380,8 +380,8 @@ def compare(
     """
     from search.compare import compare as rows_of
     from search.compare import order_of
-    from search.compare_table import render_compare
     from search.console import Speaker, emit
+    from search.present.terminal.compare import render_compare
 
     order = order_of(words or [])
     with Speaker() as say:
@@ -407,10 +407,10 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
     The keys may stand in a YAML file: prune steps.yaml [key=value ...].
     """
     from search.console import emit
-    from search.listing import render_groups, render_masked, render_pruned, render_steps
     from search.masked import Mask, mask_once
     from search.once import OnePlan, prune_once
     from search.one_at_a_time import OneAtATime, prune_groups
+    from search.present.terminal.exports_and_plans import render_groups, render_masked, render_pruned, render_steps
 
     keys = file_and_keys(words)
     if "mask" in keys:
@@ -443,7 +443,7 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     from search.commands.prune.finetune import Tuning, finetune_file
     from search.commands.prune.finetune import finetune as run_finetune
     from search.console import emit
-    from search.listing import render_tuned
+    from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
     from search.refs import resolve
 

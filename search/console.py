@@ -169,7 +169,7 @@ def saying(console: Console, now: Callable[[], float] = time.monotonic) -> Itera
 
 def last_word(study: Study, console: Console) -> None:
     """State, picks, verdict and front, and what to type next."""
-    from search.present.status import render_status
+    from search.present.terminal.status import render_status
 
     content = study.snapshot()
     console.print(render_status(content))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import RunCorrupt
+from search.present.device_views import target_data
 from search.present.health import health
-from search.present.on_target import target_data
 from search.present.summary import summary
 from search.results import snapshot_reader as reading
 from search.run_folder.annotations import read_marks

@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from search.present.artefacts import data_address, fitting, samples_of
 from search.present.page_data import Data, page_data
+from search.present.trial_files import data_address, fitting, samples_of
 from search.results.snapshot_reader import check_format
 from search.run_folder.atomic import write_atomic
 

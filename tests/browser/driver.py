@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.present.dashboard.guard import Door
+from search.present.dashboard.access import Door
+from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
-from search.present.dashboard.serve import listening, server_of
-from search.present.dashboard.server import make_app
+from search.present.dashboard.main import listening, server_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")

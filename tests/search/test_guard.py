@@ -14,8 +14,8 @@ from objectives.choice import Bound
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate, objectives_named
 from search.config.spec import load_spec
-from search.present.status import render_status
-from search.present.tables import trials_table
+from search.present.terminal.status import render_status
+from search.present.terminal.tables import trials_table
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
 from search.results.ranking import broken, is_feasible, rank

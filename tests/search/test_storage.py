@@ -22,7 +22,7 @@ from search.config.spec import load_spec
 from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.prepare.requirements import claimed
-from search.present.dashboard.serve import optuna_command
+from search.present.dashboard.main import optuna_command
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import Claim

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.deliver.picked_trial import PickedTrial
-from search.listing import unchanged
+from search.present.terminal.exports_and_plans import unchanged
 from search.results.snapshot_reader import describe, difference, printed
 
 

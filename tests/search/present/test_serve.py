@@ -17,19 +17,19 @@ import pytest
 
 from objectives.errors import BackendMissing
 from search.errors import ConfigError, exit_code
-from search.present.dashboard import serve
+from search.present.dashboard import main
 from search.study import Study
 from tests.search.conftest import run as cli
 
 
 def test_another_address_needs_a_token() -> None:
     with pytest.raises(ConfigError, match="a token"):
-        serve.checked_token("0.0.0.0", "")
+        main.checked_token("0.0.0.0", "")
     with pytest.raises(ConfigError, match="at least 16"):
-        serve.checked_token("127.0.0.1", "short")
-    assert serve.checked_token("127.0.0.1", "") == ""
-    assert len(serve.checked_token("0.0.0.0", "auto")) >= 24
-    assert serve.checked_token("0.0.0.0", "auto") != serve.checked_token("0.0.0.0", "auto")
+        main.checked_token("127.0.0.1", "short")
+    assert main.checked_token("127.0.0.1", "") == ""
+    assert len(main.checked_token("0.0.0.0", "auto")) >= 24
+    assert main.checked_token("0.0.0.0", "auto") != main.checked_token("0.0.0.0", "auto")
 
 
 def test_the_command_line_says_so(workplace: Path, make_study: Callable[..., Study]) -> None:
@@ -44,13 +44,13 @@ def test_a_port_that_is_taken_names_the_next() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"--port {port + 1}"), serve.listening("127.0.0.1", port):
+        with pytest.raises(ConfigError, match=f"--port {port + 1}"), main.listening("127.0.0.1", port):
             pass
 
 
 def test_what_is_missing_is_named_with_its_pip_line() -> None:
     with pytest.raises(BackendMissing, match="pip install a-dashboard-that-nobody-has") as caught:
-        serve.need("fastapi", "a_dashboard_that_nobody_has")
+        main.need("fastapi", "a_dashboard_that_nobody_has")
     assert exit_code(caught.value) == 4 and caught.value.package == "a-dashboard-that-nobody-has"
 
 
@@ -58,14 +58,14 @@ def test_optuna_dashboard_missing_exits_4(
     workplace: Path, make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_study(**{"search.trials": 2}).search()
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "optuna_dashboard" else object())
+    monkeypatch.setattr(main, "find_spec", lambda name: None if name == "optuna_dashboard" else object())
     done = cli("dashboard", "known", "--optuna")
     assert done.exit_code == 4 and "pip install optuna-dashboard" in done.output
 
 
 def test_optuna_dashboard_opens_the_storage_of_the_run(workplace: Path, make_study: Callable[..., Study]) -> None:
     path = make_study(**{"search.trials": 2}).search().record.path
-    words = serve.optuna_command(path, "127.0.0.1", 8061)
+    words = main.optuna_command(path, "127.0.0.1", 8061)
     assert Path(words[0]).name == "optuna-dashboard"
     assert words[1:] == [f"sqlite:///{path}/study.db", "--host", "127.0.0.1", "--port", "8061"]
 
@@ -80,7 +80,7 @@ def test_optuna_dashboard_starts_beside_ours_and_ends_with_it(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     said: list[str] = []
-    with serve.beside([run], "127.0.0.1", port - 1, said.append):
+    with main.beside([run], "127.0.0.1", port - 1, said.append):
         studies = asked(f"http://127.0.0.1:{port}/api/studies", limit_s=30)["study_summaries"]
         assert said == [f"optuna-dashboard: http://127.0.0.1:{port}/"]
         assert [study["study_name"] for study in studies] == ["known"]
@@ -102,8 +102,8 @@ def asked(address: str, limit_s: float) -> Any:
 
 
 def test_an_address_can_be_opened() -> None:
-    assert serve.address("127.0.0.1", 8060) == "http://127.0.0.1:8060/"
-    assert serve.address("::1", 80, "t") == "http://[::1]:80/?token=t"
+    assert main.address("127.0.0.1", 8060) == "http://127.0.0.1:8060/"
+    assert main.address("::1", 80, "t") == "http://[::1]:80/?token=t"
 
 
 def test_the_real_process_answers_and_ends_cleanly(workplace: Path, make_study: Callable[..., Study]) -> None:

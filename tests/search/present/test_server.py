@@ -17,10 +17,10 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'pa
 from starlette.testclient import TestClient
 
 from search.errors import RunCorrupt
-from search.present.dashboard.guard import Door
+from search.present.dashboard.access import Door
+from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
-from search.present.dashboard.server import make_app
 from search.run_folder.enqueue import MOST, Requests
 from search.study import Study
 from search.testing.known_front import known_what_if

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from search.present.status import render_status
-from search.present.tables import front_table, trial_details, trials_table
+from search.present.terminal.status import render_status
+from search.present.terminal.tables import front_table, trial_details, trials_table
 from search.results.snapshot_reader import SnapshotError, UnknownTrial, describe, difference, duration, figures, printed
 
 Build = Callable[..., dict[str, Any]]

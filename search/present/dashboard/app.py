@@ -25,11 +25,11 @@ from starlette.concurrency import run_in_threadpool
 
 from search.errors import ParetoPruneError
 from search.export.formats import FORMATS
-from search.present.artefacts import TYPES, details, inside, samples_of
-from search.present.dashboard.guard import Door, Guard
+from search.present.dashboard.access import Door, Guard
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.report import policy, render_page
+from search.present.trial_files import TYPES, details, inside, samples_of
 from search.results.exported_points import exported_from
 from search.run_folder.annotations import MAX_NOTE, Mark, write_mark
 from search.run_folder.enqueue import leave_request

@@ -143,8 +143,8 @@ def server_of(app: Any) -> Any:
 
 
 def _run(runs: Sequence[Path], host: str, listener: socket.socket, token: str) -> None:
-    from search.present.dashboard.guard import Door
-    from search.present.dashboard.server import make_app
+    from search.present.dashboard.access import Door
+    from search.present.dashboard.app import make_app
 
     app = make_app(runs, Door(host, listener.getsockname()[1], token))
     server_of(app).run(sockets=[listener])

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.present.summary import summary
-from search.present.tables import front_table, honest_table
+from search.present.terminal.tables import front_table, honest_table
 from search.results import snapshot_reader as reading
 from search.results.snapshot_reader import Row
 
