@@ -16,8 +16,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from search.commands.arguments import file_and_keys, only_keys, split, study_and_keys
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
-from search.words import file_and_keys, only_keys, split, study_and_keys
 
 app = typer.Typer(
     name="paretoprune",
@@ -80,7 +80,7 @@ def error_text(error: BaseException) -> str:
 @guarded
 def init(words: Keys = None, debug: Debug = False) -> None:
     """Write a commented study.yaml (here, or to a path); model= and data= fill it in."""
-    from search.starter import write_starter
+    from search.commands.init import write_starter
 
     target, keys = split(words)
     known = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
@@ -94,9 +94,9 @@ def init(words: Keys = None, debug: Debug = False) -> None:
 @guarded
 def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
     """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
-    from search.checkup import check as facts_of
+    from search.commands.check import check as facts_of
+    from search.commands.progress import emit
     from search.config.spec import load_spec
-    from search.console import emit
     from search.prepare.trusted_checkpoint import with_clean_copy
     from search.present.terminal.check import render_check
 
@@ -109,7 +109,7 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
 @guarded
 def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
     """How much the outputs mind the loss of each part, measured once; the search starts from there."""
-    from search.console import emit, following
+    from search.commands.progress import emit, following
     from search.prepare.sensitivity_curves import read_curves
     from search.present.terminal.sensitivity import render_sensitivity, sensitivity_facts
     from search.study import Study
@@ -172,7 +172,7 @@ def stop(run: Run = None, debug: Debug = False) -> None:
 @guarded
 def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
     """State, progress, picks and front of a run."""
-    from search.console import emit
+    from search.commands.progress import emit
     from search.present.terminal.status import render_status
 
     content = _load(run).snapshot()
@@ -183,8 +183,8 @@ def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 @guarded
 def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
     """All runs, or all trials of a run."""
+    from search.commands.progress import emit
     from search.commands.runs import runs
-    from search.console import emit
     from search.present.terminal.exports_and_plans import render_runs
     from search.present.terminal.tables import trials_table
 
@@ -200,7 +200,7 @@ def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 @guarded
 def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     """One trial in full."""
-    from search.console import emit
+    from search.commands.progress import emit
     from search.present.terminal.tables import front_table, trial_details
     from search.refs import resolve
 
@@ -272,8 +272,8 @@ def pick(
     debug: Debug = False,
 ) -> None:
     """The best trial within budgets; writes picks/NAME/{pick.json,model.pt} where the weights were kept."""
-    from search.choosing import choose, picked_facts
-    from search.console import emit
+    from search.commands.pick import choose, picked_facts
+    from search.commands.progress import emit
     from search.present.terminal.pick import render_picked
 
     study = _load(run) if target is None else _load(run).on(target)
@@ -290,8 +290,8 @@ def baselines(words: Words = None, form: Form = "table", debug: Debug = False) -
     lower_size and int8 (the base without training), uniform, global, random (fine-tuned, a trial each), sibling=FILE.
     Without names: those of the study. Rows that were measured stay; those that failed are tried again.
     """
-    from search.console import emit
-    from search.honest import measure_named
+    from search.commands.baselines import measure_named
+    from search.commands.progress import emit
     from search.present.terminal.tables import honest_table
 
     content = measure_named(words or [], Console())
@@ -313,7 +313,7 @@ def export(
 
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=].
     """
-    from search.console import emit
+    from search.commands.progress import emit
     from search.export.errors import DeliveryError
     from search.present.terminal.exports_and_plans import render_export
 
@@ -329,7 +329,7 @@ def export(
 
 def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tuple[Callable[[], Any], Path]:
     """What exports a trial or a checkpoint, and where to."""
-    from search.export_file import FileExport, export_file
+    from search.commands.export_file import FileExport, export_file
     from search.refs import resolve
 
     given = {} if max_drop is None else {"max_drop": max_drop}
@@ -361,7 +361,7 @@ def bench(
     runtime= onnxruntime, torch, openvino, tensorrt or "command:./time_on_board.sh {model}"; further keys: threads,
     device, batch, imgsz, seconds (per model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
     """
-    from search.bench_commands import run_bench
+    from search.commands.timing.command import run_bench
 
     run_bench(words or [], bundle, figures, name, form)
 
@@ -378,9 +378,9 @@ def compare(
     Parameters, MACs, file size, latency (as bench: runtime=, threads=, seconds=, imgsz=), frames per second, objects
     found and accuracy. RUN, RUN:17 and RUN:pick are models too. Without data= nothing is validated.
     """
-    from search.compare import compare as rows_of
-    from search.compare import order_of
-    from search.console import Speaker, emit
+    from search.commands.progress import Speaker, emit
+    from search.commands.timing.compare import compare as rows_of
+    from search.commands.timing.compare import order_of
     from search.present.terminal.compare import render_compare
 
     order = order_of(words or [])
@@ -406,10 +406,10 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
 
     The keys may stand in a YAML file: prune steps.yaml [key=value ...].
     """
-    from search.console import emit
-    from search.masked import Mask, mask_once
-    from search.once import OnePlan, prune_once
-    from search.one_at_a_time import OneAtATime, prune_groups
+    from search.commands.progress import emit
+    from search.commands.prune.groupwise import OneAtATime, prune_groups
+    from search.commands.prune.one_shot import OnePlan, prune_once
+    from search.commands.prune.sparsify import Mask, mask_once
     from search.present.terminal.exports_and_plans import render_groups, render_masked, render_pruned, render_steps
 
     keys = file_and_keys(words)
@@ -425,8 +425,8 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
 
 
 def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
-    from search.console import saying
-    from search.gradually import Gradual, prune_gradually
+    from search.commands.progress import saying
+    from search.commands.prune.iterative import Gradual, prune_gradually
 
     order = Gradual.from_keys(keys)
     with saying(Console(stderr=True)) as (tell, show):
@@ -440,9 +440,9 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks stay in place.
     """
+    from search.commands.progress import emit
     from search.commands.prune.finetune import Tuning, finetune_file
     from search.commands.prune.finetune import finetune as run_finetune
-    from search.console import emit
     from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
     from search.refs import resolve
@@ -462,7 +462,7 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
 
 def _follow(study: Any) -> None:
-    from search.console import following, last_word
+    from search.commands.progress import following, last_word
 
     console = Console()
     try:

@@ -30,7 +30,7 @@ from pruning import ChannelGraph, trace
 from pruning.checkpoints.checkpoint import count_parameters
 from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.weight_masks import sparsity, unstructured
-from search.bench import bench, order_of
+from search.commands.timing.bench import bench, order_of
 from search.config.inputs.user_code import OwnReference
 from search.evaluate.user_task import build, save_plain
 from search.evaluate.workload import example_input

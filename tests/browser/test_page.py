@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from search.choosing import choose
+from search.commands.pick import choose
 from search.study import Study
 from tests.browser.conftest import OpenPage
 from tests.browser.driver import Serving, drawn

@@ -63,7 +63,9 @@ def planned(planned_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A finished run of real plans in runs/prune/planned of the working folder (see planned.py)."""
     shutil.copytree(planned_once, tmp_path / "runs" / "prune")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("search.bench.lock_path", lambda: tmp_path / "measuring.lock")  # nobody else's turn matters
+    monkeypatch.setattr(
+        "search.commands.timing.bench.lock_path", lambda: tmp_path / "measuring.lock"
+    )  # nobody else's turn matters
     return Study.load("runs/prune/planned")
 
 

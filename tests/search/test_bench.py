@@ -11,8 +11,8 @@ import pytest
 
 from objectives.runtimes.open import export_for_timing
 from pruning.checkpoints.checkpoint import load_model
-from search.bench import bench, order_of
-from search.console import Speaker
+from search.commands.progress import Speaker
+from search.commands.timing.bench import bench, order_of
 from search.evaluate.timing.latency_cache import Timings, timing_key, widths_digest
 from search.study import Study
 
@@ -56,7 +56,7 @@ def test_a_run_is_its_base_and_its_front_and_is_timed_once(planned: Study, monke
     for path in (planned.record.path / "latency").glob("*.json"):  # a busy machine's flags would ask for another go
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "latency": {**content["latency"], "flags": ["not_settled"]}}))
-    monkeypatch.setattr("search.bench.measure", lambda *a, **k: pytest.fail("timed again"))
+    monkeypatch.setattr("search.commands.timing.bench.measure", lambda *a, **k: pytest.fail("timed again"))
     again = rows_of("planned", *FAST)
     assert all(row["cached"] for row in again)
     assert [row["ratio"] for row in again] == [row["ratio"] for row in first]

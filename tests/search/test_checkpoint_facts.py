@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from search.commands.init import write_starter
 from search.config.inputs.checkpoint_header import CheckpointFacts, checkpoint_facts
 from search.config.spec import load_spec
-from search.starter import write_starter
 
 STUDIES = Path(__file__).parents[2] / "studies"
 BASE = STUDIES / "digits" / "yolov8n-digits.pt"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pruning.checkpoints.checkpoint import count_parameters, load_model
-from search.compare import found_objects, order_of
+from search.commands.timing.compare import found_objects, order_of
 from search.errors import ConfigError
 from search.study import Study
 from tests.tiny_data import make_tiny_data

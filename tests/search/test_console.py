@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.console import Follower
+from search.commands.progress import Follower
 from search.evaluate.timing.progress import Standing
 from search.orchestration.loop import Progress
 
@@ -23,7 +23,7 @@ _SCRIPT = """\
 import time
 from dataclasses import dataclass
 from rich.console import Console
-from search.console import following
+from search.commands.progress import following
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 

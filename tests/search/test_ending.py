@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from objectives.objective import Estimate
+from search.commands.baselines import split_rows
 from search.config.spec import load_spec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.baselines import honest_rows
-from search.honest import split_rows
 from search.results.baseline_results import read_rows, row_dir
 from search.results.remeasured import confirmed, read_final, write_final
 from search.study import Listener, Study

@@ -14,9 +14,9 @@ import torch
 
 from objectives.objective import MAIN_FIGURES
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
-from search import gradually
+from search.commands.prune import iterative
+from search.commands.prune.iterative import Gradual, prune_gradually, prune_in_child, step_line
 from search.errors import ConfigError, Interrupted
-from search.gradually import Gradual, prune_gradually, prune_in_child, step_line
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
@@ -37,7 +37,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metrics: Iterator[float]) -> None:
         return SimpleNamespace(figures={"map50_95": SimpleNamespace(value=next(metrics))})
 
     monkeypatch.setattr(accuracy, "measure_accuracy", measure)
-    monkeypatch.setattr(gradually, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
+    monkeypatch.setattr(iterative, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
 
 
 def test_the_last_step_within_the_drop_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_complete_run_in_the_child_does_nothing_more(
 
 @pytest.mark.parametrize("task", ["segment", "classify"])
 def test_steps_are_judged_by_the_figure_of_the_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradually, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
+    monkeypatch.setattr(iterative, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
     data = make_tiny_data(tmp_path / "data", task)
     save_model(zoo.for_tiny_data(f"yolov8n-{'seg' if task == 'segment' else 'cls'}.yaml"), tmp_path / "base.pt")
     keys = {"model": tmp_path / "base.pt", "data": data, "ratio": 0.3, "steps": 1, "out": tmp_path / "out"}

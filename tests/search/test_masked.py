@@ -12,7 +12,7 @@ from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
 from pruning.recovery.finetune import TRAINERS
 from pruning.recovery.weight_masks import masks_of, prunable_weights, sparsity
 from search.commands.prune.finetune import Tuning, tune_in_child
-from search.masked import MASK, Mask
+from search.commands.prune.sparsify import MASK, Mask
 from tests.pruning.test_recover import base_for, pruned
 from tests.tiny_data import make_tiny_data
 

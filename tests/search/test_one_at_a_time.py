@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pruning.checkpoints.checkpoint import count_parameters, load_model
-from search import one_at_a_time
+from search.commands.arguments import file_and_keys
+from search.commands.prune import groupwise
+from search.commands.prune.groupwise import OneAtATime, prune_groups
 from search.errors import ConfigError
-from search.one_at_a_time import OneAtATime, prune_groups
-from search.words import file_and_keys
 
 from .conftest import run
 
@@ -29,7 +29,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metrics: list[float]) -> None:
         return SimpleNamespace(figures={"map50_95": SimpleNamespace(value=next(answers))})
 
     monkeypatch.setattr(accuracy, "measure_accuracy", measure)
-    monkeypatch.setattr(one_at_a_time, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
+    monkeypatch.setattr(groupwise, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
 
 
 def order_for(tiny: Path, out: Path, **keys: Any) -> OneAtATime:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.latency.quality_flags import FLAGS
-from search.bench_commands import _front_change
+from search.commands.timing.command import _front_change
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
 from search.results.target_device import Figures, Target, import_figures, kit_path, read_target, target_names

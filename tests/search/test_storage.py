@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.checkup import check
+from search.commands.check import check
 from search.config.spec import load_spec
 from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from pruning.checkpoints.checkpoint import count_parameters, load_model
-from search import gradually
+from search.commands.arguments import file_and_keys
+from search.commands.prune import iterative
+from search.commands.prune.iterative import Gradual, prune_gradually
 from search.config.spec import load_spec
-from search.gradually import Gradual, prune_gradually
-from search.words import file_and_keys
 from studies.seg_shapes.make_data import make_data
 
 STUDY = Path(__file__).parents[2] / "studies" / "iterative_seg"
@@ -22,7 +22,7 @@ PARAMS, MACS, BOX, MASK = -0.376, -0.273, -0.245, -0.252
 
 
 def test_a_step_of_it_runs_from_its_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradually, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
+    monkeypatch.setattr(iterative, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
     data = make_data(tmp_path / "data", train=8, val=4)
     words = [str(STUDY / "steps.yaml"), f"data={data}", "steps=1", f"out={tmp_path / 'out'}", "max_drop=1"]
     order = Gradual.from_keys(file_and_keys([*words, "recover.epochs=0", "device=cpu"]))

@@ -10,11 +10,11 @@ import pytest
 
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model
+from search.commands.arguments import file_and_keys
+from search.commands.prune.groupwise import OneAtATime
+from search.commands.prune.one_shot import example_of
 from search.config.spec import load_spec
-from search.once import example_of
-from search.one_at_a_time import OneAtATime
 from search.space import chosen_groups
-from search.words import file_and_keys
 
 STUDY = Path(__file__).parents[2] / "studies" / "manual_batch"
 KEPT = [14, 28, 28, 55, 55, 109, 55, 28, 55, 109]

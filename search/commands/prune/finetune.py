@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.commands.prune.sparsify import MASK
 from search.config import overrides as read
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
-from search.masked import MASK
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
 

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.latency import intervals, protocol, quality_flags
-from search.bench import settings_of
-from search.deliver import device_kit
-from search.deliver.device_kit import build_kit
+from search.commands.timing import device_kit
+from search.commands.timing.bench import settings_of
+from search.commands.timing.device_kit import build_kit
 from search.study import Study
 from tests.search.conftest import run
 

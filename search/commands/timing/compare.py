@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search import bench as timed
-from search.bench import Say
-from search.bench_models import Model
+from search.commands.timing import bench as timed
+from search.commands.timing.bench import Say
+from search.commands.timing.models import Model
 from search.config.overrides import present
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated

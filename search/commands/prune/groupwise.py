@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.commands.prune.one_shot import example_of
 from search.config import overrides as read
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.errors import ConfigError
-from search.once import example_of
 from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
 

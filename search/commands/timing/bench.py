@@ -16,7 +16,7 @@ from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
 from objectives.runtimes.open import export_for_timing
 from objectives.runtimes.runner import Runner
-from search.bench_models import Model, models_of, runtime_for, split_words
+from search.commands.timing.models import Model, models_of, runtime_for, split_words
 from search.config.sections import LatencySpec
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import lock_path, measure, open_timed

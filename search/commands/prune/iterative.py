@@ -23,13 +23,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.commands.prune.one_shot import PLANNING, example_of
 from search.config import overrides as read
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.user_code import refuse_own
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
-from search.once import PLANNING, example_of
 from search.results.snapshot_reader import duration
 from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from search.commands.progress import following
 from search.config.baseline_names import NAMES, SIBLING, row_fault
-from search.console import following
 from search.errors import ConfigError
 from search.refs import find_run
 from search.study import Study

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search.console import FORMATS, emit
+from search.commands.progress import FORMATS, emit
 from search.errors import ConfigError
 from search.refs import find_run
 from search.results.target_device import Target, import_figures
@@ -39,8 +39,8 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
 
 
 def _time(words: Sequence[str], form: str) -> None:
-    from search.bench import bench, facts_of, order_of
-    from search.console import Speaker
+    from search.commands.progress import Speaker
+    from search.commands.timing.bench import bench, facts_of, order_of
     from search.present.terminal.bench import render_bench
 
     order = order_of(words)
@@ -50,9 +50,9 @@ def _time(words: Sequence[str], form: str) -> None:
 
 
 def _bundle(words: Sequence[str], out: Path, form: str) -> None:
-    from search.bench import settings_of
-    from search.console import Speaker
-    from search.deliver.device_kit import build_kit
+    from search.commands.progress import Speaker
+    from search.commands.timing.bench import settings_of
+    from search.commands.timing.device_kit import build_kit
 
     study, keys = _run_and_keys(words)
     with Speaker() as say:
@@ -86,7 +86,7 @@ def _import(words: Sequence[str], figures: Path, name: str | None, form: str) ->
 
 
 def _run_and_keys(words: Sequence[str]) -> tuple[Study, dict[str, Any]]:
-    from search.bench_models import split_words
+    from search.commands.timing.models import split_words
 
     named, keys = split_words(words)
     if len(named) > 1:

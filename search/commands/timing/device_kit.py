@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.runtimes.open import export_for_timing
-from search.bench_models import Model, front_of, model_of
+from search.commands.timing.models import Model, front_of, model_of
 from search.config.sections import LatencySpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
@@ -119,7 +119,7 @@ def _write_zip(out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
     part = out.with_name(f".{out.name}.part")
     try:
         with zipfile.ZipFile(part, "w") as archive:
-            source = files("search.deliver").joinpath("kit")
+            source = files("search.commands.timing").joinpath("kit")
             for name in ("run.py", "README.md"):
                 _add(archive, name, source.joinpath(name).read_bytes())
             _add(archive, "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())

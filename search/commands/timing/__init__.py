@@ -1,0 +1,1 @@
+"""Models timed and compared without a search, on this device or another."""
