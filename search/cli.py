@@ -142,7 +142,7 @@ def search(words: Words = None, detach: Detach = False, trust: Trust = None, deb
 @guarded
 def resume(words: Words = None, detach: Detach = False, debug: Debug = False) -> None:
     """Go on with a run; search.trials=, search.hours= and the like may be changed."""
-    from search.refs import find_run
+    from search.references import find_run
     from search.study import Study
 
     target, keys = split(words)
@@ -157,7 +157,7 @@ def resume(words: Words = None, detach: Detach = False, debug: Debug = False) ->
 @guarded
 def stop(run: Run = None, debug: Debug = False) -> None:
     """Ask a running search to end; it can be resumed."""
-    from search.refs import find_run
+    from search.references import find_run
     from search.run_folder.record import RunRecord
 
     record = RunRecord(find_run(run))
@@ -202,7 +202,7 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     """One trial in full."""
     from search.commands.progress import emit
     from search.present.terminal.tables import front_table, trial_details
-    from search.refs import resolve
+    from search.references import resolve
 
     picked = resolve(ref)
     content = picked.study.snapshot()
@@ -252,7 +252,7 @@ def dashboard(
 ) -> None:
     """Serve the live page: look at the front, set a budget, export a trial. Ctrl-C ends it."""
     from search.present.dashboard.main import serve
-    from search.refs import find_run
+    from search.references import find_run
 
     found = [find_run(run) for run in runs] if runs else [find_run(None)]
     serve(found, host, port, token, optuna=optuna, say=lambda text: print(text, flush=True))
@@ -330,7 +330,7 @@ def export(
 def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tuple[Callable[[], Any], Path]:
     """What exports a trial or a checkpoint, and where to."""
     from search.commands.export_file import FileExport, export_file
-    from search.refs import resolve
+    from search.references import resolve
 
     given = {} if max_drop is None else {"max_drop": max_drop}
     target, keys = split(words)
@@ -445,7 +445,7 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     from search.commands.prune.finetune import finetune as run_finetune
     from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
-    from search.refs import resolve
+    from search.references import resolve
 
     target, keys = split(words)
     if target is None and ref.endswith(".pt"):
@@ -488,7 +488,7 @@ def _trusting(digest: str | None) -> dict[str, Any]:
 
 
 def _load(run: str | None) -> Any:
-    from search.refs import find_run
+    from search.references import find_run
     from search.study import Study
 
     return Study.load(find_run(run))

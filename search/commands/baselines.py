@@ -11,7 +11,7 @@ from rich.console import Console
 from search.commands.progress import following
 from search.config.baseline_names import NAMES, SIBLING, row_fault
 from search.errors import ConfigError
-from search.refs import find_run
+from search.references import find_run
 from search.study import Study
 
 

@@ -162,7 +162,7 @@ def test_pick_writes_its_folder(searched: str) -> None:
 
 
 def test_references_name_trials(searched: str) -> None:
-    from search.refs import resolve
+    from search.references import resolve
 
     assert resolve(f"{searched}:3").name == "trial 3"
     assert resolve(f"{searched}:base").trial is None

@@ -19,7 +19,7 @@ from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import prepare_in_child
-from search.refs import resolve
+from search.references import resolve
 from search.results.exported_points import FIRST, exported_trials, number_of
 from search.run_folder.record import RunRecord
 from search.study import Study

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from search.commands.progress import FORMATS, emit
 from search.errors import ConfigError
-from search.refs import find_run
+from search.references import find_run
 from search.results.target_device import Target, import_figures
 from search.study import Study
 from search.trial import Trial

@@ -14,7 +14,7 @@ from search.config import yaml_source
 from search.config.inputs.user_code import OwnReference
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
-from search.refs import find_run, resolve
+from search.references import find_run, resolve
 from search.study import Study
 from search.trial import Trial
 
