@@ -1,6 +1,6 @@
 """Figures and what they mean together: accuracy, measured latency, fronts and picks.
 
-The package itself imports nothing heavy; `objectives.accuracy.measure`, `objectives.latency.protocol`, `objectives.runtimes.open`,
+The package itself imports nothing heavy; `objectives.accuracy`, `objectives.latency`, `objectives.runtimes`,
 `objectives.pareto` and `objectives.choice` are imported by whoever needs them.
 """
 

@@ -205,7 +205,8 @@ class Trial:
         source: which proposer made the candidate ("opening", "tpe", ...).
         same_as: number of the trial whose measurement was copied because the networks are equal.
         error: text of the failure.
-        exported_from: number of the trial that this is an export of, in another precision (`search.results.exported_points`).
+        exported_from: number of the trial that this is an export of, in another precision
+            (`search.results.exported_points`).
     """
 
     number: int

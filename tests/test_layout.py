@@ -172,19 +172,19 @@ def test_a_cycle_of_modules_is_found(tmp_path: Path) -> None:
     root = write(
         tmp_path,
         pruning__plan="from pruning import graph",
-        pruning__graph="def trace():\n    from pruning.surgery import apply",
-        pruning__surgery="import pruning.plan",
+        pruning__graph="def trace():\n    from pruning.knife import cut",
+        pruning__knife="import pruning.plan",
         pruning__cost="import pruning.plan",
     )
-    assert cycle_faults(root) == ["pruning: graph, plan, surgery import each other"]
+    assert cycle_faults(root) == ["pruning: graph, knife, plan import each other"]
 
 
 def test_a_cycle_of_folders_is_found_though_no_modules_form_one(tmp_path: Path) -> None:
     root = write(
         tmp_path,
-        search__propose__guide="from search.evaluate.timing.latency import latency",
-        search__evaluate__timing="",
-        search__evaluate__pruned="from search.propose.costs import work",
+        search__propose__guide="from search.evaluate.clocks import ticking",
+        search__evaluate__clocks="",
+        search__evaluate__measured="from search.propose.costs import work",
         search__propose__costs="",
     )
     assert cycle_faults(root) == ["search: evaluate, propose import each other"]
@@ -204,24 +204,24 @@ def test_what_only_a_type_checker_imports_does_not_count(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("search__config__spec", "from search.evaluate.baselines import NAMES"),
-        ("search__config__spec", "def read():\n    from search.prepare import trust"),
-        ("search__propose__guided", "import search.evaluate.baselines"),
+        ("search__config__words", "from search.evaluate.ruler import NAMES"),
+        ("search__config__words", "def read():\n    from search.prepare import kitchen"),
+        ("search__propose__guided", "import search.evaluate.ruler"),
         ("search__trial", "from search import Study"),
     ],
 )
 def test_an_import_upwards_or_sideways_is_found(tmp_path: Path, importer: str, source: str) -> None:
-    root = write(tmp_path, **{importer: source}, search__evaluate__baselines="", search__prepare__trust="")
+    root = write(tmp_path, **{importer: source}, search__evaluate__ruler="", search__prepare__kitchen="")
     assert len(floor_faults(root)) == 1
     assert "which is not below it" in floor_faults(root)[0]
 
 
 def test_an_import_downwards_and_one_within_a_room_are_fine(tmp_path: Path) -> None:
-    downwards = "import search.config.spec\nfrom search.evaluate.timing.latency import latency\nimport optuna, search"
+    downwards = "import search.config.words\nfrom search.evaluate.clocks import ticking\nimport optuna"
     root = write(
-        tmp_path, search__evaluate__pruned=downwards, search__evaluate__timing__latency="", search__config__spec=""
+        tmp_path, search__evaluate__measured=downwards, search__evaluate__clocks__ticking="", search__config__words=""
     )
-    assert not [fault for fault in floor_faults(root) if "spec" in fault or "latency" in fault]
+    assert floor_faults(root) == []
 
 
 def test_a_room_without_a_floor_is_found(tmp_path: Path) -> None:
@@ -236,12 +236,12 @@ def test_a_crowded_folder_is_found(tmp_path: Path) -> None:
 
 
 def test_a_test_beside_no_module_is_found(tmp_path: Path) -> None:
-    root = write(tmp_path, pruning__trace__labels="", pruning__plan="")
-    for name in ("trace/test_labels.py", "test_plan_heads.py", "test_plans.py", "test_labels.py", "test_trace.py"):
+    root = write(tmp_path, pruning__paths__marks="", pruning__plan="")
+    for name in ("paths/test_marks.py", "test_plan_heads.py", "test_plans.py", "test_marks.py", "test_paths.py"):
         path = root / "tests" / "pruning" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert [fault.split()[0] for fault in misplaced_tests(root)] == [
-        "tests/pruning/test_labels.py",
+        "tests/pruning/test_marks.py",
         "tests/pruning/test_plans.py",
     ]

@@ -50,8 +50,9 @@ class StudySpec(Section):
     """One study. See DESIGN.md, study.yaml, for the words.
 
     `figures`: what a user's own task measures, by name. They are known in every process that has the study.
-    `baselines`: the honest rows that are measured at the end (`propose.baselines`); null: the cheap ones.
-    `trust`: sha256 of a checkpoint that the restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`).
+    `baselines`: the honest rows that are measured at the end (`search.evaluate.baselines`); null: the cheap ones.
+    `trust`: sha256 of a checkpoint that the restricted loader refuses; it is unpickled once
+    (`search.prepare.trusted_checkpoint`).
     """
 
     model: str

@@ -1,1 +1,1 @@
-"""What is measured about a candidate, and how a trial is kept apart from the coordinator."""
+"""What is measured about a candidate, about the base, and about baselines."""

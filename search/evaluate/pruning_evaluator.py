@@ -248,7 +248,8 @@ def accuracy_of(
 ) -> Accuracy:
     """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered.
 
-    `shelf`: where validation batches lie prepared (`objectives.accuracy.batch_cache`); `pause` is called before every batch.
+    `shelf`: where validation batches lie prepared (`objectives.accuracy.batch_cache`); `pause` is called before every
+    batch.
     """
     model = load_model(weights)
     if pause is not None:

@@ -1,1 +1,1 @@
-"""How a study is shown: the offline report, the status in a terminal, tables. Everything is drawn from a snapshot."""
+"""How a study is shown: the offline report, the live page, the terminal. Everything is drawn from a snapshot."""

@@ -9,9 +9,10 @@ The write-up's example "is crashed due to ultralytics upgrade". It rewrote three
     2. checkpoints are saved in half precision, so the file is not the network that was validated;
     3. `final_eval` strips the checkpoint to half precision once more.
 
-Here each is tried on the pruned network: first plain Ultralytics, then `pruning.recovery.finetune.trainer_for`. Weights are
-random and the data are a few dozen scenes with the 80 classes of COCO in name only, so no accuracy is claimed: sizes,
-what training leaves of them, and how far a file is from the network in memory. Writes results.json beside this file.
+Here each is tried on the pruned network: first plain Ultralytics, then `pruning.recovery.finetune.trainer_for`. Weights
+are random and the data are a few dozen scenes with the 80 classes of COCO in name only, so no accuracy is claimed:
+sizes, what training leaves of them, and how far a file is from the network in memory. Writes results.json beside this
+file.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def test_a_point_that_nobody_knows_is_refused() -> None:
 
 
 def test_the_variable_kills_once_per_token(tmp_path: Path) -> None:
-    code = "from search.run_folder.crash_points import reached\nfor _ in range(3): reached('told'); print('on', flush=True)"
+    code = "from search.run_folder.crash_points import reached\n"
+    code += "for _ in range(3): reached('told'); print('on', flush=True)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), VARIABLE: f"told:2:{tmp_path / 'token'}"}
     said = [
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True) for _ in range(2)

@@ -2,9 +2,9 @@
 """Times the models beside this file on this machine and writes figures.json. README.md says how.
 
 Needs Python 3.8 or newer and the runtime (onnxruntime, or openvino), nothing else. The protocol is that of
-ParetoPrune's objectives/latency/protocol.py: rounds in which base, candidate, base alternate; the fastest inference of each
-block; the ratio to the base per round, and their median; several openings of each file, which take turns, and a 95 %
-interval that counts openings as independent.
+ParetoPrune's objectives/latency/protocol.py: rounds in which base, candidate, base alternate; the fastest inference of
+each block; the ratio to the base per round, and their median; several openings of each file, which take turns, and a 95
+% interval that counts openings as independent.
 """
 
 from __future__ import annotations
