@@ -15,7 +15,7 @@ from pruning.data_importance import DATA_CRITERIA, labelled_batches, score_on_ba
 from pruning.importance import CRITERIA
 from pruning.recovery.finetune import TRAINERS
 from tests.pruning import zoo
-from tests.pruning.test_recover import base_for
+from tests.pruning.recovery.test_finetune import base_for
 from tests.tiny_data import make_tiny_data
 
 

@@ -1,0 +1,111 @@
+"""Real processes: the lock, a coordinator that is killed, Ctrl-C, and a caller's script without a main guard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.errors import RunLocked
+from search.run_folder.lock import RunLock
+from search.run_folder.record import RunRecord
+from search.study import Parts, Study
+from search.testing.known_front import KnownFront
+from search.trial import TrialState
+
+ROOT = Path(__file__).resolve().parents[3]
+_SCRIPT = """\
+from search.study import Parts, Study
+from search.testing.known_front import KnownFront, KnownFrontEvaluator
+prepare = KnownFront(KnownFrontEvaluator(sleep_s={sleep}))
+Study("study.yaml", parts=Parts(prepare=prepare), **{{"search.trials": {trials}}}).search()
+"""
+
+
+def _start(folder: Path, sleep: float, trials: int = 6) -> subprocess.Popen[str]:
+    """A coordinator in a script of its own, without a main guard."""
+    (folder / "script.py").write_text(_SCRIPT.format(sleep=sleep, trials=trials))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "script.py"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for(condition: object, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def _record(folder: Path) -> RunRecord:
+    return RunRecord(folder / "runs" / "prune" / "known")
+
+
+def _results(folder: Path) -> int:
+    return len(list(_record(folder).path.glob("trials/*/result.json")))
+
+
+def _finish(folder: Path, trials: int) -> list[TrialState]:
+    study = Study("study.yaml", parts=Parts(prepare=KnownFront()), **{"search.trials": trials})
+    return [trial.state for trial in study.search().trials()]
+
+
+def test_the_lock_names_its_owner_and_dies_with_it(workplace: Path) -> None:
+    coordinator = _start(workplace, sleep=30)
+    _wait_for(lambda: list(_record(workplace).path.glob("trials/0000/candidate.json")))
+    began = time.monotonic()
+    with pytest.raises(RunLocked, match=f"pid {coordinator.pid} on"):
+        Study("study.yaml", parts=Parts(prepare=KnownFront()), **{"search.trials": 6}).search()
+    assert time.monotonic() - began < 2
+    assert _record(workplace).lock.is_held()
+    coordinator.kill()
+    coordinator.communicate()
+    with RunLock(_record(workplace).path / "run.lock"):
+        pass
+
+
+def test_a_killed_coordinator_loses_nothing_and_leaves_no_process(workplace: Path) -> None:
+    coordinator = _start(workplace, sleep=0.4)
+    _wait_for(lambda: _results(workplace) >= 2)
+    time.sleep(0.2)
+    coordinator.send_signal(signal.SIGKILL)
+    coordinator.communicate()
+    before = _results(workplace)
+    log = _record(workplace).trial_dir(before) / "result.json"
+    time.sleep(1.0)
+    assert not log.exists(), "the trial's process outlived its coordinator"
+    assert _finish(workplace, 6) == [TrialState.COMPLETE] * 6
+
+
+def test_interrupting_drops_the_trial_and_can_be_resumed(workplace: Path) -> None:
+    coordinator = _start(workplace, sleep=0.5)
+    _wait_for(lambda: _results(workplace) >= 1)
+    coordinator.send_signal(signal.SIGINT)
+    _, errors = coordinator.communicate(timeout=10)
+    assert coordinator.returncode != 0
+    assert "Interrupted: stopped after" in errors and "paretoprune resume" in errors
+    assert "multiprocessing" not in errors
+    assert _finish(workplace, 6) == [TrialState.COMPLETE] * 6
+
+
+def test_a_script_without_a_main_guard_runs_once(workplace: Path) -> None:
+    coordinator = _start(workplace, sleep=0.0, trials=3)
+    output, errors = coordinator.communicate(timeout=60)
+    assert (coordinator.returncode, output, errors) == (0, "", "")
+    assert _results(workplace) == 3
+
+
+def test_two_workers_finish_every_trial(workplace: Path) -> None:
+    study = Study("study.yaml", parts=Parts(prepare=KnownFront()), **{"search.trials": 8, "search.workers": 2}).search()
+    assert [trial.number for trial in study.trials()] == list(range(8))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from search.commands.init import write_starter
+from search.config.inputs.checkpoint_header import CheckpointFacts, checkpoint_facts
+from search.config.spec import load_spec
+
+STUDIES = Path(__file__).parents[4] / "studies"
+BASE = STUDIES / "digits" / "yolov8n-digits.pt"
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+class SegmentationModel:
+    """Called as Ultralytics' class is."""
+
+
+def archive(path: Path, document: object) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(document))
+    return path
+
+
+def test_a_checkpoint_says_its_task_and_size() -> None:
+    assert checkpoint_facts(BASE) == CheckpointFacts("detect", 128)
+
+
+def test_nothing_of_a_hostile_file_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    hostile = archive(tmp_path / "a.pt", {"model": Hostile(marker), "train_args": {"imgsz": [320, 640]}})
+    assert checkpoint_facts(hostile) == CheckpointFacts(None, 640)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", pickle.dumps({"model": 1})])
+def test_other_files_say_nothing(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    assert checkpoint_facts(tmp_path / "a.pt") == checkpoint_facts(tmp_path / "none.pt") == CheckpointFacts()
+    assert checkpoint_facts(archive(tmp_path / "b.pt", ["a list"])) == CheckpointFacts()
+
+
+def test_a_study_takes_its_size_and_its_accuracy_from_the_checkpoint(workplace: Path) -> None:
+    asked = {"model": str(BASE), "data": "data.yaml"}
+    assert load_spec(None, asked).imgsz == 128
+    assert load_spec(None, {**asked, "imgsz": 64}).imgsz == 64
+    archive(workplace / "seg.pt", {"model": SegmentationModel()})
+    spec = load_spec(None, {**asked, "model": "seg.pt"})
+    assert (spec.imgsz, spec.objectives) == (640, ("mask_map50_95", "latency_ms", "params_m"))
+    assert load_spec(None, {**asked, "model": "seg.pt", "objectives": ["map50_95"]}).objectives == ("map50_95",)
+
+
+def test_init_writes_the_size_and_accuracy_of_the_checkpoint(tmp_path: Path) -> None:
+    text = write_starter(tmp_path / "study.yaml", model=str(BASE)).read_text()
+    assert "imgsz: 128" in text and "objectives: [map50_95, latency_ms" in text
+    assert "imgsz: 640" in write_starter(tmp_path / "other.yaml").read_text()
