@@ -136,7 +136,7 @@ _KNOWN: dict[str, Objective] = _table(
 )
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(_KNOWN)
 """Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
-bytes. A figure without a prefix is that of boxes; `map_small`: see `small_objects`; `per_class_drop`: how much
+bytes. A figure without a prefix is that of boxes; `map_small`: see `accuracy.small_objects`; `per_class_drop`: how much
 less accurate the class is that lost most against the base."""
 
 _BOXES = ("map50_95", "map50", "precision", "recall", "map_small")

@@ -1,10 +1,10 @@
 """trace(model, example) -> ChannelGraph: follow every channel of a model through one exported graph.
 
-The model is exported once with `torch.export`; channel labels (labels.py) are pushed through the graph by one small
-rule per operator (operators.py). Two channels that meet in an addition, a product or a contraction are *coupled*:
-the connected components of those meetings are the smallest sets of weight slices that can be removed together
-(dependency graph, Fang et al., CVPR 2023, arXiv 2301.12900; found here on elements, so that chunk, split, view,
-permute and attention need no case of their own).
+The model is exported once with `torch.export`; channel labels (trace/labels.py) are pushed through the graph by one
+small rule per operator (trace/operators.py). Two channels that meet in an addition, a product or a contraction are
+*coupled*: the connected components of those meetings are the smallest sets of weight slices that can be removed
+together (dependency graph, Fang et al., CVPR 2023, arXiv 2301.12900; found here on elements, so that chunk, split,
+view, permute and attention need no case of their own).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scores per channel: which channels go first. A higher score is kept longer.
 
-A unit (groups.py) touches slices of several layers; its score joins the slices of the layers that *produce* it, as
-the group criterion of DepGraph does (Fang et al., arXiv 2301.12900, section 3.3). Data-free criteria:
+A unit (trace/groups.py) touches slices of several layers; its score joins the slices of the layers that *produce* it,
+as the group criterion of DepGraph does (Fang et al., arXiv 2301.12900, section 3.3). Data-free criteria:
 
 l1, l2    norm of the filter (Li et al., ICLR 2017, arXiv 1608.08710), over all filters of the unit
 bn_gamma  absolute scale of the batch norm (Liu et al., network slimming, ICCV 2017, arXiv 1708.06519)
@@ -27,7 +27,7 @@ from pruning.trace.groups import GroupTable, Ints
 
 Floats = npt.NDArray[np.float64]
 DATA_CRITERIA = ("taylor", "fisher", "activation")
-"""Criteria that need batches (sensing.py)."""
+"""Criteria that need batches (data_importance.py)."""
 
 LayerScore = Callable[[Tensor], Tensor]
 

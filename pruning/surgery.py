@@ -1,8 +1,8 @@
 """Plan.apply and Plan.mask: the same plan as a smaller module, and as a module of full size with zeros.
 
 `apply` builds the new module from the kept slices directly; nothing of full size is copied first. The module tree is
-rebuilt by a template (template.py), tensors are sliced along the dimensions that the group table names, and the few
-width attributes of stock classes are re-read from the new tensors.
+rebuilt by a template (module_template.py), tensors are sliced along the dimensions that the group table names, and the
+few width attributes of stock classes are re-read from the new tensors.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class Study:
         return objectives_named(self.spec.objectives)
 
     def search(self, listener: Listener | None = None) -> Study:
-        """Search until a limit is reached (`stopping`), then take the last steps (`ending`); continues a run that is
-        there already. Returns itself.
+        """Search until a limit is reached (`stopping`), then take the last steps (`final_steps`); continues a run that
+        is there already. Returns itself.
 
         Raises:
             RunLocked: another process searches this run.
@@ -441,7 +441,7 @@ class Study:
         return Ending(self, prepared, listener, self._engine, loop.raise_if_stopped, loop.usual_s(), loop.timeout_s())
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
-        """Measure the honest rows of these names (`propose.baselines`) for a run that is there; those that failed
+        """Measure the honest rows of these names (`evaluate.baselines`) for a run that is there; those that failed
         before are tried again. Returns itself.
 
         Raises:

@@ -6,7 +6,7 @@ The life of a trial:
                         |
                         |--its outputs promise too little--> screened    (not fine-tuned)
                         |
-                        |--crash, killed, stuck, out of memory--> running again, once (`failing`)
+                        |--crash, killed, stuck, out of memory--> running again, once (`failure_policy`)
                         |
                         |--that again, time-out, NaN, exception--> failed    (recorded, never run again)
                         |
@@ -270,7 +270,7 @@ def figures_from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Esti
 
 @dataclass(frozen=True)
 class Gate:
-    """The largest divergence with which a candidate is fine-tuned; `ladder.gate_for` makes it."""
+    """The largest divergence with which a candidate is fine-tuned; `screening.gate_for` makes it."""
 
     limit: float
 

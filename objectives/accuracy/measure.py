@@ -69,12 +69,12 @@ def measure_accuracy(
 ) -> Accuracy:
     """Validate `model` on a split of `data`.
 
-    `model` is an Ultralytics module, pruned or not (it is copied; neither fused nor changed nor rebuilt from
-    its YAML), or a file: `.pt`, `.onnx`. `data` is a data YAML, or a folder to classify; `imgsz` in pixels. Temporary
-    files go below `work_dir` and are removed. `shelf` is a folder where prepared batches stay for the next call, in
-    this process or another (see `batches`). With `rect` false images are square, as exported files of fixed shape get
-    them. `like`: the checkpoint that `model`, a file or folder of any format, was exported from. The same call gives
-    the same figures: `seed` draws the resamples.
+    `model` is an Ultralytics module, pruned or not (it is copied; neither fused nor changed nor rebuilt from its YAML),
+    or a file: `.pt`, `.onnx`. `data` is a data YAML, or a folder to classify; `imgsz` in pixels. Temporary files go
+    below `work_dir` and are removed. `shelf` is a folder where prepared batches stay for the next call, in this process
+    or another (see `batch_cache`). With `rect` false images are square, as exported files of fixed shape get them.
+    `like`: the checkpoint that `model`, a file or folder of any format, was exported from. The same call gives the same
+    figures: `seed` draws the resamples.
 
     Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
     unlabelled split, classes that do not match.

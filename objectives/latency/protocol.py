@@ -11,15 +11,15 @@ One round yields one ratio per candidate,
 in which drift of the clock frequency, slow against a round, cancels to first order. All blocks have the same
 number of inferences, so that the expected minimum of a candidate equal to the reference is that of the
 reference. The result is the median of the ratios over the rounds, with a 95 % interval that assumes no
-distribution (`order_statistics`). A candidate leaves when its interval is within `half_width` of the median; all
+distribution (`intervals`). A candidate leaves when its interval is within `half_width` of the median; all
 leave at the time cap.
 
-The same file opened twice is not equally fast: where weights and buffers come to lie in memory is worth up to 2 % of
-a small model, for as long as it is open. So a *side* may be several runners of one artefact (`runtimes.open_side`),
+The same file opened twice is not equally fast: where weights and buffers come to lie in memory is worth up to 2 % of a
+small model, for as long as it is open. So a *side* may be several runners of one artefact (`runtimes.open.open_side`),
 which take turns from round to round; the interval then counts openings, not rounds, as independent.
 
-What disturbs a measurement raises a flag (`disturbance.FLAGS`); the figure then comes with its flag instead of
-silently. The threads that compute stay on the processors that are least busy at the start (`quiet_cores`).
+What disturbs a measurement raises a flag (`quality_flags.FLAGS`); the figure then comes with its flag instead of
+silently. The threads that compute stay on the processors that are least busy at the start (`cpu_pinning`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Runtime = Literal["onnxruntime", "torch", "openvino", "tensorrt"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 """Those that run in this process."""
 COMMAND = "command:"
-"""What a runtime begins with that is a user's program (`runtime_command`)."""
+"""What a runtime begins with that is a user's program (`command_runner`)."""
 
 
 def is_command(runtime: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.export.errors import ExportFailed
 
-_SCRIPT = Path(__file__).with_name("footprint_child.py")
+_SCRIPT = Path(__file__).with_name("peak_memory_child.py")
 _LIMIT_S = 300.0
 
 

@@ -1,9 +1,9 @@
 """Verified export: every artefact is reloaded, compared with the model, validated, timed and weighed before delivery.
 
 An export that "succeeded" proves little (INT8 can lose all accuracy, see ultralytics#23987), so each artefact passes
-the raw outputs (`parity.py`), a second validation on the exported file, the clock (`timing.py`) and a process of its
-own (`footprint.py`). Work happens in a folder inside the target that disappears; artefacts are renamed into place at
-the end. What fails is not delivered, and does not keep the others from it.
+the raw outputs (`parity.py`), a second validation on the exported file, the clock (`artefact_latency.py`) and a process
+of its own (`peak_memory.py`). Work happens in a folder inside the target that disappears; artefacts are renamed into
+place at the end. What fails is not delivered, and does not keep the others from it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Format:
         precisions: bits -> further modules; what is not here cannot be asked for.
         suffix: how Ultralytics ends the artefact's name.
         runtime: what times and runs it; None: Ultralytics' own backend of the format.
-        calibrates: INT8 needs images through Ultralytics (ONNX is calibrated by `quantise.py`).
+        calibrates: INT8 needs images through Ultralytics (ONNX is calibrated by `onnx_int8.py`).
         gpu: it is made and run on a GPU only.
         options: further keys of `YOLO.export`.
     """

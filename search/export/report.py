@@ -38,8 +38,8 @@ class ArtefactCheck:
         parity: None where the artefact could not be run.
         accuracy: figures of the validation split, by objective name; empty where it could not be validated.
         drop: metric of the model minus metric of the artefact (positive: the artefact is worse).
-        latency: of this very file; None when not asked for. See `timing.py`.
-        memory: of a process that loads and runs it. See `footprint.py`.
+        latency: of this very file; None when not asked for. See `deliver/artefact_latency.py`.
+        memory: of a process that loads and runs it. See `deliver/peak_memory.py`.
         unchecked: what could not be looked at on this machine, and why.
         faults: why it was not delivered; empty for a delivered one.
     """

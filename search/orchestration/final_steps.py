@@ -1,7 +1,7 @@
 """What comes after the last trial: the front timed again together, the honest rows, the picks with more seeds.
 
     latency    one interleaved measurement of the front and of whoever may yet be on it     latency/final.json
-    rows       what the search has to beat (`propose.baselines`)                            baselines/
+    rows       what the search has to beat (`evaluate.baselines`)                            baselines/
     seeds      the picks, trained again with other seeds (`search.confirm`)                 confirm/
 
 In this order: rows are compared with the latencies that stay, and a pick is chosen by them. Every piece of work is a

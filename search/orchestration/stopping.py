@@ -1,7 +1,7 @@
 """When a search ends: after its trials, its hours, at a time of day, or when the front no longer grows.
 
-Two of the limits are promises about the clock, and they include what comes after the last trial (`ending.py`): no trial
-is begun that, as far as trials went so far, would not leave time for it.
+Two of the limits are promises about the clock, and they include what comes after the last trial (`final_steps.py`): no
+trial is begun that, as far as trials went so far, would not leave time for it.
 """
 
 from __future__ import annotations

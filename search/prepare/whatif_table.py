@@ -1,6 +1,6 @@
 """What a reader may ask before a trial is run: base/whatif.json, the cost of any ratios as a table for the page.
 
-Written when a study is prepared, read by the dashboard and the report. It is derived: `fill` makes it again.
+Written when a study is prepared, read by the dashboard and the report. It is derived: `backfill` makes it again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Allocation: the widths that cost the network least for a given latency, before any trial.
 
 Every dimension of the space has a menu: the widths that it can really have, each with a *price*, what its outputs lose
-by it alone (propose/sensitivity.py). The *cost* of a vector is what the user pays for the model: predicted latency as
-a share of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as in HALP
-(Shen et al., NeurIPS 2022, arXiv 2110.10811).
+by it alone (prepare/sensitivity_curves.py). The *cost* of a vector is what the user pays for the model: predicted
+latency as a share of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as
+in HALP (Shen et al., NeurIPS 2022, arXiv 2110.10811).
 
 Latency is not a sum over dimensions, since a layer's work is c_in * c_out (MDP, Sun et al., CVPR 2025, arXiv
 2504.02168). So the knapsack is solved through its Lagrangian, price + multiplier * cost (Everett, Operations Research

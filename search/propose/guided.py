@@ -15,7 +15,7 @@ Every trial also measures a latency, mostly near the front: the costs are learne
 allocation seeks out whatever it is wrong about.
 
 What is known of a trial before its fine-tune, the divergence of its outputs, decides whether it gets one:
-see `ladder.py` in evaluate/.
+see `screening.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The first candidates: a known shape of the trade-off before any model guides the search.
 
-Where sensitivity is known the guide opens (guide.py). Elsewhere uniform ratios come first, the baseline that a search
+Where sensitivity is known the guide opens (guided.py). Elsewhere uniform ratios come first, the baseline that a search
 has to beat, then weighted ones that prune one third of the network harder than the rest. Two controls keep the
 comparison honest: the unpruned model with the same fine-tune (what the fine-tune alone does), and lower input sizes
 without pruning. Where whole blocks may go, three candidates repeat one step of the ladder without the first block,

@@ -28,7 +28,8 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict
 def expectations(
     trials: Sequence[Trial], objectives: Sequence[Objective], base: Measurement | None
 ) -> dict[int, dict[str, float]]:
-    """Screened trial -> {accuracy: value to expect of its score}, by the isotonic curve of the gate (`ladder`).
+    """Screened trial -> {accuracy: value to expect of its score}, by the isotonic curve of the gate
+    (`propose.screening`).
 
     Empty while fewer than three trials have both figures: then there is no curve worth the name.
     """

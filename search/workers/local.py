@@ -25,7 +25,7 @@ class _Running:
 
 
 class LocalEngine:
-    """Up to `workers` trials at once, each in a fresh process; see `isolation`."""
+    """Up to `workers` trials at once, each in a fresh process; see `child_process`."""
 
     def __init__(
         self,

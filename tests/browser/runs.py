@@ -135,7 +135,7 @@ class Studio:
 
 
 def draw_samples(folder: Path, label: str) -> None:
-    """Two small pictures, as `evaluate/samples.py` leaves them."""
+    """Two small pictures, as `evaluate/sample_images.py` leaves them."""
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     for number in range(2):
         image = Image.new("RGB", (160, 120), (40 + 60 * number, 90, 110))

@@ -220,7 +220,7 @@ def _twins(order: Order) -> dict[Model, Model]:
 
 
 def _digest(model: Model) -> str | None:
-    """What `timings.widths_digest` says of a trial, or of the base, of a run."""
+    """What `latency_cache.widths_digest` says of a trial, or of the base, of a run."""
     assert model.picked is not None
     trial = model.picked.trial
     measured = model.picked.study.base() if trial is None else trial.measurement
