@@ -131,8 +131,10 @@ def _children(folder: Path) -> set[str]:
 
 
 def crowded(root: Path) -> list[str]:
-    """Folders with more than MOST_MODULES modules; a package's own `__init__` and what is no Python do not count."""
-    counts = Counter(name.rpartition(".")[0] for name in modules(root) if not name.endswith(".__init__"))
+    """Folders with more than MOST_MODULES modules, Python's or the page's; a package's `__init__` does not count."""
+    scripts = (path.relative_to(root).with_suffix("").parts for path in (root / "search").rglob("*.js"))
+    names = [*modules(root), *map(".".join, scripts)]
+    counts = Counter(name.rpartition(".")[0] for name in names if not name.endswith(".__init__"))
     return [f"{folder} has {count} modules" for folder, count in sorted(counts.items()) if count > MOST_MODULES]
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Any
 
 from search.present.page_data import Data, page_data
@@ -26,7 +27,7 @@ from search.run_folder.atomic import write_atomic
 MOST_BYTES = 6_000_000
 _MARGIN = 60_000
 _ENTRY = "main.js"
-_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([a-z]+\.js)";\n', re.M)
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\.{1,2}/[a-z/]+\.js)";\n', re.M)
 _EXPORT = re.compile(r"^export (?:async )?(?:function|const) (\w+)", re.M)
 _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
@@ -102,7 +103,7 @@ def module_order(entry: str) -> list[str]:
             return
         open_ones.append(name)
         for _, needed in _IMPORT.findall(page_file(name)):
-            visit(needed)
+            visit(_located(needed, name))
         open_ones.pop()
         order.append(name)
 
@@ -118,14 +119,19 @@ def inert_json(data: object) -> str:
 def _scoped(name: str) -> str:
     """One module as `const name_js = (() => {...; return {exports}; })();`. It exports functions and constants only."""
     source = page_file(name)
-    body = _IMPORT.sub(lambda mark: f"const {mark[1]} = {_scope(mark[2])};\n", source)
+    body = _IMPORT.sub(lambda mark: f"const {mark[1]} = {_scope(_located(mark[2], name))};\n", source)
     exported = ", ".join(_EXPORT.findall(source))
     body = re.sub(r"^export ", "", body, flags=re.M)
     return f"const {_scope(name)} = (() => {{\n{body}return {{ {exported} }};\n}})();\n"
 
 
+def _located(needed: str, name: str) -> str:
+    """What the module `name` imports as `needed`, from the folder of the page."""
+    return normpath(join(dirname(name), needed))
+
+
 def _scope(name: str) -> str:
-    return f"{name.removesuffix('.js')}_js"
+    return f"{name.removesuffix('.js').replace('/', '_')}_js"
 
 
 def _embedded(data: Data, run: Path, room: int) -> Data:

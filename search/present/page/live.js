@@ -1,11 +1,11 @@
 // The live page: one stream per run, which goes on where it was cut. The browser sends back the id of the last event.
 
-import { takeJobs } from "./actions.js";
-import { chosen } from "./address.js";
-import { running } from "./header.js";
-import { byId, choices, fill } from "./plain.js";
-import { api, live } from "./server.js";
-import { absorbHead, absorbRows, forget } from "./study.js";
+import { takeJobs } from "./panels/actions.js";
+import { chosen } from "./state/address.js";
+import { running } from "./panels/header.js";
+import { byId, choices, fill } from "./format.js";
+import { api, live } from "./state/server.js";
+import { absorbHead, absorbRows, forget } from "./state/study.js";
 
 let source = null, waitingRows = [];
 

@@ -1,23 +1,23 @@
 // The page: what is drawn when. Everything is drawn from the study and the address; nothing else is remembered.
 
-import { choose, chosen, listenToAddress, onChange, openNumber, readAddress } from "./address.js";
-import { drawBudget, listenToBudget } from "./budget.js";
-import { forgetTheme, hideTip } from "./charts.js";
-import { drawCompare, listenToCompare } from "./compare.js";
+import { choose, chosen, listenToAddress, onChange, openNumber, readAddress } from "./state/address.js";
+import { drawBudget, listenToBudget } from "./panels/budget.js";
+import { forgetTheme, hideTip } from "./charts/charts.js";
+import { drawCompare, listenToCompare } from "./panels/compare.js";
 import { costOf, latencyOf, realisedWidth, widthsOf } from "./cost.js";
-import { closeDrawer, drawDrawer, sentenceOf } from "./drawer.js";
-import { drawFront, drawOver, listenToFront } from "./front.js";
-import { drawHeader, drawTiles } from "./header.js";
-import { drawFailures, drawHealth, drawRun } from "./lists.js";
+import { closeDrawer, drawDrawer, sentenceOf } from "./panels/drawer.js";
+import { drawFront, drawOver, listenToFront } from "./panels/front.js";
+import { drawHeader, drawTiles } from "./panels/header.js";
+import { drawFailures, drawHealth, drawRun } from "./panels/lists.js";
 import { connect, follow } from "./live.js";
-import { byId, fill, say } from "./plain.js";
-import { live } from "./server.js";
-import { OWN, absorbHead, absorbRows, lookBy, study, trialOf } from "./study.js";
-import { drawTable, listenToTable, tableCsv } from "./table.js";
-import { buildTabs, showTab } from "./tabs.js";
-import { drawCurves, drawHeat, drawHistory, listenToViews } from "./views.js";
-import { hypervolume } from "./volume.js";
-import { drawWhatIf } from "./whatif.js";
+import { byId, fill, say } from "./format.js";
+import { live } from "./state/server.js";
+import { OWN, absorbHead, absorbRows, lookBy, study, trialOf } from "./state/study.js";
+import { drawTable, listenToTable, tableCsv } from "./panels/table.js";
+import { buildTabs, showTab } from "./panels/tabs.js";
+import { drawCurves, drawHeat, drawHistory, listenToViews } from "./panels/views.js";
+import { hypervolume } from "./charts/hypervolume.js";
+import { drawWhatIf } from "./panels/whatif.js";
 
 const TABS = { table: drawTable, heat: drawHeat, curves: drawCurves, history: drawHistory, failures: () => {}, health: () => {}, compare: drawCompare, whatif: drawWhatIf, run: drawRun };
 const THEMES = ["auto", "light", "dark"];

@@ -1,13 +1,13 @@
 // Two trials layer by layer, or two studies front against front.
 
-import { choose, chosen } from "./address.js";
-import { skyline } from "./bars.js";
-import { axisNamed, draw, forgetDrawn, layoutOf, theme } from "./charts.js";
+import { choose, chosen } from "../state/address.js";
+import { skyline } from "../charts/bars.js";
+import { axisNamed, draw, forgetDrawn, layoutOf, theme } from "../charts/charts.js";
 import { axes, staircase } from "./front.js";
-import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "./plain.js";
-import { api, live } from "./server.js";
-import { baseValue, costs, isMeasured, keptOf, labelOf, study, trialOf, valueOf } from "./study.js";
-import { hypervolume } from "./volume.js";
+import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
+import { api, live } from "../state/server.js";
+import { baseValue, costs, isMeasured, keptOf, labelOf, study, trialOf, valueOf } from "../state/study.js";
+import { hypervolume } from "../charts/hypervolume.js";
 
 const others = new Map();
 

@@ -1,8 +1,8 @@
 // The top: what this run is, how it stands, what a person wants to know in the morning.
 
-import { boundsText, choose } from "./address.js";
-import { button, byId, difference, duration, element, fill, missing, printed, tone, withUnit } from "./plain.js";
-import { accuracy, baseValue, best, candidates, describe, isEstimated, labelOf, study, valueOf, within } from "./study.js";
+import { boundsText, choose } from "../state/address.js";
+import { button, byId, difference, duration, element, fill, missing, printed, tone, withUnit } from "../format.js";
+import { accuracy, baseValue, best, candidates, describe, isEstimated, labelOf, study, valueOf, within } from "../state/study.js";
 
 const STATES = ["finished", "running", "interrupted", "preparing"];
 export const running = { trials: [] };

@@ -1,6 +1,6 @@
 // The only door to Plotly: colours, axes, drawing, the tip that follows the pointer.
 
-import { byId, element, fill, plain } from "./plain.js";
+import { byId, element, fill, plain } from "../format.js";
 
 const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept", "cut", "front", "pick", "base", "bad", "other", "honest", "good", "scale-0", "scale-1", "scale-2", "scale-3", "scale-4", "heat-0", "heat-1"];
 const CONFIG = { doubleClick: false, displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };

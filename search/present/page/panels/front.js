@@ -1,11 +1,11 @@
 // The front: any two figures, a third as colour; what does not count is greyed, not hidden.
 
-import { choose, chosen, openNumber } from "./address.js";
+import { choose, chosen, openNumber } from "../state/address.js";
 import { limits, picked } from "./budget.js";
-import { axisNamed, draw, layoutOf, redrawOver, theme } from "./charts.js";
-import { CROWD, crowdImage, shadesOf } from "./crowd.js";
-import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "./plain.js";
-import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, labelOf, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "./study.js";
+import { axisNamed, draw, layoutOf, redrawOver, theme } from "../charts/charts.js";
+import { CROWD, crowdImage, shadesOf } from "../charts/density.js";
+import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
+import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, labelOf, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 const HONEST = ["square", "triangle-up", "hexagon", "triangle-down", "pentagon", "star-square"];
 

@@ -2,8 +2,8 @@
 // what an update with thousands of trials costs. The pointer still finds them: a trace without marks answers it.
 
 import { theme } from "./charts.js";
-import { missing } from "./plain.js";
-import { valueOf } from "./study.js";
+import { missing } from "../format.js";
+import { valueOf } from "../state/study.js";
 
 /** From so many on they are a picture; fewer stay marks of the figure. */
 export const CROWD = 300;

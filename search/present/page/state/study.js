@@ -1,7 +1,7 @@
 // The study as the page holds it: what the server or the file told, unpacked, and what follows from it.
 // `lookBy` shows it by the times of another device: the rows and the head that everything is drawn from change.
 
-import { missing } from "./plain.js";
+import { missing } from "../format.js";
 
 const KNOWN = {
   map50_95: { title: "mAP50-95", unit: "", direction: "max" }, map50: { title: "mAP50", unit: "", direction: "max" },

@@ -1,6 +1,6 @@
 // A skyline of widths: one column per group in network order, what there was and what is kept, by zone of the network.
 
-import { element, fill } from "./plain.js";
+import { element, fill } from "../format.js";
 
 const ZONES = ["stem", "backbone", "neck", "head"];
 

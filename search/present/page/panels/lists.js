@@ -1,9 +1,9 @@
 // Failures by cause, the health of the search, and what the run is made of.
 
-import { button, byId, element, fill, missing, shell } from "./plain.js";
+import { button, byId, element, fill, missing, shell } from "../format.js";
 import { countTab } from "./tabs.js";
 import { openTrial } from "./drawer.js";
-import { runRef, study } from "./study.js";
+import { runRef, study } from "../state/study.js";
 
 /** Numbers and paths differ between failures of one cause. */
 const causeOf = (text) => text.trim().split("\n")[0].replace(/\d+(\.\d+)?/g, "…");

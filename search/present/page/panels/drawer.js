@@ -1,13 +1,13 @@
 // Everything about one trial: figures, widths, latency, images, classes, files, commands, and what can be done with it.
 
 import { actions, drawJobs } from "./actions.js";
-import { choose, chosen, openNumber } from "./address.js";
-import { freeGroups, skyline } from "./bars.js";
+import { choose, chosen, openNumber } from "../state/address.js";
+import { freeGroups, skyline } from "../charts/bars.js";
 import { pickTags } from "./front.js";
-import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "./plain.js";
+import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "../format.js";
 import { samples } from "./samples.js";
-import { baseSamples, detailsOf } from "./server.js";
-import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, labelOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "./study.js";
+import { baseSamples, detailsOf } from "../state/server.js";
+import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, labelOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 let shown = "", unit = "share", opener = null;
 

@@ -1,11 +1,11 @@
 // Heat map, sensitivity curves and history: figures that follow from the study and compute little.
 
-import { choose, chosen, openNumber } from "./address.js";
+import { choose, chosen, openNumber } from "../state/address.js";
 import { limits } from "./budget.js";
-import { SERIES, axisNamed, draw, layoutOf, theme } from "./charts.js";
-import { freeGroups } from "./bars.js";
-import { axisTitle, byId, element, fill, missing, plain, printed, withUnit } from "./plain.js";
-import { accuracy, best, candidates, costs, isFeasible, isExport, isMeasured, keptOf, labelOf, study, trialOf, valueOf, within } from "./study.js";
+import { SERIES, axisNamed, draw, layoutOf, theme } from "../charts/charts.js";
+import { freeGroups } from "../charts/bars.js";
+import { axisTitle, byId, element, fill, missing, plain, printed, withUnit } from "../format.js";
+import { accuracy, best, candidates, costs, isFeasible, isExport, isMeasured, keptOf, labelOf, study, trialOf, valueOf, within } from "../state/study.js";
 
 const HEAT = { front: (row) => row.on_front, feasible: isFeasible, all: isMeasured };
 

@@ -1,6 +1,6 @@
 // The same validation image as base and trial see it, one over the other, with an edge that the reader moves.
 
-import { element, fill } from "./plain.js";
+import { element, fill } from "../format.js";
 
 let edge = 50, image = 0;
 

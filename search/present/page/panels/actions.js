@@ -1,9 +1,9 @@
 // What a reader can do with a trial on the live page: pin, note, export, compare, try. Jobs report back here.
 
-import { choose, chosen } from "./address.js";
-import { button, byId, bytes, difference, duration, element, fill, missing, say } from "./plain.js";
-import { api, forgetDetails, live } from "./server.js";
-import { describe, isExport, labelOf, marksOf, study } from "./study.js";
+import { choose, chosen } from "../state/address.js";
+import { button, byId, bytes, difference, duration, element, fill, missing, say } from "../format.js";
+import { api, forgetDetails, live } from "../state/server.js";
+import { describe, isExport, labelOf, marksOf, study } from "../state/study.js";
 
 let jobs = [];
 

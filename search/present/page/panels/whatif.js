@@ -1,13 +1,13 @@
 // What if: move a layer, see exact parameters and MACs at once, and ask the search to try it.
 
-import { choose, chosen, openNumber } from "./address.js";
+import { choose, chosen, openNumber } from "../state/address.js";
 import { openDialog, closeDialog, tell } from "./actions.js";
-import { skyline } from "./bars.js";
+import { skyline } from "../charts/bars.js";
 import { picked } from "./budget.js";
-import { costOf, latencyOf, widthsOf } from "./cost.js";
-import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "./plain.js";
-import { api, live } from "./server.js";
-import { baseValue, describe, isExport, keptOf, labelOf, study, trialOf, valueOf } from "./study.js";
+import { costOf, latencyOf, widthsOf } from "../cost.js";
+import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "../format.js";
+import { api, live } from "../state/server.js";
+import { baseValue, describe, isExport, keptOf, labelOf, study, trialOf, valueOf } from "../state/study.js";
 
 let bench = null;
 /** From so many ratios on the bars are the way to them, and their sliders are folded. */

@@ -1,7 +1,7 @@
 // Tabs as ARIA describes them: arrow keys move, what is hidden is not drawn.
 
-import { choose, chosen } from "./address.js";
-import { byId, element, fill } from "./plain.js";
+import { choose, chosen } from "../state/address.js";
+import { byId, element, fill } from "../format.js";
 
 const TABS = [["table", "Trials"], ["heat", "Heat map"], ["curves", "Sensitivity"], ["history", "History"], ["failures", "Failures"], ["health", "Health"], ["compare", "Compare"], ["whatif", "What if"], ["run", "This run"]];
 

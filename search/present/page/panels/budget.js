@@ -1,8 +1,8 @@
 // The budget bar: one quantity, a slider and a number, named budgets, and what fits.
 
-import { boundsOf, boundsText, choose, chosen, openNumber } from "./address.js";
-import { button, byId, choices, difference, element, fill, missing, printed, withUnit } from "./plain.js";
-import { accuracy, baseValue, best, candidates, costs, describe, labelOf, study, trialOf, valueOf, within } from "./study.js";
+import { boundsOf, boundsText, choose, chosen, openNumber } from "../state/address.js";
+import { button, byId, choices, difference, element, fill, missing, printed, withUnit } from "../format.js";
+import { accuracy, baseValue, best, candidates, costs, describe, labelOf, study, trialOf, valueOf, within } from "../state/study.js";
 
 const STEPS = 1000;
 let range = [0, 1];

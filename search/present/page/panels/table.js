@@ -1,11 +1,11 @@
 // The table: the keyboard's way to every trial. Only the rows in sight are in the document, so thousands stay fluid.
 
-import { choose, chosen } from "./address.js";
+import { choose, chosen } from "../state/address.js";
 import { limits } from "./budget.js";
 import { openTrial } from "./drawer.js";
 import { pickTags } from "./front.js";
-import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "./plain.js";
-import { baseValue, baselines, candidates, isEstimated, isExport, isFeasible, isGuess, isMeasured, labelOf, marksOf, secondsOf, study, valueOf, within } from "./study.js";
+import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "../format.js";
+import { baseValue, baselines, candidates, isEstimated, isExport, isFeasible, isGuess, isMeasured, labelOf, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
 
 const HEIGHT = 30, SPARE = 12;
 const SHOWN = {
