@@ -33,6 +33,10 @@ def _halves(block: Any) -> None:
     block.c = _outputs(block.cv1) // 2
 
 
+def _transformer(block: Any) -> None:
+    block.c2 = block.linear.weight.shape[0]
+
+
 def _attention(block: Any) -> None:
     """`num_heads` was set by the surgery, which knows how many heads are left."""
     block.head_dim = block.proj.conv.weight.shape[1] // block.num_heads
@@ -71,6 +75,7 @@ BLOCKS: dict[str, Block] = {
     "C2fPSA": Block("pieces", _halves),
     "RepNCSPELAN4": Block("pieces", _halves),
     "ELAN1": Block("pieces", _halves),
+    "TransformerBlock": Block(refresh=_transformer),
     "Attention": Block("dims", _attention, equal_inputs=("qkv.conv.weight", "proj.conv.weight")),
     "AAttn": Block("dims", _area_attention),
 }

@@ -144,6 +144,10 @@ def _refresh_linear(module: Any) -> None:
     module.__dict__["out_features"], module.__dict__["in_features"] = module._parameters["weight"].shape
 
 
+def _refresh_prelu(module: Any) -> None:
+    module.__dict__["num_parameters"] = module._parameters["weight"].numel()
+
+
 def _refresh_norm(module: Any) -> None:
     weight = module._parameters["weight"]
     if weight is not None:
@@ -154,6 +158,7 @@ LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Refresh], ...
     (nn.ConvTranspose2d, _refresh_transposed),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _refresh_convolution),
     (nn.Linear, _refresh_linear),
+    (nn.PReLU, _refresh_prelu),
     (nn.modules.batchnorm._BatchNorm, _refresh_norm),
 )
 

@@ -65,7 +65,8 @@ def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
 
 
 def _unseen(tracer: Tracer, model: nn.Module) -> list[str]:
-    return [name for name, _ in model.named_parameters() if not any((name, dim) in tracer.slots for dim in (0, 1))]
+    wide = (name for name, parameter in model.named_parameters() if parameter.numel() > 1)  # a number has no channels
+    return [name for name in wide if not any((name, dim) in tracer.slots for dim in (0, 1))]
 
 
 def _walk_training(tracer: Tracer, model: nn.Module, example: Tensor) -> None:

@@ -212,6 +212,18 @@ def batch_norm(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any) -> Tensor:
     return lab.spread(vector, 1, tuple(x.shape))
 
 
+@rule("prelu.default")
+def prelu(tracer: Tracer, node: fx.Node, x: Tensor, slope: Tensor, *_: Any) -> Tensor:
+    """One slope for all channels of dimension 1, or one for each of them."""
+    name = _name(tracer, node, 1)
+    if slope.numel() == 1:
+        return x
+    if name is None:
+        raise Unsupported("its slopes are not a parameter")
+    tracer.bind(name, 0, _vector(x, 1))
+    return x
+
+
 @rule("layer_norm.default", "group_norm.default", "instance_norm.default")
 def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> Tensor:
     """The statistics run over channels: removing one changes all, so they stay."""
@@ -227,6 +239,10 @@ def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__
     *(f"{name}.default" for name in ("hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "leaky_relu")),
     *(f"{name}.default" for name in ("leaky_relu_", "elu", "mish", "relu6", "relu6_", "hardtanh", "hardtanh_")),
     *(f"{name}.default" for name in ("softplus", "clamp", "clamp_", "clamp_min", "exp", "log", "sqrt", "rsqrt")),
+    *(f"{name}.default" for name in ("elu_", "selu", "selu_", "celu", "celu_", "mish_", "rrelu", "rrelu_")),
+    *(f"{name}.default" for name in ("log_sigmoid", "softshrink", "hardshrink", "threshold", "threshold_", "erf")),
+    *(f"{name}.default" for name in ("expm1", "log1p", "log2", "exp2", "reciprocal", "sign", "floor", "ceil", "round")),
+    *(f"{name}.default" for name in ("tan", "atan", "sinh", "cosh", "asinh")),
     *(f"{name}.default" for name in ("neg", "abs", "sin", "cos", "dropout", "dropout_", "contiguous", "clone")),
     *(f"{name}.default" for name in ("detach", "detach_", "alias", "type_as", "lift_fresh_copy", "square")),
     *("to.dtype", "to.device", "to.dtype_layout", "_to_copy.default", "pow.Tensor_Scalar", "float.default"),
