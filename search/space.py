@@ -35,7 +35,7 @@ class GroupLike(Protocol):
 
 
 class BlockLike(Protocol):
-    """The part of pruning.RemovableBlock that the space reads."""
+    """The part of `block_removal.RemovableBlock` that the space reads."""
 
     @property
     def path(self) -> str: ...
