@@ -102,8 +102,8 @@ training did.
 """
 FITTED_IMAGES = 128
 """On which the teacher's projectors are fitted."""
-PRECISE_IMAGES = 256
-"""On which statistics may be measured after a fine-tune."""
+MEASURED_IMAGES = 256
+"""On which the statistics of augmented batches are measured."""
 PATIENCE = 10
 PATIENCE_SHARE = 1 / 3
 """Epochs without progress after which a fine-tune that is judged epoch by epoch ends, and as a share of all: while the
@@ -218,10 +218,10 @@ class ShortRun(_Trainer):
         Then a training under these would train a network that nobody deploys, so its norms keep their own.
         """
         start = detached_network(self)
-        precise = with_precise_statistics(start, self)
-        if precise is None:
+        other = with_batch_statistics(start, self)
+        if other is None:
             return False
-        return not compare("batch statistics", judge.losses(start), judge.losses(precise), margin=2.0).kept
+        return not compare("batch statistics", judge.losses(start), judge.losses(other), margin=2.0).kept
 
     def _model_train(self) -> None:
         super()._model_train()
@@ -343,7 +343,7 @@ def recover(
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] | None = None,
     fitness: Callable[[nn.Module], float] | None = None,
-) -> FineTuned:
+) -> nn.Module:
     """Fine-tune `model`, in place.
 
     Args:
@@ -386,30 +386,17 @@ def recover(
         norm.momentum = momentum
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
-    return FineTuned(result, None if fitness is not None else with_precise_statistics(result, trainer, beat))
+    return result
 
 
-@dataclass(frozen=True)
-class FineTuned:
-    """A network after its fine-tune, in evaluation mode on the CPU.
-
-    `precise`: the same with the statistics of batches like those it was trained on, measured at the end instead of
-    averaged on the way; None without norms, and where every epoch was judged.
-    """
-
-    model: nn.Module
-    precise: nn.Module | None
-
-
-def with_precise_statistics(model: nn.Module, trainer: Any, beat: Callable[[], None] | None = None) -> nn.Module | None:
+def with_batch_statistics(model: nn.Module, trainer: Any) -> nn.Module | None:
     """A copy of `model` with statistics of its trainer's augmented batches; None without norms."""
     if not norms_of(model):
         return None
-    trainer.train_loader.reset()  # the trainer has closed it
-    precise = copy.deepcopy(model).to(trainer.device)
-    images = (batch["img"].float() for batch in trainer.first_batches(PRECISE_IMAGES))
-    measure_statistics(precise, paced((batch for batch in images if len(batch) > 1), beat))
-    return precise.cpu()
+    other = copy.deepcopy(model).to(trainer.device)
+    images = (batch["img"].float() for batch in trainer.first_batches(MEASURED_IMAGES))
+    measure_statistics(other, (batch for batch in images if len(batch) > 1))
+    return other.cpu()
 
 
 def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
