@@ -128,11 +128,9 @@ def repair(
         base=base,
         damage=damage,
         held_out=judge.files if fitness is None else frozenset(),
-        judge=judge,
         masks=masks,
         work_dir=work_dir,
         on_progress=on_progress,
-        beat=beat,
         fitness=judged,
     )
     losses_of = judge.losses if judged is None else partial(_shortfall, judged)

@@ -20,7 +20,7 @@ from torch import nn
 from objectives.accuracy import measure_accuracy
 from pruning.calibration import BaseMoments, calibration_batches
 from pruning.judge import held_out, most_images
-from pruning.recover import MEASURED_IMAGES, recover
+from pruning.recover import recover
 from pruning.repair import calibration_images
 from search.evaluate.pruned import recovery_of, task_of
 from search.fingerprint import count_images
@@ -56,8 +56,8 @@ class Pace:
     def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
         """One whole trial; `timing_s` is what export and latency take."""
         images = 2 * self.corrected + 2 * self.judged  # base and pruned see the same ones; sliced, corrected
-        if steps:  # base, for the damage; before the fine-tune, twice; after it, and corrected again
-            images += 5 * self.judged + MEASURED_IMAGES + self.corrected
+        if steps:  # base, for the damage; fine-tuned; corrected again
+            images += 3 * self.judged + self.corrected
         trained = self.setup_s + steps * self.step_s
         return START_S + timing_s + images * self.image_s + trained + val_images * self.val_image_s
 
