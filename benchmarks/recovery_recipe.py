@@ -7,7 +7,7 @@ r"""What each step of the repair leaves of a base's accuracy, for every base tha
 Each base is measured unpruned and with three plans that allocation makes from its sensitivity, timed until they take
 0.85, 0.7 and 0.5 of the base's time in ONNX Runtime: sliced, with statistics corrected, after 1, 3 and 10 epochs of
 fine-tune, and with the repair of version 0.1 (statistics measured anew on 256 clean images, one epoch, measured again).
-Rows are appended to benchmarks/data/recovery.jsonl, plans to runs/recovery; what is there is not made again. LEFT_OUT
+Rows are appended to benchmarks/data/recovery.jsonl, plans lie beside it; what is there is not made again. LEFT_OUT
 were not looked at while the repair was chosen.
 """
 
@@ -50,7 +50,7 @@ from studies.repair_bases import BASES as TRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "benchmarks" / "data" / "recovery.jsonl"
-PLANS = ROOT / "runs" / "recovery"
+PLANS = ROOT / "benchmarks" / "data" / "recovery-plans"
 LEVELS = (1.0, 0.85, 0.7, 0.5)
 IMAGES = 16
 """Images on which the sensitivity behind the plans is measured."""
@@ -210,7 +210,7 @@ def repaired_before(bench: Bench, origin: Origin, folder: Path) -> Repaired:
     small, _ = remeasured(bench, origin, folder)
     judge = TrainingLoss.of(data_trainer(small, subject.data, asked, folder))
     damage = damage_of(judge.losses(small), judge.losses(bench.base))
-    tuned = recover(small, subject.data, asked, base=subject.checkpoint, damage=damage, work_dir=folder).model
+    tuned = recover(small, subject.data, asked, base=subject.checkpoint, damage=damage, work_dir=folder)
     measure_statistics(tuned, calibration_batches(subject.data, subject.imgsz, task=bench.task))
     return tuned, {}
 

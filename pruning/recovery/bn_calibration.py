@@ -48,10 +48,11 @@ class BaseMoments:
         self.moments: list[dict[str, list[Moments]]] = []
         self.marked = copy.deepcopy(base)
         self.names = list(_norms(self.marked))
+        self.statistics = {name: _statistics_of(norm) for name, norm in _norms(base).items()}
         for number, norm in enumerate(_norms(self.marked).values()):
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.running_mean.copy_(torch.arange(len(norm.running_mean)))
-            norm.running_var.fill_(number)
+            mean, variance = _statistics_of(norm)
+            mean.copy_(torch.arange(len(mean)))
+            variance.fill_(number)
         device, was_training = next(base.parameters()).device, base.training
         base.eval()
         try:
@@ -68,26 +69,30 @@ class BaseMoments:
         """
         found = {}
         for name, norm in _norms(plan.apply(self.marked)).items():
-            assert norm.running_mean is not None and norm.running_var is not None
-            found[name] = self.names[int(norm.running_var[0])], norm.running_mean.long()
+            mean, variance = _statistics_of(norm)
+            found[name] = self.names[int(variance[0])], mean.long()
         return found
 
 
 @torch.no_grad()
 def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Callable[[], None] = lambda: None) -> None:
-    """Correct the batch-norm statistics of `small`, which is `plan.apply` of the base, in place.
+    """Give `small`, which is `plan.apply` of the base or was trained from it, the statistics that suit its weights.
 
-    With m, v the mean and variance of a channel before its norm on the batches of `base`, in the base (b) and in the
-    pruned network (p), and mu, s^2 the base's own statistics, the pruned network gets
+    In place; the statistics that it has do not matter. With m, v the mean and variance of a channel before its norm on
+    the batches of `base`, in the base (b) and in the pruned network (p), and mu, s^2 the base's own statistics, the
+    pruned network gets
 
         s_p^2 = s^2 v_p / v_b        mu_p = mu + (m_p - m_b) - (m_b - mu) (s_p / s - 1)
 
     where s^2 includes the norm's epsilon, so that (x - mu_p) / s_p has on these images the mean and variance that it
-    has in the base. Layers are corrected in
-    the order in which they run, each on what the corrected layers before it give. An empty plan changes nothing.
-    `beat` is called before every batch.
+    has in the base. Layers are corrected in the order in which they run, each on what the corrected layers before it
+    give. An empty plan changes nothing. `beat` is called before every batch.
     """
     norms, origins, was_training = _norms(small), base.origins(plan), small.training
+    for name, norm in norms.items():
+        origin, channels = origins[name]
+        for statistic, own in zip(_statistics_of(norm), base.statistics[origin], strict=True):
+            statistic.copy_(own[channels])
     corrections = {name: _Correction(norm, *origins[name]) for name, norm in norms.items()}
     handles = [norms[name].register_forward_pre_hook(found) for name, found in corrections.items()]
     small.eval()
@@ -125,6 +130,11 @@ def _norms(model: nn.Module) -> dict[str, _Norm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _Norm) and m.track_running_stats}
 
 
+def _statistics_of(norm: _Norm) -> Moments:
+    assert norm.running_mean is not None and norm.running_var is not None
+    return norm.running_mean, norm.running_var
+
+
 def _moments(inputs: Tensor) -> Moments:
     variance, mean = torch.var_mean(inputs.float(), dim=[0, *range(2, inputs.dim())], correction=0)
     return mean, variance
@@ -137,9 +147,8 @@ class _Correction:
     """
 
     def __init__(self, norm: _Norm, origin: str, channels: Tensor) -> None:
-        assert norm.running_mean is not None and norm.running_var is not None
         self.norm, self.origin, self.channels = norm, origin, channels
-        self.mean, self.variance = norm.running_mean, norm.running_var
+        self.mean, self.variance = _statistics_of(norm)
         self.expected: list[Moments] = []
         self.shift, self.log_scale = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.samples = 0

@@ -40,9 +40,8 @@ from ultralytics.utils.torch_utils import unset_deterministic
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
-from pruning.recovery.bn_calibration import measure_statistics
 from pruning.recovery.distillation import fit_projectors
-from pruning.recovery.judge import Judge, Without, compare, trained_criterion
+from pruning.recovery.judge import Without, trained_criterion
 from pruning.recovery.weight_masks import WeightMasks
 
 if TYPE_CHECKING:
@@ -102,8 +101,6 @@ training did.
 """
 FITTED_IMAGES = 128
 """On which the teacher's projectors are fitted."""
-PRECISE_IMAGES = 256
-"""On which statistics may be measured after a fine-tune."""
 PATIENCE = 10
 PATIENCE_SHARE = 1 / 3
 """Epochs without progress after which a fine-tune that is judged epoch by epoch ends, and as a share of all: while the
@@ -180,8 +177,6 @@ class ShortRun(_Trainer):
     damage: float | None = None
     rate_given: bool = False
     held_out: frozenset[str] = frozenset()
-    judge: Judge | None = None
-    frozen: bool = False
     slimming: float = 0.0
     masks: WeightMasks | None = None
     on_progress: Callable[[float], None] | None = None
@@ -209,25 +204,6 @@ class ShortRun(_Trainer):
                 group["lr"] = group["initial_lr"] = rate
             for norm in norms_of(student):
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
-        if self.judge is not None:
-            self.frozen = self._is_another_network_on_batches(self.judge)
-
-    def _is_another_network_on_batches(self, judge: Judge) -> bool:
-        """Is the network worse, beyond doubt, with the statistics of the batches that it is about to be trained on?
-
-        Then a training under these would train a network that nobody deploys, so its norms keep their own.
-        """
-        start = detached_network(self)
-        precise = with_precise_statistics(start, self)
-        if precise is None:
-            return False
-        return not compare("batch statistics", judge.losses(start), judge.losses(precise), margin=2.0).kept
-
-    def _model_train(self) -> None:
-        super()._model_train()
-        if self.frozen:
-            for norm in norms_of(student_of(self.model)):
-                norm.eval()
 
     def first_batches(self, images: int) -> Iterator[Any]:
         """Augmented training batches of so many images, ready for the model."""
@@ -337,23 +313,19 @@ def recover(
     base: Path | None = None,
     damage: float | None = None,
     held_out: frozenset[str] = frozenset(),
-    judge: Judge | None = None,
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
-    beat: Callable[[], None] | None = None,
     fitness: Callable[[nn.Module], float] | None = None,
-) -> FineTuned:
+) -> nn.Module:
     """Fine-tune `model`, in place.
 
     Args:
         base: the unpruned checkpoint: the teacher where `recovery.distill` asks for one and the task allows it.
         damage: relative rise of the loss over the base's; sets the learning rate unless `recovery.train` has `lr0`.
         held_out: training images that are not to be seen, by file.
-        judge: says whether batch norms may use the statistics of the batches; without one they do.
         masks: stay exactly zero throughout.
         work_dir: receives Ultralytics' own files.
-        beat: called before every batch of what is not training.
         fitness: judges every epoch (more is better): the best epoch is the result, and as many as `patience_of` says
             without a better one, or `patience` of `recovery.train`, end the run. Without it the last epoch is.
 
@@ -370,7 +342,6 @@ def recover(
         trainer = short(overrides=settings)
         trainer.on_progress, trainer.fitness_of = on_progress, fitness
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
-        trainer.judge = judge
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
         trainer.model = trainer.get_model(weights=model)
         with bfloat16_in(trainer):
@@ -386,30 +357,7 @@ def recover(
         norm.momentum = momentum
     if not all(bool(torch.isfinite(p).all()) for p in result.parameters()):
         raise DivergedError("the fine-tuned weights are not finite: lower recover.lr0")
-    return FineTuned(result, None if fitness is not None else with_precise_statistics(result, trainer, beat))
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """A network after its fine-tune, in evaluation mode on the CPU.
-
-    `precise`: the same with the statistics of batches like those it was trained on, measured at the end instead of
-    averaged on the way; None without norms, and where every epoch was judged.
-    """
-
-    model: nn.Module
-    precise: nn.Module | None
-
-
-def with_precise_statistics(model: nn.Module, trainer: Any, beat: Callable[[], None] | None = None) -> nn.Module | None:
-    """A copy of `model` with statistics of its trainer's augmented batches; None without norms."""
-    if not norms_of(model):
-        return None
-    trainer.train_loader.reset()  # the trainer has closed it
-    precise = copy.deepcopy(model).to(trainer.device)
-    images = (batch["img"].float() for batch in trainer.first_batches(PRECISE_IMAGES))
-    measure_statistics(precise, paced((batch for batch in images if len(batch) > 1), beat))
-    return precise.cpu()
+    return result
 
 
 def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

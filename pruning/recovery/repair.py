@@ -1,13 +1,13 @@
 """The repair of a pruned network: statistics corrected, weights fine-tuned, and no step kept that does harm.
 
-    sliced -> statistics -> fine-tune -> precise statistics
+    sliced -> statistics -> fine-tune -> statistics again
 
 Each step makes a copy, and the copy replaces what it was made from unless the judge finds it worse (judge.py). Which
 steps help depends on how the base was trained, which nobody can see in its weights; so it is measured each time.
 
-The last step is for networks that had much to learn in few steps: their running averages lag behind their weights. They
-are measured on batches like those of the fine-tune, whose statistics its weights were made for (precise batch norm: Wu
-and Johnson 2021, arXiv 2105.07576, section 3).
+The last step is for networks that had much to learn in few steps: their running averages lag behind their weights, and
+are those of augmented batches. What the new weights have changed is corrected as what pruning has changed was, by
+difference to the base.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,16 @@ from torch import nn
 from pruning.checkpoints.checkpoint import load_model
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
-from pruning.recovery.finetune import FULL_DAMAGE, FineTuned, Recovery, data_trainer, norms_of, paced, recover
+from pruning.recovery.finetune import Recovery, data_trainer, norms_of, paced, recover
 from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.recovery.weight_masks import WeightMasks
 
 STATISTICS = "statistics"
 FINE_TUNE = "fine-tune"
-PRECISE = "precise statistics"
+STATISTICS_AGAIN = "statistics again"
 
+SURELY_BETTER = -2.0
+"""Margin in errors: what a training has averaged is replaced only where that helps beyond doubt."""
 CALIBRATION_IMAGES = 128
 """The correction compares two networks on the same images, so it needs fewer than a measurement of statistics does."""
 CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
@@ -105,55 +108,59 @@ def repair(
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     judge = TrainingLoss.of(data_trainer(model, data, recovery, work_dir), beat)
-    repaired = Repaired(model, ())
+    repaired, again = Repaired(model, ()), None
     if origin is not None:
         task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
         images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
         moments = BaseMoments(origin.base, paced(images, beat))
         repaired = correct_statistics(model, origin.plan, moments, judge, beat)
+        again = partial(match_statistics, plan=origin.plan, base=moments, beat=beat)
     if not recovery.epochs:
         return repaired
     judged = None if recovery.slimming else fitness
     start = repaired.model
     before = repaired.losses if repaired.losses is not None else judge.losses(start)
     damage = None if base is None else damage_of(before, judge.losses(load_model(base)))
-    found = recover(
+    tuned = recover(
         copy.deepcopy(start),
         data,
         recovery,
         base=base,
         damage=damage,
         held_out=judge.files if fitness is None else frozenset(),
-        judge=judge,
         masks=masks,
         work_dir=work_dir,
         on_progress=on_progress,
-        beat=beat,
         fitness=judged,
     )
-    if judged is not None:
-        change = judged(start) - judged(found.model)
-        verdict = Verdict(FINE_TUNE, change <= 0, change, None)
-        return Repaired(found.model if verdict.kept else start, (*repaired.steps, verdict))
-    if damage is not None and damage < FULL_DAMAGE:
-        found = replace(found, precise=None)  # what lost next to nothing keeps its statistics
-    tuned, after, precise = _better(found, judge)
+    losses_of = judge.losses if judged is None else partial(_shortfall, judged)
+    before = before if judged is None else losses_of(start)
+    tuned, after, statistics = _with_better_statistics(tuned, again, losses_of)
     verdict = compare(FINE_TUNE, before, after)
     if recovery.slimming:
         verdict = replace(verdict, kept=True)
     if not verdict.kept:
         return Repaired(start, (*repaired.steps, verdict))
-    return Repaired(tuned, (*repaired.steps, verdict, *precise))
+    return Repaired(tuned, (*repaired.steps, verdict, *statistics))
 
 
-def _better(found: FineTuned, judge: Judge) -> tuple[nn.Module, Floats, tuple[Verdict, ...]]:
-    """A fine-tuned network with its own statistics or with precise ones, its losses, and the verdict on these."""
-    losses = judge.losses(found.model)
-    if found.precise is None:
-        return found.model, losses, ()
-    anew = judge.losses(found.precise)
-    verdict = compare(PRECISE, losses, anew, margin=-2.0)  # it changes a network that needs nothing
-    return (found.precise, anew, (verdict,)) if verdict.kept else (found.model, losses, (verdict,))
+def _with_better_statistics(
+    tuned: nn.Module, again: Callable[[nn.Module], None] | None, losses_of: Callable[[nn.Module], Floats]
+) -> tuple[nn.Module, Floats, tuple[Verdict, ...]]:
+    """A fine-tuned network with its own statistics or with corrected ones, its losses, and the verdict on these."""
+    losses = losses_of(tuned)
+    if again is None or not norms_of(tuned):
+        return tuned, losses, ()
+    corrected = copy.deepcopy(tuned)
+    again(corrected)
+    corrected_losses = losses_of(corrected)
+    verdict = compare(STATISTICS_AGAIN, losses, corrected_losses, margin=SURELY_BETTER)
+    return (corrected, corrected_losses, (verdict,)) if verdict.kept else (tuned, losses, (verdict,))
+
+
+def _shortfall(fitness: Callable[[nn.Module], float], model: nn.Module) -> Floats:
+    """(1,) a fitness as a loss."""
+    return np.array([-fitness(model)])
 
 
 def damage_of(pruned: Floats, unpruned: Floats) -> float:

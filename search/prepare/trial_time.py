@@ -19,7 +19,7 @@ from torch import nn
 
 from objectives.accuracy.measure import measure_accuracy
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
-from pruning.recovery.finetune import PRECISE_IMAGES, recover
+from pruning.recovery.finetune import recover
 from pruning.recovery.judge import held_out, most_images
 from pruning.recovery.repair import calibration_images
 from search.config.comparability import count_images
@@ -55,11 +55,9 @@ class Pace:
 
     def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
         """One whole trial; `timing_s` is what export and latency take."""
-        judged = (
-            5 if steps else 2
-        )  # sliced, corrected; then the base, for the damage, fine-tuned, and with precise norms
-        images = 2 * self.corrected + judged * self.judged  # base and pruned see the same ones
-        images += 2 * PRECISE_IMAGES if steps else 0
+        images = 2 * self.corrected + 2 * self.judged  # base and pruned see the same ones; sliced, corrected
+        if steps:  # base, for the damage; fine-tuned; corrected again
+            images += 3 * self.judged + self.corrected
         trained = self.setup_s + steps * self.step_s
         return START_S + timing_s + images * self.image_s + trained + val_images * self.val_image_s
 

@@ -106,3 +106,18 @@ def test_a_network_without_norms_is_left_alone() -> None:
     before = plan.apply(model).state_dict()
     after = corrected(model, plan, torch.rand(2, 3, 8, 8)).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_statistics_that_a_trained_network_has_do_not_matter() -> None:
+    """They are the base's, corrected: of a network whose weights nobody touched, what slicing and correcting give."""
+    base = zoo.build("yolov8n.yaml")
+    plan = zoo.traced("yolov8n.yaml").plan(0.3)
+    moments = BaseMoments(base, [zoo.picture(4, 1)])
+    sliced, trained = plan.apply(base), plan.apply(base)
+    for name, buffer in trained.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(1.0)
+    for model in (sliced, trained):
+        match_statistics(model, plan, moments)
+    for (name, one), (_, other) in zip(sliced.named_buffers(), trained.named_buffers(), strict=True):
+        assert torch.equal(one, other), name

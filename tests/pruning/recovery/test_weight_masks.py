@@ -52,8 +52,8 @@ def test_masks_stay_in_place_through_fine_tuning(kind: str, tmp_path: Path) -> N
     masks.enforce(model)
     before = sparsity(model)
     short = Recovery(imgsz=64, batch=4, distill=False)
-    free = recover(load_model(base), data, short, work_dir=tmp_path / "free").model
-    done = recover(model, data, short, masks=masks, work_dir=tmp_path / "masked").model
+    free = recover(load_model(base), data, short, work_dir=tmp_path / "free")
+    done = recover(model, data, short, masks=masks, work_dir=tmp_path / "masked")
     assert masks.holds(done) and not masks.holds(free)
     assert sparsity(done) == before > 0.3 > sparsity(free)
 
@@ -64,7 +64,7 @@ def test_slimming_shrinks_the_scales(tmp_path: Path) -> None:
 
     def mean_scale(slimming: float) -> float:
         recovery = Recovery(imgsz=64, batch=4, epochs=2, distill=False, slimming=slimming, train={"lr0": 1e-2})
-        done = recover(load_model(base), data, recovery, work_dir=tmp_path / f"slim{slimming}").model
+        done = recover(load_model(base), data, recovery, work_dir=tmp_path / f"slim{slimming}")
         scales = [m.weight.abs() for m in done.modules() if isinstance(m, nn.BatchNorm2d)]
         return float(torch.cat(scales).mean())
 
