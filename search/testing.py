@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from objectives.objective import Estimate, objectives_named
-from pruning.sensitivity import Curve
 from search.atomic import write_json
 from search.engines.engine import Engine, Finished, Job
 from search.engines.local import run_job
@@ -543,6 +542,8 @@ class KnownCost:
 
 def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), targets: tuple[float, ...] = ()) -> Guide:
     """A guide of the known front. `errors` multiply the true prices of the dimensions: what sensitivity gets wrong."""
+    from pruning.sensitivity import Curve  # brings torch with it
+
     space = known_space()
     shares = np.arange(0, 52) / _SIZE
     menus = []
