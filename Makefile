@@ -20,12 +20,15 @@ demo: .venv/installed
 	$(BIN)/paretoprune pick runs/prune/demo --max latency_ms=90%
 	$(BIN)/paretoprune export runs/prune/demo:pick format=onnx
 
+# A file stays with one worker, so that what its tests share is made once; the longest files begin (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) --durations=10
 
 # Most of the Ray tests, and the tutorial typed from beginning to end: minutes more.
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(PYTEST) -m slow
 
 # The tests of the page drive a Chromium; without one they are skipped and say so.
 browser-deps: .venv/installed
@@ -46,7 +49,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

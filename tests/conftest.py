@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from multiprocessing import forkserver
+
+import pytest
+
+from tests.shelf import open_shelf
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shelf(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One folder for all workers, in the temporary folder of this run."""
+    base = tmp_path_factory.getbasetemp()
+    open_shelf((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shelf")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server(request: pytest.FixtureRequest) -> None:
+    """Its first child decides what the fork server has loaded. Were that a child of the known front, which needs no
+    torch, then every real trial after it would import torch and Ultralytics on its own: seconds each."""
+    files = {item.path for item in request.session.items}
+    if len(files) > 1 and any({"search", "studies"} & set(path.parts) for path in files):
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["search.evaluate.preload", "search.testing"])
+        forkserver.ensure_running()

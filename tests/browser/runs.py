@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from objectives.objective import Estimate
-from pruning import ChannelGraph, trace
+from pruning import ChannelGraph
 from search.atomic import write_json
 from search.evaluate.pruned import group_rows
 from search.record import RunRecord
@@ -23,6 +23,7 @@ from search.spec import dump_yaml
 from search.study import Study
 from search.trial import Candidate, Failure, FailureKind, Measurement
 from search.whatif import what_if_table
+from tests import shelf
 
 SIZE = 64
 CLASSES = ("plane", "ship", "storage tank", "harbour")
@@ -37,7 +38,7 @@ def graph() -> ChannelGraph:
 
     torch.manual_seed(0)
     model: Any = DetectionModel("yolo11n.yaml", nc=len(CLASSES), verbose=False)
-    return trace(model, torch.zeros(1, 3, SIZE, SIZE))
+    return shelf.trace(model, torch.zeros(1, 3, SIZE, SIZE))
 
 
 @cache

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from pruning import trace
 from pruning.calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.checkpoint import count_parameters, load_model, save_model
 from search.deliver.calibration import calibration_arrays, calibration_files, calibration_set
@@ -23,6 +22,7 @@ from search.deliver.quantise import kept_in_float, quantise_onnx
 from search.deliver.validation import validate
 from studies.digits.make_data import make_data
 from studies.seg_shapes.make_data import make_data as make_shapes
+from tests import shelf
 from tests.tiny_data import make_tiny_data
 
 STUDIES = Path(__file__).parents[3] / "studies"
@@ -42,7 +42,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pruned(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits base with half of its idle channels removed and its batch norms corrected."""
     base = load_model(DIGITS)
-    graph = trace(base, torch.zeros(1, 3, 128, 128))
+    graph = shelf.trace(base, torch.zeros(1, 3, 128, 128))
     names = [g.name for g in graph.free if any(layer.startswith(f"{p}.") for layer in g.layers for p in IDLE)]
     plan = graph.plan(dict.fromkeys(names, 0.5), round_to=8)
     small = plan.apply(base)
@@ -77,7 +77,7 @@ def test_a_pruned_detector_in_int8_is_the_same_detector(pruned: Path, digits: Pa
 def test_a_pruned_segmenter_in_int8_is_the_same_segmenter(tmp_path: Path) -> None:
     data = make_shapes(tmp_path / "data", train=64, val=60)
     base = load_model(SHAPES)
-    plan = trace(base, torch.zeros(1, 3, 160, 160)).plan(0.05, round_to=8)
+    plan = shelf.trace(base, torch.zeros(1, 3, 160, 160)).plan(0.05, round_to=8)
     small = plan.apply(base)
     assert count_parameters(small) < count_parameters(base)
     match_statistics(small, plan, BaseMoments(base, calibration_batches(data, 160, task="segment")))
