@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from multiprocessing import forkserver
@@ -31,3 +32,10 @@ def _fork_server(request: pytest.FixtureRequest) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["search.evaluate.preload", "search.testing"])
         forkserver.ensure_running()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays: the collections that Ultralytics asks for, several in every training, leave it
+    out."""
+    gc.collect()
+    gc.freeze()

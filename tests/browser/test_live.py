@@ -20,10 +20,11 @@ COUNT = "() => paretoprune.study.rows.length"
 RANGE = "() => document.getElementById('front-figure')._fullLayout.xaxis.range"
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a search that is running, a trial every half second."""
-    command = [sys.executable, "-m", "tests.browser.slow_search", str(tmp_path), "400", "0.4"]
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a search that is running, a trial every half second, for all tests of this file."""
+    tmp_path = tmp_path_factory.mktemp("slow")
+    command = [sys.executable, "-m", "tests.browser.slow_search", str(tmp_path), "1000", "0.4"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     run = tmp_path / "runs" / "prune" / "slow"
     try:

@@ -21,9 +21,10 @@ from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 
 NETWORKS = (
-    *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
-    *("yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"),
+    *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml", "yolo26n.yaml"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov10n.yaml", "yolo11n.yaml")),
 )
+"""Every task, and a head with two branches; of detectors two more are slow, whose statistics test_calibration has."""
 
 
 def prepared(name: str, folder: Path) -> tuple[nn.Module, Path, Path]:
