@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ MakeStudy = Callable[..., Study]
 def run(*words: str) -> Result:
     """The command line in this process, so that all tests share one fork server."""
     return CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_read_once() -> Iterator[None]:
+    """Whenever a study is opened, Optuna has Alembic execute its ten migrations three times over: more than half of
+    what a short search costs."""
+    from alembic.script import base
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base.util, "load_python_file", functools.cache(base.util.load_python_file))
+        yield
 
 
 @pytest.fixture(scope="session")

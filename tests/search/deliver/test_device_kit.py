@@ -199,7 +199,9 @@ def _bare_environment(folder: Path) -> Path:
     for distribution in _with_what_it_needs("onnxruntime"):
         for name in {path.parts[0] for path in distribution.files or () if path.parts[0] != ".."}:
             (packages / name).symlink_to(Path(str(distribution.locate_file(name))))
-    asked = "from importlib.util import find_spec as f; print(*[bool(f(n)) for n in ('onnxruntime', 'torch', 'search')])"
+    asked = (
+        "from importlib.util import find_spec as f; print(*[bool(f(n)) for n in ('onnxruntime', 'torch', 'search')])"
+    )
     found = subprocess.run([str(python), "-I", "-c", asked], capture_output=True, text=True, check=True).stdout
     assert found == "True False False\n"
     return python

@@ -20,6 +20,7 @@ from search.errors import ConfigError, exit_code
 from search.present.dashboard import serve
 from search.study import Study
 from tests.search.conftest import run as cli
+from tests.waiting import LIMIT_S
 
 
 def test_another_address_needs_a_token() -> None:
@@ -81,7 +82,7 @@ def test_optuna_dashboard_starts_beside_ours_and_ends_with_it(
         port = free.getsockname()[1]
     said: list[str] = []
     with serve.beside([run], "127.0.0.1", port - 1, said.append):
-        studies = asked(f"http://127.0.0.1:{port}/api/studies", limit_s=30)["study_summaries"]
+        studies = asked(f"http://127.0.0.1:{port}/api/studies", limit_s=LIMIT_S)["study_summaries"]
         assert said == [f"optuna-dashboard: http://127.0.0.1:{port}/"]
         assert [study["study_name"] for study in studies] == ["known"]
     with pytest.raises(OSError):
@@ -116,10 +117,10 @@ def test_the_real_process_answers_and_ends_cleanly(workplace: Path, make_study: 
         try:
             address = process.stdout.readline().split()[1]
             assert address.startswith("http://127.0.0.1:")
-            with urllib.request.urlopen(address, timeout=30) as answer:
+            with urllib.request.urlopen(address, timeout=LIMIT_S) as answer:
                 assert "ParetoPrune" in answer.read(200_000).decode()
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(LIMIT_S)
             assert "Traceback" not in process.stderr.read()
         finally:
             process.kill()

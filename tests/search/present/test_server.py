@@ -30,9 +30,15 @@ VECTOR = {"ratios": {"stem": 0.1, "neck": 0.2, "head": 0.3}, "imgsz": 640}
 
 
 @pytest.fixture
-def run(workplace: Path, make_study: Callable[..., Study]) -> Path:
-    """A finished run of six trials."""
-    return make_study(**{"search.trials": 6}).search().record.path
+def run(workplace: Path, make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of six trials: searched once, copied for each test."""
+    study = make_study(**{"search.trials": 6})
+    searched = tmp_path_factory.getbasetemp() / "served"
+    if not searched.is_dir():
+        shutil.copytree(study.search().record.path, searched)
+    else:
+        shutil.copytree(searched, study.record.path)
+    return study.record.path
 
 
 def client_of(run: Path, door: Door | None = None, jobs: Jobs | None = None) -> TestClient:
