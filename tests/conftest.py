@@ -11,6 +11,13 @@ import pytest
 
 from tests.shelf import open_shelf
 
+LONGEST = (
+    *("test_real.py", "test_real_tasks.py", "test_quantised.py", "test_zoo.py", "test_precision.py", "test_repair.py"),
+    *("test_page.py", "test_recipe.py", "test_ray.py", "test_own_task.py", "test_real_pictures.py", "test_masked.py"),
+    *("test_loop.py", "test_recover.py", "test_export.py", "test_offline.py", "test_depth.py", "test_gradually.py"),
+)
+"""Files that take long, the longest first: they begin, so that none of them is left to one worker alone at the end."""
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 
@@ -32,6 +39,12 @@ def _fork_server(request: pytest.FixtureRequest) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["search.evaluate.preload", "search.testing"])
         forkserver.ensure_running()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order within a file stays."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 def pytest_collection_finish() -> None:

@@ -16,14 +16,14 @@ from search.cli import error_text
 from search.errors import ConfigError, Interrupted, RunLocked, exit_code
 from search.lock import RunLock
 
-from .conftest import MakeStudy, run
+from .conftest import SearchOnce, run
 
 RUN = "runs/prune/known"
 
 
 @pytest.fixture
-def searched(make_study: MakeStudy, workplace: Path) -> str:
-    make_study(**{"search.trials": 12, "budgets": {"edge": {"latency_ms": 6}}}).search()
+def searched(search_once: SearchOnce) -> str:
+    search_once(**{"search.trials": 12, "budgets": {"edge": {"latency_ms": 6}}})
     return RUN
 
 

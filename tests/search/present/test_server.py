@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,17 @@ from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.dashboard.server import make_app
 from search.requests import MOST, Requests
-from search.study import Study
 from search.testing import known_what_if
+from tests.search.conftest import SearchOnce
 
 ORIGIN = "http://127.0.0.1:8060"
 VECTOR = {"ratios": {"stem": 0.1, "neck": 0.2, "head": 0.3}, "imgsz": 640}
 
 
 @pytest.fixture
-def run(workplace: Path, make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of six trials: searched once, copied for each test."""
-    study = make_study(**{"search.trials": 6})
-    searched = tmp_path_factory.getbasetemp() / "served"
-    if not searched.is_dir():
-        shutil.copytree(study.search().record.path, searched)
-    else:
-        shutil.copytree(searched, study.record.path)
-    return study.record.path
+def run(search_once: SearchOnce) -> Path:
+    """A finished run of six trials."""
+    return search_once(**{"search.trials": 6}).record.path
 
 
 def client_of(run: Path, door: Door | None = None, jobs: Jobs | None = None) -> TestClient:
