@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 LIMIT_S = 150.0
-"""So much a busy machine may take; pytest ends a test after 240 s."""
+"""So much a busy machine may take; pytest ends a test after 600 s."""
 
 
 def until(happened: Callable[[], object], what: str = "it did not happen", limit_s: float = LIMIT_S) -> None:

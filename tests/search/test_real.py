@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
     "latency.seconds": 0.2,
     "search.trials": 2,
     "search.sampler": "random",
+    "baselines": [],  # those of the last test but one
 }
 
 
