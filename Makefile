@@ -5,10 +5,11 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow zoo check format clean browser-deps pictures soak
 
+# Of the twenty thousand files that arrive, a fraction is ever imported, and compiled then: not all of them here.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 # What a user does with a model of their own, on the bundled one, within eight minutes on two cores.
@@ -20,12 +21,15 @@ demo: .venv/installed
 	$(BIN)/paretoprune pick runs/prune/demo --max latency_ms=90%
 	$(BIN)/paretoprune export runs/prune/demo:pick format=onnx
 
+# A file stays with one worker, so that what its tests share is made once; the longest files begin (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) --durations=10
 
 # Most of the Ray tests, and the tutorial typed from beginning to end: minutes more.
 test-slow: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(PYTEST) -m slow
 
 # The tests of the page drive a Chromium; without one they are skipped and say so.
 browser-deps: .venv/installed
@@ -46,7 +50,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -40,6 +40,13 @@ def test_imports_point_downwards(room: str) -> None:
     assert not {path: wrong for path, wrong in found.items() if wrong}
 
 
+def test_the_files_that_begin_are_there() -> None:
+    from tests.conftest import LONGEST
+
+    names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not [name for name in LONGEST if name not in names] and len(set(LONGEST)) == len(LONGEST)
+
+
 @pytest.mark.parametrize(
     ("path", "source"),
     [

@@ -20,14 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from pruning.sensitivity import Curve
 from search.space import Space
 from search.trial import Candidate
+
+if TYPE_CHECKING:
+    from pruning.sensitivity import Curve
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import kendalltau
-from sklearn.isotonic import IsotonicRegression
 
 from objectives.objective import Objective
 from search.trial import Gate, Measurement
+
+if TYPE_CHECKING:
+    from sklearn.isotonic import IsotonicRegression
 
 Pairs = Sequence[tuple[float, float]]
 """(divergence, share of the base's accuracy) of trials that have both."""
@@ -65,6 +67,8 @@ def correlation(pairs: Pairs) -> float | None:
     """Kendall's tau between low divergence and high accuracy: 1 is the same order. None for fewer than three."""
     if len(pairs) < 3:
         return None
+    from scipy.stats import kendalltau  # a second of imports that only a study with a ladder pays
+
     tau = float(kendalltau([-score for score, _ in pairs], [share for _, share in pairs]).statistic)
     return tau if np.isfinite(tau) else None
 
@@ -100,5 +104,7 @@ def gate_for(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> Gat
 
 
 def _curve(pairs: Pairs) -> IsotonicRegression:
+    from sklearn.isotonic import IsotonicRegression  # with pandas: as long as torch
+
     x, y = [0.0, *(score for score, _ in pairs)], [1.0, *(share for _, share in pairs)]
     return IsotonicRegression(increasing=False, out_of_bounds="clip").fit(x, y)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,6 +70,8 @@ def _reweighted(x: Floats, losses: Floats, drawn: Floats, power: float) -> Surro
 
 def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate:
     """The fit of one power: linear in the losses to the power of 1 / g, each weighed by what it is worth there."""
+    from scipy.optimize import nnls  # half a second of imports that a study without a guide does not pay
+
     y = losses ** (1 / power)
     weights = trust / (np.maximum(losses, _NEAR) ** (1 / power - 1) / power) ** 2
     common = _common(x, y, weights)

@@ -91,6 +91,17 @@ class KnownFrontEvaluator:
         return max(self.round_to, min(_SIZE, kept))
 
 
+@dataclass(frozen=True)
+class StallingEvaluator(KnownFrontEvaluator):
+    """The known front, whose trials stand still from number `stalls_from` on, until somebody ends them."""
+
+    stalls_from: int = 0
+
+    def slept_s(self, number: int) -> float:
+        """See `KnownFrontEvaluator.slept_s`."""
+        return 3600.0 if number >= self.stalls_from else 0.0
+
+
 def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 0) -> dict[str, Estimate]:
     """Figures for the share of channels removed per dimension, and the number of removed blocks."""
     loss = sum((1 + index) * share**2 for index, share in enumerate(shares.values()))
@@ -310,6 +321,7 @@ class KnownCost:
 
 def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), targets: tuple[float, ...] = ()) -> Guide:
     """A guide of the known front. `errors` multiply the true prices of the dimensions: what sensitivity gets wrong."""
+
     space = known_space()
     shares = np.arange(0, 52) / _SIZE
     menus = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 _MODULES = (
     "search.evaluate.pruning_evaluator",
@@ -17,3 +18,8 @@ _MODULES = (
 for _name in _MODULES:
     with contextlib.suppress(ImportError):  # what is missing is reported by the trial that needs it
         __import__(_name)
+
+# Ultralytics collects garbage several times in every training: a fifth of a second each over all that was imported
+# here, and every page of it that a collection touches is a trial's own from then on.
+gc.collect()
+gc.freeze()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.driver import Serving, chromium, chromium_path
+from tests.browser.driver import PATIENCE_MS, Serving, chromium, chromium_path
 from tests.browser.runs import Studio
 
 OpenPage = Callable[..., Any]
@@ -24,16 +25,47 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-@pytest.fixture
-def open_page(browser: Any) -> Iterator[OpenPage]:
-    """Opens pages whose console must stay silent: an error or a warning of the page fails the test."""
-    said: list[str] = []
-    contexts = []
+@pytest.fixture(scope="session")
+def kept_page(browser: Any) -> Iterator[Any]:
+    """A page that serves one test after the other: to begin a new one costs a browser three times what it shows."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
 
-    def open_one(address: str, *, width: int = 1280, height: int = 900, **options: Any) -> Any:
+
+@pytest.fixture
+def open_page(browser: Any, kept_page: Any) -> Iterator[OpenPage]:
+    """Opens pages whose console must stay silent: an error or a warning of the page fails the test.
+
+    The first of a test is the kept page, emptied; further ones, and those of another kind of browser, are new.
+    """
+    said: list[str] = []
+    contexts: list[Any] = []
+    listening: list[tuple[Any, str, Any]] = []
+
+    def listen(page: Any, event: str, handler: Any) -> None:
+        listening.append((page, event, handler))
+        type(page).on(page, event, handler)
+
+    def kept(width: int, height: int, offline: bool) -> Any:
+        kept_page.set_viewport_size({"width": width, "height": height})
+        kept_page.context.set_offline(offline)
+        kept_page.mouse.move(0, 0)
+        return kept_page
+
+    def new(width: int, height: int, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        page = context.new_page()
+        context.set_default_timeout(PATIENCE_MS)
+        return context.new_page()
+
+    def open_one(address: str, *, width: int = 1280, height: int = 900, **options: Any) -> Any:
+        if not listening and not options.keys() - {"offline"}:
+            page = kept(width, height, bool(options.get("offline")))
+        else:
+            page = new(width, height, **options)
+        page.on = partial(listen, page)
         page.on("console", lambda message: said.append(message.text) if is_ours(message) else None)
         page.on("pageerror", lambda error: said.append(f"uncaught: {error}"))
         page.said = said
@@ -41,8 +73,13 @@ def open_page(browser: Any) -> Iterator[OpenPage]:
         return page
 
     yield open_one
+    if any(page is kept_page for page, _, _ in listening):
+        kept_page.evaluate("() => { try { localStorage.clear(); } catch (error) { /* about:blank has none */ } }")
+        kept_page.goto("about:blank")
     for context in contexts:
         context.close()
+    for page, event, handler in listening:
+        page.remove_listener(event, handler)
     assert not said, "the console must stay silent"
 
 

@@ -15,6 +15,8 @@ from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.main import listening, server_of
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_MS = 150_000
+"""So much a busy machine may take for a step."""
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
@@ -68,5 +70,5 @@ def drawn(page: Any, times: int = 1) -> None:
     page.wait_for_function(
         "times => Number(document.body.dataset.drawn || 0) >= times && document.querySelector('#front .main-svg')",
         arg=times,
-        timeout=30_000,
+        timeout=PATIENCE_MS,
     )

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from objectives.objective import Estimate
-from pruning import ChannelGraph, trace
+from pruning import ChannelGraph
 from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
 from search.evaluate.pruning_evaluator import group_rows
@@ -23,6 +23,7 @@ from search.run_folder.record import RunRecord
 from search.space import Space
 from search.study import Study
 from search.trial import Candidate, Failure, FailureKind, Measurement
+from tests import shelf
 
 SIZE = 64
 CLASSES = ("plane", "ship", "storage tank", "harbour")
@@ -37,7 +38,7 @@ def graph() -> ChannelGraph:
 
     torch.manual_seed(0)
     model: Any = DetectionModel("yolo11n.yaml", nc=len(CLASSES), verbose=False)
-    return trace(model, torch.zeros(1, 3, SIZE, SIZE))
+    return shelf.trace(model, torch.zeros(1, 3, SIZE, SIZE))
 
 
 @cache

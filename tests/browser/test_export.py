@@ -11,6 +11,7 @@ from pathlib import Path
 from search.present.dashboard.jobs import Jobs
 from tests.browser.conftest import OpenPage
 from tests.browser.driver import Serving, drawn
+from tests.waiting import LIMIT_S, until
 
 ARTEFACT = {"path": "model.onnx", "size_bytes": 1_234_567, "drop": 0.002, "faults": []}
 GOOD = f"""
@@ -44,7 +45,7 @@ def test_an_export_is_confirmed_followed_and_shown(open_page: OpenPage, studio: 
         page.select_option("#dialog select", "8")
         page.click("#dialog button:has-text('export')")
         page.wait_for_selector("#jobs progress")
-        page.wait_for_selector("#jobs:has-text('export done')", timeout=15_000)
+        page.wait_for_selector("#jobs:has-text('export done')")
         text = page.inner_text("#jobs")
     assert "model.onnx: 1.2 MB" in text and "mAP50-95 \u22120.2 points" in text and "all checks passed" in text
     assert told.words == [["export", f"{studio}:12", "format=onnx", "-f", "json", "quantize=8"]]
@@ -57,7 +58,7 @@ def test_an_export_that_fails_says_why(open_page: OpenPage, studio: Path) -> Non
         drawn(page)
         page.click("#drawer button:has-text('export')")
         page.click("#dialog button:has-text('export')")
-        page.wait_for_selector("#jobs:has-text('export failed')", timeout=15_000)
+        page.wait_for_selector("#jobs:has-text('export failed')")
         assert "were not kept" in page.inner_text("#jobs")
 
 
@@ -66,12 +67,7 @@ def test_the_job_is_the_real_command_line(studio: Path) -> None:
     jobs = Jobs()
     job = jobs.start("show", "run", 12, ["show", f"{studio}:12", "-f", "json"])
     assert jobs._process is not None
-    jobs._process.wait(60)
-    for _ in range(100):
-        if job.state != "running":
-            break
-        import time
-
-        time.sleep(0.1)
+    jobs._process.wait(LIMIT_S)
+    until(lambda: job.state != "running")
     assert job.state == "done", list(job.lines)
     assert job.result["number"] == 12 and json.dumps(job.to_json())

@@ -5,29 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.browser.conftest import OpenPage
 from tests.browser.driver import Serving, drawn
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = "() => paretoprune.study.rows.length"
 RANGE = "() => document.getElementById('front-figure')._fullLayout.xaxis.range"
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a search that is running, a trial every half second."""
-    command = [sys.executable, "-m", "tests.browser.slow_search", str(tmp_path), "400", "0.4"]
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a search that is running, a trial every half second, for all tests of this file."""
+    tmp_path = tmp_path_factory.mktemp("slow")
+    command = [sys.executable, "-m", "tests.browser.slow_search", str(tmp_path), "1000", "0.4"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     run = tmp_path / "runs" / "prune" / "slow"
     try:
-        wait_for(lambda: (run / "snapshot.json").is_file() or process.poll() is not None, 60)
+        until(lambda: (run / "snapshot.json").is_file() or process.poll() is not None)
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         yield run
     finally:
@@ -35,14 +35,6 @@ def slow(tmp_path: Path) -> Iterator[Path]:
         process.wait(30)
         if process.stderr:
             process.stderr.close()
-
-
-def wait_for(happened: Any, limit_s: float) -> None:
-    """Look ten times a second."""
-    deadline = time.monotonic() + limit_s
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert happened()
 
 
 def test_a_running_search_is_followed_and_the_zoom_stays(open_page: OpenPage, slow: Path) -> None:
@@ -58,9 +50,9 @@ def test_a_running_search_is_followed_and_the_zoom_stays(open_page: OpenPage, sl
         page.mouse.up()
         zoomed = page.evaluate(RANGE)
         before = page.evaluate(COUNT)
-        page.wait_for_function("n => paretoprune.study.rows.length >= n", arg=before + 3, timeout=30_000)
+        page.wait_for_function("n => paretoprune.study.rows.length >= n", arg=before + 3)
         assert page.evaluate(RANGE) == zoomed != whole
-        page.wait_for_function("() => /trial \\d+ /.test(document.getElementById('tiles').textContent)", timeout=20_000)
+        page.wait_for_function("() => /trial \\d+ /.test(document.getElementById('tiles').textContent)")
         assert f"{page.evaluate(COUNT)} of {page.evaluate(COUNT)} trials" in page.inner_text("#table-count")
 
 
@@ -69,12 +61,12 @@ def test_a_lost_connection_is_made_good_by_what_was_missed(open_page: OpenPage, 
     with serving.running():
         page = open_page(serving.address)
         drawn(page)
-        page.wait_for_function("() => paretoprune.study.rows.length >= 2", timeout=30_000)
-    page.wait_for_function("() => document.getElementById('link').textContent.includes('lost')", timeout=10_000)
+        page.wait_for_function("() => paretoprune.study.rows.length >= 2")
+    page.wait_for_function("() => document.getElementById('link').textContent.includes('lost')")
     known = page.evaluate(COUNT)
-    wait_for(lambda: len(json.loads((slow / "snapshot.json").read_text())["trials"]) >= known + 3, 30)
+    until(lambda: len(json.loads((slow / "snapshot.json").read_text())["trials"]) >= known + 3)
     with serving.running():
-        page.wait_for_function("n => paretoprune.study.rows.length >= n", arg=known + 3, timeout=30_000)
+        page.wait_for_function("n => paretoprune.study.rows.length >= n", arg=known + 3)
         assert page.inner_text("#link") == "live"
         numbers = page.evaluate("() => paretoprune.study.rows.map(row => row.number)")
         assert numbers == list(range(len(numbers)))
@@ -96,7 +88,7 @@ def test_a_vector_becomes_a_trial_of_the_running_search(open_page: OpenPage, slo
         page.wait_for_selector("#dialog:has-text('Enqueued')")
         page.click("#dialog button")
         mine = "() => paretoprune.study.rows.find(row => row.source === 'user')"
-        page.wait_for_function(f"() => Boolean(({mine})())", timeout=30_000)
+        page.wait_for_function(f"() => Boolean(({mine})())")
         row = page.evaluate(mine)
         assert row["widths"] == [64, 13, 64] and row["state"] == "complete"
     assert not list((slow / "enqueue").glob("*.json"))

@@ -11,14 +11,15 @@ import pytest
 import torch
 from ultralytics.nn.tasks import DetectionModel
 
-from pruning import ChannelGraph, trace
+from pruning import ChannelGraph
 from pruning.cost_table import cost_table, width_rule
+from tests import shelf
 
 
 @pytest.fixture(scope="module", params=["yolov8n", "yolo11n"])
 def graph(request: pytest.FixtureRequest) -> ChannelGraph:
     torch.manual_seed(0)
-    return trace(DetectionModel(f"{request.param}.yaml", nc=3, verbose=False), torch.zeros(1, 3, 64, 64))
+    return shelf.trace(DetectionModel(f"{request.param}.yaml", nc=3, verbose=False), torch.zeros(1, 3, 64, 64))
 
 
 def counted(table: dict[str, Any], widths: dict[str, int], removed: list[str]) -> tuple[int, int]:

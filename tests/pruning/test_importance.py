@@ -14,6 +14,7 @@ from pruning import PlanError
 from pruning.data_importance import DATA_CRITERIA, labelled_batches, score_on_batches
 from pruning.importance import CRITERIA
 from pruning.recovery.finetune import TRAINERS
+from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.recovery.test_finetune import base_for
 from tests.tiny_data import make_tiny_data
@@ -91,7 +92,7 @@ def test_every_task_has_scores_measured_on_its_own_labels(task: str, tmp_path: P
     data = make_tiny_data(tmp_path / "data", task)
     model = load_model(base_for(task, tmp_path))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    graph = pruning.trace(model, torch.zeros(1, 3, 64, 64))
+    graph = shelf.trace(model, torch.zeros(1, 3, 64, 64))
     batches = labelled_batches(model, data, 64, count=8, batch=4)
     assert len(batches) == 2
     for criterion in DATA_CRITERIA:

@@ -33,7 +33,10 @@ def test_a_model_without_a_head_equals_its_mask(name: str, ratio: float) -> None
         attention = small.get_submodule(block)
         assert attention.num_heads == 1
         assert attention.proj.conv.in_channels == attention.head_dim
-    assert Plan.from_json(plan.to_json()).apply(zoo.build(name)).get_submodule(block).num_heads == 1
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    if ratio:  # traced anew, as a plan from a file is
+        assert again.apply(zoo.build(name)).get_submodule(block).num_heads == 1
 
 
 @pytest.mark.parametrize(

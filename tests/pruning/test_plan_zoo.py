@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import pruning
 from pruning import ChannelGraph, Plan
 from pruning.checkpoints.checkpoint import count_parameters, load_model
+from tests import shelf
 from tests.pruning import zoo
 
 
@@ -79,7 +79,7 @@ def test_only_true_outputs_the_input_and_their_ties_are_frozen(name: str) -> Non
 @pytest.mark.parametrize("base", ["yolov8n-digits.pt", "yolo11n-digits.pt"])
 def test_trained_models_agree_in_single_precision(base: str) -> None:
     model = load_model(Path(__file__).parents[2] / "studies" / "digits" / base)
-    graph = pruning.trace(model, torch.zeros(1, 3, 128, 128))
+    graph = shelf.trace(model, torch.zeros(1, 3, 128, 128))
     x = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     for seed in range(3):
         plan = graph.plan(zoo.random_ratios(graph, seed), round_to=8, removed=[b.path for b in graph.blocks[:seed]])

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pruning
 from pruning.sensitivity import Curve, SensitivityProbe, divergence
+from tests import shelf
 from tests.pruning import zoo
 
 BATCHES = [zoo.picture(batch=4, seed=1), zoo.picture(batch=4, seed=2)]
@@ -44,10 +44,10 @@ def test_harder_pruning_moves_the_outputs_more(name: str) -> None:
 def test_channels_that_nothing_reads_cost_nothing() -> None:
     """Half of a stage's channels are made useless; removing just those must not move the outputs."""
     model = zoo.seeded(zoo.build("yolov8n.yaml").__class__("yolov8n.yaml", verbose=False), seed=3)
-    graph = pruning.trace(model, torch.zeros(1, 3, 64, 64))
+    graph = shelf.trace(model, torch.zeros(1, 3, 64, 64))
     group = next(g for g in graph.free if g.name == "model.8.m.0.cv1")
     half = graph.plan({group.name: 0.5}).mask(model)
-    masked = pruning.trace(half, torch.zeros(1, 3, 64, 64))
+    masked = shelf.trace(half, torch.zeros(1, 3, 64, 64))
     curve = SensitivityProbe(half, masked, BATCHES, masked.score(half)).curve([group.name], (0.5, 0.75))
     useless, useful = curve.divergences[1:]
     assert useless < 1e-6 < useful

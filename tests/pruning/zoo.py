@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import pruning
 from pruning import ChannelGraph
 from pruning.recovery.bn_calibration import measure_statistics
+from tests import shelf
 
 DETECTORS = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
 
@@ -60,7 +60,7 @@ def seeded(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def build(name: str) -> nn.Module:
     """'yolov8n.yaml' or 'torchvision:resnet18', random weights, the same in every run."""
     torch.manual_seed(0)
@@ -102,10 +102,10 @@ def for_tiny_data(name: str) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def traced(name: str) -> ChannelGraph:
     """The graph of `build(name)` at 64 px."""
-    return pruning.trace(build(name), torch.zeros(1, 3, SIZE, SIZE))
+    return shelf.trace(build(name), torch.zeros(1, 3, SIZE, SIZE))
 
 
 def picture(batch: int = 1, seed: int = 0) -> Tensor:

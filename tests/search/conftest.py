@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import os
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,41 @@ from search.testing.known_front import KnownFront, KnownFrontEvaluator
 from search.testing.simulated import InlineEngine, SimulatedClock
 
 MakeStudy = Callable[..., Study]
+SearchOnce = Callable[..., Study]
 
 
 def run(*words: str) -> Result:
     """The command line in this process, so that all tests share one fork server."""
     return CliRunner().invoke(app, list(words), env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrations_are_read_once() -> Iterator[None]:
+    """Whenever a study is opened, Optuna has Alembic execute its ten migrations three times over: more than half of
+    what a short search costs."""
+    from alembic.script import base
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base.util, "load_python_file", functools.cache(base.util.load_python_file))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_waits_for_the_disk() -> Iterator[None]:
+    """Tests end processes and cut them short, but no power: what the kernel has is not lost. A search syncs about
+    twenty times a trial, which on a slow disk is longer than the trial."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def lightly(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        event.listen(Engine, "connect", lightly)
+        yield
+        event.remove(Engine, "connect", lightly)
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +135,22 @@ def make_study(workplace: Path) -> MakeStudy:
         return Study("study.yaml", parts=parts, **overrides)
 
     return make
+
+
+@pytest.fixture
+def search_once(make_study: MakeStudy, workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchOnce:
+    """`make_study(**overrides).search()` for tests of what comes after it: the same search is copied, not repeated."""
+
+    def search(**overrides: Any) -> Study:
+        kept = tmp_path_factory.getbasetemp() / f"searched-{hashlib.sha256(repr(overrides).encode()).hexdigest()[:16]}"
+        study, place = make_study(**overrides), kept.with_suffix(".place")
+        if not place.is_file():
+            shutil.copytree(study.search().record.path, kept)
+            place.write_text(str(workplace))
+            return study
+        shutil.copytree(kept, study.record.path)
+        for path in (*study.record.path.rglob("*.yaml"), *study.record.path.rglob("*.json")):
+            path.write_text(path.read_text().replace(place.read_text(), str(workplace)))
+        return study
+
+    return search

@@ -18,8 +18,8 @@ def make_planned_run(model: Path, data: Path, **overrides: Any) -> Study:
     """Four trials, all on the front; latencies here are made up, and fall with the number of the ratio."""
     import torch
 
-    from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
+    from tests import shelf
 
     study = Study(
         model=str(model),
@@ -33,7 +33,7 @@ def make_planned_run(model: Path, data: Path, **overrides: Any) -> Study:
         },
     )
     base = load_model(model)
-    graph = trace(base, torch.zeros(1, 3, SIZE, SIZE))
+    graph = shelf.trace(base, torch.zeros(1, 3, SIZE, SIZE))
     record = study.record
     record.write_args(study.spec.resolved(), {"model": "0" * 64, "data": "0" * 64})
     record.write_base(Measurement(_figures(0.5, 10.0, 3.0), {group.name: group.size for group in graph.groups}))

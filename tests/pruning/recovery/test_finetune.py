@@ -24,6 +24,7 @@ from pruning.recovery.finetune import (
     settings_for,
     trainer_for,
 )
+from tests import shelf
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
@@ -54,10 +55,8 @@ def base_for(task: str, folder: Path) -> Path:
 
 
 def pruned(base: Path, ratio: float = 0.5) -> nn.Module:
-    import pruning
-
     model = load_model(base)
-    return pruning.trace(model, torch.zeros(1, 3, 64, 64)).plan(ratio, round_to=8).apply(model)
+    return shelf.trace(model, torch.zeros(1, 3, 64, 64)).plan(ratio, round_to=8).apply(model)
 
 
 @pytest.mark.parametrize("task", TRAINERS)

@@ -17,13 +17,15 @@ from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.judge import Floats
 from pruning.recovery.repair import FINE_TUNE, STATISTICS, STATISTICS_AGAIN, Origin, correct_statistics, repair
+from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 
 NETWORKS = (
-    *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
-    *("yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"),
+    *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml", "yolo26n.yaml"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov10n.yaml", "yolo11n.yaml")),
 )
+"""Every task, and a head with two branches; of detectors two more are slow, whose statistics test_calibration has."""
 
 
 def prepared(name: str, folder: Path) -> tuple[nn.Module, Path, Path]:
@@ -36,7 +38,7 @@ def prepared(name: str, folder: Path) -> tuple[nn.Module, Path, Path]:
 def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> None:
     """The empty plan, and one that takes hardly anything, through the whole repair of a trial."""
     base, file, data = prepared(name, tmp_path)
-    graph = pruning.trace(base, zoo.picture())
+    graph = shelf.trace(base, zoo.picture())
     outputs, harm = harm_of_new_statistics(base, data)
     asked = Recovery(imgsz=64, batch=8, train={"lr0": 1e-5})  # random weights have much to learn
     for ratio, most in ((0.0, harm / 10), (0.02, harm)):
@@ -115,7 +117,7 @@ def test_statistics_that_do_harm_are_not_kept() -> None:
 
 def test_without_epochs_only_statistics_are_corrected(tmp_path: Path) -> None:
     base, file, data = prepared("yolo11n.yaml", tmp_path)
-    origin = Origin(pruning.trace(base, zoo.picture()).plan(0.3), base)
+    origin = Origin(shelf.trace(base, zoo.picture()).plan(0.3), base)
     asked = Recovery(epochs=0, imgsz=64)
     found = repair(origin.plan.apply(base), data, asked, origin=origin, base=file, work_dir=tmp_path / "work")
     assert [verdict.step for verdict in found.steps] == [STATISTICS]

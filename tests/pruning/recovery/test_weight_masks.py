@@ -19,8 +19,8 @@ from tests.tiny_data import make_tiny_data
 
 @pytest.mark.parametrize("whole_model", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
-def test_the_asked_share_of_the_smallest_weights_goes(share: float, whole_model: bool, tmp_path: Path) -> None:
-    model = load_model(base_for("detect", tmp_path))
+def test_the_asked_share_of_the_smallest_weights_goes(share: float, whole_model: bool, base: Path) -> None:
+    model = load_model(base)
     before = {name: weight.detach().clone() for name, weight in prunable_weights(model)}
     masks = unstructured(model, share, whole_model=whole_model)
     masks.enforce(model)
@@ -43,24 +43,35 @@ def test_two_of_four_along_the_inputs() -> None:
     assert sparsity(layer) == 0.5
 
 
+SHORT = Recovery(imgsz=64, batch=4, distill=False)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base_for("detect", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def free(base: Path, tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    """The base, fine-tuned without a mask."""
+    folder = tmp_path_factory.mktemp("free")
+    return recover(load_model(base), make_tiny_data(folder / "data"), SHORT, work_dir=folder / "work")
+
+
 @pytest.mark.parametrize("kind", ["unstructured", "2:4"])
-def test_masks_stay_in_place_through_fine_tuning(kind: str, tmp_path: Path) -> None:
+def test_masks_stay_in_place_through_fine_tuning(kind: str, base: Path, free: nn.Module, tmp_path: Path) -> None:
     data = make_tiny_data(tmp_path / "data")
-    base = base_for("detect", tmp_path)
     model = load_model(base)
     masks = unstructured(model, 0.8) if kind == "unstructured" else n_of_m(model)
     masks.enforce(model)
     before = sparsity(model)
-    short = Recovery(imgsz=64, batch=4, distill=False)
-    free = recover(load_model(base), data, short, work_dir=tmp_path / "free")
-    done = recover(model, data, short, masks=masks, work_dir=tmp_path / "masked")
+    done = recover(model, data, SHORT, masks=masks, work_dir=tmp_path / "masked")
     assert masks.holds(done) and not masks.holds(free)
     assert sparsity(done) == before > 0.3 > sparsity(free)
 
 
-def test_slimming_shrinks_the_scales(tmp_path: Path) -> None:
+def test_slimming_shrinks_the_scales(base: Path, tmp_path: Path) -> None:
     data = make_tiny_data(tmp_path / "data")
-    base = base_for("detect", tmp_path)
 
     def mean_scale(slimming: float) -> float:
         recovery = Recovery(imgsz=64, batch=4, epochs=2, distill=False, slimming=slimming, train={"lr0": 1e-2})

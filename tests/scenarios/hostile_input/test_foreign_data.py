@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,6 @@ from search.config.inputs.dataset_yaml import MAX_BYTES, read_data_yaml
 from search.config.inputs.ultralytics_safety import harden, load_cache
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.testing.known_front import PRELOAD
-from search.workers.child_process import Child
 
 
 class Hostile:
@@ -94,30 +95,38 @@ def test_a_download_key_never_runs_in_a_trainer_or_validator(tmp_path: Path) -> 
     assert not marker.exists()
 
 
-def said_by_environment() -> dict[str, str | None]:
-    import search  # noqa: F401
+ASKED = """\
+import json, os, sys
+from multiprocessing.connection import wait
+from pathlib import Path
+from search.workers.child_process import Child
+from said import said
+from search.testing.known_front import PRELOAD
 
+child = Child(said, (), log=Path("log"), error_path=Path("error.txt"), preload=PRELOAD)
+while (answer := child.result()) is None:
+    wait(child.waitables, 5)
+print(json.dumps([answer, said()]))
+"""
+SAID = """\
+import os
+
+def said():
     return {name: os.environ.get(name) for name in ("YOLO_AUTOINSTALL", "YOLO_OFFLINE", "ULTRALYTICS_SAFE_LOAD")}
+"""
 
 
-def test_a_worker_installs_and_downloads_nothing_whatever_the_shell_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import importlib
-
-    import search
-
-    monkeypatch.setenv("YOLO_AUTOINSTALL", "true")
-    monkeypatch.setenv("YOLO_OFFLINE", "false")
-    importlib.reload(search)
-    child = Child(said_by_environment, (), log=tmp_path / "log", error_path=tmp_path / "error.txt", preload=PRELOAD)
-    from multiprocessing.connection import wait
-
-    while (answer := child.result()) is None:
-        wait(child.waitables, 5)
+def test_a_worker_installs_and_downloads_nothing_whatever_the_shell_says(tmp_path: Path) -> None:
+    """In a process of its own: the fork server of this one began before a shell could have said anything."""
+    (tmp_path / "said.py").write_text(SAID)
+    (tmp_path / "asked.py").write_text(ASKED)
+    paths = os.pathsep.join([str(Path(__file__).resolve().parents[3]), str(tmp_path)])
+    shell = {**os.environ, "PYTHONPATH": paths, "YOLO_AUTOINSTALL": "true", "YOLO_OFFLINE": "false"}
+    shell.pop("ULTRALYTICS_SAFE_LOAD", None)
+    done = subprocess.run([sys.executable, "asked.py"], cwd=tmp_path, env=shell, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     expected = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "ULTRALYTICS_SAFE_LOAD": "1"}
-    assert answer == (True, expected)
-    assert said_by_environment() == expected
+    assert json.loads(done.stdout) == [[True, expected], expected]
 
 
 def test_a_data_yaml_has_an_end(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,23 @@ from search.errors import RunLocked
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
 from search.study import Parts, Study
-from search.testing.known_front import KnownFront
+from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 from search.trial import TrialState
+from tests.waiting import is_gone, until
 
 ROOT = Path(__file__).resolve().parents[3]
 _SCRIPT = """\
+from pathlib import Path
 from search.study import Parts, Study
-from search.testing.known_front import KnownFront, KnownFrontEvaluator
-prepare = KnownFront(KnownFrontEvaluator(sleep_s={sleep}))
+from search.testing.known_front import KnownFront, StallingEvaluator, WitnessedEvaluator
+prepare = KnownFront(WitnessedEvaluator(Path("begun").resolve(), StallingEvaluator(stalls_from={stalls_from})))
 Study("study.yaml", parts=Parts(prepare=prepare), **{{"search.trials": {trials}}}).search()
 """
 
 
-def _start(folder: Path, sleep: float, trials: int = 6) -> subprocess.Popen[str]:
-    """A coordinator in a script of its own, without a main guard."""
-    (folder / "script.py").write_text(_SCRIPT.format(sleep=sleep, trials=trials))
+def _start(folder: Path, stalls_from: int, trials: int = 6) -> subprocess.Popen[str]:
+    """A coordinator in a script of its own, without a main guard; a trial from `stalls_from` on never ends."""
+    (folder / "script.py").write_text(_SCRIPT.format(stalls_from=stalls_from, trials=trials))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-W", "error", "script.py"],
@@ -41,11 +42,12 @@ def _start(folder: Path, sleep: float, trials: int = 6) -> subprocess.Popen[str]
     )
 
 
-def _wait_for(condition: object, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+def _stalled(folder: Path, number: int) -> int:
+    """The process of trial `number`, once it has begun to stand still."""
+    seen = WitnessedEvaluator(folder / "begun", KnownFrontEvaluator())
+    until(lambda: seen.begun(number))
+    (begun,) = seen.folder.glob(f"{number}-*")
+    return int(begun.name.partition("-")[2])
 
 
 def _record(folder: Path) -> RunRecord:
@@ -62,12 +64,10 @@ def _finish(folder: Path, trials: int) -> list[TrialState]:
 
 
 def test_the_lock_names_its_owner_and_dies_with_it(workplace: Path) -> None:
-    coordinator = _start(workplace, sleep=30)
-    _wait_for(lambda: list(_record(workplace).path.glob("trials/0000/candidate.json")))
-    began = time.monotonic()
+    coordinator = _start(workplace, stalls_from=0)
+    _stalled(workplace, 0)
     with pytest.raises(RunLocked, match=f"pid {coordinator.pid} on"):
         Study("study.yaml", parts=Parts(prepare=KnownFront()), **{"search.trials": 6}).search()
-    assert time.monotonic() - began < 2
     assert _record(workplace).lock.is_held()
     coordinator.kill()
     coordinator.communicate()
@@ -76,23 +76,20 @@ def test_the_lock_names_its_owner_and_dies_with_it(workplace: Path) -> None:
 
 
 def test_a_killed_coordinator_loses_nothing_and_leaves_no_process(workplace: Path) -> None:
-    coordinator = _start(workplace, sleep=0.4)
-    _wait_for(lambda: _results(workplace) >= 2)
-    time.sleep(0.2)
+    coordinator = _start(workplace, stalls_from=2)
+    trial = _stalled(workplace, 2)
     coordinator.send_signal(signal.SIGKILL)
     coordinator.communicate()
-    before = _results(workplace)
-    log = _record(workplace).trial_dir(before) / "result.json"
-    time.sleep(1.0)
-    assert not log.exists(), "the trial's process outlived its coordinator"
+    until(lambda: is_gone(trial), "the trial's process outlived its coordinator")
+    assert _results(workplace) == 2
     assert _finish(workplace, 6) == [TrialState.COMPLETE] * 6
 
 
 def test_interrupting_drops_the_trial_and_can_be_resumed(workplace: Path) -> None:
-    coordinator = _start(workplace, sleep=0.5)
-    _wait_for(lambda: _results(workplace) >= 1)
+    coordinator = _start(workplace, stalls_from=1)
+    _stalled(workplace, 1)
     coordinator.send_signal(signal.SIGINT)
-    _, errors = coordinator.communicate(timeout=10)
+    _, errors = coordinator.communicate(timeout=150)
     assert coordinator.returncode != 0
     assert "Interrupted: stopped after" in errors and "paretoprune resume" in errors
     assert "multiprocessing" not in errors
@@ -100,8 +97,8 @@ def test_interrupting_drops_the_trial_and_can_be_resumed(workplace: Path) -> Non
 
 
 def test_a_script_without_a_main_guard_runs_once(workplace: Path) -> None:
-    coordinator = _start(workplace, sleep=0.0, trials=3)
-    output, errors = coordinator.communicate(timeout=60)
+    coordinator = _start(workplace, stalls_from=3, trials=3)
+    output, errors = coordinator.communicate(timeout=150)
     assert (coordinator.returncode, output, errors) == (0, "", "")
     assert _results(workplace) == 3
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -25,6 +24,7 @@ from search.study import Listener
 from search.testing.simulated import SimulatedClock
 from search.trial import Trial
 from tests.search.conftest import MakeStudy, run
+from tests.waiting import until
 
 _SCRIPT = """\
 import contextlib
@@ -67,13 +67,6 @@ def _found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
 
 
-def wait_for(condition: Callable[[], object], limit_s: float = 60.0) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-
-
 def begun(record: RunRecord, number: int) -> Callable[[], bool]:
     return (record.trial_dir(number) / "candidate.json").is_file
 
@@ -81,13 +74,11 @@ def begun(record: RunRecord, number: int) -> Callable[[], bool]:
 def test_ctrl_c_once_drops_the_trial_and_says_how_to_go_on(
     script: Callable[[float, int], list[str]], record: RunRecord
 ) -> None:
-    process = subprocess.Popen(script(60, 5), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(begun(record, 0))
-    began = time.monotonic()
+    process = subprocess.Popen(script(3600, 5), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(begun(record, 0))
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=150)  # the trial itself takes an hour
     assert process.returncode == 130 and "next: paretoprune resume" in said and "Traceback" not in said
-    assert time.monotonic() - began < 30, "the trial itself takes a minute"
 
 
 def test_ctrl_c_twice_ends_at_once(make_study: MakeStudy) -> None:
@@ -120,9 +111,9 @@ def test_a_lost_terminal_does_not_end_the_search(script: Callable[[float, int], 
         preexec_fn=take_the_terminal,
     )
     os.close(theirs)
-    wait_for(begun(record, 0))
+    until(begun(record, 0))
     os.close(ours)  # the window is closed: the kernel sends SIGHUP, and writing fails from now on
-    assert process.wait(60) == 0
+    assert process.wait(150) == 0
     assert len(list(record.path.glob("trials/*/result.json"))) == 4
     assert "the terminal is gone" in (record.path / "search.log").read_text()
     assert not (record.path / "retried").exists(), "the workers did not notice"
@@ -134,7 +125,7 @@ def test_a_detached_search_has_no_terminal_and_is_found(
     made = detach([], record, command=script(0.3, 2))
     assert record.lock.owner().startswith(f"pid {made['pid']} on ")
     assert os.getsid(made["pid"]) == made["pid"] != os.getsid(0)
-    wait_for(lambda: not record.lock.is_held())
+    until(lambda: not record.lock.is_held())
     assert Path(made["log"]).read_text() == "trial 0\ntrial 1\n"
 
 
@@ -148,9 +139,7 @@ def test_a_detached_search_that_cannot_begin_says_why(record: RunRecord) -> None
 
 def test_a_second_coordinator_leaves_at_once_and_names_the_first(record: RunRecord) -> None:
     with RunLock(record.path / "run.lock"):
-        began = time.monotonic()
-        result = run("search", "study.yaml")
-        assert time.monotonic() - began < 2
+        result = run("search", "study.yaml")  # who waited for the lock would wait for ever
     assert result.exit_code == 5
     host = os.uname().nodename
     assert f"pid {os.getpid()} on {host} since {datetime.now():%Y-%m-%dT}" in result.stderr

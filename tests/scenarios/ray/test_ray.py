@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from search.testing.known_front import (
 from search.trial import Failure, FailureKind, TrialState
 from search.workers.engine import Engine
 from search.workers.ray_cluster.mailbox import News
+from tests.waiting import until
 
 ray_tune = pytest.importorskip("search.workers.ray_cluster.ray_engine", reason="needs Ray: pip install ray[tune]")
 ROOT = Path(__file__).resolve().parents[3]
@@ -131,13 +131,6 @@ def _answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait_for(condition: Callable[[], object], limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     nodes: Nodes, make: Make, tmp_path: Path
@@ -154,7 +147,7 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     assert (job.work_dir / "note.txt").read_text() == "trial 0"
     assert {path.name for path in job.work_dir.iterdir()} == {"note.txt", "progress.json", "result.json", "train.log"}
     nodes.kill_among(above)
-    _wait_for(lambda: not Path(f"/proc/{above[1]}").exists())  # the worker, which outlives its node for a moment
+    until(lambda: not Path(f"/proc/{above[1]}").exists())  # the worker, which outlives its node for a moment
     engine.submit(job_in(tmp_path, 1))
     (finished,) = drain(engine, 1)
     nodes.add()
@@ -183,7 +176,7 @@ def test_a_node_that_dies_in_mid_trial_loses_nothing_and_doubles_nothing(nodes: 
     study = Study("study.yaml", parts=Parts(prepare=KnownFront(evaluator)), **keys)
 
     def kill() -> None:
-        _wait_for(lambda: evaluator.begun(1))
+        until(lambda: evaluator.begun(1))
         nodes.kill_among(ancestors(_pid(next(evaluator.folder.glob("1-*")))))
 
     killer = threading.Thread(target=kill)
@@ -206,13 +199,13 @@ def test_a_killed_coordinator_loses_nothing_and_its_run_is_locked_until_then(nod
         coordinator = subprocess.Popen([sys.executable, "script.py"], env=environment, stdout=log, stderr=log)
     seen = WitnessedEvaluator(workplace / "begun", KnownFrontEvaluator())
     study = Study("study.yaml", parts=Parts(prepare=KnownFront(seen)), **keys)
-    _wait_for(lambda: seen.begun(2) or coordinator.poll() is not None)
+    until(lambda: seen.begun(2) or coordinator.poll() is not None)
     with pytest.raises(RunLocked, match=f"pid {coordinator.pid} on"):
         study.search()
     coordinator.send_signal(signal.SIGKILL)
     coordinator.wait()
     (begun,) = seen.folder.glob("2-*")
-    _wait_for(lambda: not Path(f"/proc/{_pid(begun)}").exists())
+    until(lambda: not Path(f"/proc/{_pid(begun)}").exists())
     assert not (study.record.trial_dir(2) / "result.json").exists(), "the trial outlived its coordinator"
     study.search()
     assert _states(study.record.path) == [(number, "COMPLETE") for number in range(4)]
@@ -237,7 +230,7 @@ def test_a_search_from_outside_the_cluster(nodes: Nodes, workplace: Path) -> Non
             [sys.executable, "-m", "ray.util.client.server", *where], env=environment, stdout=log, stderr=log
         )
     try:
-        _wait_for(lambda: _answers(port))
+        until(lambda: _answers(port))
         done = subprocess.run([sys.executable, "script.py"], env=environment, capture_output=True, text=True)
     finally:
         door.kill()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import pruning
 from pruning.checkpoints.checkpoint import count_parameters, save_model
+from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.alone import Alone
 from tests.tiny_data import make_tiny_data
@@ -45,7 +45,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, int],
 
 def _save_pruned(name: str, path: Path) -> int:
     model = zoo.for_tiny_data(name)
-    small = pruning.trace(model, zoo.picture()).plan(0.4, round_to=8).apply(model)
+    small = shelf.trace(model, zoo.picture()).plan(0.4, round_to=8).apply(model)
     assert count_parameters(small) < 0.8 * count_parameters(model)
     save_model(small, path)
     return count_parameters(small)

@@ -21,7 +21,7 @@ def test_a_trial_of_every_task_that_removes_hardly_anything_is_the_base(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    file, data = as_if_trained(name, tmp_path, images=12)
+    file, data = as_if_trained(name, tmp_path)
     base = load_model(file)
     outputs, harm = harm_of_new_statistics(base, data)
     study = Study(
@@ -30,6 +30,7 @@ def test_a_trial_of_every_task_that_removes_hardly_anything_is_the_base(
         device="cpu",
         name="trial",
         constraints={"per_class_drop": 0.5},
+        baselines=[],
         search={"trials": 1, "sampler": "random"},
         space={"ratio": [0.0, 0.02], "round_to": 1},
         recover={"epochs": 1, "batch": 8, "fraction": 1.0, "lr0": 1e-5},  # random weights have much to learn

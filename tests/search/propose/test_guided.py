@@ -98,13 +98,24 @@ def test_the_same_seed_gives_the_same_trials(tmp_path: Path) -> None:
     assert runs[0] != [m.widths for m in searched(tmp_path / "c", "auto", 14, 6, known_guide(6, WRONG))]
 
 
-def test_regret_is_below_that_of_every_other_sampler(tmp_path: Path) -> None:
-    """30 trials each, three seeds, with a sensitivity that is badly wrong."""
-    samplers = ("tpe", "random", "qmc", "nsga2")
-    others = {s: [regret(searched(tmp_path, s, 30, seed)) for seed in range(3)] for s in samplers}
-    guided = [regret(searched(tmp_path, "auto", 30, seed, known_guide(seed, WRONG))) for seed in range(3)]
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Regrets of 30 trials, of three seeds, with a sensitivity that is badly wrong."""
+    folder = tmp_path_factory.mktemp("guided")
+    return [regret(searched(folder, "auto", 30, seed, known_guide(seed, WRONG))) for seed in range(3)]
+
+
+def test_regret_is_small(guided: list[float]) -> None:
     assert statistics.median(guided) < 0.035
-    assert max(guided) < 0.6 * min(map(statistics.median, others.values()))
+
+
+@pytest.mark.parametrize(
+    "sampler", ["tpe", *(pytest.param(s, marks=pytest.mark.slow) for s in ("random", "qmc", "nsga2"))]
+)
+def test_regret_is_below_that_of_every_other_sampler(sampler: str, guided: list[float], tmp_path: Path) -> None:
+    """30 trials each, three seeds; quickly by the one that learns, and from the same trials."""
+    other = [regret(searched(tmp_path, sampler, 30, seed)) for seed in range(3)]
+    assert max(guided) < 0.6 * statistics.median(other)
 
 
 def test_trials_correct_a_wrong_sensitivity(tmp_path: Path) -> None:

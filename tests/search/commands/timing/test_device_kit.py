@@ -7,10 +7,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,10 +43,22 @@ def runner() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def built(planned_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """kit.zip, and kits/, what the run remembers of it: exported once."""
+    folder = tmp_path_factory.mktemp("kit")
+    shutil.copytree(planned_once, folder / "runs")
+    study = Study.load(folder / "runs" / "planned")
+    build_kit(study, folder / "kit.zip", settings_of(study, {"seconds": 0.5}))
+    shutil.copytree(study.record.path / "latency" / "kits", folder / "kits")
+    return folder
+
+
 @pytest.fixture
-def unpacked(planned: Study, tmp_path: Path) -> Path:
-    build_kit(planned, tmp_path / "kit.zip", settings_of(planned, {"seconds": 0.5}))
-    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+def unpacked(planned: Study, built: Path, tmp_path: Path) -> Path:
+    """The kit of the run `planned`, unpacked."""
+    shutil.copytree(built / "kits", planned.record.path / "latency" / "kits")
+    with zipfile.ZipFile(built / "kit.zip") as archive:
         archive.extractall(tmp_path / "kit")
     return tmp_path / "kit"
 
@@ -177,14 +192,29 @@ def _started(python: str | Path, kit: Path, *words: str, **blocked: str) -> subp
 
 
 def _bare_environment(folder: Path) -> Path:
-    venv.create(folder, with_pip=True)
+    """A virtual environment that has the installed onnxruntime and what that asks for, by links, and nothing else."""
+    venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-compile", "onnxruntime"]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=220)
-    if done.returncode != 0:
-        pytest.skip(f"no package registry to install onnxruntime from: {done.stderr.strip().splitlines()[-1][:120]}")
-    listed = subprocess.run(
-        [str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True
-    ).stdout.lower()
-    assert "onnxruntime" in listed and "torch" not in listed and "paretoprune" not in listed
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for distribution in _with_what_it_needs("onnxruntime"):
+        for name in {path.parts[0] for path in distribution.files or () if path.parts[0] != ".."}:
+            (packages / name).symlink_to(Path(str(distribution.locate_file(name))))
+    asked = (
+        "from importlib.util import find_spec as f; print(*[bool(f(n)) for n in ('onnxruntime', 'torch', 'search')])"
+    )
+    found = subprocess.run([str(python), "-I", "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert found == "True False False\n"
     return python
+
+
+def _with_what_it_needs(name: str) -> list[metadata.Distribution]:
+    """A distribution and all that it requires, extras left out."""
+    found: dict[str, metadata.Distribution] = {}
+    open_names = [name]
+    while open_names:
+        one = open_names.pop()
+        if one not in found:
+            found[one] = metadata.distribution(one)
+            needs = [need for need in found[one].requires or () if ";" not in need]
+            open_names += [re.split(r"[^\w.-]", need, maxsplit=1)[0].lower() for need in needs]
+    return list(found.values())

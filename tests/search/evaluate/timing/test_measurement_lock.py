@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from objectives.latency.measuring_lock import measuring_lock
 from search.evaluate.timing.measurement_lock import Turnstile, loaders_stopped
 from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
+from tests.waiting import LIMIT_S, until
 
 
 def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
@@ -40,18 +40,11 @@ def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
                     before = list(working)
                     time.sleep(0.05)
                     assert working == before
-                _wait_for(lambda before=before: all(a > b for a, b in zip(working, before, strict=True)))
+                until(lambda before=before: all(a > b for a, b in zip(working, before, strict=True)))
     finally:
         ended.set()
         for worker in workers:
-            worker.join(5)
-
-
-def _wait_for(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "nobody works any more"
-        time.sleep(0.005)
+            worker.join(LIMIT_S)
 
 
 class _Slow(torch.utils.data.Dataset[int]):
@@ -81,16 +74,16 @@ def test_the_loaders_of_who_waits_wait_too(tmp_path: Path) -> None:
     trainer = threading.Thread(target=train)
     trainer.start()
     try:
-        assert told.wait(10)
+        assert told.wait(LIMIT_S)
         with measuring_lock(gate):  # a Turnstile here would stop them too: they are of the same process
-            _wait_for(lambda: all(loader.status() == psutil.STATUS_STOPPED for loader in loaders))
+            until(lambda: all(loader.status() == psutil.STATUS_STOPPED for loader in loaders))
             before = _cpu_s(loaders)
             time.sleep(0.3)
             assert _cpu_s(loaders) == before
-        _wait_for(lambda: _cpu_s(loaders) > before)
+        until(lambda: _cpu_s(loaders) > before)
     finally:
         ended.set()
-        trainer.join(10)
+        trainer.join(LIMIT_S)
         batches._shutdown_workers()
     assert len(loaders) == 2 and not trainer.is_alive()
 
@@ -115,7 +108,7 @@ def test_work_that_does_not_stop_is_not_waited_for_without_end(tmp_path: Path) -
     with Turnstile(tmp_path / "gate"), Turnstile(tmp_path / "gate", patience_s=0.1) as impatient:
         began = time.monotonic()
         with impatient.timing():
-            assert 0.1 <= time.monotonic() - began < 5
+            assert time.monotonic() - began >= 0.1  # and it comes to an end: the others never pause
 
 
 def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.run_folder.enqueue import MOST, Requests
-from search.study import Study
 from search.testing.known_front import known_what_if
+from tests.search.conftest import SearchOnce
 
 ORIGIN = "http://127.0.0.1:8060"
 VECTOR = {"ratios": {"stem": 0.1, "neck": 0.2, "head": 0.3}, "imgsz": 640}
 
 
 @pytest.fixture
-def run(workplace: Path, make_study: Callable[..., Study]) -> Path:
+def run(search_once: SearchOnce) -> Path:
     """A finished run of six trials."""
-    return make_study(**{"search.trials": 6}).search().record.path
+    return search_once(**{"search.trials": 6}).record.path
 
 
 def client_of(run: Path, door: Door | None = None, jobs: Jobs | None = None) -> TestClient:

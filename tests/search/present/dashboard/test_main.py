@@ -20,6 +20,7 @@ from search.errors import ConfigError, exit_code
 from search.present.dashboard import main
 from search.study import Study
 from tests.search.conftest import run as cli
+from tests.waiting import LIMIT_S
 
 
 def test_another_address_needs_a_token() -> None:
@@ -116,10 +117,10 @@ def test_the_real_process_answers_and_ends_cleanly(workplace: Path, make_study: 
         try:
             address = process.stdout.readline().split()[1]
             assert address.startswith("http://127.0.0.1:")
-            with urllib.request.urlopen(address, timeout=30) as answer:
+            with urllib.request.urlopen(address, timeout=LIMIT_S) as answer:
                 assert "ParetoPrune" in answer.read(200_000).decode()
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(LIMIT_S)
             assert "Traceback" not in process.stderr.read()
         finally:
             process.kill()
