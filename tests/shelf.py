@@ -75,7 +75,7 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     For tests of what comes after the tracing, which takes a second or two of torch.export.
     """
     import pruning
-    from pruning.graph import fingerprint
+    from pruning.structure.fingerprint import fingerprint
 
     kind = f"{type(model).__name__}-{fingerprint(model)}-{'x'.join(map(str, example.shape))}"
     return replace(shared(f"graph-{kind}", lambda: pruning.trace(model, example)), model=model, moulds=[])
