@@ -53,11 +53,8 @@ class Judge(Protocol):
         ...
 
 
-def compare(step: str, before: Floats, after: Floats, margin: float = 1.0) -> Verdict:
-    """A step is kept unless the loss rose by more than `margin` errors of the difference.
-
-    With 1 what is as good stays, since it has seen more; with -2 a step must be better beyond doubt.
-    """
+def compare(step: str, before: Floats, after: Floats) -> Verdict:
+    """A step is kept unless the loss rose by more than the error of the difference: what is as good has seen more."""
     if not np.isfinite(after).all():
         return Verdict(step, False, None, None)
     if not np.isfinite(before).all():
@@ -65,7 +62,7 @@ def compare(step: str, before: Floats, after: Floats, margin: float = 1.0) -> Ve
     differences = after - before
     change = float(differences.mean())
     error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else None
-    return Verdict(step, change <= margin * (error or 0.0), change, error)
+    return Verdict(step, change <= (error or 0.0), change, error)
 
 
 @dataclass(frozen=True)

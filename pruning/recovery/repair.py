@@ -33,8 +33,6 @@ STATISTICS = "statistics"
 FINE_TUNE = "fine-tune"
 STATISTICS_AGAIN = "statistics again"
 
-SURELY_BETTER = -2.0
-"""Margin in errors: what a training has averaged is replaced only where that helps beyond doubt."""
 CALIBRATION_IMAGES = 128
 """The correction compares two networks on the same images, so it needs fewer than a measurement of statistics does."""
 CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
@@ -154,7 +152,7 @@ def _with_better_statistics(
     corrected = copy.deepcopy(tuned)
     again(corrected)
     corrected_losses = losses_of(corrected)
-    verdict = compare(STATISTICS_AGAIN, losses, corrected_losses, margin=SURELY_BETTER)
+    verdict = compare(STATISTICS_AGAIN, losses, corrected_losses)
     return (corrected, corrected_losses, (verdict,)) if verdict.kept else (tuned, losses, (verdict,))
 
 

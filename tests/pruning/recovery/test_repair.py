@@ -68,6 +68,29 @@ def test_a_fine_tune_that_does_harm_is_not_kept(tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(before[key], value) for key, value in found.model.state_dict().items())
 
 
+def test_averages_that_a_fine_tune_has_left_behind_are_corrected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, file, data = prepared("yolov8n.yaml", tmp_path)
+    origin = Origin(pruning.trace(base, zoo.picture()).plan(0.0), base)
+
+    def loses_its_statistics(model: Any, *_: Any, **__: Any) -> nn.Module:
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(1.0)
+        return model  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("pruning.repair.recover", loses_its_statistics)
+    small = origin.plan.apply(base)
+    found = repair(small, data, Recovery(imgsz=64), origin=origin, base=file, work_dir=tmp_path / "work")
+    assert [(verdict.step, verdict.kept) for verdict in found.steps] == [
+        (STATISTICS, True), (FINE_TUNE, True), (STATISTICS_AGAIN, True)
+    ]  # fmt: skip
+    assert found.steps[-1].change is not None and found.steps[-1].change < 0
+    own = dict(base.named_buffers())
+    assert all(torch.equal(own[name], buffer) for name, buffer in found.model.named_buffers())
+
+
 class Contrary:
     """A judge that dislikes the second network it sees."""
 
