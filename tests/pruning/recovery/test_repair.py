@@ -82,7 +82,7 @@ def test_averages_that_a_fine_tune_has_left_behind_are_corrected(
                 buffer.add_(1.0)
         return model  # type: ignore[no-any-return]
 
-    monkeypatch.setattr("pruning.repair.recover", loses_its_statistics)
+    monkeypatch.setattr("pruning.recovery.repair.recover", loses_its_statistics)
     small = origin.plan.apply(base)
     found = repair(small, data, Recovery(imgsz=64), origin=origin, base=file, work_dir=tmp_path / "work")
     assert [(verdict.step, verdict.kept) for verdict in found.steps] == [
