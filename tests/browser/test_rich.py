@@ -126,9 +126,10 @@ def test_a_screened_trial_is_greyed_and_called_an_estimate(open_page: OpenPage, 
 def test_a_jump_within_the_page_keeps_the_view(open_page: OpenPage, rich: Path, tmp_path: Path) -> None:
     page = open_page(Study.load(rich).report(tmp_path / "report.html").as_uri() + "#trial=12")
     drawn(page)
+    page.evaluate("() => { window.jumps = 0; addEventListener('hashchange', () => { window.jumps += 1; }); }")
     page.focus(".skip")
     page.keyboard.press("Enter")
-    page.wait_for_timeout(50)
+    page.wait_for_function("() => window.jumps > 0")  # heard after the page has heard of it
     assert "trial=12" in page.url and page.is_visible("#drawer")
     page.evaluate("location.hash = 'trial=13&tab=heat'")
     page.wait_for_selector("#drawer-title:has-text('Trial 13')")
