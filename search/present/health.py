@@ -17,7 +17,7 @@ AT_BOUND = 0.02
 NOISY = 0.05
 """A 95 % interval of latency wider than this share of its value is noisy."""
 LOW_CORRELATION = 0.5
-"""Rank correlation (Kendall or Spearman) below which a cheap rung misleads."""
+"""Rank correlation (Kendall's tau) with the accuracy below which a cheap score misleads."""
 STALLED = 0.005
 """Share of the hypervolume that the last third of the trials must add, or the search has little left to find."""
 FAILING = 0.1
@@ -110,17 +110,19 @@ def _noisy_latency(snapshot: Row) -> Finding | None:
     )
 
 
-def _low_rung_correlation(snapshot: Row) -> Finding | None:
-    low = [rung for rung in snapshot.get("rungs") or () if (rung.get("correlation") or 1.0) < LOW_CORRELATION]
+def _misleading_score(snapshot: Row) -> Finding | None:
+    known = [(str(row.get("name")), row.get("correlation")) for row in snapshot.get("rungs") or ()]
+    low = [(name, float(tau)) for name, tau in known if tau is not None and tau < LOW_CORRELATION]
     if not low:
         return None
-    names = ", ".join(f"{rung.get('name')} ({rung['correlation']:.2f})" for rung in low)
+    names = ", ".join(f"{name} ({tau:.2f})" for name, tau in low)
     return Finding(
         "rungs",
         "warn",
         "A cheap score misleads",
         f"Its ranking agrees badly with the full measurement: {names}.",
-        "Give that rung more epochs or images, or leave it out.",
+        "Do not rely on the estimates of screened trials. The lower this correlation is, the fewer trials are "
+        "screened, and below 0.4 none, so the search needs more search.hours for as many candidates.",
     )
 
 
@@ -157,7 +159,7 @@ def _failures(snapshot: Row) -> Finding | None:
 CHECKS: tuple[Callable[[Row], Finding | None], ...] = (
     _space_at_its_bound,
     _noisy_latency,
-    _low_rung_correlation,
+    _misleading_score,
     _failures,
     _flat_front,
     _noise_of_accuracy,
