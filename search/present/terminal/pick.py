@@ -11,6 +11,7 @@ from rich.text import Text
 
 from search.deliver.picked_trial import PickedTrial
 from search.present.terminal.exports_and_plans import unchanged
+from search.results.snapshot import current_snapshot
 from search.results.snapshot_reader import describe, difference, printed
 
 
@@ -29,7 +30,7 @@ def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> Renderabl
 
 def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
     """figure, value with interval, base, difference."""
-    content = picked.study.snapshot()
+    content = current_snapshot(picked.results)
     base = (content["base"] or {"figures": {}})["figures"]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("figure", "value", "95 % interval", "base", "difference"):
