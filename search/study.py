@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ from search.deliver.picked_trial import PickedTrial
 from search.deliver.selection import Selection
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import Ending
-from search.orchestration.loop import Loop, Progress, Watcher, once_per_trial
+from search.orchestration.loop import Loop, Progress, Watcher
+from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import Beginning, interrupting, log, logging_to, surviving_hangup
-from search.orchestration.stopping import Limits, is_flat, next_time
+from search.orchestration.stopping import Limits, next_time
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
@@ -309,22 +309,19 @@ class Study:
             opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
+        room = Room(self.record.path, model_bytes(self.spec.model))
         loop = Loop(
             proposer,
             self._engine(prepared),
             prepared.evaluator,
             self.record,
             Limits(search.trials, search.hours, search.trial_minutes, self._until, search.patience, self.spec.stuck_s),
+            StudyPolicy(self.spec, prepared, room, self.results, self._keep_claim),
             seed=search.seed,
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
-        loop.keep_claim = self._keep_claim
-        loop.room = Room(self.record.path, model_bytes(self.spec.model)).missing
-        loop.flat = once_per_trial(loop, lambda: self._is_flat(loop))
-        if search.hours is not None or self._until is not None:
-            loop.reserve = once_per_trial(loop, lambda: self._ending(prepared, loop, listener).seconds(self.results()))
         self._loop, self._ended = loop, "interrupted"
         is_told = True
         try:
@@ -373,13 +370,8 @@ class Study:
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
-    def _is_flat(self, loop: Loop) -> bool:
-        patience = self.spec.search.patience
-        return patience is not None and is_flat(self.results().hypervolume, loop.counted, patience)
-
     def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> Ending:
-        check, times = loop.raise_if_stopped, (loop.usual_s(), loop.timeout_s())
-        return Ending(self._read, prepared, listener, self._engine, check, *times)
+        return Ending(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
         """Measure the honest rows of these names (`evaluate.baselines`) for a run that is there; those that failed
@@ -392,11 +384,9 @@ class Study:
         with self._session():
             self._claim(listener)
             prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
-            spent = [trial.seconds_total for trial in self.trials() if trial.seconds_total > 0]
-            usual_s = statistics.median(spent) if spent else 0.0
             self.record.stop_path.unlink(missing_ok=True)
             try:
-                Ending(self._read, prepared, listener, self._engine, self._raise_if_asked, usual_s).measure_rows(named)
+                Ending(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
                 write_snapshot(self.results(), self.state(), self.progress())

@@ -65,7 +65,7 @@ class Ending:
         read: the results as they lie on disk now; each step changes them.
         engine: what runs the trials of the study, made for this work.
         check: raises when somebody asked to stop; called several times a second.
-        usual_s: seconds that a trial takes; `timeout_s`: after which one is given up.
+        timeout_s: seconds after which a piece of work is given up.
     """
 
     read: Callable[[], Results]
@@ -73,7 +73,6 @@ class Ending:
     listener: Listener
     engine: Callable[[Prepared], Engine]
     check: Callable[[], None]
-    usual_s: float = 0.0
     timeout_s: float = float("inf")
 
     def run(self) -> None:
@@ -86,17 +85,6 @@ class Ending:
             except Exception as error:  # whatever it was, the search itself is complete
                 _log.exception("a step after the search failed")
                 self._note(f"a step after the search failed: {type(error).__name__}: {error}")
-
-    def seconds(self, results: Results) -> float:
-        """What the steps after `results` will take, as far as can be known: time that a search must leave."""
-        spec, base = results.spec, self.prepared.base
-        cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
-        rows = self._rows_left(results, spec.honest_rows, again=False) if self.prepared.closing is not None else []
-        found = sum(self.usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
-        timed = _to_time(results) if self.prepared.closing is not None else []
-        found += len(timed) * 2 * spec.latency.seconds
-        repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
-        return found + repeats * self.usual_s / spec.search.workers
 
     def time_together(self) -> None:
         """Time the front and its neighbours; then those whom the better figures brought onto it."""
@@ -123,7 +111,7 @@ class Ending:
         results = self.read()
         asked = results.spec.honest_rows if named is None else named
         known, tasks = self._networks(results), []
-        for row in self._rows_left(results, asked, again=named is not None):
+        for row in _rows_left(results, self.prepared, asked, again=named is not None):
             folder = start_row(results.record, row)
             same = None if row.candidate is None else known.get(self._key(row.candidate))
             if same is not None and same.measurement is not None:
@@ -141,10 +129,6 @@ class Ending:
 
     def _key(self, candidate: Candidate) -> str:
         return self.prepared.evaluator.realise(candidate).key
-
-    def _rows_left(self, results: Results, named: Sequence[str], *, again: bool) -> list[HonestRow]:
-        rows = honest_rows(named, self.prepared.space, results.spec.imgsz, results.spec.search.seed)
-        return missing(results.record, rows, failed_too=again)
 
     def repeat_picks(self) -> None:
         """Train the picks with more seeds, until a pick is one that was."""
@@ -194,6 +178,27 @@ class Ending:
     def _note(self, text: str) -> None:
         _log.info("%s", text)
         self.listener.note(text)
+
+
+def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
+    """Seconds that the steps after `results` will take, as far as can be known: time that a search must leave.
+
+    Args:
+        usual_s: seconds that a trial takes.
+    """
+    spec, base = results.spec, prepared.base
+    cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
+    rows = _rows_left(results, prepared, spec.honest_rows, again=False) if prepared.closing is not None else []
+    found = sum(usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
+    timed = _to_time(results) if prepared.closing is not None else []
+    found += len(timed) * 2 * spec.latency.seconds
+    repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
+    return found + repeats * usual_s / spec.search.workers
+
+
+def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[HonestRow]:
+    rows = honest_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
+    return missing(results.record, rows, failed_too=again)
 
 
 def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: int) -> Task:
