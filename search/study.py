@@ -30,6 +30,7 @@ from search.prepare.requirements import check_cluster, check_packages, claimed
 from search.prepare.trusted_checkpoint import with_clean_copy
 from search.results.ranking import VolumeTrack
 from search.results.results import Results
+from search.results.schema import ProgressRow, Snapshot
 from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
 from search.run_folder.atomic import write_json
@@ -237,14 +238,14 @@ class Study:
         shown_on = results.on(device).target
         assert shown_on is not None
         views = target_views(results)  # figures may have come since the snapshot
-        content = {**content, "on_targets": views, "shown_on": shown_on.name}
-        return write_report(content, path or self.record.path / f"report-{shown_on.name}.html", self.record.path)
+        path = path or self.record.path / f"report-{shown_on.name}.html"
+        return write_report({**content, "on_targets": views}, path, self.record.path, shown_on.name)
 
     def refresh(self) -> None:
         """Write what is derived again (`snapshot.refresh`)."""
         refresh(self.record, self.spec)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """The plain record that is drawn; taken from disk while another process searches."""
         if self._loop is None and (not self._ended or self.record.lock.is_held()):
             return current_snapshot(self.results())
@@ -254,13 +255,19 @@ class Study:
         """running, finished or interrupted. What was killed could not say so: it is interrupted."""
         return "running" if self._loop is not None else self._ended or state_on_disk(self.record)
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> ProgressRow:
         """Counts and times, as in the snapshot."""
         if self._loop is None:
             return self.results().progress()
         now = self._loop.progress()
-        counts = {"done": now.done, "failed": now.failed, "running": len(now.running), "total": now.total}
-        return {**counts, "seconds": now.seconds, "eta_s": now.eta_s}
+        return {
+            "done": now.done,
+            "failed": now.failed,
+            "running": len(now.running),
+            "total": now.total,
+            "seconds": now.seconds,
+            "eta_s": now.eta_s,
+        }
 
     def _check_inputs(self) -> None:
         """What is known to be wrong before a folder is made."""
@@ -340,7 +347,7 @@ class Study:
             if is_told:
                 self._notify(content)
 
-    def _notify(self, content: Mapping[str, Any]) -> None:
+    def _notify(self, content: Snapshot) -> None:
         """The morning message, also of a search that gave up."""
         from search.orchestration.notify import notify
         from search.present.summary import summary
@@ -413,7 +420,7 @@ class Study:
         reached("discarded")
         listener.trial(trial, self._loop.progress())
 
-    def _drawn(self, results: Results) -> dict[str, Any]:
+    def _drawn(self, results: Results) -> Snapshot:
         """The snapshot, on disk where the disk takes it: it can be drawn again at any time."""
         state, progress = self.state(), self.progress()
         try:

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from objectives.objective import Estimate
 
 
@@ -51,6 +53,23 @@ class FailureKind(StrEnum):
     DISK = "disk"
 
 
+class FigureCell(TypedDict):
+    """A figure in JSON, with its 95 % interval; both ends are the value where it is exact."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CandidateRow(TypedDict):
+    """A candidate in JSON."""
+
+    ratios: dict[str, float]
+    imgsz: int
+    precision: str
+    removed: list[str]
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A point of the search space: what is asked for.
@@ -67,7 +86,7 @@ class Candidate:
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CandidateRow:
         return {
             "ratios": dict(self.ratios),
             "imgsz": self.imgsz,
@@ -255,12 +274,12 @@ class Trial:
         )
 
 
-def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, FigureCell]:
     """{name: {"value", "low", "high"}}."""
     return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in figures.items()}
 
 
-def figures_from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
+def figures_from_json(data: Mapping[str, FigureCell]) -> dict[str, Estimate]:
     """Inverse of `figures_to_json`; ValueError where a figure is not finite."""
     return {
         str(name): Estimate(value=float(e["value"]), low=float(e["low"]), high=float(e["high"]))

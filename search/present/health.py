@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from search.results import snapshot_reader as reading
-from search.results.snapshot_reader import Row
+from search.results.schema import Snapshot, TrialRow
 
 AT_BOUND = 0.02
 """Ratios this close to a bound of the space count as lying on it."""
@@ -36,13 +36,13 @@ class Finding:
     hint: str = ""
 
 
-def health(snapshot: Row) -> list[dict[str, str]]:
+def health(snapshot: Snapshot) -> list[dict[str, str]]:
     """Everything that is worth a look, warnings first; empty for a search without a blemish."""
     found = [finding for check in CHECKS if (finding := check(snapshot)) is not None]
     return [asdict(finding) for finding in sorted(found, key=lambda finding: finding.level != "warn")]
 
 
-def _space_at_its_bound(snapshot: Row) -> Finding | None:
+def _space_at_its_bound(snapshot: Snapshot) -> Finding | None:
     rows, (low, high) = _front(snapshot), _ratio_bounds(snapshot)
     if len(rows) < 3 or high <= low:
         return None
@@ -60,7 +60,7 @@ def _space_at_its_bound(snapshot: Row) -> Finding | None:
     )
 
 
-def _flat_front(snapshot: Row) -> Finding | None:
+def _flat_front(snapshot: Snapshot) -> Finding | None:
     goal = next((figure for figure in reading.figures(snapshot) if figure.direction == "max"), None)
     rows = [row for row in _front(snapshot) if goal and reading.value(row, goal.name) is not None]
     if goal is None or len(rows) < 3:
@@ -78,7 +78,7 @@ def _flat_front(snapshot: Row) -> Finding | None:
     )
 
 
-def _noise_of_accuracy(snapshot: Row) -> Finding | None:
+def _noise_of_accuracy(snapshot: Snapshot) -> Finding | None:
     goal = next((figure for figure in reading.figures(snapshot) if figure.direction == "max"), None)
     spreads = [reading.interval(row, goal.name) for row in _front(snapshot)] if goal else []
     halves = [(high - low) / 2 for spread in spreads if spread for low, high in [spread]]
@@ -94,7 +94,7 @@ def _noise_of_accuracy(snapshot: Row) -> Finding | None:
     )
 
 
-def _noisy_latency(snapshot: Row) -> Finding | None:
+def _noisy_latency(snapshot: Snapshot) -> Finding | None:
     rows = [row for row in _complete(snapshot) if reading.value(row, "latency_ms")]
     if len(rows) < 3:
         return None
@@ -110,7 +110,7 @@ def _noisy_latency(snapshot: Row) -> Finding | None:
     )
 
 
-def _misleading_score(snapshot: Row) -> Finding | None:
+def _misleading_score(snapshot: Snapshot) -> Finding | None:
     known = [(str(row.get("name")), row.get("correlation")) for row in snapshot.get("rungs") or ()]
     low = [(name, float(tau)) for name, tau in known if tau is not None and tau < LOW_CORRELATION]
     if not low:
@@ -126,7 +126,7 @@ def _misleading_score(snapshot: Row) -> Finding | None:
     )
 
 
-def _stalled(snapshot: Row) -> Finding | None:
+def _stalled(snapshot: Snapshot) -> Finding | None:
     values = [point["value"] for point in snapshot.get("hypervolume") or () if point.get("value") is not None]
     if len(values) < 3 * _ENOUGH or not values[-1]:
         return None
@@ -142,7 +142,7 @@ def _stalled(snapshot: Row) -> Finding | None:
     )
 
 
-def _failures(snapshot: Row) -> Finding | None:
+def _failures(snapshot: Snapshot) -> Finding | None:
     progress = snapshot.get("progress") or {}
     failed, done = int(progress.get("failed") or 0), int(progress.get("done") or 0)
     if failed < 2 or failed < FAILING * (failed + done):
@@ -156,7 +156,7 @@ def _failures(snapshot: Row) -> Finding | None:
     )
 
 
-CHECKS: tuple[Callable[[Row], Finding | None], ...] = (
+CHECKS: tuple[Callable[[Snapshot], Finding | None], ...] = (
     _space_at_its_bound,
     _noisy_latency,
     _misleading_score,
@@ -167,29 +167,29 @@ CHECKS: tuple[Callable[[Row], Finding | None], ...] = (
 )
 
 
-def _complete(snapshot: Row) -> Iterator[Row]:
+def _complete(snapshot: Snapshot) -> Iterator[TrialRow]:
     return (row for row in snapshot.get("trials") or () if row.get("state") == "complete")
 
 
-def _front(snapshot: Row) -> list[Row]:
+def _front(snapshot: Snapshot) -> list[TrialRow]:
     return [row for row in snapshot.get("trials") or () if row.get("on_front")]
 
 
-def _ratio_bounds(snapshot: Row) -> tuple[float, float]:
+def _ratio_bounds(snapshot: Snapshot) -> tuple[float, float]:
     found = ((snapshot.get("study") or {}).get("space") or {}).get("ratio") or (0.0, 0.0)
     return float(found[0]), float(found[1])
 
 
-def _ratio(row: Row, name: str) -> float:
+def _ratio(row: TrialRow, name: str) -> float:
     return float(((row.get("candidate") or {}).get("ratios") or {}).get(name, 0.0))
 
 
-def _relative_width(row: Row) -> float:
+def _relative_width(row: TrialRow) -> float:
     spread, value = reading.interval(row, "latency_ms"), reading.value(row, "latency_ms")
     return (spread[1] - spread[0]) / value if spread and value else 0.0
 
 
-def _is_flagged(row: Row) -> bool:
+def _is_flagged(row: TrialRow) -> bool:
     return any(str(note).startswith("latency:") for note in row.get("notes") or ())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
@@ -14,6 +13,7 @@ from search.results import ranking
 from search.results.exported_points import exported_trials
 from search.results.ranking import Ranked, VolumeTrack
 from search.results.remeasured import refined
+from search.results.schema import PickRow, ProgressRow, VolumePoint
 from search.results.target_device import Target, read_target
 from search.run_folder.record import RunRecord
 from search.trial import Measurement, Trial, TrialState
@@ -99,12 +99,12 @@ class Results:
         return {name: self.spec.budget(name) for name in self.spec.budgets}
 
     @cached_property
-    def picks(self) -> dict[str, dict[str, object]]:
+    def picks(self) -> dict[str, PickRow]:
         """The choice within each budget (`ranking.picks`); empty while there is nothing to choose from."""
         return ranking.picks(self.ranked, self.limits, self.objectives) if self.ranked.trials else {}
 
     @cached_property
-    def hypervolume(self) -> list[dict[str, float]]:
+    def hypervolume(self) -> list[VolumePoint]:
         """[{"trial", "value"}] after each trial; empty before the base was measured."""
         return [] if self.base is None else self.volumes.upto(self.searched, self.objectives, self.base)
 
@@ -148,7 +148,7 @@ class Results:
             own=here,
         )
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> ProgressRow:
         """Counts and times of a run that is not being searched, as in the snapshot."""
         return {
             "done": sum(trial.state == TrialState.COMPLETE for trial in self.trials),

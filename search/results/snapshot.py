@@ -7,13 +7,14 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import cast
 
+from objectives.objective import Estimate, Objective
 from search.config.spec import StudySpec
 from search.results import ranking
 from search.results.baseline_results import read_rows
-from search.results.exported_points import describe_row
 from search.results.results import Results
+from search.results.schema import EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
 from search.results.screening_stats import expectations, rungs
 from search.results.target_device import target_names
 from search.results.target_views import target_views
@@ -25,7 +26,7 @@ from search.trial import Trial, TrialState, figures_to_json
 FORMAT = 1
 
 
-def snapshot(results: Results, state: str, progress: Mapping[str, Any]) -> dict[str, Any]:
+def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
     """Everything about a study that is drawn, as plain JSON.
 
     Args:
@@ -54,7 +55,7 @@ def snapshot(results: Results, state: str, progress: Mapping[str, Any]) -> dict[
         "objectives": [_objective(objective) for objective in objectives],
         "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in spec.bounds],
         "budgets": spec.budgets,
-        "progress": dict(progress),
+        "progress": progress,
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": record.read_groups(),
         "trials": [_trial(point, results, expected.get(point.number)) for point in results.points],
@@ -69,7 +70,7 @@ def snapshot(results: Results, state: str, progress: Mapping[str, Any]) -> dict[
     }
 
 
-def write_snapshot(results: Results, state: str, progress: Mapping[str, Any]) -> dict[str, Any]:
+def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
     """Write snapshot.json, results.csv and pareto.csv, and return the snapshot."""
     content = snapshot(results, state, progress)
     write_json(results.record.snapshot_path, content, durable=False)
@@ -80,11 +81,11 @@ def write_snapshot(results: Results, state: str, progress: Mapping[str, Any]) ->
     return content
 
 
-def current_snapshot(results: Results) -> dict[str, Any]:
+def current_snapshot(results: Results) -> Snapshot:
     """The snapshot of a run that this process does not search; the one on disk while another process does."""
     on_disk = results.record.read_snapshot() if results.target is None else None
     if on_disk is not None and results.record.lock.is_held():
-        return on_disk
+        return cast(Snapshot, on_disk)
     return snapshot(results, state_on_disk(results.record), results.progress())
 
 
@@ -104,7 +105,7 @@ def state_on_disk(record: RunRecord) -> str:
     return "finished" if (before or {}).get("state") == "finished" else "interrupted"
 
 
-def results_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def results_csv(rows: Sequence[TrialRow]) -> str:
     """Trials as CSV: figures with their intervals, ratios, removed blocks, seconds."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
@@ -128,18 +129,18 @@ def version() -> str:
         return "0+source"
 
 
-def _cells(row: Mapping[str, Any], figures: Sequence[str], ratios: Sequence[str]) -> list[object]:
+def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list[object]:
     candidate = row["candidate"]
-    cells: list[object] = [row[key] for key in ("number", "state", "source", "feasible", "on_front", "same_as")]
+    cells: list[object] = [row["number"], row["state"], row["source"], row["feasible"], row["on_front"], row["same_as"]]
     cells += [candidate["imgsz"], candidate["precision"]]
     for name in figures:
-        figure = row["figures"].get(name, {})
-        cells += [figure.get("value"), figure.get("low"), figure.get("high")]
+        figure = row["figures"].get(name)
+        cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
     cells += [candidate["ratios"].get(name) for name in ratios]
     return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
 
 
-def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> dict[str, Any]:
+def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:
     measured, bounds = trial.measurement, results.spec.bounds
     return {
         "number": trial.number,
@@ -159,24 +160,25 @@ def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None)
         "timing": {} if measured is None else dict(measured.timing),
         "seeds": 1 if measured is None else measured.seeds,
         "error": trial.error,
-        **describe_row(trial),
+        "label": trial.label,
+        "exported_from": trial.exported_from,
         "estimated": trial.state == TrialState.SCREENED,
         "expected": dict(expected or {}),
         "score": None if measured is None else measured.score,
     }
 
 
-def _measured(figures: Mapping[str, Any], per_class: Mapping[str, float]) -> dict[str, Any]:
+def _measured(figures: Mapping[str, Estimate], per_class: Mapping[str, float]) -> Measured:
     return {"figures": figures_to_json(figures), "per_class": dict(per_class)}
 
 
-def _end(record: RunRecord) -> dict[str, str] | None:
+def _end(record: RunRecord) -> EndRow | None:
     """Why the search ended; None while it has not."""
     found = record.read_ending()
     return None if found is None else {"reason": found["reason"], "sentence": found["sentence"]}
 
 
-def _objective(objective: Any) -> dict[str, str]:
+def _objective(objective: Objective) -> ObjectiveRow:
     return {
         "name": objective.name,
         "unit": objective.unit,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from objectives.latency.quality_flags import FLAGS
 from search.errors import RunCorrupt
 from search.results import ranking
 from search.results.results import Results
+from search.results.schema import TargetView
 from search.results.target_device import target_names
 from search.results.verdict import verdict
 from search.trial import Trial
 
 
-def target_views(results: Results) -> dict[str, dict[str, Any]]:
+def target_views(results: Results) -> dict[str, TargetView]:
     """What differs by each device's times, by its name: latencies, who counts, front, picks, hypervolume, verdict.
 
     Figures that cannot be read are left out: a search must not end because of them, and `--target` says what is wrong.
-
-    Returns:
-        {device: {"machine", "base_ms", "latency_ms": {trial: [value, low, high]}, "flags": {trial: [text]},
-        "feasible": [trial], "front": [trial], "picks", "hypervolume", "verdict"}}.
     """
     found = {}
     for name in target_names(results.record):
@@ -31,7 +26,7 @@ def target_views(results: Results) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _view(there: Results) -> dict[str, Any]:
+def _view(there: Results) -> TargetView:
     assert there.target is not None
     target, base, trials, ranked = there.target, there.base, there.trials, there.ranked
     return {
