@@ -35,7 +35,7 @@ from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import is_full
 from search.run_folder.enqueue import Requests
-from search.run_folder.record import RunRecord, acknowledged, finished_trial, outcome_of
+from search.run_folder.record import RunRecord, acknowledged, finished_trial
 from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
 from search.workers.child_process import classify
 from search.workers.clock import Clock, SystemClock
@@ -199,7 +199,7 @@ class Loop:
         self._check(history.told, {proposal.number for proposal in history.pending})
         for proposal in history.pending:
             trial = self.trials.get(proposal.number)
-            outcome = None if trial is None else outcome_of(trial)
+            outcome = None if trial is None else trial.outcome
             if trial is None or outcome is None:
                 self._again.append(proposal)
             else:
