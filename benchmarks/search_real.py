@@ -92,7 +92,7 @@ def row_of(study: Study, base: str, method: str, seed: int) -> dict[str, Any]:
     base_ms, base_map = (reference.figures[name].value for name in ("latency_ms", "map50_95"))
     points = [
         (base_ms / trial.measurement.figures["latency_ms"].value, trial.measurement.figures["map50_95"].value)
-        for trial in study.ranked().trials
+        for trial in study.results().ranked.trials
         if trial.measurement is not None and (method not in SWEEPS or trial.source == "user")
     ]
     best = {str(speed): max((map_ for fast, map_ in points if fast >= speed), default=0.0) for speed in SPEEDS}

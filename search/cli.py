@@ -203,9 +203,10 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     from search.commands.progress import emit
     from search.present.terminal.tables import front_table, trial_details
     from search.references import resolve
+    from search.results.snapshot import current_snapshot
 
     picked = resolve(ref)
-    content = picked.study.snapshot()
+    content = current_snapshot(picked.results)
     if picked.trial is None:
         emit(Console(), content["base"], form, front_table({**content, "trials": []}))
         return
@@ -226,12 +227,12 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the whole run as one offline page."""
-    study = _load(run) if target is None else _load(run).on(target)
+    study = _load(run)
     if fill:
         from search.prepare.backfill import fill as make
 
         make(study, lambda text: print(text, flush=True))
-    print(study.report(out))
+    print(study.report(out, target))
 
 
 @app.command()
@@ -276,8 +277,8 @@ def pick(
     from search.commands.progress import emit
     from search.present.terminal.pick import render_picked
 
-    study = _load(run) if target is None else _load(run).on(target)
-    picked = choose(study, most or [], least or [], budget, knee=knee, one_se=one_se)
+    selection = _load(run).selection if target is None else _load(run).on(target)
+    picked = choose(selection, most or [], least or [], budget, knee=knee, one_se=one_se)
     facts = picked_facts(picked)
     emit(Console(), facts, form, render_picked(facts, picked))
 

@@ -54,7 +54,7 @@ def _named(study: Study, ref: str) -> PickedTrial:
     if export := re.fullmatch(r"(\d+)-(fp16|int8|fp32)", ref):
         return study.trial(number_of(int(export[1]), export[2]))
     if ref == "base":
-        return PickedTrial(study, None, "the unpruned model")
+        return study.selection.base()
     if ref == "knee":
         return study.knee()
     if ref == "one-se":

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
@@ -18,31 +16,30 @@ from search.config.comparability import check_comparable, comparable, fingerprin
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.deliver.picked_trial import PickedTrial
+from search.deliver.selection import Selection
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import Ending
-from search.orchestration.loop import Loop, Progress, Watcher, once_per_trial
+from search.orchestration.loop import Loop, Progress, Watcher
+from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import Beginning, interrupting, log, logging_to, surviving_hangup
-from search.orchestration.stopping import Limits, is_flat, next_time
+from search.orchestration.stopping import Limits, next_time
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
 from search.prepare.requirements import check_cluster, check_packages, claimed
 from search.prepare.trusted_checkpoint import with_clean_copy
-from search.results import ranking
-from search.results.exported_points import FIRST, exported_trials
-from search.results.remeasured import refined
-from search.results.snapshot import snapshot, write_snapshot
+from search.results.ranking import VolumeTrack
+from search.results.results import Results
+from search.results.schema import ProgressRow, Snapshot
+from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import Room, disk_errors, model_bytes
 from search.run_folder.record import RunRecord
-from search.trial import Measurement, Trial, TrialState
+from search.trial import Measurement, Trial
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
-
-if TYPE_CHECKING:
-    from search.results.target_device import Target
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine]
 _SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
@@ -103,9 +100,8 @@ class Study:
     def _setup(self, spec: StudySpec, parts: Parts | None) -> None:
         self.spec = spec
         self.record = RunRecord(Path(spec.project) / spec.run_name)
-        self.volumes = ranking.VolumeTrack()
-        self.target: Target | None = None
-        self._here: Study | None = None
+        self._volumes = VolumeTrack()
+        self._results: Results | None = None
         self._parts = parts or Parts()
         self._loop: Loop | None = None
         self._ended = ""
@@ -170,59 +166,39 @@ class Study:
         with self.record.lock, logging_to(path / "search.log"), disk_errors(path), surviving_hangup():
             yield
 
-    def on(self, target: str) -> Study:
-        """This study as another device sees it: latencies are those that `bench --import` brought from there.
+    def results(self) -> Results:
+        """What the run holds now; during a search in this process, what it held when the last trial ended."""
+        return self._results or self._read()
 
-        Its trials are those that were timed there. A constraint on latency was said for the study's own runtime and
-        does not count; budgets do.
+    def _read(self) -> Results:
+        """Results with what lies on disk at this moment."""
+        trials = None if self._loop is None else [self._loop.trials[number] for number in sorted(self._loop.trials)]
+        return Results.read(self.record, self.spec, trials, self._volumes)
+
+    def on(self, device: str) -> Selection:
+        """Choose by another device's latencies: those that `bench --import` brought from there (`Results.on`).
 
         Raises:
             ConfigError: no figures of such a device.
         """
-        from search.results.target_device import read_target
-
-        constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
-        there = copy.copy(self)
-        there._here = self.here
-        there.target = read_target(self.record, target)
-        there.spec = self.spec.model_copy(update={"constraints": constraints})
-        there.volumes = ranking.VolumeTrack()
-        return there
+        return Selection(self.results().on(device))
 
     @property
-    def here(self) -> Study:
-        """This study by the times of its own runtime: itself, unless `on` made it."""
-        return self._here or self
+    def selection(self) -> Selection:
+        """Choose by the study's own latencies."""
+        return Selection(self.results())
 
     def trials(self) -> tuple[Trial, ...]:
         """All trials, by number; those of a live search in this process as it knows them."""
-        if self.target is not None:
-            return self.target.trials(refined(self.record, self.record.trials()))
-        if self._loop is None:
-            return refined(self.record, self.record.trials())
-        return refined(self.record, (self._loop.trials[number] for number in sorted(self._loop.trials)))
+        return self.results().trials
 
     def base(self) -> Measurement | None:
         """The unpruned model's figures; None before it was measured."""
-        measured = self.record.read_base()
-        return measured if self.target is None or measured is None else self.target.base(measured)
-
-    def points(self) -> tuple[Trial, ...]:
-        """The trials, and their exports in other precisions: everything that can be chosen.
-
-        By another device's times only the trials: exports were timed here.
-        """
-        trials = self.trials()
-        return trials if self.target is not None else (*trials, *exported_trials(self.record, trials))
-
-    def ranked(self) -> ranking.Ranked:
-        """Points that can be chosen from, and the front."""
-        return ranking.rank(self.points(), self.spec.bounds, self.objectives)
+        return self.record.read_base()
 
     def front(self) -> tuple[Trial, ...]:
         """The trials that no other dominates, given the measuring error."""
-        ranked = self.ranked()
-        return tuple(trial for trial in ranked.trials if trial.number in ranked.front)
+        return self.results().front
 
     def pick(self, *bounds: Bound, budget: str | None = None, **limits: float) -> PickedTrial:
         """The most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
@@ -230,95 +206,68 @@ class Study:
         Raises:
             NothingFits: carries the closest trial. ConfigError: no such budget.
         """
-        asked = [*bounds, *(Bound.budget(name, limit) for name, limit in limits.items())]
-        if budget is not None:
-            asked += self._budget(budget)
-        self._need_trials()
-        trial, sentence = ranking.pick(self.ranked(), asked, self.objectives)
-        return PickedTrial(self, trial, self._said(sentence), tuple(asked), budget)
+        return self.selection.pick(*bounds, budget=budget, **limits)
 
     def knee(self) -> PickedTrial:
         """The trial after which more accuracy becomes expensive."""
-        self._need_trials()
-        trial, sentence = ranking.knee(self.ranked(), self.objectives)
-        return PickedTrial(self, trial, self._said(sentence))
+        return self.selection.knee()
 
     def one_se(self) -> PickedTrial:
         """The smallest trial within one standard error of the most accurate."""
-        self._need_trials()
-        trial, sentence = ranking.one_se(self.ranked(), self.objectives)
-        return PickedTrial(self, trial, self._said(sentence))
-
-    def _said(self, sentence: str) -> str:
-        return sentence if self.target is None else f"On {self.target.name}: {sentence}"
+        return self.selection.one_se()
 
     def trial(self, number: int) -> PickedTrial:
         """One trial by its number; ConfigError where there is no such trial."""
-        found = self.record.read_trial(number) if number < FIRST else None
-        found = found or next((point for point in self.points() if point.number == number), None)
-        if found is None:
-            raise ConfigError(
-                f"{self.record.path} has no trial {number}", next_command=f"paretoprune ls {self.record.path}"
-            )
-        return PickedTrial(self, refined(self.record, [found])[0], f"trial {found.label}")
+        return self.selection.trial(number)
 
-    def report(self, path: Path | None = None) -> Path:
+    def report(self, path: Path | None = None, device: str | None = None) -> Path:
         """Write the offline page; by default report.html of the run.
 
-        Of another device's times: report-<device>.html, the same page opened by them; a reader can switch back.
+        By the times of `device`: report-<device>.html, the same page opened by them; a user can switch back.
+
+        Raises:
+            ConfigError: no figures of such a device.
         """
         from search.present.report import write_report
         from search.results.target_views import target_views
 
-        content = self.here.snapshot()
-        if self.target is None:
+        content = self.snapshot()
+        if device is None:
             return write_report(content, path or self.record.path / "report.html", self.record.path)
-        views = target_views(self.here, self.here.trials())  # figures may have come since the snapshot
-        content = {**content, "on_targets": views, "shown_on": self.target.name}
-        return write_report(content, path or self.record.path / f"report-{self.target.name}.html", self.record.path)
+        results = self.results()
+        shown_on = results.on(device).target
+        assert shown_on is not None
+        views = target_views(results)  # figures may have come since the snapshot
+        path = path or self.record.path / f"report-{shown_on.name}.html"
+        return write_report({**content, "on_targets": views}, path, self.record.path, shown_on.name)
 
     def refresh(self) -> None:
-        """Write what is derived again, after something beside the search has changed: an export, figures of a device.
-        While somebody searches the run, the next trial does it."""
-        if not self.record.lock.is_held():
-            write_snapshot(self.here)
+        """Write what is derived again (`snapshot.refresh`)."""
+        refresh(self.record, self.spec)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """The plain record that is drawn; taken from disk while another process searches."""
-        on_disk = self.record.read_snapshot() if self.target is None else None
-        if on_disk is not None and self._loop is None and self.record.lock.is_held():
-            return on_disk
-        return snapshot(self)
+        if self._loop is None and (not self._ended or self.record.lock.is_held()):
+            return current_snapshot(self.results())
+        return snapshot(self.results(), self.state(), self.progress())
 
     def state(self) -> str:
         """running, finished or interrupted. What was killed could not say so: it is interrupted."""
-        if self._loop is not None:
-            return "running"
-        if self._ended:
-            return self._ended
-        before, ending = self.record.read_snapshot(), self.record.read_ending()
-        if before is None and ending is not None and ending["closed"]:
-            return "finished"  # the snapshot is gone or damaged, not what it was drawn from
-        return "finished" if (before or {}).get("state") == "finished" else "interrupted"
+        return "running" if self._loop is not None else self._ended or state_on_disk(self.record)
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> ProgressRow:
         """Counts and times, as in the snapshot."""
-        if self._loop is not None:
-            now = self._loop.progress()
-            counts = {"done": now.done, "failed": now.failed, "running": len(now.running), "total": now.total}
-            return {**counts, "seconds": now.seconds, "eta_s": now.eta_s}
-        trials = self.trials()
+        if self._loop is None:
+            return self.results().progress()
+        now = self._loop.progress()
         return {
-            "done": sum(trial.state == TrialState.COMPLETE for trial in trials),
-            "failed": sum(trial.state == TrialState.FAILED for trial in trials),
-            "running": 0,
-            "total": self.spec.search.trials,
-            "seconds": self._spent(),
-            "eta_s": None,
+            "done": now.done,
+            "failed": now.failed,
+            "running": len(now.running),
+            "total": now.total,
+            "seconds": now.seconds,
+            "eta_s": now.eta_s,
         }
-
-    def _spent(self) -> float:
-        return sum(trial.seconds_total for trial in self.trials()) / self.spec.search.workers
 
     def _check_inputs(self) -> None:
         """What is known to be wrong before a folder is made."""
@@ -367,22 +316,19 @@ class Study:
             opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
+        room = Room(self.record.path, model_bytes(self.spec.model))
         loop = Loop(
             proposer,
             self._engine(prepared),
             prepared.evaluator,
             self.record,
             Limits(search.trials, search.hours, search.trial_minutes, self._until, search.patience, self.spec.stuck_s),
+            StudyPolicy(self.spec, prepared, room, self.results, self._keep_claim),
             seed=search.seed,
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
         )
-        loop.keep_claim = self._keep_claim
-        loop.room = Room(self.record.path, model_bytes(self.spec.model)).missing
-        loop.flat = once_per_trial(loop, lambda: self._is_flat(loop))
-        if search.hours is not None or self._until is not None:
-            loop.reserve = once_per_trial(loop, lambda: self._ending(prepared, loop, listener).seconds())
         self._loop, self._ended = loop, "interrupted"
         is_told = True
         try:
@@ -395,13 +341,13 @@ class Study:
             raise
         finally:
             proposer.close()
-            self._loop = None
-            self.volumes = ranking.VolumeTrack()  # the last steps may have changed figures
-            content = self._drawn()
+            self._loop = self._results = None
+            self._volumes = VolumeTrack()  # the last steps may have changed figures
+            content = self._drawn(self.results())
             if is_told:
                 self._notify(content)
 
-    def _notify(self, content: Mapping[str, Any]) -> None:
+    def _notify(self, content: Snapshot) -> None:
         """The morning message, also of a search that gave up."""
         from search.orchestration.notify import notify
         from search.present.summary import summary
@@ -431,14 +377,8 @@ class Study:
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
-    def _is_flat(self, loop: Loop) -> bool:
-        patience, base = self.spec.search.patience, self.base()
-        if patience is None or base is None:
-            return False
-        return is_flat(self.volumes.upto(self.ranked(), self.objectives, base), loop.counted, patience)
-
     def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> Ending:
-        return Ending(self, prepared, listener, self._engine, loop.raise_if_stopped, loop.usual_s(), loop.timeout_s())
+        return Ending(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
         """Measure the honest rows of these names (`evaluate.baselines`) for a run that is there; those that failed
@@ -451,14 +391,12 @@ class Study:
         with self._session():
             self._claim(listener)
             prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
-            spent = [trial.seconds_total for trial in self.trials() if trial.seconds_total > 0]
-            usual_s = statistics.median(spent) if spent else 0.0
             self.record.stop_path.unlink(missing_ok=True)
             try:
-                Ending(self, prepared, listener, self._engine, self._raise_if_asked, usual_s).measure_rows(named)
+                Ending(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
-                write_snapshot(self)
+                write_snapshot(self.results(), self.state(), self.progress())
         return self
 
     def _raise_if_asked(self) -> None:
@@ -474,40 +412,22 @@ class Study:
 
     def _after(self, trial: Trial, listener: Listener) -> None:
         assert self._loop is not None
-        self._drawn()
+        results = self._results = self._read()
+        self._drawn(results)
         reached("drawn")
-        ranked = self.ranked()
-        discard(self.record, self.points(), ranked.undominated, self.spec.keep, ranked.front)
+        ranked = results.ranked
+        discard(self.record, results.points, ranked.undominated, self.spec.keep, ranked.front)
         reached("discarded")
         listener.trial(trial, self._loop.progress())
 
-    def _drawn(self) -> dict[str, Any]:
+    def _drawn(self, results: Results) -> Snapshot:
         """The snapshot, on disk where the disk takes it: it can be drawn again at any time."""
+        state, progress = self.state(), self.progress()
         try:
-            return write_snapshot(self)
+            return write_snapshot(results, state, progress)
         except OSError as error:
             log.warning("the snapshot could not be written: %s", error)
-            return snapshot(self)
-
-    def _budget(self, name: str) -> Sequence[Bound]:
-        from search.errors import near_miss
-
-        if name not in self.spec.budgets:
-            raise ConfigError(
-                f"the study has no budget {name!r}",
-                expected=", ".join(self.spec.budgets) or "a budget in study.yaml",
-                near=near_miss(name, self.spec.budgets),
-                next_command=f"paretoprune pick {self.record.path} --max latency_ms=5",
-            )
-        return self.spec.budget(name)
-
-    def _need_trials(self) -> None:
-        if not self.ranked().trials:
-            raise ConfigError(
-                f"{self.record.path} has no trial to choose from",
-                expected="at least one complete trial within the constraints",
-                next_command=f"paretoprune status {self.record.path}",
-            )
+            return snapshot(results, state, progress)
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:

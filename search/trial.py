@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from objectives.objective import Estimate
 
 
@@ -51,6 +53,23 @@ class FailureKind(StrEnum):
     DISK = "disk"
 
 
+class FigureCell(TypedDict):
+    """A figure in JSON, with its 95 % interval; both ends are the value where it is exact."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CandidateRow(TypedDict):
+    """A candidate in JSON."""
+
+    ratios: dict[str, float]
+    imgsz: int
+    precision: str
+    removed: list[str]
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A point of the search space: what is asked for.
@@ -67,7 +86,7 @@ class Candidate:
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CandidateRow:
         return {
             "ratios": dict(self.ratios),
             "imgsz": self.imgsz,
@@ -204,7 +223,7 @@ class Trial:
     Attributes:
         source: which proposer made the candidate ("opening", "tpe", ...).
         same_as: number of the trial whose measurement was copied because the networks are equal.
-        error: text of the failure.
+        failure: why it has no measurement, where it failed.
         exported_from: number of the trial that this is an export of, in another precision
             (`search.results.exported_points`).
     """
@@ -213,10 +232,20 @@ class Trial:
     state: TrialState
     candidate: Candidate
     measurement: Measurement | None = None
-    error: str | None = None
+    failure: Failure | None = None
     source: str = ""
     same_as: int | None = None
     exported_from: int | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What ended the trial; None while it has not ended."""
+        return self.failure if self.measurement is None else self.measurement
+
+    @property
+    def error(self) -> str | None:
+        """The failure as text, `timeout: not finished after 10 minutes`; None where it did not fail."""
+        return None if self.failure is None else f"{self.failure.kind.value}: {self.failure.message}"
 
     @property
     def label(self) -> str:
@@ -230,37 +259,13 @@ class Trial:
             return 0.0
         return sum(self.measurement.seconds.values())
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "state": self.state.value,
-            "candidate": self.candidate.to_json(),
-            "measurement": None if self.measurement is None else self.measurement.to_json(),
-            "error": self.error,
-            "source": self.source,
-            "same_as": self.same_as,
-        }
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        measured = data["measurement"]
-        return cls(
-            number=int(data["number"]),
-            state=TrialState(data["state"]),
-            candidate=Candidate.from_json(data["candidate"]),
-            measurement=None if measured is None else Measurement.from_json(measured),
-            error=data["error"],
-            source=data["source"],
-            same_as=data["same_as"],
-        )
-
-
-def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, FigureCell]:
     """{name: {"value", "low", "high"}}."""
     return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in figures.items()}
 
 
-def figures_from_json(data: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
+def figures_from_json(data: Mapping[str, FigureCell]) -> dict[str, Estimate]:
     """Inverse of `figures_to_json`; ValueError where a figure is not finite."""
     return {
         str(name): Estimate(value=float(e["value"]), low=float(e["low"]), high=float(e["high"]))

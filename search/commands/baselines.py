@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -12,10 +11,11 @@ from search.commands.progress import following
 from search.config.baseline_names import NAMES, SIBLING, row_fault
 from search.errors import ConfigError
 from search.references import find_run
+from search.results.schema import Snapshot
 from search.study import Study
 
 
-def measure_named(words: Sequence[str], console: Console) -> dict[str, Any]:
+def measure_named(words: Sequence[str], console: Console) -> Snapshot:
     """Measure the rows that the words name, or those of the study; returns the snapshot.
 
     Raises:

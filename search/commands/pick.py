@@ -7,30 +7,32 @@ from typing import Any
 
 from objectives.choice import Bound
 from search.deliver.picked_trial import PickedTrial
+from search.deliver.selection import Selection
 from search.errors import ConfigError
-from search.study import Study
+from search.results.results import Results
 from search.trial import figures_to_json
 
 
 def choose(
-    study: Study, most: Sequence[str], least: Sequence[str], budget: str | None, *, knee: bool, one_se: bool
+    selection: Selection, most: Sequence[str], least: Sequence[str], budget: str | None, *, knee: bool, one_se: bool
 ) -> PickedTrial:
     """The trial that the options of `pick` ask for.
 
     Raises:
         ConfigError: several ways at once. NothingFits: no trial is within the limits.
     """
-    bounds = [*_bounds(study, most, "<="), *_bounds(study, least, ">=")]
+    results = selection.results
+    bounds = [*_bounds(results, most, "<="), *_bounds(results, least, ">=")]
     ways = sum((bool(bounds) or budget is not None, knee, one_se))
     if ways > 1:
         raise ConfigError("--knee, --one-se and budgets exclude each other", expected="one of them")
     if knee:
-        return study.knee()
+        return selection.knee()
     if one_se:
-        return study.one_se()
-    if not bounds and budget is None and study.spec.budgets:
-        budget = next(iter(study.spec.budgets))
-    return study.pick(*bounds, budget=budget)
+        return selection.one_se()
+    if not bounds and budget is None and results.spec.budgets:
+        budget = next(iter(results.spec.budgets))
+    return selection.pick(*bounds, budget=budget)
 
 
 def picked_facts(picked: PickedTrial) -> dict[str, Any]:
@@ -51,23 +53,23 @@ def picked_facts(picked: PickedTrial) -> dict[str, Any]:
     }
 
 
-def _bounds(study: Study, items: Sequence[str], operator: str) -> list[Bound]:
+def _bounds(results: Results, items: Sequence[str], operator: str) -> list[Bound]:
     found = []
     for item in items:
         name, sign, limit = item.partition("=")
         if not sign or name.endswith(("<", ">")):
             raise ConfigError(f"{item!r} is not name=limit", expected="--max latency_ms=5, or 80% of the base's")
         if limit.endswith("%"):
-            limit = _share_of_base(study, name, limit)
+            limit = _share_of_base(results, name, limit)
         found.append(Bound.parse(f"{name}{operator}{limit}"))
     return found
 
 
-def _share_of_base(study: Study, name: str, limit: str) -> str:
+def _share_of_base(results: Results, name: str, limit: str) -> str:
     """'80%' of the base's figure, as a number."""
-    base = (study.snapshot()["base"] or {"figures": {}})["figures"]
+    base = {} if results.base is None else results.base.figures
     try:
         share = float(limit.removesuffix("%")) / 100
-        return f"{base[name]['value'] * share:.6g}"
+        return f"{base[name].value * share:.6g}"
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name}={limit}: not a share of a figure of the base", expected="latency_ms=80%") from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from search.config.inputs.user_code import OwnReference
 from search.export.report import ArtefactCheck, ExportReport
 from search.results import snapshot_reader as reading
+from search.results.schema import Snapshot, TrialRow
 from search.run_folder.atomic import write_atomic
 
 _LICENCE = (
@@ -21,14 +21,14 @@ _LICENCE = (
 _OWN_LICENCE = "The model's code and weights are its author's; the data set may bring terms of its own."
 
 
-def _is_own(snapshot: Mapping[str, Any]) -> bool:
+def _is_own(snapshot: Snapshot) -> bool:
     """Whether the study is of a user's own task (docs/own_task.md)."""
     return OwnReference.parse((snapshot.get("study") or {}).get("data")) is not None
 
 
 def write_model_card(
     path: Path,
-    snapshot: Mapping[str, Any],
+    snapshot: Snapshot,
     number: int,
     *,
     lineage: Mapping[str, str],
@@ -51,7 +51,7 @@ def write_model_card(
 
 
 def render_card(
-    snapshot: Mapping[str, Any],
+    snapshot: Snapshot,
     number: int,
     *,
     lineage: Mapping[str, str],
@@ -73,7 +73,7 @@ def render_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def _summary(snapshot: Snapshot, row: TrialRow) -> str:
     free = [group for group in snapshot.get("groups", ()) if not group.get("frozen")]
     before = sum(group["size"] for group in free)
     after = sum((row.get("widths") or {}).get(group["name"], group["size"]) for group in free)
@@ -86,14 +86,14 @@ def _summary(snapshot: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return (own if _is_own(snapshot) else what) + kept + chosen
 
 
-def _figures(snapshot: Mapping[str, Any], row: Mapping[str, Any], export: ExportReport | None) -> str:
+def _figures(snapshot: Snapshot, row: TrialRow, export: ExportReport | None) -> str:
     checks = export.artefacts if export else ()
     heads = ["figure", "base", f"trial {reading.label(row)}", "difference", *(check.label for check in checks)]
     return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
 
 
 def _figure_row(
-    snapshot: Mapping[str, Any], row: Mapping[str, Any], figure: reading.Figure, checks: Iterable[ArtefactCheck]
+    snapshot: Snapshot, row: TrialRow, figure: reading.Figure, checks: Iterable[ArtefactCheck]
 ) -> Iterator[str]:
     base, here = reading.value(reading.base(snapshot), figure.name), reading.value(row, figure.name)
     spread = reading.interval(row, figure.name)
@@ -144,7 +144,7 @@ def _artefact_row(check: ArtefactCheck) -> Sequence[str]:
     )
 
 
-def _versions(snapshot: Mapping[str, Any], export: ExportReport | None) -> Iterator[tuple[str, str]]:
+def _versions(snapshot: Snapshot, export: ExportReport | None) -> Iterator[tuple[str, str]]:
     yield "ParetoPrune", str(snapshot.get("version", "unknown"))
     found = {**(snapshot.get("environment") or {}), **(export.versions if export else {})}
     yield from ((name, str(said)) for name, said in found.items() if isinstance(said, (str, int, float)))

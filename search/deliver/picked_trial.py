@@ -11,12 +11,13 @@ from objectives.choice import Bound
 from search.config.inputs.user_code import OwnReference
 from search.errors import ConfigError
 from search.results.exported_points import record_points
+from search.results.results import Results
+from search.results.snapshot import current_snapshot, refresh
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     from search.export.report import ExportReport
-    from search.study import Study
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class PickedTrial:
     """One trial of a study.
 
     Attributes:
+        results: those that it was chosen from.
         trial: None for the base.
         sentence: why this one.
         bounds: the limits that it was chosen within.
         budget: the study's name for these limits, if they have one.
     """
 
-    study: Study
+    results: Results
     trial: Trial | None
     sentence: str
     bounds: tuple[Bound, ...] = ()
@@ -45,10 +47,10 @@ class PickedTrial:
     def folder(self) -> Path:
         """picks/<budget>, or picks/trial-0017: where what is delivered lies; picks/<budget>-on-<device> for another
         device, whose pick is another one."""
-        if self.budget and self.study.target is not None:
-            return self.study.record.path / "picks" / f"{self.budget}-on-{self.study.target.name}"
+        if self.budget and self.results.target is not None:
+            return self.results.record.path / "picks" / f"{self.budget}-on-{self.results.target.name}"
         name = self.budget or ("base" if self.trial is None else f"trial-{self._place:04d}")
-        return self.study.record.path / "picks" / name
+        return self.results.record.path / "picks" / name
 
     @property
     def _place(self) -> int:
@@ -60,12 +62,12 @@ class PickedTrial:
     def ref(self) -> str:
         """RUN:17, RUN:17-int8 or RUN:base: what the command line takes."""
         name = "base" if self.trial is None else self.trial.label.replace(" ", "-")
-        return f"{self.study.record.path}:{name}"
+        return f"{self.results.record.path}:{name}"
 
     @property
     def imgsz(self) -> int:
         """Input size in pixels."""
-        return self.study.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
+        return self.results.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
 
     def weights(self) -> Path:
         """The checkpoint of the trial as it was measured: the base's own file for the base.
@@ -74,10 +76,10 @@ class PickedTrial:
             ConfigError: the trial has no weights on disk; names the command that makes them.
         """
         if self.trial is None:
-            return Path(self.study.spec.model)
-        path = self.study.record.trial_dir(origin(self.trial)) / FILE
+            return Path(self.results.spec.model)
+        path = self.results.record.trial_dir(origin(self.trial)) / FILE
         if path.is_file():
-            check_weights(self.study.record, origin(self.trial))
+            check_weights(self.results.record, origin(self.trial))
             return path
         if self.trial.state != TrialState.COMPLETE:
             raise ConfigError(f"{self.name} is {self.trial.state.value}", expected="a complete trial")
@@ -98,10 +100,10 @@ class PickedTrial:
         from search.deliver.pick_folder import write_pick
 
         assert self.trial is not None
-        rows = {row["number"]: row for row in self.study.snapshot()["trials"]}
+        rows = {row["number"]: row for row in current_snapshot(self.results)["trials"]}
         limits = {bound.name: bound.limit for bound in self.bounds}
         return write_pick(
-            self.study.record.path,
+            self.results.record.path,
             self.folder.name,
             rows[self.trial.number],
             self.weights(),
@@ -117,11 +119,11 @@ class PickedTrial:
             return None
         from search.evaluate.reduced_precision import target_of
 
-        target = target_of(self.study.spec, self.trial.candidate.precision)
+        target = target_of(self.results.spec, self.trial.candidate.precision)
         if self.trial.exported_from is None:
-            place = self.study.record.trial_dir(origin(self.trial))
+            place = self.results.record.trial_dir(origin(self.trial))
         else:
-            place = self.study.record.path / "picks" / f"trial-{self._place:04d}"
+            place = self.results.record.path / "picks" / f"trial-{self._place:04d}"
         path = place / target.file_name(Path(FILE).stem)
         return path if path.exists() else None
 
@@ -138,7 +140,7 @@ class PickedTrial:
         from search.export.formats import asked_formats
 
         formats = asked_formats(format)
-        if OwnReference.parse(self.study.spec.data) is not None:
+        if OwnReference.parse(self.results.spec.data) is not None:
             report = self._export_own(formats, options)
             self._delivered(report, formats, options)
             return report
@@ -149,7 +151,7 @@ class PickedTrial:
         from search.export.errors import DeliveryError
         from search.export.formats import checked_targets
 
-        spec = self.study.spec
+        spec = self.results.spec
         options.setdefault("quantize", self._bits())
         # before anybody is told to make weights for it
         checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
@@ -169,7 +171,7 @@ class PickedTrial:
 
         if options.get("quantize") not in (None, 32):
             raise ConfigError("a model of your own is exported in float32", where="quantize", expected="32")
-        spec = self.study.spec
+        spec = self.results.spec
         most = options.get("max_drop")
         return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
 
@@ -180,7 +182,7 @@ class PickedTrial:
             return {}
         from search.evaluate.reduced_precision import target_of
 
-        return {target_of(self.study.spec, self.trial.candidate.precision).label: path}
+        return {target_of(self.results.spec, self.trial.candidate.precision).label: path}
 
     def _bits(self) -> int:
         from search.export.formats import BITS
@@ -191,9 +193,9 @@ class PickedTrial:
         if self.trial is not None:
             words = [f"format={','.join(formats)}", *(f"{key}={_word(value)}" for key, value in options.items())]
             if self.trial.exported_from is None and self.model() == self.weights():
-                here = self.study.here  # a point is timed here, whatever device the trial was chosen for
-                record_points(here.record, here.spec, here.base(), self.trial, report)
-                here.refresh()
+                here = self.results.here  # a point is timed here, whatever device the trial was chosen for
+                record_points(here.record, here.spec, here.base, self.trial, report)
+                refresh(here.record, here.spec)
             self._write_card(report, f"paretoprune export {self.ref} {' '.join(words)}")
 
     def _write_card(self, report: ExportReport, command: str) -> None:
@@ -201,14 +203,14 @@ class PickedTrial:
         from search.deliver.model_card import write_model_card
 
         assert self.trial is not None and self.trial.measurement is not None
-        _, prints = self.study.record.read_args()
+        _, prints = self.results.record.read_args()
         lineage = {"base model": prints["model"], "data": prints["data"], "plan": self.trial.measurement.digest}
         write_model_card(
             self.folder / "model_card.md",
-            self.study.snapshot(),
+            current_snapshot(self.results),
             self.trial.number,
             lineage={**lineage, "exported checkpoint": report.model_digest},
-            commands=[f"paretoprune resume {self.study.record.path}", command],
+            commands=[f"paretoprune resume {self.results.record.path}", command],
             export=report,
         )
 

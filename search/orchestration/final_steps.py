@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objectives.errors import ObjectiveError
+from objectives.objective import Objective
 from search.errors import Interrupted
 from search.evaluate.baselines import HonestRow, honest_rows
 from search.evaluate.evaluator import Evaluator
@@ -27,6 +28,7 @@ from search.prepare.prepared import Closing, Prepared
 from search.results import ranking
 from search.results.baseline_results import missing, start_row
 from search.results.remeasured import read_final, repeat_dir, write_final
+from search.results.results import Results
 from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
 from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
@@ -34,7 +36,7 @@ from search.workers.adhoc_jobs import Tasks, Work
 from search.workers.engine import Engine, Job
 
 if TYPE_CHECKING:
-    from search.study import Listener, Study
+    from search.study import Listener
 
 MOST_TIMED = 40
 """Trials that are timed together at most, the front first."""
@@ -60,17 +62,17 @@ class Ending:
     """The steps after the last trial of one study.
 
     Args:
+        read: the results as they lie on disk now; each step changes them.
         engine: what runs the trials of the study, made for this work.
         check: raises when somebody asked to stop; called several times a second.
-        usual_s: seconds that a trial takes; `timeout_s`: after which one is given up.
+        timeout_s: seconds after which a piece of work is given up.
     """
 
-    study: Study
+    read: Callable[[], Results]
     prepared: Prepared
     listener: Listener
     engine: Callable[[Prepared], Engine]
     check: Callable[[], None]
-    usual_s: float = 0.0
     timeout_s: float = float("inf")
 
     def run(self) -> None:
@@ -84,121 +86,64 @@ class Ending:
                 _log.exception("a step after the search failed")
                 self._note(f"a step after the search failed: {type(error).__name__}: {error}")
 
-    def seconds(self) -> float:
-        """What the steps will take, as far as can be known: time that a search must leave."""
-        spec, base = self.study.spec, self.prepared.base
-        cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
-        rows = self._rows_left(spec.honest_rows, again=False) if self.prepared.closing is not None else []
-        found = sum(self.usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
-        timed = self._to_time() if self.prepared.closing is not None else []
-        found += len(timed) * 2 * spec.latency.seconds
-        repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
-        return found + repeats * self.usual_s / spec.search.workers
-
     def time_together(self) -> None:
         """Time the front and its neighbours; then those whom the better figures brought onto it."""
         done: set[int] = set()
         for turn in range(_ROUNDS):
-            near = self._to_time() if turn == 0 else self._front()
+            results = self.read()
+            near = _to_time(results) if turn == 0 else _front(results)
             trials = [trial for trial in near if trial.number not in done]
-            if self.prepared.closing is None or not trials or self._is_timed(done):
+            if self.prepared.closing is None or not trials or _is_timed(results, done):
                 return
             done |= {trial.number for trial in trials}
-            task = self._timing(self.prepared.closing, trials, turn)
+            task = _timing(self.prepared.closing, results, trials, turn)
             for _, outcome in self._done([task]):
                 if isinstance(outcome, Failure):
                     self._note(f"the front could not be timed together: {outcome.message}")
                     return
-                changed = write_final(self.study.record, trials, outcome.timing)
+                changed = write_final(results.record, trials, outcome.timing)
                 _log.info("timed together: %d trials, %d figures replaced", len(trials), changed)
-
-    def _timing(self, closing: Closing, trials: Sequence[Trial], turn: int) -> Task:
-        candidates = {trial.number: trial.candidate for trial in trials}
-        work = partial(_timed, closing, candidates, self.study.spec.search.seed + turn)
-        folder = self.study.record.path / "latency" / "together"
-        return Task(f"timing {len(trials)} trials of the front together", work, folder)
-
-    def _is_timed(self, done: set[int]) -> bool:
-        """Whether everybody on the front was timed together, now or in an earlier session."""
-        return {trial.number for trial in self._front()} <= read_final(self.study.record).keys() | done
-
-    def _front(self) -> list[Trial]:
-        """Trials on it; an export of one, in another precision, has a latency of its own and keeps it."""
-        return [trial for trial in self.study.front() if trial.exported_from is None]
-
-    def _to_time(self) -> list[Trial]:
-        """The front, and those who may yet be on it; nobody where latency does not matter."""
-        spec = self.study.spec
-        limited = (name for limits in spec.budgets.values() for name in limits)
-        if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
-            return []
-        ranked = self.study.ranked()
-        near = [number for number in ranked.undominated if number not in ranked.front]
-        by_number = {trial.number: trial for trial in ranked.trials if trial.exported_from is None}
-        return [by_number[number] for number in (*ranked.front, *near) if number in by_number][:MOST_TIMED]
 
     def measure_rows(self, named: Sequence[str] | None = None) -> None:
         """Measure the honest rows that have no result; rows that are named here are tried again if they failed."""
         if self.prepared.closing is None:
             return
-        asked = self.study.spec.honest_rows if named is None else named
-        known, tasks = self._networks(), []
-        for row in self._rows_left(asked, again=named is not None):
-            folder = start_row(self.study.record, row)
+        results = self.read()
+        asked = results.spec.honest_rows if named is None else named
+        known, tasks = self._networks(results), []
+        for row in _rows_left(results, self.prepared, asked, again=named is not None):
+            folder = start_row(results.record, row)
             same = None if row.candidate is None else known.get(self._key(row.candidate))
             if same is not None and same.measurement is not None:
                 write_outcome(folder, same.measurement, same.number)
                 continue
-            work = partial(_honest, self.prepared.closing, row, self.study.spec.search.seed)
+            work = partial(_honest, self.prepared.closing, row, results.spec.search.seed)
             tasks.append(Task(row.name, work, folder))
         for task, outcome in self._done(tasks):
-            self._note(f"{task.title}: {self._figures(outcome)}")
+            self._note(f"{task.title}: {_figures(results, outcome)}")
 
-    def _networks(self) -> dict[str, Trial]:
+    def _networks(self, results: Results) -> dict[str, Trial]:
         """What was measured already: a row that is the network of a trial is not trained again."""
-        measured = [trial for trial in self.study.trials() if trial.state == TrialState.COMPLETE]
+        measured = [trial for trial in results.trials if trial.state == TrialState.COMPLETE]
         return {self._key(trial.candidate): trial for trial in measured if trial.same_as is None}
 
     def _key(self, candidate: Candidate) -> str:
         return self.prepared.evaluator.realise(candidate).key
 
-    def _rows_left(self, named: Sequence[str], *, again: bool) -> list[HonestRow]:
-        spec = self.study.spec
-        rows = honest_rows(named, self.prepared.space, spec.imgsz, spec.search.seed)
-        return missing(self.study.record, rows, failed_too=again)
-
     def repeat_picks(self) -> None:
         """Train the picks with more seeds, until a pick is one that was."""
         for _ in range(_ROUNDS):
-            tasks = [task for trial in self._picks() for task in self._repeats(trial)]
+            results = self.read()
+            tasks = [task for trial in _picks(results) for task in self._repeats(results, trial)]
             if not tasks:
                 return
             for task, outcome in self._done(tasks):
-                self._note(f"{task.title}: {self._figures(outcome)}")
+                self._note(f"{task.title}: {_figures(results, outcome)}")
 
-    def _picks(self) -> list[Trial]:
-        """The pick of every budget, or the knee where there are no budgets."""
-        study = self.study
-        ranked = ranking.rank(study.trials(), study.spec.bounds, study.objectives)
-        if not ranked.trials:
-            return []
-        if not study.spec.budgets:
-            return [self._knee(ranked)]
-        limits = {name: study.spec.budget(name) for name in study.spec.budgets}
-        picked = {row["trial"] for row in ranking.picks(ranked, limits, study.objectives).values()}
-        return [trial for trial in ranked.trials if trial.number in picked]
-
-    def _knee(self, ranked: ranking.Ranked) -> Trial:
-        """The best where there is nothing to trade."""
-        try:
-            return ranking.knee(ranked, self.study.objectives)[0]
-        except ObjectiveError:
-            return ranking.pick(ranked, (), self.study.objectives)[0]
-
-    def _repeats(self, trial: Trial) -> Iterator[Task]:
-        spec, record = self.study.spec.search, self.study.record
+    def _repeats(self, results: Results, trial: Trial) -> Iterator[Task]:
+        spec = results.spec.search
         for number in range(1, spec.confirm):
-            folder = repeat_dir(record, trial.number, number)
+            folder = repeat_dir(results.record, trial.number, number)
             if not (folder / "result.json").is_file():
                 seed = trial_seed(trial_seed(spec.seed, trial.number), number)
                 work = partial(_repeated, self.prepared.evaluator, trial, seed)
@@ -230,15 +175,84 @@ class Ending:
             write_outcome(task.folder, outcome)
         return task, outcome
 
-    def _figures(self, outcome: Outcome) -> str:
-        if isinstance(outcome, Failure):
-            return f"not measured: {outcome.message}"
-        known = [o for o in self.study.objectives if o.name in outcome.figures]
-        return ", ".join(o.text(outcome.figures[o.name].value) for o in known)
-
     def _note(self, text: str) -> None:
         _log.info("%s", text)
         self.listener.note(text)
+
+
+def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
+    """Seconds that the steps after `results` will take, as far as can be known: time that a search must leave.
+
+    Args:
+        usual_s: seconds that a trial takes.
+    """
+    spec, base = results.spec, prepared.base
+    cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
+    rows = _rows_left(results, prepared, spec.honest_rows, again=False) if prepared.closing is not None else []
+    found = sum(usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
+    timed = _to_time(results) if prepared.closing is not None else []
+    found += len(timed) * 2 * spec.latency.seconds
+    repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
+    return found + repeats * usual_s / spec.search.workers
+
+
+def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[HonestRow]:
+    rows = honest_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
+    return missing(results.record, rows, failed_too=again)
+
+
+def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: int) -> Task:
+    candidates = {trial.number: trial.candidate for trial in trials}
+    work = partial(_timed, closing, candidates, results.spec.search.seed + turn)
+    folder = results.record.path / "latency" / "together"
+    return Task(f"timing {len(trials)} trials of the front together", work, folder)
+
+
+def _is_timed(results: Results, done: set[int]) -> bool:
+    """Whether everybody on the front was timed together, now or in an earlier session."""
+    return {trial.number for trial in _front(results)} <= read_final(results.record).keys() | done
+
+
+def _front(results: Results) -> list[Trial]:
+    """Trials on it; an export of one, in another precision, has a latency of its own and keeps it."""
+    return [trial for trial in results.front if trial.exported_from is None]
+
+
+def _to_time(results: Results) -> list[Trial]:
+    """The front, and those who may yet be on it; nobody where latency does not matter."""
+    spec, ranked = results.spec, results.ranked
+    limited = (name for limits in spec.budgets.values() for name in limits)
+    if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
+        return []
+    near = [number for number in ranked.undominated if number not in ranked.front]
+    by_number = {trial.number: trial for trial in ranked.trials if trial.exported_from is None}
+    return [by_number[number] for number in (*ranked.front, *near) if number in by_number][:MOST_TIMED]
+
+
+def _picks(results: Results) -> list[Trial]:
+    """The pick of every budget, or the knee where there are no budgets; exports aside."""
+    ranked = results.searched
+    if not ranked.trials:
+        return []
+    if not results.limits:
+        return [_knee(ranked, results.objectives)]
+    picked = {row["trial"] for row in ranking.picks(ranked, results.limits, results.objectives).values()}
+    return [trial for trial in ranked.trials if trial.number in picked]
+
+
+def _knee(ranked: ranking.Ranked, objectives: Sequence[Objective]) -> Trial:
+    """The best where there is nothing to trade."""
+    try:
+        return ranking.knee(ranked, objectives)[0]
+    except ObjectiveError:
+        return ranking.pick(ranked, (), objectives)[0]
+
+
+def _figures(results: Results, outcome: Outcome) -> str:
+    if isinstance(outcome, Failure):
+        return f"not measured: {outcome.message}"
+    known = [o for o in results.objectives if o.name in outcome.figures]
+    return ", ".join(o.text(outcome.figures[o.name].value) for o in known)
 
 
 def _timed(closing: Closing, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:

@@ -17,10 +17,10 @@ import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import is_full
 from search.run_folder.enqueue import Requests
-from search.run_folder.record import RunRecord, acknowledged, finished_trial, outcome_of
+from search.run_folder.record import RunRecord, acknowledged, finished_trial
 from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
 from search.workers.child_process import classify
 from search.workers.clock import Clock, SystemClock
@@ -71,6 +71,30 @@ class Progress:
     paused: str | None = None
 
 
+class SearchPolicy(Protocol):
+    """What decides beside the limits how a search goes on."""
+
+    def pause_reason(self) -> str | None:
+        """Why no trial can start now, a full disk for example; None where one can."""
+        ...
+
+    def renew_claim(self) -> None:
+        """Make sure that the study is still this process's: a server that restarts forgets it.
+
+        Raises:
+            ServerMissing: the storage does not answer. RunLocked: another process has the study.
+        """
+        ...
+
+    def reserve_s(self, usual_s: float) -> float:
+        """Seconds that the steps after the last trial will take, where a trial usually takes `usual_s`."""
+        ...
+
+    def is_flat(self, counted: Sequence[int]) -> bool:
+        """Whether the front has stopped growing; `counted` are the numbers of the trials that cost something."""
+        ...
+
+
 Watcher = Callable[[Progress], None]
 _Found = TypeVar("_Found")
 
@@ -82,9 +106,7 @@ class Loop:
     Args:
         seed: of the study; each trial's own seed follows from it and the number.
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
-        reserve: seconds that the steps after the last trial will take; `flat`: whether the front has stopped growing.
-        room: why the disk has no room for another trial; None where it has. `sleep`: how a pause passes.
-        keep_claim: makes sure that the study is still this process's: a server that restarts forgets it.
+        sleep: how a pause passes.
     """
 
     proposer: Proposer
@@ -92,15 +114,12 @@ class Loop:
     evaluator: Evaluator
     record: RunRecord
     limits: Limits
+    policy: SearchPolicy
     seed: int = 0
     clock: Clock = field(default_factory=SystemClock)
     on_trial: Callable[[Trial], None] = lambda trial: None
     watch: Watcher = lambda progress: None
-    reserve: Callable[[], float] = lambda: 0.0
-    flat: Callable[[], bool] = lambda: False
-    room: Callable[[], str | None] = lambda: None
     sleep: Callable[[float], None] = time.sleep
-    keep_claim: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -112,6 +131,7 @@ class Loop:
         self._latest: Trial | None = None
         self._ended: list[Trial] = []
         self._paused: str | None = None
+        self._judged: tuple[int, float, bool] | None = None
         self._interrupted = False
         self.end: End | None = None
 
@@ -143,7 +163,7 @@ class Loop:
     def restore(self) -> None:
         """Know what the earlier sessions did. For who evaluates nothing more; `run` does it by itself."""
         self.record.stop_path.unlink(missing_ok=True)
-        self.keep_claim()
+        self.policy.renew_claim()
         self._restore()
         self._begin, self._begun = self.clock.now(), self.clock.local()
         self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
@@ -179,7 +199,7 @@ class Loop:
         self._check(history.told, {proposal.number for proposal in history.pending})
         for proposal in history.pending:
             trial = self.trials.get(proposal.number)
-            outcome = None if trial is None else outcome_of(trial)
+            outcome = None if trial is None else trial.outcome
             if trial is None or outcome is None:
                 self._again.append(proposal)
             else:
@@ -217,7 +237,7 @@ class Loop:
         return True
 
     def _has_room(self) -> bool:
-        said = self.room()
+        said = self.policy.pause_reason()
         if said is not None and self._paused is None:
             _log.warning("paused: %s", said)
         if said is None and self._paused is not None:
@@ -238,7 +258,7 @@ class Loop:
         away_since: float | None = None
         while True:
             try:
-                self.keep_claim()
+                self.policy.renew_claim()
                 return write()
             except ServerMissing as error:
                 away_since = self.clock.now() if away_since is None else away_since
@@ -297,15 +317,23 @@ class Loop:
         return self.end is None or (bool(self._again) and self.end.reason in (Reason.TRIALS, Reason.FLAT))
 
     def _standpoint(self) -> Standpoint:
+        reserve_s, is_flat = self._judgement()
         return Standpoint(
             counted=self._counted() + len(self._started),
             spent_s=self._spent(),
             now=self.clock.local(),
             begun=self._begun,
             next_s=self.usual_s(),
-            reserve_s=self.reserve(),
-            flat=self.flat(),
+            reserve_s=reserve_s,
+            flat=is_flat,
         )
+
+    def _judgement(self) -> tuple[float, bool]:
+        """(seconds to reserve, whether the front is flat): asked several times a second, judged after each trial."""
+        ended = len(self.trials)
+        if self._judged is None or self._judged[0] != ended:
+            self._judged = ended, self.policy.reserve_s(self.usual_s()), self.policy.is_flat(self.counted)
+        return self._judged[1:]
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
@@ -410,20 +438,6 @@ class Loop:
             return sum(self._measured_seconds()) / max(self._counted(), 1)
         said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
         return statistics.fmean(said) if said else None
-
-
-def once_per_trial(loop: Loop, compute: Callable[[], _Found]) -> Callable[[], _Found]:
-    """The same function, computed again only after a trial has ended: it is asked several times a second."""
-    known: dict[int, _Found] = {}
-
-    def found() -> _Found:
-        count = len(loop.trials)
-        if count not in known:
-            known.clear()
-            known[count] = compute()
-        return known[count]
-
-    return found
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -6,13 +6,14 @@ trial is begun that, as far as trials went so far, would not leave time for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from search.config.sections import clock_time
+from search.results.schema import VolumePoint
 
 GROWTH = 0.001
 """Share by which the hypervolume must have grown within `patience` trials for the search to go on."""
@@ -116,7 +117,7 @@ def next_time(text: str, now: datetime) -> datetime:
     return today if today > now else today + timedelta(days=1)
 
 
-def is_flat(volumes: Sequence[Mapping[str, float]], counted: Sequence[int], patience: int | None) -> bool:
+def is_flat(volumes: Sequence[VolumePoint], counted: Sequence[int], patience: int | None) -> bool:
     """Whether the last `patience` trials together made the hypervolume grow by less than a share of `GROWTH`.
 
     Together and not one by one: many small steps are progress.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from search.present.summary import summary
-from search.results.snapshot_reader import Row
+from search.results.schema import Measured, Snapshot, TargetView
+from search.trial import FigureCell
 
 _FIGURE = "latency_ms"
 
 
-def target_data(snapshot: Row) -> dict[str, Any]:
+def target_data(snapshot: Snapshot) -> dict[str, Any]:
     """What the page needs of each device (`search.results.target_views`), and the summary by its times."""
     found = {}
     for name, view in (snapshot.get("on_targets") or {}).items():
@@ -20,15 +20,15 @@ def target_data(snapshot: Row) -> dict[str, Any]:
     return found
 
 
-def seen_on(snapshot: Row, name: str, view: Mapping[str, Any]) -> dict[str, Any]:
+def seen_on(snapshot: Snapshot, name: str, view: TargetView) -> Snapshot:
     """The snapshot with the device's latencies; trials that it has not timed and honest rows, timed here, are gone."""
     times = view.get("latency_ms") or {}
     rows = [row for row in snapshot.get("trials") or () if str(row["number"]) in times]
     base, own = snapshot.get("base"), float(view.get("base_ms") or 0.0)
     return {
         **snapshot,
-        "base": base and _timed(base, [own, own, own]),
-        "trials": [_timed(row, times[str(row["number"])]) for row in rows],
+        "base": base and {**base, "figures": _timed(base, [own, own, own])},
+        "trials": [{**row, "figures": _timed(row, times[str(row["number"])])} for row in rows],
         "front": view.get("front") or [],
         "picks": view.get("picks") or {},
         "verdict": f"By the times of {name}: {view['verdict']}" if view.get("verdict") else "",
@@ -36,6 +36,6 @@ def seen_on(snapshot: Row, name: str, view: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _timed(row: Row, latency: list[float]) -> dict[str, Any]:
-    figure = dict(zip(("value", "low", "high"), latency, strict=True))
-    return {**row, "figures": {**(row.get("figures") or {}), _FIGURE: figure}}
+def _timed(row: Measured, latency: list[float]) -> dict[str, FigureCell]:
+    value, low, high = latency
+    return {**(row.get("figures") or {}), _FIGURE: {"value": value, "low": low, "high": high}}

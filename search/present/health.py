@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from search.results import snapshot_reader as reading
-from search.results.snapshot_reader import Row
+from search.results.schema import Snapshot, TrialRow
 
 AT_BOUND = 0.02
 """Ratios this close to a bound of the space count as lying on it."""
 NOISY = 0.05
 """A 95 % interval of latency wider than this share of its value is noisy."""
 LOW_CORRELATION = 0.5
-"""Rank correlation (Kendall or Spearman) below which a cheap rung misleads."""
+"""Rank correlation (Kendall's tau) with the accuracy below which a cheap score misleads."""
 STALLED = 0.005
 """Share of the hypervolume that the last third of the trials must add, or the search has little left to find."""
 FAILING = 0.1
@@ -36,13 +36,13 @@ class Finding:
     hint: str = ""
 
 
-def health(snapshot: Row) -> list[dict[str, str]]:
+def health(snapshot: Snapshot) -> list[dict[str, str]]:
     """Everything that is worth a look, warnings first; empty for a search without a blemish."""
     found = [finding for check in CHECKS if (finding := check(snapshot)) is not None]
     return [asdict(finding) for finding in sorted(found, key=lambda finding: finding.level != "warn")]
 
 
-def _space_at_its_bound(snapshot: Row) -> Finding | None:
+def _space_at_its_bound(snapshot: Snapshot) -> Finding | None:
     rows, (low, high) = _front(snapshot), _ratio_bounds(snapshot)
     if len(rows) < 3 or high <= low:
         return None
@@ -60,7 +60,7 @@ def _space_at_its_bound(snapshot: Row) -> Finding | None:
     )
 
 
-def _flat_front(snapshot: Row) -> Finding | None:
+def _flat_front(snapshot: Snapshot) -> Finding | None:
     goal = next((figure for figure in reading.figures(snapshot) if figure.direction == "max"), None)
     rows = [row for row in _front(snapshot) if goal and reading.value(row, goal.name) is not None]
     if goal is None or len(rows) < 3:
@@ -78,7 +78,7 @@ def _flat_front(snapshot: Row) -> Finding | None:
     )
 
 
-def _noise_of_accuracy(snapshot: Row) -> Finding | None:
+def _noise_of_accuracy(snapshot: Snapshot) -> Finding | None:
     goal = next((figure for figure in reading.figures(snapshot) if figure.direction == "max"), None)
     spreads = [reading.interval(row, goal.name) for row in _front(snapshot)] if goal else []
     halves = [(high - low) / 2 for spread in spreads if spread for low, high in [spread]]
@@ -94,7 +94,7 @@ def _noise_of_accuracy(snapshot: Row) -> Finding | None:
     )
 
 
-def _noisy_latency(snapshot: Row) -> Finding | None:
+def _noisy_latency(snapshot: Snapshot) -> Finding | None:
     rows = [row for row in _complete(snapshot) if reading.value(row, "latency_ms")]
     if len(rows) < 3:
         return None
@@ -110,21 +110,23 @@ def _noisy_latency(snapshot: Row) -> Finding | None:
     )
 
 
-def _low_rung_correlation(snapshot: Row) -> Finding | None:
-    low = [rung for rung in snapshot.get("rungs") or () if (rung.get("correlation") or 1.0) < LOW_CORRELATION]
+def _misleading_score(snapshot: Snapshot) -> Finding | None:
+    known = [(str(row.get("name")), row.get("correlation")) for row in snapshot.get("rungs") or ()]
+    low = [(name, float(tau)) for name, tau in known if tau is not None and tau < LOW_CORRELATION]
     if not low:
         return None
-    names = ", ".join(f"{rung.get('name')} ({rung['correlation']:.2f})" for rung in low)
+    names = ", ".join(f"{name} ({tau:.2f})" for name, tau in low)
     return Finding(
         "rungs",
         "warn",
         "A cheap score misleads",
         f"Its ranking agrees badly with the full measurement: {names}.",
-        "Give that rung more epochs or images, or leave it out.",
+        "Do not rely on the estimates of screened trials. The lower this correlation is, the fewer trials are "
+        "screened, and below 0.4 none, so the search needs more search.hours for as many candidates.",
     )
 
 
-def _stalled(snapshot: Row) -> Finding | None:
+def _stalled(snapshot: Snapshot) -> Finding | None:
     values = [point["value"] for point in snapshot.get("hypervolume") or () if point.get("value") is not None]
     if len(values) < 3 * _ENOUGH or not values[-1]:
         return None
@@ -140,7 +142,7 @@ def _stalled(snapshot: Row) -> Finding | None:
     )
 
 
-def _failures(snapshot: Row) -> Finding | None:
+def _failures(snapshot: Snapshot) -> Finding | None:
     progress = snapshot.get("progress") or {}
     failed, done = int(progress.get("failed") or 0), int(progress.get("done") or 0)
     if failed < 2 or failed < FAILING * (failed + done):
@@ -154,10 +156,10 @@ def _failures(snapshot: Row) -> Finding | None:
     )
 
 
-CHECKS: tuple[Callable[[Row], Finding | None], ...] = (
+CHECKS: tuple[Callable[[Snapshot], Finding | None], ...] = (
     _space_at_its_bound,
     _noisy_latency,
-    _low_rung_correlation,
+    _misleading_score,
     _failures,
     _flat_front,
     _noise_of_accuracy,
@@ -165,29 +167,29 @@ CHECKS: tuple[Callable[[Row], Finding | None], ...] = (
 )
 
 
-def _complete(snapshot: Row) -> Iterator[Row]:
+def _complete(snapshot: Snapshot) -> Iterator[TrialRow]:
     return (row for row in snapshot.get("trials") or () if row.get("state") == "complete")
 
 
-def _front(snapshot: Row) -> list[Row]:
+def _front(snapshot: Snapshot) -> list[TrialRow]:
     return [row for row in snapshot.get("trials") or () if row.get("on_front")]
 
 
-def _ratio_bounds(snapshot: Row) -> tuple[float, float]:
+def _ratio_bounds(snapshot: Snapshot) -> tuple[float, float]:
     found = ((snapshot.get("study") or {}).get("space") or {}).get("ratio") or (0.0, 0.0)
     return float(found[0]), float(found[1])
 
 
-def _ratio(row: Row, name: str) -> float:
+def _ratio(row: TrialRow, name: str) -> float:
     return float(((row.get("candidate") or {}).get("ratios") or {}).get(name, 0.0))
 
 
-def _relative_width(row: Row) -> float:
+def _relative_width(row: TrialRow) -> float:
     spread, value = reading.interval(row, "latency_ms"), reading.value(row, "latency_ms")
     return (spread[1] - spread[0]) / value if spread and value else 0.0
 
 
-def _is_flagged(row: Row) -> bool:
+def _is_flagged(row: TrialRow) -> bool:
     return any(str(note).startswith("latency:") for note in row.get("notes") or ())
 
 

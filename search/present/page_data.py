@@ -17,6 +17,7 @@ from search.present.device_views import target_data
 from search.present.health import health
 from search.present.summary import summary
 from search.results import snapshot_reader as reading
+from search.results.schema import Snapshot
 from search.run_folder.annotations import read_marks
 from search.run_folder.atomic import read_mapping
 from search.run_folder.enqueue import waiting
@@ -37,7 +38,7 @@ class Frame:
     classes: tuple[str, ...]
 
 
-def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
+def page_data(snapshot: Snapshot, run: Path | None = None) -> Data:
     """The content of the page for a snapshot.
 
     Args:
@@ -47,7 +48,7 @@ def page_data(snapshot: Mapping[str, Any], run: Path | None = None) -> Data:
     return {**head, "trials": [page_row(row, frame) for row in snapshot.get("trials") or ()]}
 
 
-def page_head(snapshot: Mapping[str, Any], run: Path | None = None) -> tuple[Data, Frame]:
+def page_head(snapshot: Snapshot, run: Path | None = None) -> tuple[Data, Frame]:
     """Everything but the trials, and what their rows run along."""
     beside = {} if run is None else _beside(run)
     groups = with_zones(snapshot.get("groups") or ())
@@ -70,7 +71,7 @@ def page_head(snapshot: Mapping[str, Any], run: Path | None = None) -> tuple[Dat
     return plain, frame
 
 
-def _described(snapshot: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _described(snapshot: Snapshot) -> dict[str, dict[str, str]]:
     """Title, unit and direction of every figure that was measured: a fall of an accuracy must not look like a gain."""
     rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
     known = (reading.describe(snapshot, name) for name in {str(n) for row in rows for n in row.get("figures") or {}})
@@ -135,12 +136,12 @@ def _marks(run: Path) -> Data:
         return {}
 
 
-def _shown_path(snapshot: Mapping[str, Any]) -> str:
+def _shown_path(snapshot: Snapshot) -> str:
     """As a user types it; never the machine's absolute path, because reports are mailed."""
     return f"{(snapshot.get('study') or {}).get('project') or 'runs/prune'}/{snapshot.get('name')}"
 
 
-def _dimensions(snapshot: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
+def _dimensions(snapshot: Snapshot, beside: Mapping[str, Any]) -> list[str]:
     told = (beside.get("whatif") or {}).get("dimensions") or ()
     if told:
         return [str(row["name"]) for row in told]
@@ -148,7 +149,7 @@ def _dimensions(snapshot: Mapping[str, Any], beside: Mapping[str, Any]) -> list[
     return list(dict.fromkeys(name for row in rows for name in ((row.get("candidate") or {}).get("ratios") or {})))
 
 
-def _classes(snapshot: Mapping[str, Any]) -> list[str]:
+def _classes(snapshot: Snapshot) -> list[str]:
     rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
     return list(dict.fromkeys(str(name) for row in rows for name in row.get("per_class") or {}))
 

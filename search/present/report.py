@@ -12,15 +12,14 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from posixpath import dirname, join, normpath
-from typing import Any
 
 from search.present.page_data import Data, page_data
 from search.present.trial_files import data_address, fitting, samples_of
+from search.results.schema import Snapshot
 from search.results.snapshot_reader import check_format
 from search.run_folder.atomic import write_atomic
 
@@ -32,11 +31,12 @@ _EXPORT = re.compile(r"^export (?:async )?(?:function|const) (\w+)", re.M)
 _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
-def write_report(snapshot: Mapping[str, Any], path: Path, run: Path | None = None) -> Path:
+def write_report(snapshot: Snapshot, path: Path, run: Path | None = None, shown_on: str | None = None) -> Path:
     """Write the report of `snapshot` to `path` (whole or not at all) and return `path`.
 
     Args:
         run: the run's folder: its samples, files, notes, sensitivity and what-if are shown too, as far as they fit.
+        shown_on: the device by whose times the page opens; None for the study's own runtime.
 
     Raises:
         SnapshotError: a snapshot of another format.
@@ -44,6 +44,8 @@ def write_report(snapshot: Mapping[str, Any], path: Path, run: Path | None = Non
     """
     check_format(snapshot)
     data = page_data(snapshot, run)
+    if shown_on is not None:
+        data["shown_on"] = shown_on
     page = render_page(data)
     if run is not None:
         page = render_page({**data, **_embedded(data, run, MOST_BYTES - _MARGIN - len(page.encode()))})

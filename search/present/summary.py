@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from search.present.health import health
 from search.results import snapshot_reader as reading
-from search.results.snapshot_reader import Figure, Row
+from search.results.schema import Measured, Snapshot
+from search.results.snapshot_reader import Figure
 
 _STATES = {"finished": "has finished", "running": "is running", "interrupted": "was interrupted and can be resumed"}
 
 
-def summary(snapshot: Row) -> list[str]:
+def summary(snapshot: Snapshot) -> list[str]:
     """Plain sentences, the most important first: progress, verdict, each budget's pick, what to look at."""
     warnings = [finding["title"] for finding in health(snapshot) if finding["level"] == "warn"]
     lines = [_progress(snapshot)]
@@ -24,7 +25,7 @@ def summary(snapshot: Row) -> list[str]:
     return lines
 
 
-def _progress(snapshot: Row) -> str:
+def _progress(snapshot: Snapshot) -> str:
     progress = snapshot.get("progress") or {}
     failed = progress.get("failed") or 0
     state = _STATES.get(str(snapshot.get("state")), str(snapshot.get("state")))
@@ -37,19 +38,19 @@ def _progress(snapshot: Row) -> str:
     )
 
 
-def _budgets(snapshot: Row) -> Iterator[str]:
+def _budgets(snapshot: Snapshot) -> Iterator[str]:
     for name, limits in (snapshot.get("budgets") or {}).items():
         bounds = ", ".join(_bound(snapshot, key, limit) for key, limit in limits.items())
-        pick = (snapshot.get("picks") or {}).get(name) or {}
-        if pick.get("trial") is None:
+        pick = (snapshot.get("picks") or {}).get(name)
+        if pick is None or pick["trial"] is None:
             yield f"{name} ({bounds}): nothing fits yet."
             continue
-        row = reading.trial(snapshot, int(pick["trial"]))
+        row = reading.trial(snapshot, pick["trial"])
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
         yield f"{name} ({bounds}): trial {reading.label(row)}, {', '.join(filter(None, said))}."
 
 
-def _baselines(snapshot: Row) -> Iterator[str]:
+def _baselines(snapshot: Snapshot) -> Iterator[str]:
     """The honest rows, where the study has them: what the usual way would have given."""
     for row in snapshot.get("baselines") or ():
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
@@ -57,13 +58,13 @@ def _baselines(snapshot: Row) -> Iterator[str]:
             yield f"For comparison, {row.get('name')}: {', '.join(filter(None, said))}."
 
 
-def _bound(snapshot: Row, name: str, limit: float) -> str:
+def _bound(snapshot: Snapshot, name: str, limit: float) -> str:
     figure = reading.describe(snapshot, name)
     sign = ">=" if figure.direction == "max" else "<="
     return f"{figure.title} {sign} {limit:g} {figure.unit}".rstrip()
 
 
-def _figure(snapshot: Row, figure: Figure, row: Row) -> str:
+def _figure(snapshot: Snapshot, figure: Figure, row: Measured) -> str:
     number = reading.value(row, figure.name)
     if number is None:
         return ""

@@ -12,10 +12,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search.config.baseline_names import NAMES
 from search.evaluate.baselines import HonestRow
+from search.results.schema import BaselineRow
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord, read_outcome
 from search.trial import Failure, Measurement, Outcome, figures_to_json
@@ -50,7 +50,7 @@ class HonestResult:
         same = [] if self.same_as is None else [f"the network of trial {self.same_as}, measured once"]
         return "; ".join([*same, *self.outcome.notes])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> BaselineRow:
         """The row as a snapshot has it."""
         measured = self.measured
         return {

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
@@ -114,8 +113,3 @@ def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, 
     return replace(
         trial.measurement, figures=figures, per_class=per_class, seconds={}, notes=(said,), timing=dict(check.latency)
     )
-
-
-def describe_row(trial: Trial) -> dict[str, Any]:
-    """What a snapshot's row says of it, beside a trial's facts."""
-    return {"label": trial.label, "exported_from": trial.exported_from}

@@ -11,6 +11,7 @@ from objectives.class_drop import largest_drop
 from objectives.errors import NothingFits, ObjectiveError
 from objectives.objective import Estimate, Objective
 from objectives.paired import ranked_figures
+from search.results.schema import PickRow, VolumePoint
 from search.trial import Measurement, Trial, TrialState
 
 Figures = Mapping[str, Estimate]
@@ -108,9 +109,9 @@ def one_se(ranked: Ranked, objectives: Sequence[Objective]) -> tuple[Trial, str]
 
 def picks(
     ranked: Ranked, budgets: Mapping[str, Sequence[Bound]], objectives: Sequence[Objective]
-) -> dict[str, dict[str, object]]:
-    """Budget name -> {"trial": number or None, "sentence"}: the sentence says why, or what came closest."""
-    found: dict[str, dict[str, object]] = {}
+) -> dict[str, PickRow]:
+    """Budget name -> pick: the sentence says why, or what came closest."""
+    found: dict[str, PickRow] = {}
     for name, bounds in budgets.items():
         try:
             trial, sentence = pick(ranked, bounds, objectives)
@@ -127,7 +128,7 @@ class VolumeTrack:
     _numbers: list[int] = field(default_factory=list)
     _values: list[float] = field(default_factory=list)
 
-    def upto(self, ranked: Ranked, objectives: Sequence[Objective], base: Measurement) -> list[dict[str, float]]:
+    def upto(self, ranked: Ranked, objectives: Sequence[Objective], base: Measurement) -> list[VolumePoint]:
         """[{"trial", "value"}] by number. A trial that ends out of order makes it compute again."""
         numbers = [trial.number for trial in ranked.trials]
         if numbers[: len(self._numbers)] != self._numbers:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from objectives.objective import Objective
+from search.results.schema import ScoreRow
 from search.trial import Measurement, Trial, TrialState
 
 FEWEST = 3
 """Trials with a score and an accuracy below which nothing is expected of the others."""
 
 
-def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[ScoreRow]:
     """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
     from search.propose.screening import correlation
 

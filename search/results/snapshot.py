@@ -7,78 +7,105 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import cast
 
+from objectives.objective import Estimate, Objective
+from search.config.spec import StudySpec
 from search.results import ranking
 from search.results.baseline_results import read_rows
-from search.results.exported_points import describe_row
+from search.results.results import Results
+from search.results.schema import EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
 from search.results.screening_stats import expectations, rungs
 from search.results.target_device import target_names
 from search.results.target_views import target_views
 from search.results.verdict import compared_verdict
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
-from search.run_folder.record import LAYERS
-from search.trial import Measurement, Trial, TrialState, figures_to_json
-
-if TYPE_CHECKING:
-    from search.study import Study
+from search.run_folder.record import LAYERS, RunRecord
+from search.trial import Trial, TrialState, figures_to_json
 
 FORMAT = 1
 
 
-def snapshot(study: Study) -> dict[str, Any]:
-    """Everything about a study that is drawn, as plain JSON."""
-    trials, base, objectives = study.trials(), study.base(), study.objectives
-    points, ranked = study.points(), study.ranked()
-    searched = ranking.rank(trials, study.spec.bounds, objectives)
+def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
+    """Everything about a study that is drawn, as plain JSON.
+
+    Args:
+        state: running, finished or interrupted.
+        progress: counts and times; those of a live search are the loop's.
+    """
+    spec, record, base, objectives = results.spec, results.record, results.base, results.objectives
+    trials, ranked, target = results.trials, results.ranked, results.target
     measured = sum(trial.state == TrialState.COMPLETE for trial in trials)
-    budgets = {name: study.spec.budget(name) for name in study.spec.budgets}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    before = study.record.read_snapshot() or {}
-    rows = read_rows(study.record) if study.target is None else ()  # they were timed here
+    before = record.read_snapshot() or {}
+    rows = read_rows(record) if target is None else ()  # they were timed here
     expected = expectations(trials, objectives, base)
     return {
         "format": FORMAT,
-        "name": study.spec.run_name,
-        "state": study.state(),
+        "name": spec.run_name,
+        "state": state,
         "created": before.get("created", now),
         "updated": now,
         "version": version(),
-        "environment": study.record.read_environment(),
-        "target": None if study.target is None else {"name": study.target.name, **study.target.machine},
-        "targets": target_names(study.record),
-        "on_targets": {} if study.target is not None else target_views(study, trials),
-        "study": study.spec.resolved(),
+        "environment": record.read_environment(),
+        "target": None if target is None else {"name": target.name, **target.machine},
+        "targets": target_names(record),
+        "on_targets": {} if target is not None else target_views(results),
+        "study": spec.resolved(),
         "objectives": [_objective(objective) for objective in objectives],
-        "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in study.spec.bounds],
-        "budgets": study.spec.budgets,
-        "progress": study.progress(),
+        "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in spec.bounds],
+        "budgets": spec.budgets,
+        "progress": progress,
         "base": None if base is None else _measured(base.figures, base.per_class),
-        "groups": study.record.read_groups(),
-        "trials": [_trial(trial, study, ranked.front, base, expected.get(trial.number)) for trial in points],
+        "groups": record.read_groups(),
+        "trials": [_trial(point, results, expected.get(point.number)) for point in results.points],
         "front": list(ranked.front),
-        "hypervolume": [] if base is None else study.volumes.upto(searched, objectives, base),
-        "picks": ranking.picks(ranked, budgets, objectives) if ranked.trials else {},
+        "hypervolume": results.hypervolume,
+        "picks": results.picks,
         "rungs": rungs(trials, objectives),
-        "latency_model": read_mapping(study.record.path / "latency" / LAYERS),
+        "latency_model": read_mapping(record.path / "latency" / LAYERS),
         "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
         "baselines": [row.to_json() for row in rows],
-        "end": _end(study),
+        "end": _end(record),
     }
 
 
-def write_snapshot(study: Study) -> dict[str, Any]:
+def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
     """Write snapshot.json, results.csv and pareto.csv, and return the snapshot."""
-    content = snapshot(study)
-    write_json(study.record.snapshot_path, content, durable=False)
+    content = snapshot(results, state, progress)
+    write_json(results.record.snapshot_path, content, durable=False)
     rows = content["trials"]
     front = [row for row in rows if row["on_front"]]
-    write_atomic(study.record.path / "results.csv", results_csv(rows), durable=False)
-    write_atomic(study.record.path / "pareto.csv", results_csv(front), durable=False)
+    write_atomic(results.record.path / "results.csv", results_csv(rows), durable=False)
+    write_atomic(results.record.path / "pareto.csv", results_csv(front), durable=False)
     return content
 
 
-def results_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def current_snapshot(results: Results) -> Snapshot:
+    """The snapshot of a run that this process does not search; the one on disk while another process does."""
+    on_disk = results.record.read_snapshot() if results.target is None else None
+    if on_disk is not None and results.record.lock.is_held():
+        return cast(Snapshot, on_disk)
+    return snapshot(results, state_on_disk(results.record), results.progress())
+
+
+def refresh(record: RunRecord, spec: StudySpec) -> None:
+    """Write what is derived again, after something beside the search has changed: an export, figures of a device.
+    While somebody searches the run, the next trial does it."""
+    if not record.lock.is_held():
+        results = Results.read(record, spec)
+        write_snapshot(results, state_on_disk(record), results.progress())
+
+
+def state_on_disk(record: RunRecord) -> str:
+    """finished or interrupted. What was killed could not say so: it is interrupted."""
+    before, ending = record.read_snapshot(), record.read_ending()
+    if before is None and ending is not None and ending["closed"]:
+        return "finished"  # the snapshot is gone or damaged, not what it was drawn from
+    return "finished" if (before or {}).get("state") == "finished" else "interrupted"
+
+
+def results_csv(rows: Sequence[TrialRow]) -> str:
     """Trials as CSV: figures with their intervals, ratios, removed blocks, seconds."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
@@ -102,32 +129,26 @@ def version() -> str:
         return "0+source"
 
 
-def _cells(row: Mapping[str, Any], figures: Sequence[str], ratios: Sequence[str]) -> list[object]:
+def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list[object]:
     candidate = row["candidate"]
-    cells: list[object] = [row[key] for key in ("number", "state", "source", "feasible", "on_front", "same_as")]
+    cells: list[object] = [row["number"], row["state"], row["source"], row["feasible"], row["on_front"], row["same_as"]]
     cells += [candidate["imgsz"], candidate["precision"]]
     for name in figures:
-        figure = row["figures"].get(name, {})
-        cells += [figure.get("value"), figure.get("low"), figure.get("high")]
+        figure = row["figures"].get(name)
+        cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
     cells += [candidate["ratios"].get(name) for name in ratios]
     return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
 
 
-def _trial(
-    trial: Trial,
-    study: Study,
-    front: Sequence[int],
-    base: Measurement | None,
-    expected: Mapping[str, float] | None,
-) -> dict[str, Any]:
-    measured = trial.measurement
+def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:
+    measured, bounds = trial.measurement, results.spec.bounds
     return {
         "number": trial.number,
         "state": trial.state.value,
         "source": trial.source,
-        "feasible": ranking.is_feasible(trial, study.spec.bounds),
-        "breaks": list(ranking.broken(trial, study.spec.bounds, base)),
-        "on_front": trial.number in front,
+        "feasible": ranking.is_feasible(trial, bounds),
+        "breaks": list(ranking.broken(trial, bounds, results.base)),
+        "on_front": trial.number in results.ranked.front,
         "same_as": trial.same_as,
         "figures": {} if measured is None else figures_to_json(measured.figures),
         "per_class": {} if measured is None else dict(measured.per_class),
@@ -139,24 +160,25 @@ def _trial(
         "timing": {} if measured is None else dict(measured.timing),
         "seeds": 1 if measured is None else measured.seeds,
         "error": trial.error,
-        **describe_row(trial),
+        "label": trial.label,
+        "exported_from": trial.exported_from,
         "estimated": trial.state == TrialState.SCREENED,
         "expected": dict(expected or {}),
         "score": None if measured is None else measured.score,
     }
 
 
-def _measured(figures: Mapping[str, Any], per_class: Mapping[str, float]) -> dict[str, Any]:
+def _measured(figures: Mapping[str, Estimate], per_class: Mapping[str, float]) -> Measured:
     return {"figures": figures_to_json(figures), "per_class": dict(per_class)}
 
 
-def _end(study: Study) -> dict[str, str] | None:
+def _end(record: RunRecord) -> EndRow | None:
     """Why the search ended; None while it has not."""
-    found = study.record.read_ending()
+    found = record.read_ending()
     return None if found is None else {"reason": found["reason"], "sentence": found["sentence"]}
 
 
-def _objective(objective: Any) -> dict[str, str]:
+def _objective(objective: Objective) -> ObjectiveRow:
     return {
         "name": objective.name,
         "unit": objective.unit,

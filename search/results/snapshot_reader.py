@@ -7,14 +7,12 @@ A snapshot is the content of `snapshot.json`. Nothing here measures or decides a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from objectives.objective import OBJECTIVES
 from search.errors import ConfigError, RunCorrupt
-
-Row = Mapping[str, Any]
+from search.results.schema import Measured, Snapshot, TrialRow
 
 FORMAT = 1
 
@@ -59,7 +57,7 @@ _KNOWN = {
 _COSTS = ("latency_ms", "params_m", "macs_g", "size_mb")
 
 
-def check_format(snapshot: Row) -> None:
+def check_format(snapshot: Snapshot) -> None:
     """Refuse a snapshot of another format.
 
     Raises:
@@ -71,7 +69,7 @@ def check_format(snapshot: Row) -> None:
         )
 
 
-def describe(snapshot: Row, name: str) -> Figure:
+def describe(snapshot: Snapshot, name: str) -> Figure:
     """The figure as it is commonly called (short enough for a terminal), else as the study's objectives name it."""
     figure = _KNOWN.get(name) or _as_objective(snapshot, name)
     if figure.direction == "max":
@@ -79,10 +77,10 @@ def describe(snapshot: Row, name: str) -> Figure:
     return replace(figure, digits=_digits(value(base(snapshot), name)))
 
 
-def _as_objective(snapshot: Row, name: str) -> Figure:
-    said: Row = next((item for item in snapshot.get("objectives", ()) if item.get("name") == name), {})
-    unit = str(said.get("unit") or "")
-    title, direction = str(said.get("title") or name), str(said.get("direction") or "min")
+def _as_objective(snapshot: Snapshot, name: str) -> Figure:
+    known = (item for item in snapshot.get("objectives", ()) if item.get("name") == name)
+    said = next(known, {"name": name, "unit": "", "title": name, "direction": "min"})
+    unit, title, direction = said.get("unit") or "", said.get("title") or name, said.get("direction") or "min"
     return Figure(name, title, "" if unit == "fraction" else unit, direction)
 
 
@@ -93,7 +91,7 @@ def _digits(reference: float | None) -> int:
     return max(1, min(6, 2 - math.floor(math.log10(reference))))
 
 
-def figures(snapshot: Row) -> tuple[Figure, ...]:
+def figures(snapshot: Snapshot) -> tuple[Figure, ...]:
     """The figures a study is about: its objectives, then the costs that were recorded besides."""
     names = [str(item["name"]) for item in snapshot.get("objectives", ())]
     rows = [base(snapshot), *snapshot.get("trials", ())]
@@ -101,43 +99,42 @@ def figures(snapshot: Row) -> tuple[Figure, ...]:
     return tuple(describe(snapshot, name) for name in dict.fromkeys([*names, *seen]))
 
 
-def label(row: Row) -> str:
+def label(row: TrialRow) -> str:
     """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
     return str(row.get("label", row["number"]))
 
 
-def label_of(snapshot: Row, number: int) -> str:
+def label_of(snapshot: Snapshot, number: int) -> str:
     """The label of the row with this number; the number where there is no such row."""
     return next((label(row) for row in snapshot.get("trials", ()) if row["number"] == number), str(number))
 
 
-def base(snapshot: Row) -> Row:
+def base(snapshot: Snapshot) -> Measured:
     """The base's row; empty as long as it has not been measured."""
-    found: Row = snapshot.get("base") or {}
-    return found
+    return snapshot.get("base") or {"figures": {}, "per_class": {}}
 
 
-def value(row: Row, name: str) -> float | None:
+def value(row: Measured, name: str) -> float | None:
     """A figure's value, or None when it is missing or not finite."""
     found = (row.get("figures") or {}).get(name)
     number = None if found is None else found.get("value")
     return float(number) if number is not None and math.isfinite(number) else None
 
 
-def interval(row: Row, name: str) -> tuple[float, float] | None:
+def interval(row: Measured, name: str) -> tuple[float, float] | None:
     """The 95 % interval of a figure, or None when it is exact or missing."""
-    found = (row.get("figures") or {}).get(name) or {}
-    low, high = found.get("low"), found.get("high")
+    found = (row.get("figures") or {}).get(name)
+    low, high = (None, None) if found is None else (found.get("low"), found.get("high"))
     return (float(low), float(high)) if low is not None and high is not None and high > low else None
 
 
-def trial(snapshot: Row, number: int) -> Row:
+def trial(snapshot: Snapshot, number: int) -> TrialRow:
     """The row of one trial.
 
     Raises:
         UnknownTrial: no trial has this number.
     """
-    rows: Sequence[Row] = snapshot.get("trials", ())
+    rows: Sequence[TrialRow] = snapshot.get("trials", ())
     for row in rows:
         if row["number"] == number:
             return row
@@ -145,14 +142,14 @@ def trial(snapshot: Row, number: int) -> Row:
     raise UnknownTrial(f"there is no trial {number}", expected=known)
 
 
-def front(snapshot: Row) -> list[Row]:
+def front(snapshot: Snapshot) -> list[TrialRow]:
     """The rows on the front, along the first cost (cheapest first)."""
     rows = [row for row in snapshot.get("trials", ()) if row.get("on_front")]
     cost = next((figure.name for figure in figures(snapshot) if figure.direction == "min"), "")
     return sorted(rows, key=lambda row: (found if (found := value(row, cost)) is not None else math.inf, row["number"]))
 
 
-def picked_for(snapshot: Row, number: int) -> list[str]:
+def picked_for(snapshot: Snapshot, number: int) -> list[str]:
     """The names of the budgets for which this trial is the pick."""
     return [str(name) for name, pick in (snapshot.get("picks") or {}).items() if pick.get("trial") == number]
 

@@ -226,19 +226,8 @@ def finished_trial(
 ) -> Trial:
     """The record of a trial that ended."""
     if isinstance(outcome, Failure):
-        text = f"{outcome.kind.value}: {outcome.message}"
-        return Trial(number, TrialState.FAILED, candidate, error=text, source=source)
+        return Trial(number, TrialState.FAILED, candidate, failure=outcome, source=source)
     return Trial(number, state_of(outcome), candidate, outcome, source=source, same_as=same_as)
-
-
-def outcome_of(trial: Trial) -> Outcome | None:
-    """What ended the trial, or None while it has not ended."""
-    if trial.measurement is not None:
-        return trial.measurement
-    if trial.error is None:
-        return None
-    kind, _, message = trial.error.partition(": ")
-    return Failure.from_json({"kind": kind, "message": message})
 
 
 def _parse_outcome(result: Mapping[str, Any]) -> Outcome:

@@ -147,7 +147,7 @@ class SearchContract:
             study = Study("study.yaml", parts=parts, **keys, **{"search.trials": trials}).search()
         assert study.trials() == expected.trials()
         assert [trial.number for trial in study.front()] == [trial.number for trial in expected.front()]
-        found, wanted = study.snapshot(), expected.snapshot()
+        found, wanted = dict(study.snapshot()), dict(expected.snapshot())
         assert {key: found[key] for key in _OF_ANY_ENGINE} == {key: wanted[key] for key in _OF_ANY_ENGINE}
         assert files_of(study.record.path) == files_of(expected.record.path) | {
             f"trials/{number:04d}/{name}" for number in range(5) for name in ("note.txt", "progress.json", "train.log")

@@ -17,7 +17,6 @@ from search.config.sections import SpaceSpec
 from search.config.spec import dump_yaml
 from search.evaluate.pruning_evaluator import group_rows
 from search.prepare.whatif_table import what_if_table
-from search.results.snapshot import write_snapshot
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Space
@@ -102,7 +101,7 @@ class Studio:
         write_json(record.base_dir / "whatif.json", what_if_table({SIZE: graph()}, space(), SPACE.round_to))
         write_json(record.path / "sensitivity" / "curves.json", {"format": 1, "curves": _curves()})
         draw_samples(record.base_dir, "base")
-        write_snapshot(Study.load(record.path))
+        Study.load(record.path).refresh()
         self._say_finished(record)
         return record.path
 

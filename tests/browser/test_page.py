@@ -54,7 +54,7 @@ def test_the_budget_picks_what_the_command_line_picks(
 ) -> None:
     page = opened(open_page, served)
     page.fill("#budget-number", str(limit))
-    picked = choose(Study.load(studio), [f"latency_ms={limit}"], [], None, knee=False, one_se=False)
+    picked = choose(Study.load(studio).selection, [f"latency_ms={limit}"], [], None, knee=False, one_se=False)
     assert picked.trial is not None
     page.wait_for_selector(f"#budget-text button:has-text('open trial {picked.trial.number}')")
     rows = [row for row in json.loads((studio / "snapshot.json").read_text())["trials"] if row["feasible"]]

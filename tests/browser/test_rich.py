@@ -75,7 +75,7 @@ def test_the_ranks_that_changed_are_shown(open_page: OpenPage, serving: Serving,
 
 
 def test_a_report_for_a_device_opens_by_its_times(open_page: OpenPage, rich: Path, tmp_path: Path) -> None:
-    path = Study.load(rich).on(DEVICE).report(tmp_path / "report.html")
+    path = Study.load(rich).report(tmp_path / "report.html", DEVICE)
     page = open_page(path.as_uri())
     drawn(page)
     assert page.input_value("#on") == DEVICE and f"{BASE_MS:.1f} ms" in page.inner_text("#tiles")

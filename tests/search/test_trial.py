@@ -11,21 +11,10 @@ from objectives.objective import Estimate
 from search.run_folder.atomic import write_atomic, write_json
 from search.run_folder.record import RunRecord
 from search.testing.known_front import known_measurement
-from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
+from search.trial import Candidate, Failure, FailureKind, Measurement, TrialState
 from search.workers.child_process import classify
 
 CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320, removed=("model.4.m.0",))
-
-
-@pytest.mark.parametrize(
-    "trial",
-    [
-        Trial(3, TrialState.COMPLETE, CANDIDATE, known_measurement(CANDIDATE), source="tpe", same_as=1),
-        Trial(4, TrialState.FAILED, CANDIDATE, error="timeout: long", source="opening"),
-    ],
-)
-def test_trials_survive_json(trial: Trial) -> None:
-    assert Trial.from_json(json.loads(json.dumps(trial.to_json()))) == trial
 
 
 def test_candidates_from_before_blocks_could_go_are_read() -> None:
@@ -43,7 +32,19 @@ def test_outcomes_survive_the_record(tmp_path: Path, outcome: Measurement | Fail
     record.write_outcome(7, outcome)
     trial = record.read_trial(7)
     assert trial is not None and trial.candidate == CANDIDATE and trial.source == "tpe"
-    assert (trial.measurement or trial.error) == (outcome if isinstance(outcome, Measurement) else "signal: SIGKILL")
+    assert trial.outcome == outcome
+    assert trial.error == (None if isinstance(outcome, Measurement) else "signal: SIGKILL")
+
+
+def test_a_failure_of_an_older_version_is_read(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path)
+    folder = record.start_trial(4, CANDIDATE, "opening")
+    failure = {"kind": "timeout", "message": "not finished: too slow"}
+    write_json(folder / "result.json", {"format": 1, "state": "failed", "same_as": None, "failure": failure})
+    (trial,) = record.trials()
+    assert (trial.state, trial.measurement) == (TrialState.FAILED, None)
+    assert trial.failure == Failure(FailureKind.TIMEOUT, "not finished: too slow")
+    assert trial.error == "timeout: not finished: too slow"
 
 
 def test_starting_again_removes_what_a_cut_left(tmp_path: Path) -> None:

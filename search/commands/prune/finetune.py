@@ -45,7 +45,7 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
         weights: Path | None = picked.weights()
     except ConfigError:
         weights = None
-    spec = picked.study.spec
+    spec = picked.results.spec
     try:
         recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
     except ValidationError as error:

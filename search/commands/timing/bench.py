@@ -81,7 +81,7 @@ def order_of(words: Sequence[str]) -> Order:
 
 
 def _given(first: Model) -> dict[str, Any]:
-    given: dict[str, Any] = {} if first.picked is None else first.picked.study.spec.latency.model_dump()
+    given: dict[str, Any] = {} if first.picked is None else first.picked.results.spec.latency.model_dump()
     only = runtime_for(first.path)
     return given if only is None else {**given, "runtime": only}
 
@@ -223,7 +223,7 @@ def _digest(model: Model) -> str | None:
     """What `latency_cache.widths_digest` says of a trial, or of the base, of a run."""
     assert model.picked is not None
     trial = model.picked.trial
-    measured = model.picked.study.base() if trial is None else trial.measurement
+    measured = model.picked.results.base if trial is None else trial.measurement
     return (
         None if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
     )

@@ -99,13 +99,14 @@ def compared(study: Study, target: Target) -> dict[str, Any]:
 
     Trials that were on the front but not timed there have no rank there.
     """
-    there = study.on(target.name)
-    shown = {trial.number: trial for trial in (*study.front(), *there.trials())}
-    here_ms = {n: _latency(t) for t in study.trials() if (n := t.number) in shown}
-    there_ms = {trial.number: _latency(trial) for trial in there.trials()}
+    here = study.results()
+    there = here.on(target.name)
+    shown = {trial.number: trial for trial in (*here.front, *there.trials)}
+    here_ms = {n: _latency(t) for t in here.trials if (n := t.number) in shown}
+    there_ms = {trial.number: _latency(trial) for trial in there.trials}
     common = sorted(here_ms.keys() & there_ms.keys())
     ranks = [_ranks({number: ms[number] for number in common}) for ms in (here_ms, there_ms)]
-    fronts = ({t.number for t in study.front()}, {t.number for t in there.front()})
+    fronts = ({t.number for t in here.front}, {t.number for t in there.front})
     rows = [
         {
             "trial": number,

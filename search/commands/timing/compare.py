@@ -56,7 +56,7 @@ def order_of(words: Sequence[str]) -> Order:
 
 
 def _data_of(first: Model) -> Path | None:
-    return None if first.picked is None else Path(first.picked.study.spec.data)
+    return None if first.picked is None else Path(first.picked.results.spec.data)
 
 
 def compare(order: Order, say: Say = lambda what, left_s: None) -> list[dict[str, Any]]:

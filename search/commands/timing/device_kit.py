@@ -49,12 +49,13 @@ def build_kit(
         raise ConfigError(
             f"the kit's runner does not know {spec.runtime}", where="runtime=", expected=" or ".join(_RUNTIMES)
         )
-    front = front_of(study)
+    results = study.results()
+    front = front_of(results)
     if not front:
         raise ConfigError(
             f"{study.record.path} has no front yet", next_command=f"paretoprune resume {study.record.path}"
         )
-    wanted = [PickedTrial(study, None, ""), *(PickedTrial(study, trial, "") for trial in front)]
+    wanted = [PickedTrial(results, trial, "") for trial in (None, *front)]
     with tempfile.TemporaryDirectory(prefix="paretoprune-kit-") as name:
         rows = _export(wanted, spec, Path(name), say)
         manifest = _manifest(study, spec, rows)
@@ -93,7 +94,7 @@ def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path
 
 def _widths(picked: PickedTrial) -> str:
     trial = picked.trial
-    measured = picked.study.base() if trial is None else trial.measurement
+    measured = picked.results.base if trial is None else trial.measurement
     return "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
 
 

@@ -15,6 +15,7 @@ from search.config.inputs.user_code import OwnReference
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.references import find_run, resolve
+from search.results.results import Results
 from search.study import Study
 from search.trial import Trial
 
@@ -42,7 +43,7 @@ class Model:
     @property
     def run(self) -> Path | None:
         """The run that it belongs to."""
-        return None if self.picked is None else self.picked.study.record.path
+        return None if self.picked is None else self.picked.results.record.path
 
     @property
     def is_artefact(self) -> bool:
@@ -66,7 +67,7 @@ class Model:
         measured = self.picked.trial.measurement
         assert measured is not None and measured.plan is not None
         plan = Plan.from_json(measured.plan)
-        base, graph = _traced(self.picked.study.spec.model, plan.example_shape)
+        base, graph = _traced(self.picked.results.spec.model, plan.example_shape)
         return replace(plan, graph=graph).apply(base)
 
 
@@ -112,7 +113,7 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
             raise
         path = None
     if path is not None and not path.is_file() and OwnReference.parse(path) is None:
-        raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.study.record.path}")
+        raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.results.record.path}")
     return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
 
 
@@ -128,9 +129,9 @@ def _quantised(picked: PickedTrial) -> Path:
     return path
 
 
-def front_of(study: Study) -> list[Trial]:
+def front_of(results: Results) -> list[Trial]:
     """The trials on the front, cheapest first; their exports are named one by one (`RUN:17-int8`)."""
-    trials = [trial for trial in study.front() if trial.exported_from is None]
+    trials = [trial for trial in results.front if trial.exported_from is None]
     return sorted(trials, key=lambda trial: (_latency(trial), trial.number))
 
 
@@ -148,8 +149,9 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
     if ":" in word and not path.exists():
         return [model_of(resolve(word), word, imgsz)]
     study = Study.load(find_run(word))
-    chosen = [PickedTrial(study, None, "the unpruned model")]
-    chosen += [PickedTrial(study, trial, f"trial {trial.number}") for trial in front_of(study)]
+    results = study.results()
+    chosen = [PickedTrial(results, None, "the unpruned model")]
+    chosen += [PickedTrial(results, trial, f"trial {trial.number}") for trial in front_of(results)]
     return [model_of(picked, f"{study.record.path.name}:{_ref(picked)}", imgsz) for picked in chosen]
 
 

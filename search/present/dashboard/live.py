@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from search.evaluate.timing.progress import read_standing
 from search.export.formats import FORMATS
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
+from search.results.schema import Snapshot
 from search.results.snapshot_reader import check_format
 from search.run_folder.record import RunRecord
 
@@ -149,15 +150,16 @@ class Rows:
 
 
 def _read(record: RunRecord, version: int, made: Rows, *, running: bool) -> View:
-    snapshot = record.read_snapshot()
+    snapshot = cast(Snapshot | None, record.read_snapshot())
     if snapshot is None:
-        snapshot = {"format": 1, "name": record.path.name, "state": "running", "trials": []}
-        state: Any = "preparing" if running else "interrupted"
+        state = "preparing" if running else "interrupted"
+        snapshot = cast(Snapshot, {"format": 1, "name": record.path.name, "trials": []})
     else:
         check_format(snapshot)
         # A coordinator that was killed could not say so: its snapshot still claims to run.
-        state = "interrupted" if snapshot.get("state") == "running" and not running else snapshot.get("state")
-    data, frame = page_head({**snapshot, "state": state, "formats": list(FORMATS)}, record.path)
+        state = "interrupted" if snapshot["state"] == "running" and not running else snapshot["state"]
+    head, frame = page_head({**snapshot, "state": state}, record.path)
+    data = {**head, "formats": list(FORMATS)}
     rows = made.texts(snapshot.get("trials") or (), frame)
     return View(version, inert_json({**data, "trials": len(rows)}), rows, data)
 

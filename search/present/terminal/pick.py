@@ -11,7 +11,8 @@ from rich.text import Text
 
 from search.deliver.picked_trial import PickedTrial
 from search.present.terminal.exports_and_plans import unchanged
-from search.results.snapshot_reader import describe, difference, printed
+from search.results.snapshot import current_snapshot
+from search.results.snapshot_reader import base, describe, difference, printed, value
 
 
 def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
@@ -29,13 +30,12 @@ def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> Renderabl
 
 def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
     """figure, value with interval, base, difference."""
-    content = picked.study.snapshot()
-    base = (content["base"] or {"figures": {}})["figures"]
+    content = current_snapshot(picked.results)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in ("figure", "value", "95 % interval", "base", "difference"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name, found in figures.items():
-        figure, before = describe(content, name), base.get(name, {}).get("value")
+        figure, before = describe(content, name), value(base(content), name)
         exact = found["low"] == found["high"]
         interval = "exact" if exact else f"{printed(figure, found['low'])} to {printed(figure, found['high'])}"
         cells = (printed(figure, found["value"]), interval, printed(figure, before))

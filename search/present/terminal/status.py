@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,12 +11,12 @@ from rich.text import Text
 from search.present.summary import summary
 from search.present.terminal.tables import front_table, honest_table
 from search.results import snapshot_reader as reading
-from search.results.snapshot_reader import Row
+from search.results.schema import Snapshot
 
 _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 
 
-def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
+def render_status(snapshot: Snapshot) -> RenderableType:
     """State, summary, progress, time left, hypervolume, the pick of every budget and the front; sane in 80 columns.
 
     Raises:
@@ -33,12 +32,12 @@ def render_status(snapshot: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _title(snapshot: Row) -> Text:
+def _title(snapshot: Snapshot) -> Text:
     state = str(snapshot["state"])
     return Text(str(snapshot["name"]), style="bold").append(f"  {state}", style=_STYLES.get(state, ""))
 
 
-def _progress(snapshot: Row) -> Table:
+def _progress(snapshot: Snapshot) -> Table:
     progress = snapshot.get("progress") or {}
     volumes = snapshot.get("hypervolume") or ()
     counts = [f"{progress.get('done', 0)} of {progress.get('total', '?')} done", f"{progress.get('failed', 0)} failed"]
@@ -46,7 +45,6 @@ def _progress(snapshot: Row) -> Table:
         counts.append(f"{progress['running']} running")
     eta = progress.get("eta_s") if snapshot["state"] == "running" else None
     left = f", about {reading.duration(eta)} left" if eta is not None else ""
-    end = snapshot.get("end") or {}
     rows = {
         "trials": ", ".join(counts),
         "time": reading.duration(progress.get("seconds")) + left,
@@ -57,20 +55,20 @@ def _progress(snapshot: Row) -> Table:
         said = ", ".join(f"{bound['name']} {bound['op']} {bound['limit']:g}" for bound in limits)
         refused = sum(row["state"] == "complete" and not row.get("feasible") for row in snapshot.get("trials", ()))
         rows["constraints"] = f"{said}: {refused} trials refused"
-    if end.get("sentence"):
-        rows["end"] = str(end["sentence"])
+    if end := snapshot.get("end"):
+        rows["end"] = end["sentence"]
     return _pairs(rows)
 
 
-def _budgets(snapshot: Row) -> Table:
+def _budgets(snapshot: Snapshot) -> Table:
     budgets, picks = snapshot.get("budgets") or {}, snapshot.get("picks") or {}
     rows = {}
     for name in dict.fromkeys([*budgets, *picks]):
         bounds = ", ".join(f"{key} <= {limit}" for key, limit in (budgets.get(name) or {}).items())
-        pick = picks.get(name) or {}
-        number = pick.get("trial")
+        pick = picks.get(name)
+        number = None if pick is None else pick["trial"]
         found = "nothing fits yet" if number is None else f"trial {reading.label_of(snapshot, number)}"
-        sentence = f"  {pick['sentence']}" if pick.get("sentence") else ""
+        sentence = f"  {pick['sentence']}" if pick is not None and pick["sentence"] else ""
         rows[str(name)] = f"{f'({bounds}) ' if bounds else ''}{found}{sentence}"
     return _pairs(rows)
 

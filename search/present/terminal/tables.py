@@ -6,8 +6,7 @@ or a data set chose is put in as `Text`, so that rich never reads it as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -15,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from search.results import snapshot_reader as reading
-from search.results.snapshot_reader import Figure, Row
+from search.results.schema import Measured, Snapshot, TrialRow
+from search.results.snapshot_reader import Figure
 
 _MOST_COLUMNS = 4  # figures that fit beside number, notes and their differences in 80 columns
 
 
-def front_table(snapshot: Mapping[str, Any]) -> Table:
+def front_table(snapshot: Snapshot) -> Table:
     """The trials on the front, cheapest first, with the picks named."""
     table = _table(snapshot, "pick")
     for row in reading.front(snapshot):
@@ -30,7 +30,7 @@ def front_table(snapshot: Mapping[str, Any]) -> Table:
     return _keep_numbers(table)
 
 
-def honest_table(snapshot: Mapping[str, Any]) -> Table:
+def honest_table(snapshot: Snapshot) -> Table:
     """What the search is held against: each honest row with its figures, or why it has none."""
     table = _table(snapshot, "note", first="instead", with_base=False)
     for row in snapshot.get("baselines") or ():
@@ -38,7 +38,7 @@ def honest_table(snapshot: Mapping[str, Any]) -> Table:
     return _keep_numbers(table)
 
 
-def trials_table(snapshot: Mapping[str, Any]) -> Table:
+def trials_table(snapshot: Snapshot) -> Table:
     """Every trial in order, with what became of it."""
     table = _table(snapshot, "state")
     for row in snapshot.get("trials", ()):
@@ -47,7 +47,7 @@ def trials_table(snapshot: Mapping[str, Any]) -> Table:
     return _keep_numbers(table)
 
 
-def trial_details(snapshot: Mapping[str, Any], number: int) -> RenderableType:
+def trial_details(snapshot: Snapshot, number: int) -> RenderableType:
     """One trial in full: figures with their intervals, where it came from, what each group kept.
 
     Raises:
@@ -64,7 +64,7 @@ def trial_details(snapshot: Mapping[str, Any], number: int) -> RenderableType:
     return Group(*parts)
 
 
-def _table(snapshot: Row, last: str, first: str = "trial", *, with_base: bool = True) -> Table:
+def _table(snapshot: Snapshot, last: str, first: str = "trial", *, with_base: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(first, no_wrap=True)
     for figure in _columns(snapshot):
@@ -82,11 +82,11 @@ def _keep_numbers(table: Table) -> Table:
     return table
 
 
-def _columns(snapshot: Row) -> tuple[Figure, ...]:
+def _columns(snapshot: Snapshot) -> tuple[Figure, ...]:
     return reading.figures(snapshot)[:_MOST_COLUMNS]
 
 
-def _cells(snapshot: Row, row: Row, *, is_base: bool = False) -> Iterable[Text]:
+def _cells(snapshot: Snapshot, row: Measured, *, is_base: bool = False) -> Iterable[Text]:
     for figure in _columns(snapshot):
         number = reading.value(row, figure.name)
         cell = Text(reading.printed(figure, number))
@@ -95,13 +95,13 @@ def _cells(snapshot: Row, row: Row, *, is_base: bool = False) -> Iterable[Text]:
         yield cell
 
 
-def _difference(snapshot: Row, figure: Figure, number: float | None) -> Text:
+def _difference(snapshot: Snapshot, figure: Figure, number: float | None) -> Text:
     reference = reading.value(reading.base(snapshot), figure.name)
     text = reading.difference(figure, number, reference)
     return Text(f" {text}" if text else "", style="dim")
 
 
-def _state(row: Row) -> Text:
+def _state(row: TrialRow) -> Text:
     if row.get("on_front"):
         return Text("front", style="green")
     if row["state"] == "complete":
@@ -110,12 +110,12 @@ def _state(row: Row) -> Text:
     return Text(f"{row['state']}{': ' if cause else ''}{cause}", style="red" if row["state"] == "failed" else "")
 
 
-def _breach(row: Row) -> str:
+def _breach(row: TrialRow) -> str:
     """Which constraint, by how much, and which class where one was lost."""
     return "; ".join(row.get("breaks") or ()) or "breaks a constraint"
 
 
-def _title(snapshot: Row, row: Row) -> Text:
+def _title(snapshot: Snapshot, row: TrialRow) -> Text:
     text = Text(f"trial {reading.label(row)}", style="bold")
     notes = ["on the front"] if row.get("on_front") else []
     if row.get("seeds", 1) > 1:
@@ -126,7 +126,7 @@ def _title(snapshot: Row, row: Row) -> Text:
     return text.append(f"  {'; '.join(notes)}", style="not bold") if notes else text
 
 
-def _facts(row: Row) -> Table:
+def _facts(row: TrialRow) -> Table:
     candidate, seconds = row.get("candidate") or {}, row.get("seconds") or {}
     spent = ", ".join(f"{phase} {reading.duration(spent)}" for phase, spent in seconds.items())
     facts = {
@@ -143,7 +143,7 @@ def _facts(row: Row) -> Table:
     return table
 
 
-def _figure_table(snapshot: Row, row: Row) -> Table:
+def _figure_table(snapshot: Snapshot, row: TrialRow) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("figure")
     for heading in ("value", "95 % interval", "base", "difference"):
@@ -154,7 +154,7 @@ def _figure_table(snapshot: Row, row: Row) -> Table:
     return table
 
 
-def _figure_cells(snapshot: Row, row: Row, figure: Figure) -> tuple[str, ...]:
+def _figure_cells(snapshot: Snapshot, row: TrialRow, figure: Figure) -> tuple[str, ...]:
     number, spread = reading.value(row, figure.name), reading.interval(row, figure.name)
     reference = reading.value(reading.base(snapshot), figure.name)
     interval = " to ".join(reading.printed(figure, end) for end in spread) if spread else "exact"
@@ -170,7 +170,7 @@ def _figure_cells(snapshot: Row, row: Row, figure: Figure) -> tuple[str, ...]:
     )
 
 
-def _width_table(snapshot: Row, row: Row) -> Table:
+def _width_table(snapshot: Snapshot, row: TrialRow) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("group", overflow="ellipsis", no_wrap=True)
     table.add_column("stage", no_wrap=True)

@@ -97,7 +97,7 @@ def test_the_base_in_int8_is_an_honest_row(studied: Any, tmp_path: Path) -> None
 
 def test_the_picked_file_is_the_measured_one(studied: Any, trials: dict[str, Trial]) -> None:
     record = studied[1]
-    picked = PickedTrial(Study.load(record.path), trials["int8"], "a test")
+    picked = PickedTrial(Study.load(record.path).results(), trials["int8"], "a test")
     measured = (record.trial_dir(1) / "weights_int8.onnx").read_bytes()
     assert (picked.write() / "model_int8.onnx").read_bytes() == measured
     report = picked.export("onnx")

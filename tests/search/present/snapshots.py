@@ -132,6 +132,13 @@ def build(count: int = 60, seed: int = 0, **changes: Any) -> dict[str, Any]:
         "hypervolume": _hypervolume(trials),
         "picks": _picks(trials, front),
         "verdict": "Pruning was worth it: trial 31 runs 1.9 times faster than the base for 1.1 mAP points.",
+        "target": None,
+        "targets": [],
+        "on_targets": {},
+        "rungs": [],
+        "latency_model": None,
+        "baselines": [],
+        "end": None,
         **changes,
     }
 
@@ -173,11 +180,22 @@ def _trial(number: int, groups: list[dict[str, Any]], chance: random.Random) -> 
         "feasible": not failed and latency <= 8,
         "on_front": False,
         "same_as": None,
-        "candidate": {"ratios": ratios, "imgsz": 640, "precision": "fp32"},
+        "candidate": {"ratios": ratios, "imgsz": 640, "precision": "fp32", "removed": []},
         "seconds": {"prune": 0.4, "recover": chance.uniform(120, 240), "accuracy": 11.0, "latency": 4.0},
         "figures": {} if failed else _figures(accuracy, latency, params, params * 1.4, chance),
         "widths": {} if failed else widths,
         "error": chance.choice(CAUSES) if failed else None,
+        "label": str(number),
+        "exported_from": None,
+        "breaks": [],
+        "per_class": {},
+        "removed": [],
+        "notes": [],
+        "timing": {},
+        "seeds": 1,
+        "estimated": False,
+        "expected": {},
+        "score": None,
     }
     return row
 

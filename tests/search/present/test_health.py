@@ -8,6 +8,7 @@ import pytest
 
 from search.present.health import health
 from search.present.summary import summary
+from search.propose.screening import LOWEST
 from tests.search.present import snapshots
 
 
@@ -65,11 +66,18 @@ def test_noisy_latency(how: str) -> None:
     assert kinds(content) == ["latency"]
 
 
-def test_a_rung_that_misleads() -> None:
-    assert kinds(sound(rungs=[{"name": "one epoch", "correlation": 0.2}, {"name": "two", "correlation": 0.9}])) == [
-        "rungs"
-    ]
-    assert kinds(sound(rungs=[{"name": "one epoch", "correlation": None}])) == []
+@pytest.mark.parametrize(
+    ("correlation", "found"), [(0.9, []), (None, []), (0.2, ["rungs"]), (0.0, ["rungs"]), (-0.3, ["rungs"])]
+)
+def test_a_score_that_misleads(correlation: float | None, found: list[str]) -> None:
+    rows = [{"name": "outputs before the fine-tune", "correlation": correlation}, {"name": "other", "correlation": 0.9}]
+    assert kinds(sound(rungs=rows)) == found
+
+
+def test_the_hint_about_a_misleading_score_says_when_nothing_is_screened() -> None:
+    (finding,) = health(sound(rungs=[{"name": "outputs before the fine-tune", "correlation": 0.0, "trials": 20}]))
+    assert "outputs before the fine-tune (0.00)" in finding["text"]
+    assert f"below {LOWEST:g} none" in finding["hint"]
 
 
 def test_a_search_that_has_little_left_to_find() -> None:

@@ -18,7 +18,7 @@ ONE = {"search.sampler": "cmaes", "objectives": ["map50_95"], "constraints": {"l
 
 def _best(study: Study) -> float:
     """The highest accuracy within the constraint."""
-    ranked = study.ranked()
+    ranked = study.results().ranked
     return max(row["map50_95"].value for row in ranked.rows)
 
 

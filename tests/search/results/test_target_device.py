@@ -17,6 +17,7 @@ from objectives.latency.quality_flags import FLAGS
 from search.commands.timing.command import _front_change
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
+from search.results.snapshot import current_snapshot
 from search.results.target_device import Figures, Target, import_figures, kit_path, read_target, target_names
 from search.run_folder.atomic import write_json
 from search.study import Study
@@ -89,8 +90,8 @@ def test_the_front_is_re_ranked(study: Study) -> None:
     here, there_ms = ([row[key] for row in rows] for key in ("study_latency_ms", "latency_ms"))
     assert here == sorted(here, reverse=True) and there_ms == sorted(there_ms), "the order is turned round"
     assert {row["trial"] for row in rows if row["study_on_front"]} == set(before)
-    there = study.on("pi5")
-    assert {row["trial"] for row in rows if row["on_front"]} == {trial.number for trial in there.front()}
+    there = study.results().on("pi5")
+    assert {row["trial"] for row in rows if row["on_front"]} == {trial.number for trial in there.front}
     shown = run("bench", RUN, "--import", "figures.json", "--name", "again").stdout
     assert "ranks changed" in shown and "known --target again --max" in " ".join(shown.split())
     assert target_names(study.record) == ["again", "pi5"]
@@ -114,23 +115,23 @@ def test_choices_are_made_by_the_targets_times(study: Study) -> None:
     write(figures(study))
     run("bench", RUN, "--import", "figures.json")
     there = study.on("pi5")
-    base = there.base()
+    base = there.results.base
     assert base is not None and base.figures["latency_ms"].value == 40
     own = {t.number: t.measurement.figures for t in study.trials() if t.measurement}
-    for trial in there.trials():
+    for trial in there.results.trials:
         assert trial.measurement is not None
         mine = own[trial.number]
         assert trial.measurement.figures["latency_ms"].value == pytest.approx(40 - mine["latency_ms"].value)
         assert trial.measurement.figures["map50_95"] == mine["map50_95"]
     picked = there.pick(latency_ms=33)
     assert picked.trial is not None
-    allowed = [n for n in (t.number for t in there.trials()) if 40 - own[n]["latency_ms"].value <= 33]
+    allowed = [n for n in (t.number for t in there.results.trials) if 40 - own[n]["latency_ms"].value <= 33]
     assert own[picked.trial.number]["map50_95"].value == max(own[n]["map50_95"].value for n in allowed)
     result = run("pick", RUN, "--target", "pi5", "--max", "latency_ms=33", "-f", "json")
     assert json.loads(result.stdout)["trial"] == picked.trial.number
     assert json.loads(result.stdout)["figures"]["latency_ms"]["value"] <= 33
     assert all(one.sentence.startswith("On pi5: trial") for one in (picked, there.knee(), there.one_se()))
-    assert study.on("pi5").spec.constraints == {} and study.spec.constraints == {"latency_ms": "<=9.9"}
+    assert study.on("pi5").results.spec.constraints == {} and study.spec.constraints == {"latency_ms": "<=9.9"}
     nothing = run("pick", RUN, "--target", "pi5", "--budget", "edge")
     assert nothing.exit_code == 3, "nothing is as fast there as the budget wants"
     assert there.pick(latency_ms=39, budget=None).folder.name.startswith("trial-")
@@ -141,7 +142,7 @@ def test_the_report_can_be_drawn_by_the_targets_times(study: Study) -> None:
     run("bench", RUN, "--import", "figures.json")
     result = run("report", RUN, "--target", "pi5")
     assert result.stdout.strip().endswith("known/report-pi5.html") and Path(result.stdout.strip()).is_file()
-    content = study.on("pi5").snapshot()
+    content = current_snapshot(study.results().on("pi5"))
     assert content["target"]["name"] == "pi5" and content["base"]["figures"]["latency_ms"]["value"] == 40
     plain = study.snapshot()
     assert plain["target"] is None and plain["targets"] == ["pi5"]
@@ -151,7 +152,7 @@ def test_the_report_can_be_drawn_by_the_targets_times(study: Study) -> None:
 def test_the_snapshot_carries_the_study_by_the_targets_times(study: Study) -> None:
     """What the page switches to is what `--target` says, also for a page that is open: the import refreshes it."""
     run("bench", RUN, "--import", str(write(figures(study))))
-    content, there = study.record.read_snapshot(), study.on("pi5").snapshot()
+    content, there = study.record.read_snapshot(), current_snapshot(study.results().on("pi5"))
     assert content is not None and content["state"] == "finished"
     view = content["on_targets"]["pi5"]
     assert [view[key] for key in ("front", "picks", "verdict", "hypervolume")] == [
@@ -163,7 +164,7 @@ def test_the_snapshot_carries_the_study_by_the_targets_times(study: Study) -> No
     }
     assert view["feasible"] == [row["number"] for row in there["trials"] if row["feasible"]]
     assert view["base_ms"] == 40 and set(map(tuple, view["flags"].values())) == {(f"latency: {FLAGS['drift']}",)}
-    assert there["on_targets"] == {} and study.on("pi5").here is study
+    assert there["on_targets"] == {} and study.on("pi5").results.here == study.results()
 
 
 def test_figures_that_cannot_be_read_do_not_end_a_search(study: Study) -> None:
@@ -187,7 +188,7 @@ def test_a_trial_that_was_not_timed_there_has_no_rank(study: Study) -> None:
     result = run("bench", RUN, "--import", str(write(figures(study, times))), "-f", "json")
     (row,) = [row for row in json.loads(result.stdout)["rows"] if row["trial"] == missing]
     assert (row["latency_ms"], row["rank"], row["on_front"]) == (None, None, False)
-    assert missing not in {trial.number for trial in study.on("pi5").trials()}
+    assert missing not in {trial.number for trial in study.results().on("pi5").trials}
     assert "not timed" in run("bench", RUN, "--import", "figures.json").stdout
 
 

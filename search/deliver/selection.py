@@ -1,0 +1,71 @@
+"""Choosing a trial from results: within limits, at the knee, or by its number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from objectives.choice import Bound
+from search.deliver.picked_trial import PickedTrial
+from search.errors import ConfigError, near_miss
+from search.results.results import Results
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What can be chosen from results, by the study's own times or by another device's."""
+
+    results: Results
+
+    def pick(self, *bounds: Bound, budget: str | None = None, **limits: float) -> PickedTrial:
+        """The most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
+
+        Raises:
+            NothingFits: carries the closest trial. ConfigError: no such budget, or no trial to choose from.
+        """
+        asked = [*bounds, *(Bound.budget(name, limit) for name, limit in limits.items())]
+        if budget is not None:
+            asked += self._budget(budget)
+        trial, sentence = self._with_trials().pick(asked)
+        return PickedTrial(self.results, trial, sentence, tuple(asked), budget)
+
+    def knee(self) -> PickedTrial:
+        """The trial after which more accuracy becomes expensive."""
+        return PickedTrial(self.results, *self._with_trials().knee())
+
+    def one_se(self) -> PickedTrial:
+        """The smallest trial within one standard error of the most accurate."""
+        return PickedTrial(self.results, *self._with_trials().one_se())
+
+    def trial(self, number: int) -> PickedTrial:
+        """One trial by its number; ConfigError where there is no such trial."""
+        found = next((point for point in self.results.here.points if point.number == number), None)
+        if found is None:
+            path = self.results.record.path
+            raise ConfigError(f"{path} has no trial {number}", next_command=f"paretoprune ls {path}")
+        return PickedTrial(self.results, found, f"trial {found.label}")
+
+    def base(self) -> PickedTrial:
+        """The unpruned model."""
+        return PickedTrial(self.results, None, "the unpruned model")
+
+    def _budget(self, name: str) -> Sequence[Bound]:
+        limits = self.results.limits
+        if name not in limits:
+            raise ConfigError(
+                f"the study has no budget {name!r}",
+                expected=", ".join(limits) or "a budget in study.yaml",
+                near=near_miss(name, limits),
+                next_command=f"paretoprune pick {self.results.record.path} --max latency_ms=5",
+            )
+        return limits[name]
+
+    def _with_trials(self) -> Results:
+        if not self.results.ranked.trials:
+            path = self.results.record.path
+            raise ConfigError(
+                f"{path} has no trial to choose from",
+                expected="at least one complete trial within the constraints",
+                next_command=f"paretoprune status {path}",
+            )
+        return self.results

@@ -1,0 +1,160 @@
+"""Results: what a run holds at one moment, and everything that follows from it, computed at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from objectives.choice import Bound
+from objectives.objective import Objective, objectives_named
+from search.config.spec import StudySpec
+from search.results import ranking
+from search.results.exported_points import exported_trials
+from search.results.ranking import Ranked, VolumeTrack
+from search.results.remeasured import refined
+from search.results.schema import PickRow, ProgressRow, VolumePoint
+from search.results.target_device import Target, read_target
+from search.run_folder.record import RunRecord
+from search.trial import Measurement, Trial, TrialState
+
+
+@dataclass(frozen=True)
+class Results:
+    """The trials of a study and what they mean together. One is built per event and handed on.
+
+    Attributes:
+        spec: the study; its constraints and budgets decide what can be chosen.
+        trials: by number, with what was re-measured after the search.
+        base: the unpruned model's figures; None before it was measured.
+        exported: the trials' exports in other precisions.
+        target: the device whose latencies these are; None for the study's own runtime.
+        own: the results by the study's own runtime, where these are another device's.
+        volumes: hypervolumes that are known already; handed from one event to the next.
+    """
+
+    spec: StudySpec
+    record: RunRecord
+    trials: tuple[Trial, ...]
+    base: Measurement | None
+    exported: tuple[Trial, ...] = ()
+    target: Target | None = None
+    own: Results | None = None
+    volumes: VolumeTrack = field(default_factory=VolumeTrack, compare=False, repr=False)
+
+    @classmethod
+    def read(
+        cls,
+        record: RunRecord,
+        spec: StudySpec,
+        trials: Iterable[Trial] | None = None,
+        volumes: VolumeTrack | None = None,
+    ) -> Results:
+        """Read the results of a run.
+
+        Args:
+            trials: as a live search knows them; None: as they lie on disk.
+            volumes: hypervolumes of earlier results of the same run.
+
+        Raises:
+            RunCorrupt: a file of the run cannot be read.
+        """
+        known = refined(record, record.trials() if trials is None else trials)
+        exported = exported_trials(record, known)
+        return cls(spec, record, known, record.read_base(), exported, volumes=volumes or VolumeTrack())
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is searched for, in the order of the study."""
+        return objectives_named(self.spec.objectives)
+
+    @property
+    def points(self) -> tuple[Trial, ...]:
+        """Everything that can be chosen: trials and exports."""
+        return (*self.trials, *self.exported)
+
+    @property
+    def here(self) -> Results:
+        """By the times of the study's own runtime."""
+        return self.own or self
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """Points that can be chosen from, and the front."""
+        return ranking.rank(self.points, self.spec.bounds, self.objectives)
+
+    @cached_property
+    def searched(self) -> Ranked:
+        """As `ranked`, of the trials alone."""
+        return ranking.rank(self.trials, self.spec.bounds, self.objectives) if self.exported else self.ranked
+
+    @cached_property
+    def front(self) -> tuple[Trial, ...]:
+        """The points that no other dominates, given the measuring error."""
+        return tuple(point for point in self.ranked.trials if point.number in self.ranked.front)
+
+    @cached_property
+    def limits(self) -> dict[str, tuple[Bound, ...]]:
+        """The study's budgets as bounds, by name."""
+        return {name: self.spec.budget(name) for name in self.spec.budgets}
+
+    @cached_property
+    def picks(self) -> dict[str, PickRow]:
+        """The choice within each budget (`ranking.picks`); empty while there is nothing to choose from."""
+        return ranking.picks(self.ranked, self.limits, self.objectives) if self.ranked.trials else {}
+
+    @cached_property
+    def hypervolume(self) -> list[VolumePoint]:
+        """[{"trial", "value"}] after each trial; empty before the base was measured."""
+        return [] if self.base is None else self.volumes.upto(self.searched, self.objectives, self.base)
+
+    def pick(self, bounds: Sequence[Bound]) -> tuple[Trial, str]:
+        """The best point within bounds, and the sentence that says why.
+
+        Raises:
+            NothingFits: carries the closest point. ObjectiveError: there is nothing to choose from.
+        """
+        return self._located(ranking.pick(self.ranked, bounds, self.objectives))
+
+    def knee(self) -> tuple[Trial, str]:
+        """The point after which more accuracy becomes expensive."""
+        return self._located(ranking.knee(self.ranked, self.objectives))
+
+    def one_se(self) -> tuple[Trial, str]:
+        """The smallest point within one standard error of the most accurate."""
+        return self._located(ranking.one_se(self.ranked, self.objectives))
+
+    def _located(self, chosen: tuple[Trial, str]) -> tuple[Trial, str]:
+        trial, sentence = chosen
+        return trial, sentence if self.target is None else f"On {self.target.name}: {sentence}"
+
+    def on(self, device: str) -> Results:
+        """The results by another device's latencies, which `bench --import` brought from there.
+
+        They hold the trials that were timed there, and no exports: those were timed here. A constraint on latency was
+        said for the study's own runtime and does not count; budgets do.
+
+        Raises:
+            ConfigError: no figures of such a device. RunCorrupt: figures that cannot be read.
+        """
+        here, target = self.here, read_target(self.record, device)
+        constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
+        return Results(
+            spec=self.spec.model_copy(update={"constraints": constraints}),
+            record=self.record,
+            trials=target.trials(here.trials),
+            base=None if here.base is None else target.base(here.base),
+            target=target,
+            own=here,
+        )
+
+    def progress(self) -> ProgressRow:
+        """Counts and times of a run that is not being searched, as in the snapshot."""
+        return {
+            "done": sum(trial.state == TrialState.COMPLETE for trial in self.trials),
+            "failed": sum(trial.state == TrialState.FAILED for trial in self.trials),
+            "running": 0,
+            "total": self.spec.search.trials,
+            "seconds": sum(trial.seconds_total for trial in self.trials) / self.spec.search.workers,
+            "eta_s": None,
+        }

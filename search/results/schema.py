@@ -1,0 +1,175 @@
+"""The records of snapshot.json, shared by its writer and everything that reads it.
+
+`snapshot.schema.json` beside this module is the same as JSON Schema; `write_schema` makes it. A snapshot that an older
+version wrote may lack keys, so readers ask for them with `get`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from search.trial import CandidateRow, FigureCell
+
+SCHEMA = Path(__file__).with_name("snapshot.schema.json")
+
+
+class Measured(TypedDict):
+    """What was measured of a model."""
+
+    figures: dict[str, FigureCell]
+    per_class: dict[str, float]
+
+
+class BaselineRow(Measured):
+    """A baseline, or why it could not be measured."""
+
+    name: str
+    kind: str
+    note: str
+
+
+class TrialRow(Measured):
+    """A trial, or its export in another precision.
+
+    `breaks` are the constraints that it does not keep, in words; `same_as` is the trial whose network it has;
+    `estimated` is true of a screened trial, of which `expected` says what its score promises.
+    """
+
+    number: int
+    label: str
+    exported_from: int | None
+    state: str
+    source: str
+    feasible: bool
+    breaks: list[str]
+    on_front: bool
+    same_as: int | None
+    widths: dict[str, int]
+    removed: list[str]
+    candidate: CandidateRow
+    seconds: dict[str, float]
+    notes: list[str]
+    timing: dict[str, Any]
+    seeds: int
+    error: str | None
+    estimated: bool
+    expected: dict[str, float]
+    score: float | None
+
+
+class ObjectiveRow(TypedDict):
+    """A figure that is searched for; `direction` is min or max."""
+
+    name: str
+    unit: str
+    direction: str
+    title: str
+
+
+class ConstraintRow(TypedDict):
+    """A bound that a trial must keep."""
+
+    name: str
+    op: str
+    limit: float
+
+
+class PickRow(TypedDict):
+    """The trial chosen within a budget, None where nothing fits, and why."""
+
+    trial: int | None
+    sentence: str
+
+
+class VolumePoint(TypedDict):
+    """The hypervolume of the front after a trial."""
+
+    trial: int
+    value: float
+
+
+class ScoreRow(TypedDict):
+    """How well a cheap score ranks trials: Kendall's tau with the accuracy."""
+
+    name: str
+    correlation: float
+    trials: int
+
+
+class ProgressRow(TypedDict):
+    """Counts of trials, seconds spent and seconds left; None where that cannot be said."""
+
+    done: int
+    failed: int
+    running: int
+    total: int
+    seconds: float
+    eta_s: float | None
+
+
+class EndRow(TypedDict):
+    """Which limit ended the search."""
+
+    reason: str
+    sentence: str
+
+
+class TargetView(TypedDict):
+    """What differs by another device's times; `latency_ms` holds [value, low, high] by trial number as text."""
+
+    machine: dict[str, str | int]
+    base_ms: float
+    latency_ms: dict[str, list[float]]
+    flags: dict[str, list[str]]
+    feasible: list[int]
+    front: list[int]
+    picks: dict[str, PickRow]
+    hypervolume: list[VolumePoint]
+    verdict: str
+
+
+class Snapshot(TypedDict):
+    """Everything about a study that is drawn. `rungs` are the cheap scores, `target` the device that it is seen by."""
+
+    format: int
+    name: str
+    state: str
+    created: str
+    updated: str
+    version: str
+    environment: dict[str, Any]
+    target: dict[str, Any] | None
+    targets: list[str]
+    on_targets: dict[str, TargetView]
+    study: dict[str, Any]
+    objectives: list[ObjectiveRow]
+    constraints: list[ConstraintRow]
+    budgets: dict[str, dict[str, float]]
+    progress: ProgressRow
+    base: Measured | None
+    groups: list[dict[str, Any]]
+    trials: list[TrialRow]
+    front: list[int]
+    hypervolume: list[VolumePoint]
+    picks: dict[str, PickRow]
+    rungs: list[ScoreRow]
+    latency_model: dict[str, Any] | None
+    verdict: str
+    baselines: list[BaselineRow]
+    end: EndRow | None
+
+
+def schema_text() -> str:
+    """The JSON Schema of a snapshot, as it is committed."""
+    from pydantic import TypeAdapter
+
+    return json.dumps(TypeAdapter(Snapshot).json_schema(), indent=1) + "\n"
+
+
+def write_schema() -> None:
+    """Write snapshot.schema.json: python -c "from search.results.schema import write_schema; write_schema()"."""
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
