@@ -49,9 +49,9 @@ class BaseMoments:
         self.marked = copy.deepcopy(base)
         self.names = list(_norms(self.marked))
         for number, norm in enumerate(_norms(self.marked).values()):
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.running_mean.copy_(torch.arange(len(norm.running_mean)))
-            norm.running_var.fill_(number)
+            mean, variance = _statistics(norm)
+            mean.copy_(torch.arange(len(mean)))
+            variance.fill_(number)
         device, was_training = next(base.parameters()).device, base.training
         base.eval()
         try:
@@ -68,8 +68,8 @@ class BaseMoments:
         """
         found = {}
         for name, norm in _norms(plan.apply(self.marked)).items():
-            assert norm.running_mean is not None and norm.running_var is not None
-            found[name] = self.names[int(norm.running_var[0])], norm.running_mean.long()
+            mean, variance = _statistics(norm)
+            found[name] = self.names[int(variance[0])], mean.long()
         return found
 
 
@@ -125,6 +125,13 @@ def _norms(model: nn.Module) -> dict[str, _Norm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _Norm) and m.track_running_stats}
 
 
+def _statistics(norm: _Norm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance. Raises ValueError for a norm that keeps none."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"{norm} keeps no statistics")
+    return norm.running_mean, norm.running_var
+
+
 def _moments(inputs: Tensor) -> Moments:
     variance, mean = torch.var_mean(inputs.float(), dim=[0, *range(2, inputs.dim())], correction=0)
     return mean, variance
@@ -137,9 +144,8 @@ class _Correction:
     """
 
     def __init__(self, norm: _Norm, origin: str, channels: Tensor) -> None:
-        assert norm.running_mean is not None and norm.running_var is not None
         self.norm, self.origin, self.channels = norm, origin, channels
-        self.mean, self.variance = norm.running_mean, norm.running_var
+        self.mean, self.variance = _statistics(norm)
         self.expected: list[Moments] = []
         self.shift, self.log_scale = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.samples = 0

@@ -47,7 +47,7 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
-        "latency_ms": {str(trial.number): _latency(trial) for trial in timed},
+        "latency_ms": {str(trial.number): list(trial.figures["latency_ms"].to_dict().values()) for trial in timed},
         "flags": {str(number): list(map(_explained, said)) for number, said in target.flags.items() if said},
         "feasible": feasible,
         "front": list(ranked.front),
@@ -59,9 +59,3 @@ def _view(there: Study, trials: Sequence[Trial]) -> dict[str, Any]:
 
 def _explained(flag: str) -> str:
     return f"latency: {FLAGS.get(flag, flag)}"
-
-
-def _latency(trial: Trial) -> list[float]:
-    assert trial.measurement is not None
-    found = trial.measurement.figures["latency_ms"]
-    return [found.value, found.low, found.high]
