@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.config.spec import dump_yaml
+import yaml
+
 from search.present.report import write_report
 from tests.browser.driver import Serving, chromium, drawn
 from tests.search.present import snapshots
@@ -29,7 +30,7 @@ _PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 def write_run(folder: Path, snapshot: dict[str, Any]) -> None:
     """A run folder that holds only what the dashboard reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "args.yaml").write_text(dump_yaml({"name": snapshot["name"]}))
+    (folder / "args.yaml").write_text(yaml.safe_dump({"name": snapshot["name"]}))
     part = folder / "snapshot.part"
     part.write_text(json.dumps(snapshot))
     part.replace(folder / "snapshot.json")

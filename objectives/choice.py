@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from objectives.errors import BoundError, NothingFits, ObjectiveError
-from objectives.objective import OBJECTIVES, Estimate, Objective, figure, objective_named
+from objectives.objective import OBJECTIVES, Estimate, Objective, figure, first_accuracy, objective_named
 from objectives.pareto import Row, costs
 
 _BOUND = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?P<op><=|>=|==|<|>|=)\s*(?P<limit>.*?)\s*")
@@ -141,7 +141,7 @@ def pick(
     `ObjectiveError` on no rows or a missing figure.
     """
     names = _labels(rows, labels)
-    goal = _accuracy(objectives) or objectives[0]
+    goal = first_accuracy(objectives) or objectives[0]
     fitting = [i for i, row in enumerate(rows) if all(b.holds(row, names[i]) for b in bounds)]
     if not fitting:
         raise _nothing_fits(rows, bounds, names)
@@ -214,7 +214,7 @@ def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequen
     accuracy and a cost.
     """
     names = _labels(rows, labels)
-    accuracy, cost = _accuracy(objectives), _cost(objectives)
+    accuracy, cost = first_accuracy(objectives), _cost(objectives)
     if accuracy is None or cost is None:
         raise ObjectiveError(
             "A knee lies between an accuracy and a cost: give one objective of each kind, "
@@ -280,7 +280,7 @@ def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequ
     without an accuracy or a size.
     """
     names = _labels(rows, labels)
-    accuracy = _accuracy(objectives)
+    accuracy = first_accuracy(objectives)
     size = next((OBJECTIVES[n] for n in _SMALLER_FIRST if _all_have(rows, n)), None)
     if accuracy is None or size is None:
         raise ObjectiveError(f"The one-standard-error rule needs an accuracy and one of: {', '.join(_SMALLER_FIRST)}.")
@@ -318,10 +318,6 @@ def _labels(rows: Sequence[Row], labels: Sequence[str] | None) -> Sequence[str]:
     if labels is not None and len(labels) != len(rows):
         raise ObjectiveError(f"Expected one label per row: {len(rows)} rows, {len(labels)} labels.")
     return labels if labels is not None else [f"row {i}" for i in range(len(rows))]
-
-
-def _accuracy(objectives: Sequence[Objective]) -> Objective | None:
-    return next((o for o in objectives if not o.is_cost), None)
 
 
 def _cost(objectives: Sequence[Objective]) -> Objective | None:

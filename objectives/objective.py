@@ -200,6 +200,16 @@ def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
     return found
 
 
+def first_accuracy(objectives: Iterable[Objective]) -> Objective | None:
+    """The first objective that is no cost: the figure that a search pays with."""
+    return next((objective for objective in objectives if not objective.is_cost), None)
+
+
+def first_cost(objectives: Iterable[Objective]) -> Objective | None:
+    """The first objective that is a cost."""
+    return next((objective for objective in objectives if objective.is_cost), None)
+
+
 def figure(row: Mapping[str, Estimate], name: str, where: str) -> Estimate:
     """`row[name]`, or an `ObjectiveError` that says which row lacks it and what it has."""
     estimate = row.get(name)

@@ -71,12 +71,6 @@ def _cost(row: Row, objective: Objective, where: str) -> tuple[float, float, flo
     return -estimate.value, -estimate.high, -estimate.low
 
 
-def dominates(a: Row, b: Row, objectives: Sequence[Objective]) -> bool:
-    """Whether row a dominates row b; the definition is at the head of this module."""
-    both = costs([a, b], objectives)
-    return bool(_dominated_by(both, 1)[0])
-
-
 def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
     """Indices, ascending, of the rows on the front; see the head of this module. Of no rows: an empty tuple."""
     table = costs(rows, objectives)

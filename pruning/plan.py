@@ -67,9 +67,14 @@ class Plan:
 
     def bind(self, model: nn.Module) -> Plan:
         """The same plan with its graph, traced on `model` where it has none. Raises PlanError for another model."""
+        graph = self.graph_on(model)
+        return self if graph is self.graph else replace(self, graph=graph)
+
+    def graph_on(self, model: nn.Module) -> TracedChannels:
+        """The graph, traced on `model` where the plan has none. Raises PlanError for another model."""
         check_fingerprint(model, self.fingerprint)
         if self.graph is not None:
-            return self
+            return self.graph
         parameter = next(model.parameters())
         example = torch.zeros(self.example_shape, dtype=parameter.dtype, device=parameter.device)
         graph = traced_channels(model, example)
@@ -78,18 +83,16 @@ class Plan:
                 "this plan names other groups than are found in the model: it was made by another version of "
                 "paretoprune. Prune again with the ratio, or use the version that made it."
             )
-        return replace(self, graph=graph)
+        return graph
 
     def apply(self, model: nn.Module) -> nn.Module:
         """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
-        graph = self.graph or self.bind(model).graph
-        assert graph is not None
+        graph = self.graph or self.graph_on(model)
         return apply(graph, self.unit_mask(graph.table), self.removed, model)
 
     def mask(self, model: nn.Module) -> nn.Module:
         """A copy of full size whose removed channels are zero: computes what `apply` computes."""
-        graph = self.bind(model).graph
-        assert graph is not None
+        graph = self.graph_on(model)
         return mask(graph.table, self.unit_mask(graph.table), self.removed, model)
 
     def cost(self) -> Cost:

@@ -97,7 +97,6 @@ class OutputDivergence:
         self.expected = self._outputs_of(base)
 
     def losses(self, model: nn.Module) -> Floats:
-        """See `Judge.losses`."""
         pairs = zip(self._outputs_of(model), self.expected, strict=True)
         return np.array([divergence(found, expected) for found, expected in pairs], dtype=np.float64)
 

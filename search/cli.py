@@ -336,7 +336,7 @@ def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tup
     given = {} if max_drop is None else {"max_drop": max_drop}
     target, keys = split(words)
     if target is None and ref.endswith(".pt"):
-        order = FileExport.from_keys(Path(ref), {**keys, **given})
+        order = FileExport.of_file(Path(ref), {**keys, **given})
         return functools.partial(export_file, order), order.folder
     keys = {**only_keys(words, ("format", "quantize", "max_drop", "device")), **given}
     picked = resolve(ref)
@@ -426,12 +426,12 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
 
 
 def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
-    from search.commands.progress import saying
+    from search.commands.progress import Speaker
     from search.commands.prune.iterative import Gradual, prune_gradually
 
     order = Gradual.from_keys(keys)
-    with saying(Console(stderr=True)) as (tell, show):
-        return prune_gradually(order, tell, show)
+    with Speaker() as speaker:
+        return prune_gradually(order, speaker.tell, speaker.show)
 
 
 @app.command()
@@ -450,7 +450,7 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
     target, keys = split(words)
     if target is None and ref.endswith(".pt"):
-        made_of_file = finetune_file(Tuning.from_keys(Path(ref), keys))
+        made_of_file = finetune_file(Tuning.of_file(Path(ref), keys))
         emit(Console(), made_of_file, form, render_tuned(made_of_file))
         return
     epochs = keys.pop("epochs", 50)

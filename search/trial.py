@@ -253,6 +253,18 @@ class Trial:
         return str(self.number) if self.exported_from is None else f"{self.exported_from} {self.candidate.precision}"
 
     @property
+    def measured(self) -> Measurement:
+        """The measurement. Raises ValueError for a trial that has none."""
+        if self.measurement is None:
+            raise ValueError(f"trial {self.label} has no measurement: it is {self.state.value}")
+        return self.measurement
+
+    @property
+    def figures(self) -> Mapping[str, Estimate]:
+        """The figures of the measurement. Raises ValueError for a trial that has none."""
+        return self.measured.figures
+
+    @property
     def seconds_total(self) -> float:
         """Wall-clock seconds that this trial cost; 0 for a copy."""
         if self.measurement is None or self.same_as is not None:

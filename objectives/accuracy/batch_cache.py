@@ -100,7 +100,7 @@ class RecordedBatches:
         kept: list[dict[str, Any]] = []
         total = 0
         for batch in self._loader:
-            total += _bytes(batch)
+            total += sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
             if total <= MOST_BYTES:
                 kept.append(dict(batch))
             else:
@@ -152,7 +152,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def _bytes(batch: Mapping[str, Any]) -> int:
-    return sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))

@@ -11,8 +11,6 @@ from objectives.objective import Estimate
 
 SMALLEST_SAMPLE = 6
 """Below six samples no pair of order statistics encloses the median with 95 %."""
-T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
-"""97.5 % quantiles of Student's t with 1, 2, 3, ... degrees of freedom."""
 MEDIAN_LOSS = math.sqrt(math.pi / 2)
 """Standard error of a median over that of a mean, of normal samples (Cramer 1946, section 28.5)."""
 
@@ -25,15 +23,17 @@ def median_interval(samples: Sequence[float]) -> Estimate:
     the largest for which that is at least 95 %. Below six samples not even the range does: then it is the wider of the
     range and Student's t, and of one sample, which says nothing about its error, from half of it to twice of it.
     """
+    from scipy import special  # half a second of imports that a refused command need not wait for
+
     ordered = np.sort(np.asarray(samples, dtype=np.float64))
     n, middle = len(ordered), float(np.median(ordered))
     if n == 1:
         return Estimate(middle, middle / 2, middle * 2)
-    k = _rank(n)
+    k = max(1, math.ceil(special.bdtrik(0.025, n, 0.5)))
     low, high = float(ordered[k - 1]), float(ordered[n - k])
     if n >= SMALLEST_SAMPLE:
         return Estimate(middle, low, high)
-    margin = t95(n - 1) * MEDIAN_LOSS * float(np.std(ordered, ddof=1)) / math.sqrt(n)
+    margin = _t95(n - 1) * MEDIAN_LOSS * float(np.std(ordered, ddof=1)) / math.sqrt(n)
     return Estimate(middle, min(low, max(0.0, middle - margin)), max(high, middle + margin))
 
 
@@ -50,19 +50,13 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
     if len(medians) < 2:
         return pooled
     error = MEDIAN_LOSS * float(np.std(medians, ddof=1)) / math.sqrt(len(medians))
-    margin = t95(len(medians) - 1) * error
+    margin = _t95(len(medians) - 1) * error
     low = min(pooled.low, max(0.0, pooled.value - margin))
     return Estimate(pooled.value, low, max(pooled.high, pooled.value + margin))
 
 
-def t95(freedom: int) -> float:
+def _t95(freedom: int) -> float:
     """Half-width of the central 95 % of Student's t."""
-    return T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.5 / freedom
+    from scipy import special
 
-
-def _rank(n: int) -> int:
-    below, k = 0.5**n, 0
-    while below <= 0.025:
-        k += 1
-        below += math.comb(n, k) * 0.5**n
-    return max(1, k)
+    return float(special.stdtrit(freedom, 0.975))

@@ -48,9 +48,9 @@ class BaseMoments:
         self.moments: list[dict[str, list[Moments]]] = []
         self.marked = copy.deepcopy(base)
         self.names = list(_norms(self.marked))
-        self.statistics = {name: _statistics_of(norm) for name, norm in _norms(base).items()}
+        self.statistics = {name: _statistics(norm) for name, norm in _norms(base).items()}
         for number, norm in enumerate(_norms(self.marked).values()):
-            mean, variance = _statistics_of(norm)
+            mean, variance = _statistics(norm)
             mean.copy_(torch.arange(len(mean)))
             variance.fill_(number)
         device, was_training = next(base.parameters()).device, base.training
@@ -69,7 +69,7 @@ class BaseMoments:
         """
         found = {}
         for name, norm in _norms(plan.apply(self.marked)).items():
-            mean, variance = _statistics_of(norm)
+            mean, variance = _statistics(norm)
             found[name] = self.names[int(variance[0])], mean.long()
         return found
 
@@ -91,7 +91,7 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Call
     norms, origins, was_training = _norms(small), base.origins(plan), small.training
     for name, norm in norms.items():
         origin, channels = origins[name]
-        for statistic, own in zip(_statistics_of(norm), base.statistics[origin], strict=True):
+        for statistic, own in zip(_statistics(norm), base.statistics[origin], strict=True):
             statistic.copy_(own[channels])
     corrections = {name: _Correction(norm, *origins[name]) for name, norm in norms.items()}
     handles = [norms[name].register_forward_pre_hook(found) for name, found in corrections.items()]
@@ -130,8 +130,10 @@ def _norms(model: nn.Module) -> dict[str, _Norm]:
     return {name: m for name, m in model.named_modules() if isinstance(m, _Norm) and m.track_running_stats}
 
 
-def _statistics_of(norm: _Norm) -> Moments:
-    assert norm.running_mean is not None and norm.running_var is not None
+def _statistics(norm: _Norm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance. Raises ValueError for a norm that keeps none."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"{norm} keeps no statistics")
     return norm.running_mean, norm.running_var
 
 
@@ -148,7 +150,7 @@ class _Correction:
 
     def __init__(self, norm: _Norm, origin: str, channels: Tensor) -> None:
         self.norm, self.origin, self.channels = norm, origin, channels
-        self.mean, self.variance = _statistics_of(norm)
+        self.mean, self.variance = _statistics(norm)
         self.expected: list[Moments] = []
         self.shift, self.log_scale = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.samples = 0

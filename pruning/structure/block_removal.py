@@ -122,7 +122,8 @@ def silence_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
     for path in paths:
         block: Any = model.get_submodule(path)
         kind = _kind(block, RESIDUALS)
-        assert kind is not None
+        if kind is None:
+            raise PlanError(f"{path} is not a residual block: {type(block).__name__}")
         for end in RESIDUALS[kind].ends:
             norm = _descend(block, end)
             nn.init.zeros_(norm.weight)

@@ -459,12 +459,10 @@ def _split_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[i
 def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[int, ...]) -> None:
     path, cls = tracer.owner(node)
     mode = split_mode(cls)
-    heads, inner = dims[0], dims[-1]
     if mode is None or len(dims) != 2:
         tracer.freeze(shaped, f"channels reshaped in {cls or 'the model'}")
         return
-    pieces = shaped.unbind(heads)
-    assert inner != heads
+    pieces = shaped.unbind(dims[0])
     separate = tuple(lab.atoms_in(piece) for piece in pieces)
     tracer.partitions.append(Partition(separate, f"{path} ({node.name})", separate=True, block=path))
 

@@ -36,7 +36,7 @@ def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]
     return keys
 
 
-_PATHS = ("model", "data", "base", "plan")
+_PATHS = {"model", "data", "base", "plan"}
 
 
 def file_and_keys(words: list[str] | None) -> dict[str, Any]:
@@ -56,8 +56,6 @@ def file_and_keys(words: list[str] | None) -> dict[str, Any]:
     said = dict(yaml_source.read(path).data)
     recover = said.pop("recover", None) or {}
     said |= {f"recover.{key}": value for key, value in recover.items()}
-    return {**{key: _located(path.parent, key, value) for key, value in said.items()}, **keys}
-
-
-def _located(folder: Path, key: str, value: Any) -> Any:
-    return str(folder / Path(str(value)).expanduser()) if key in _PATHS else value
+    for key in _PATHS & said.keys():
+        said[key] = str(path.parent / Path(str(said[key])).expanduser())
+    return {**said, **keys}

@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from search.config import overrides as read
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from pydantic import Field
+
+from search.config.overrides import Data, Drop, File, Names, Order, Place, Positive, Size, Word, trained_size
 from search.config.sections import LatencySpec
-from search.errors import ConfigError
 
 if TYPE_CHECKING:
     from search.export.report import ExportReport
 
-KEYS: Mapping[str, read.Reader] = {
-    **{"data": read.present, "base": read.file, "imgsz": read.size, "format": read.names, "device": read.word},
-    **{"quantize": lambda key, value: value, "max_drop": read.fall, "seconds": read.positive, "out": read.place},
-}
-EXAMPLE = "paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32"
 
-
-@dataclass(frozen=True)
-class FileExport:
+class FileExport(Order):
     """What was asked. `base`: the model it was pruned from; latencies are compared with its float32 file."""
 
+    example = "paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32"
+    lacking = "{keys} is needed to verify what {model} is exported to"
+
     model: Path
-    data: Path
-    base: Path | None = None
-    imgsz: int = 640
-    format: tuple[str, ...] = ("onnx",)
+    data: Data
+    base: File | None = None
+    imgsz: Size = Field(default_factory=trained_size)
+    format: Names = ("onnx",)
+    device: Word = "cpu"
     quantize: object = None
-    device: str = "cpu"
-    max_drop: float | None = None
-    seconds: float = LatencySpec.model_fields["seconds"].default
-    out: Path | None = None
-
-    @classmethod
-    def from_keys(cls, model: Path, keys: Mapping[str, Any]) -> FileExport:
-        """From `key=value` pairs.
-
-        Raises:
-            ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
-        """
-        if not model.is_file():
-            raise ConfigError(f"no such file: {model}", expected=EXAMPLE)
-        values = read.read_keys(keys, KEYS)
-        if "data" not in values:
-            raise ConfigError(f"data= is needed to verify what {model} is exported to", expected=EXAMPLE)
-        values.setdefault("imgsz", checkpoint_facts(model).imgsz or 640)
-        return cls(model, **values)
+    max_drop: Drop | None = None
+    seconds: Positive = LatencySpec.model_fields["seconds"].default
+    out: Place | None = None
 
     @property
     def folder(self) -> Path:

@@ -37,17 +37,16 @@ def choose(
 
 def picked_facts(picked: PickedTrial) -> dict[str, Any]:
     """The pick as plain data; its folder is written where the weights are on disk."""
-    assert picked.trial is not None and picked.trial.measurement is not None
     note = None
     try:
         folder: str | None = str(picked.write())
     except ConfigError as error:
         folder, note = None, str(error)
     return {
-        "trial": picked.trial.number,
+        "trial": picked.chosen.number,
         "sentence": picked.sentence,
-        "figures": figures_to_json(picked.trial.measurement.figures),
-        "candidate": picked.trial.candidate.to_json(),
+        "figures": figures_to_json(picked.chosen.figures),
+        "candidate": picked.chosen.candidate.to_json(),
         "folder": folder,
         "note": note,
     }

@@ -6,9 +6,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from rich.console import Console, RenderableType
@@ -79,21 +79,57 @@ def progress_line(progress: Progress) -> str:
 
 
 @dataclass
-class Follower:
-    """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute.
+class Speaker:
+    """Lines that stay, and what is being done: one line that is redrawn on a terminal; elsewhere a line when the work
+    changes, and at least one a minute.
 
     Args:
-        live: None where lines cannot be redrawn.
         now: seconds that only grow.
     """
 
-    study: Study
-    console: Console
-    live: Live | None = None
+    console: Console = field(default_factory=lambda: Console(stderr=True))
     now: Callable[[], float] = time.monotonic
+    _live: Live | None = None
+    _what: str = ""
+    _said: float = -math.inf
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(Text("starting"), console=self.console, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, what: str, left_s: float | None = None) -> None:
+        """Show what is being done, and the seconds that it takes at most."""
+        self.show(what if left_s is None else f"{what}, at most {duration(left_s)} left", what)
+
+    def tell(self, text: str) -> None:
+        """Print a line that stays."""
+        self._said = self.now()
+        with suppress(OSError):  # a terminal that has just gone
+            self.console.print(Text(text), soft_wrap=True)
+
+    def show(self, text: str, what: str = "") -> None:
+        """Redraw the live line; without one, print it if the work is another (`what`) or nothing was said for long."""
+        if self._live is not None:
+            self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        elif what != self._what or self.now() - self._said >= QUIET_S:
+            self._what = what
+            self.tell(text)
+
+
+@dataclass
+class Follower:
+    """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute."""
+
+    study: Study
+    speaker: Speaker
     _phase: str = ""
     _since: float = 0.0
-    _said: float = -math.inf
 
     def __post_init__(self) -> None:
         self._before = sum(trial.state != TrialState.STOPPED for trial in self.study.trials())
@@ -103,68 +139,29 @@ class Follower:
         return Listener(self._note, self._preparing, self._ended, self._watch)
 
     def _note(self, text: str) -> None:
-        self._say(f"note: {text}")
+        self.speaker.tell(f"note: {text}")
 
     def _preparing(self, text: str) -> None:
         phase = text.rstrip("0123456789 %")
         if phase != self._phase:
-            self._phase, self._since, self._said = phase, self.now(), -math.inf
-        seconds = self.now() - self._since
+            self._phase, self._since = phase, self.speaker.now()
+        seconds = self.speaker.now() - self._since
         passed = f" ({duration(seconds)})" if seconds >= 1 else ""
-        self._show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials")
+        self.speaker.show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials", phase)
 
     def _ended(self, trial: Trial, progress: Progress) -> None:
         on_front = any(one.number == trial.number for one in self.study.front())
-        self._say(trial_line(trial, self.study.objectives, on_front, progress.eta_s))
+        self.speaker.tell(trial_line(trial, self.study.objectives, on_front, progress.eta_s))
 
     def _watch(self, progress: Progress) -> None:
-        self._show(progress_line(progress))
-
-    def _show(self, text: str) -> None:
-        """The line that is redrawn; as a line of its own where that cannot be and nothing was said for a while."""
-        if self.live is not None:
-            self.live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        elif self.now() - self._said >= QUIET_S:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        self._said = self.now()
-        with suppress(OSError):  # a terminal that has just gone
-            self.console.print(Text(text), soft_wrap=True)
+        self.speaker.show(progress_line(progress), self._phase)
 
 
 @contextmanager
 def following(study: Study, console: Console) -> Iterator[Listener]:
     """A listener that shows a search."""
-    if not console.is_terminal:
-        yield Follower(study, console).listener()
-        return
-    with Live(Text("starting"), console=console, transient=True) as live:
-        yield Follower(study, console, live).listener()
-
-
-Say = Callable[[str], None]
-
-
-@contextmanager
-def saying(console: Console, now: Callable[[], float] = time.monotonic) -> Iterator[tuple[Say, Say]]:
-    """(tell, show) of a long command: lines that stay; what is being done, on a live line or a line now and then."""
-    said = -math.inf
-    live = Live(Text("starting"), console=console, transient=True) if console.is_terminal else None
-
-    def tell(text: str) -> None:
-        nonlocal said
-        said = now()
-        console.print(Text(text), soft_wrap=True)
-
-    def show(text: str) -> None:
-        if live is not None:
-            live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        elif now() - said >= QUIET_S:
-            tell(text)
-
-    with live or nullcontext():
-        yield tell, show
+    with Speaker(console) as speaker:
+        yield Follower(study, speaker).listener()
 
 
 def last_word(study: Study, console: Console) -> None:
@@ -192,37 +189,3 @@ def next_commands(run: object, content: Mapping[str, Any]) -> list[str]:
 def _text(objective: Objective, value: float) -> str:
     text = objective.text(value)
     return f"{text} {objective.title}" if objective.is_fraction else text
-
-
-@dataclass
-class Speaker:
-    """Says on stderr what is being done: one line that is redrawn on a terminal, elsewhere a line when the work
-    changes and at least one a minute.
-
-    Args:
-        now: seconds that only grow.
-    """
-
-    console: Console = field(default_factory=lambda: Console(stderr=True))
-    now: Callable[[], float] = time.monotonic
-    _live: Live | None = None
-    _what: str = ""
-    _since: float = 0.0
-
-    def __enter__(self) -> Speaker:
-        if self.console.is_terminal:
-            self._live = Live(Text("starting"), console=self.console, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def __call__(self, what: str, left_s: float | None = None) -> None:
-        text = what if left_s is None else f"{what}, at most {duration(left_s)} left"
-        if self._live is not None:
-            self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        elif what != self._what or self.now() - self._since > QUIET_S:
-            self._what, self._since = what, self.now()
-            self.console.print(Text(text), soft_wrap=True)

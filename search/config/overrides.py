@@ -1,131 +1,192 @@
-"""Values of `key=value` words of a command: one reader per kind, which says what it expected."""
+"""The `key=value` words of a command as a frozen model: one type per kind of value, which says what it expected.
+
+What cannot be read is a ConfigError from inside the validation: it is no ValueError, so pydantic lets it through.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Self
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+
+from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.user_code import OwnReference, located
+from search.config.sections import RecoverSpec
 from search.errors import ConfigError, near_miss
 
-Reader = Callable[[str, Any], Any]
+
+class Order(BaseModel):
+    """What a command was asked for. Each field is a key, except those that `from_keys` is given beside the keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    example: ClassVar[str]
+    """A command that can be typed as it is."""
+    lacking: ClassVar[str]
+    """The message where {keys} are missing, of a command on {model} if the model is no key."""
+
+    @classmethod
+    def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
+        """From `key=value` pairs.
+
+        Raises:
+            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
+        """
+        known = [name for name in cls.model_fields if name not in given]
+        for key in keys:
+            if key not in known:
+                raise ConfigError(
+                    f"unknown key {key!r}",
+                    where="command line",
+                    expected=", ".join(known),
+                    near=near_miss(key, known),
+                )
+        try:
+            return cls.model_validate({**keys, **given})
+        except ValidationError as error:
+            missing = [f"{detail['loc'][0]}=" for detail in error.errors() if detail["type"] == "missing"]
+            text = cls.lacking.format(keys=" and ".join(missing), model=given.get("model"))
+            raise ConfigError(text, expected=cls.example) from error
+
+    @classmethod
+    def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
+        """The same on a file that is named before the keys. Raises as `from_keys`."""
+        if not model.is_file():
+            raise ConfigError(f"no such file: {model}", expected=cls.example)
+        return cls.from_keys(keys, model=model)
 
 
-def read_keys(keys: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """Every key by its reader. Raises ConfigError for an unknown key, with the near miss."""
-    for key in keys:
-        if key not in readers:
-            known = ", ".join(readers)
-            raise ConfigError(
-                f"unknown key {key!r}", where="command line", expected=known, near=near_miss(key, readers)
-            )
-    return {key: readers[key](key, value) for key, value in keys.items()}
+def recover_spec(keys: Mapping[str, Any], expected: str, section: str = "") -> RecoverSpec:
+    """How to fine-tune, from `key=value` pairs. Raises ConfigError for the first fault, as of a key of `section`."""
+    try:
+        return RecoverSpec.model_validate(keys)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(filter(None, (section, *map(str, first["loc"])))) or "key=value"
+        raise ConfigError(f"{name}: {first['msg']}", where="command line", expected=expected) from error
 
 
-def share(key: str, value: object) -> float:
-    """0 to below 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ConfigError(f"{value!r} is not a {key}", where=f"{key}=", expected="0 to below 1")
+def trained_size(data: Mapping[str, Any]) -> int:
+    """The input size that the checkpoint `model` was trained at; 640 where it does not say."""
+    return ("model" in data and checkpoint_facts(data["model"]).imgsz) or 640
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _share(value: Any, info: ValidationInfo) -> float:
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ConfigError(f"{value!r} is not a {info.field_name}", where=f"{info.field_name}=", expected="0 to below 1")
     return float(value)
 
 
-def fall(key: str, value: object) -> float:
-    """A fall of a metric that is a fraction: 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ConfigError(f"{value!r} is not a fall of the metric", where=f"{key}=", expected="0 to 1, such as 0.05")
+def _drop(value: Any, info: ValidationInfo) -> float:
+    if not _is_number(value) or not 0 <= value <= 1:
+        where, expected = f"{info.field_name}=", "0 to 1, such as 0.05"
+        raise ConfigError(f"{value!r} is not a fall of the metric", where=where, expected=expected)
     return float(value)
 
 
-def count(key: str, value: object) -> int:
-    """A whole number above 0."""
+def _positive(value: Any, info: ValidationInfo) -> float:
+    if not _is_number(value) or not value > 0:
+        raise ConfigError(f"{value!r} is not a number above 0", where=f"{info.field_name}=", expected="for example 6")
+    return float(value)
+
+
+def _count(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{value!r} is not a whole number above 0", where=f"{key}=", expected="for example 8")
+        where = f"{info.field_name}="
+        raise ConfigError(f"{value!r} is not a whole number above 0", where=where, expected="for example 8")
     return value
 
 
-def positive(key: str, value: object) -> float:
-    """A number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ConfigError(f"{value!r} is not a number above 0", where=f"{key}=", expected="for example 6")
-    return float(value)
-
-
-def seed(key: str, value: object) -> int:
-    """A whole number from 0."""
+def _seed(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{value!r} is not a whole number from 0", where=f"{key}=")
+        raise ConfigError(f"{value!r} is not a whole number from 0", where=f"{info.field_name}=")
     return value
 
 
-def size(key: str, value: object) -> int:
-    """An input size in pixels."""
-    found = count(key, value)
-    if found % 32:
-        raise ConfigError(f"{found} is not a multiple of 32, the stride of the models", where=f"{key}=")
+def _size(value: Any, info: ValidationInfo) -> int:
+    found = _count(value, info)
+    if found % 32 and OwnReference.parse(info.data.get("model")) is None:
+        raise ConfigError(f"{found} is not a multiple of 32, the stride of the models", where=f"{info.field_name}=")
     return found
 
 
-def word(key: str, value: object) -> str:
-    """Any text."""
-    return str(value)
-
-
-def one_of(*known: str) -> Reader:
-    """A reader of one of the `known` words."""
-
-    def read(key: str, value: object) -> str:
-        if value not in known:
-            near = near_miss(str(value), known)
-            raise ConfigError(f"no {key} {value!r}", where=f"{key}=", expected=" or ".join(known), near=near)
-        return str(value)
-
-    return read
-
-
-def names(key: str, value: object) -> tuple[str, ...]:
-    """`a,b`, `[a, b]` or one name."""
-    found = [str(item) for item in value] if isinstance(value, list) else str(value).split(",")
+def _names(value: Any) -> tuple[str, ...]:
+    found = [str(item) for item in value] if isinstance(value, list | tuple) else str(value).split(",")
     return tuple(name.strip() for name in found if name.strip())
 
 
-def counts(key: str, value: object) -> dict[str, int]:
-    """`a:1,b:2` or `{a: 1, b: 2}`."""
-    pairs = value.items() if isinstance(value, Mapping) else (item.rpartition(":")[::2] for item in names(key, value))
+def _counts(value: Any, info: ValidationInfo) -> dict[str, int]:
+    pairs = value.items() if isinstance(value, Mapping) else (item.rpartition(":")[::2] for item in _names(value))
     try:
         found = {str(name).strip(): int(number) for name, number in pairs}
     except ValueError:
         found = {"": 0}
     if not all(name and number > 0 for name, number in found.items()):
+        key = info.field_name
         raise ConfigError(f"{value!r} does not count heads", where=f"{key}=", expected=f"{key}=model.10.m.0.attn:1")
     return found
 
 
-def file(key: str, value: object) -> Path:
-    """A file that is there."""
+def _file(value: Any, info: ValidationInfo) -> Path:
     path = Path(str(value))
     if not path.is_file():
-        raise ConfigError(f"no such file: {path}", where=f"{key}=")
+        raise ConfigError(f"no such file: {path}", where=f"{info.field_name}=")
     return path
 
 
-def network(key: str, value: object) -> Path:
-    """A checkpoint that is there, or a network of one's own: `module.py:function`, its path made absolute."""
+def _network(value: Any, info: ValidationInfo) -> Path:
     own = OwnReference.parse(value)
     if own is None:
-        return file(key, value)
-    file(key, own.file.expanduser())
+        return _file(value, info)
+    _file(own.file.expanduser(), info)
     return Path(located(str(value), Path.cwd()))
 
 
-def present(key: str, value: object) -> Path:
-    """A file or folder that is there."""
+def existing_data(value: object) -> Path:
+    """A file or folder that is there. Raises ConfigError."""
     path = Path(str(value))
     if not path.exists():
-        raise ConfigError(f"no such file: {path}", where=f"{key}=", expected="a data YAML, or a folder to classify")
+        raise ConfigError(f"no such file: {path}", where="data=", expected="a data YAML, or a folder to classify")
     return path
 
 
-def place(key: str, value: object) -> Path:
-    """A path that need not be there."""
-    return Path(str(value))
+def one_of(*known: str) -> BeforeValidator:
+    """A validator that takes one of the `known` words."""
+
+    def read(value: Any, info: ValidationInfo) -> str:
+        if value not in known:
+            key, near = info.field_name, near_miss(str(value), known)
+            raise ConfigError(f"no {key} {value!r}", where=f"{key}=", expected=" or ".join(known), near=near)
+        return str(value)
+
+    return BeforeValidator(read)
+
+
+Share = Annotated[float, BeforeValidator(_share)]
+"""0 to below 1."""
+Drop = Annotated[float, BeforeValidator(_drop)]
+"""How far a metric that is a fraction may fall: 0 to 1."""
+Positive = Annotated[float, BeforeValidator(_positive)]
+Count = Annotated[int, BeforeValidator(_count)]
+"""A whole number above 0."""
+Seed = Annotated[int, BeforeValidator(_seed)]
+Size = Annotated[int, BeforeValidator(_size)]
+"""An input size in pixels; a network of one's own may have any."""
+Word = Annotated[str, BeforeValidator(str)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""`a,b`, `[a, b]` or one name."""
+Counts = Annotated[dict[str, int], BeforeValidator(_counts)]
+"""`a:1,b:2` or `{a: 1, b: 2}`."""
+File = Annotated[Path, BeforeValidator(_file)]
+"""A file that is there."""
+Network = Annotated[Path, BeforeValidator(_network)]
+"""A checkpoint that is there, or a network of one's own: `module.py:function`, its path made absolute."""
+Data = Annotated[Path, BeforeValidator(existing_data)]
+Place = Annotated[Path, BeforeValidator(lambda value: Path(str(value)))]
+"""A path that need not be there."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
@@ -289,11 +288,6 @@ def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
         return StudySpec.model_validate(resolved, context={"check_paths": False}).resolved()
     except ValidationError:
         return dict(resolved)
-
-
-def dump_yaml(data: Mapping[str, Any]) -> str:
-    """YAML text in the order given."""
-    return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True))
 
 
 def _name_of(study: Path) -> str | None:

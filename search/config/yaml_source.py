@@ -7,7 +7,7 @@ each of them makes a study mean something else than a reader thinks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def parse(text: str, name: str = "study.yaml") -> Source:
         return Source({}, {}, name)
     if not isinstance(data, dict):
         raise ConfigError(f"{name} holds a {type(data).__name__}", where=name, expected="key: value lines")
-    return Source(data, _lines(node), name)
+    return Source(data, {path: line for _, path, line in _entries(node)}, name)
 
 
 def parse_value(text: str) -> Any:
@@ -141,40 +141,27 @@ def _refuse_aliases(text: str, name: str) -> None:
 
 
 def _construct(loader: Any, node: yaml.Node, name: str) -> Any:
-    repeated = [f"line {line}: {key}" for key, line in _duplicates(node)]
+    seen: set[tuple[int, Path_]] = set()
+    repeated = []
+    for parent, path, line in _entries(node):
+        if (parent, path) in seen:
+            repeated.append(f"line {line}: {path[-1]}")
+        seen.add((parent, path))
     if repeated:
         raise ConfigError("a key is given twice", where=f"{name} {'; '.join(repeated)}", expected="each key once")
     return loader.construct_document(node)
 
 
-def _duplicates(node: yaml.Node) -> list[tuple[str, int]]:
-    found: list[tuple[str, int]] = []
+def _entries(node: yaml.Node, path: Path_ = ()) -> Iterator[tuple[int, Path_, int]]:
+    """(identity of the mapping or list, path, line) of every key and item, depth first."""
+    children: list[tuple[str | int, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if str(key.value) in seen:
-                found.append((str(key.value), key.start_mark.line + 1))
-            seen.add(str(key.value))
-            found += _duplicates(value)
+        children = [(str(key.value), key, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            found += _duplicates(item)
-    return found
-
-
-def _lines(node: yaml.Node, path: Path_ = ()) -> dict[Path_, int]:
-    lines: dict[Path_, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, str(key.value))
-            lines[here] = key.start_mark.line + 1
-            lines |= _lines(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            here = (*path, index)
-            lines[here] = item.start_mark.line + 1
-            lines |= _lines(item, here)
-    return lines
+        children = [(index, item, item) for index, item in enumerate(node.value)]
+    for part, marked, value in children:
+        yield id(node), (*path, part), marked.start_mark.line + 1
+        yield from _entries(value, (*path, part))
 
 
 def _syntax_error(error: yaml.YAMLError, name: str) -> ConfigError:

@@ -53,10 +53,16 @@ class PickedTrial:
         return self.results.record.path / "picks" / name
 
     @property
+    def chosen(self) -> Trial:
+        """The trial. Raises ConfigError for the base."""
+        if self.trial is None:
+            raise ConfigError("the base is no trial", expected="a trial of the run, such as RUN:17")
+        return self.trial
+
+    @property
     def _place(self) -> int:
         """The trial itself; of an export, the trial that it was made from."""
-        assert self.trial is not None
-        return self.trial.number if self.trial.exported_from is None else self.trial.exported_from
+        return self.chosen.number if self.chosen.exported_from is None else self.chosen.exported_from
 
     @property
     def ref(self) -> str:
@@ -99,13 +105,12 @@ class PickedTrial:
         """Write picks/<budget>/{pick.json, model.pt} and return the folder."""
         from search.deliver.pick_folder import write_pick
 
-        assert self.trial is not None
         rows = {row["number"]: row for row in current_snapshot(self.results)["trials"]}
         limits = {bound.name: bound.limit for bound in self.bounds}
         return write_pick(
             self.results.record.path,
             self.folder.name,
-            rows[self.trial.number],
+            rows[self.chosen.number],
             self.weights(),
             artefact=self.artefact(),
             bounds=limits,
@@ -202,13 +207,12 @@ class PickedTrial:
         """model_card.md beside the artefacts: what they were made from, how, and what was measured."""
         from search.deliver.model_card import write_model_card
 
-        assert self.trial is not None and self.trial.measurement is not None
         _, prints = self.results.record.read_args()
-        lineage = {"base model": prints["model"], "data": prints["data"], "plan": self.trial.measurement.digest}
+        lineage = {"base model": prints["model"], "data": prints["data"], "plan": self.chosen.measured.digest}
         write_model_card(
             self.folder / "model_card.md",
             current_snapshot(self.results),
-            self.trial.number,
+            self.chosen.number,
             lineage={**lineage, "exported checkpoint": report.model_digest},
             commands=[f"paretoprune resume {self.results.record.path}", command],
             export=report,

@@ -92,9 +92,7 @@ def export_plain(
 
 
 def _prepared(model_path: Path, data: str, max_drop: float | None) -> _Order:
-    reference = OwnReference.parse(data)
-    assert reference is not None
-    task, model = task_of(reference), load_model(model_path)
+    task, model = task_of(OwnReference.required(data)), load_model(model_path)
     samples = itertools.chain.from_iterable(batches_of(task, PARITY_INPUTS, seed=0))
     inputs = [sample[None].numpy() for sample in samples]
     with torch.inference_mode():

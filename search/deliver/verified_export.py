@@ -32,7 +32,7 @@ from search.export.artefact_accuracy import validate, values
 from search.export.errors import CheckFailed, DeliveryError, ExportFailed
 from search.export.formats import Format, Target, checked_targets
 from search.export.parity import Array, artefact_outputs, compare_outputs, load_images, model_outputs, parity_fault
-from search.export.report import ArtefactCheck, ExportReport
+from search.export.report import ArtefactCheck, ExportReport, Parity
 from search.export.ultralytics_export import make_artefact
 from search.run_folder.artefact_files import digest, size_bytes
 from search.run_folder.atomic import write_json
@@ -158,7 +158,9 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
     unchecked: list[str] = []
     form, spec = target.form, order.latency
     parity = compare_outputs(order.outputs, artefact_outputs(path, form.name, order.images), order.inputs)
-    accuracy = _tried("accuracy", unchecked, lambda: _validated(order, path))
+    accuracy = _tried(
+        "accuracy", unchecked, lambda: validate(path, order.model, order.data, imgsz=order.imgsz, device=order.device)
+    )
     latency, threads = None, 1
     if spec is not None:
         threads = spec.threads
@@ -178,7 +180,7 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
         memory=memory,
         unchecked=tuple(unchecked),
     )
-    return replace(check, faults=tuple(_faults(order, check)))
+    return replace(check, faults=tuple(_faults(order, check, parity)))
 
 
 def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _Found | None:
@@ -188,10 +190,6 @@ def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _F
     except (AccuracyError, LatencyError, BackendMissing, ExportFailed) as error:
         unchecked.append(f"{what}: {str(error).splitlines()[0]}")
         return None
-
-
-def _validated(order: _Order, path: Path) -> Accuracy:
-    return validate(path, order.model, order.data, imgsz=order.imgsz, device=order.device)
 
 
 def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Path) -> dict[str, Any]:
@@ -206,9 +204,8 @@ def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Pat
         return time_artefact(path, form, order.references[form.name], order.model, order.imgsz, spec, turns)
 
 
-def _faults(order: _Order, check: ArtefactCheck) -> Iterator[str]:
-    assert check.parity is not None
-    fault = parity_fault(check.parity, check.precision)
+def _faults(order: _Order, check: ArtefactCheck, parity: Parity) -> Iterator[str]:
+    fault = parity_fault(parity, check.precision)
     if fault is not None:
         yield fault
     if order.max_drop is None:

@@ -10,7 +10,6 @@ random          random vectors, fine-tuned                       a trial each
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from search.config.baseline_names import SIBLING, TRAINED
 from search.config.sections import STRIDE
+from search.run_folder.artefact_files import digest as file_digest
 from search.space import Space
 from search.trial import Candidate
 
@@ -110,7 +110,7 @@ def _random(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
 def _sibling(text: str) -> Iterator[HonestRow]:
     """Named by the file's content as well: another model under the same name is another row."""
     path = Path(text.removeprefix(SIBLING))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else "missing"
+    digest = file_digest(path)[:8] if path.is_file() else "missing"
     yield HonestRow(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
 
 

@@ -49,7 +49,6 @@ class PruningClosing:
     base: Measurement
 
     def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-        """See `Closing.honest`."""
         limit_threads(share_of_cores(1))
         if row.candidate is not None:
             return self.evaluator.evaluate(row.candidate, 0, seed, work_dir)

@@ -93,7 +93,6 @@ class PruningEvaluator:
     latency: LatencyModel | None = None
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`."""
         plan = self.plan(candidate)
         return Realised(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
 

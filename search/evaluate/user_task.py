@@ -269,14 +269,12 @@ def load_plain(path: Path) -> nn.Module:
     check_archive(path)
     try:
         stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        reference = OwnReference.parse(stored["paretoprune_source"])
-        assert reference is not None
-        model = build(reference)
+        model = build(OwnReference.required(stored["paretoprune_source"]))
         if PLAN in stored:
             model = Plan.from_json(str(stored[PLAN])).apply(model)
             setattr(model, PLAN, str(stored[PLAN]))  # so that a file written of it can be built again
         model.load_state_dict(stored["state_dict"])
-    except (ConfigError, PruningError, RuntimeError, KeyError, AssertionError) as error:
+    except (ConfigError, PruningError, RuntimeError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{path}: cannot be built again from its source: {first}") from error
     return model.eval()

@@ -8,14 +8,13 @@ file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from search.config.inputs.dataset import read_split
+from search.config.inputs.dataset import read_split, spread
 from search.config.inputs.dataset_yaml import read_data_yaml
 from search.export.parity import Array, letterboxed
 
@@ -29,8 +28,7 @@ def calibration_files(data: Path, count: int = IMAGES) -> tuple[Path, ...]:
     Raises:
         ConfigError: the data set cannot be read.
     """
-    files = sorted(read_split(data, "train").images)
-    return tuple(files[:: max(1, ceil(len(files) / count))])
+    return spread(sorted(read_split(data, "train").images), count)
 
 
 def calibration_arrays(files: Sequence[Path], imgsz: int, task: str, channels: int = 3) -> Iterator[Array]:

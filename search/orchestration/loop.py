@@ -348,9 +348,7 @@ class Loop:
         self._keys[number] = key
         first = self._memo.find(key)
         if first is not None:
-            measured = self.trials[first].measurement
-            assert measured is not None
-            self._end(number, measured, same_as=first)
+            self._end(number, self.trials[first].measured, same_as=first)
             return
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()

@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
-from objectives.objective import objectives_named
+from objectives.objective import first_accuracy, objectives_named
 from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
@@ -59,7 +59,7 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     """The guide of a study; None where only costs are searched for, so that nothing has a price, or where the base has
     none of the figure to lose."""
     spec = subject.spec
-    objective = next((o for o in objectives_named(spec.objectives) if not o.is_cost), None)
+    objective = first_accuracy(objectives_named(spec.objectives))
     if objective is None or base.figures[objective.name].value <= 0:
         return None
     gain = Gain.of(objective, base)

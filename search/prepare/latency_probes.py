@@ -129,13 +129,11 @@ class Relearned:
         object.__setattr__(self, "_plain", WidthCost(self.graph))
 
     def costs(self, timed: Sequence[Timed]) -> WidthCost:
-        """See `Relearning.costs`."""
         all_probes = (*self.probes, *(Probe(one.widths, one.removed, one.ratio, aimed=True) for one in timed))
         model = fitted(self.graph, all_probes)
         return WidthCost(self.graph, model, bend_of(self.graph, model, all_probes))
 
     def measured(self, timed: Timed) -> float:
-        """See `Relearning.measured`."""
         return self._plain.measured(np.array(timed.widths), timed.removed, timed.ratio)
 
 

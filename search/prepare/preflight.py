@@ -39,9 +39,7 @@ def _check_own(spec: StudySpec) -> None:
     from pruning.importance import DATA_CRITERIA
     from search.evaluate.user_task import task_of
 
-    reference = OwnReference.parse(spec.data)
-    assert reference is not None
-    task_of(reference)
+    task_of(OwnReference.required(spec.data))
     if spec.space.importance in DATA_CRITERIA:
         known = "l1, l2, bn_gamma or another that needs no labels"
         raise ConfigError(f"{spec.space.importance} needs labels", where="space.importance", expected=known)

@@ -23,6 +23,7 @@ from pruning.recovery.finetune import recover
 from pruning.recovery.judge import held_out, most_images
 from pruning.recovery.repair import calibration_images
 from search.config.comparability import count_images
+from search.config.inputs.dataset import images_of, spread
 from search.config.spec import StudySpec
 from search.evaluate.pruning_evaluator import recovery_of, task_of
 
@@ -134,7 +135,7 @@ def sample_of(data: Path, folder: Path, *, train: int, val: int) -> Path:
         for split, count in counts.items():
             for place in sorted(path for path in (data / split).iterdir() if path.is_dir()):
                 files = sorted(path for path in place.iterdir() if path.is_file())
-                _link(_spread(files, ceil(count / 4)), folder / split / place.name)
+                _link(spread(files, ceil(count / 4)), folder / split / place.name)
         return folder
     from ultralytics.data.utils import check_det_dataset, img2label_paths
 
@@ -143,7 +144,7 @@ def sample_of(data: Path, folder: Path, *, train: int, val: int) -> Path:
     with quiet():
         said: dict[str, Any] = check_det_dataset(str(data), autodownload=False)
     for split, count in counts.items():
-        chosen = _spread(_files(said[split]), count)
+        chosen = spread(images_of(said[split]), count)
         _link(chosen, folder / "images" / split)
         _link([Path(label) for label in img2label_paths([str(path) for path in chosen])], folder / "labels" / split)
     return _write_yaml(said, folder)
@@ -154,23 +155,6 @@ def _write_yaml(said: Mapping[str, Any], folder: Path) -> Path:
     document = {"path": str(folder), "train": "images/train", "val": "images/val", **kept}
     (folder / "data.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     return folder / "data.yaml"
-
-
-def _files(places: str | list[str]) -> list[Path]:
-    from ultralytics.data.utils import IMG_FORMATS
-
-    found: list[Path] = []
-    for place in map(Path, [places] if isinstance(places, str) else places):
-        if place.is_dir():
-            found += sorted(path for path in place.rglob("*") if path.is_file())
-        else:
-            found += [place.parent / line.strip() for line in place.read_text().splitlines() if line.strip()]
-    return [path for path in found if path.suffix[1:].lower() in IMG_FORMATS]
-
-
-def _spread(files: list[Path], count: int) -> list[Path]:
-    """At most `count` of them, evenly spread: a data set is often sorted by what it shows."""
-    return files[:: max(1, ceil(len(files) / count))] if files else []
 
 
 def _link(files: Iterable[Path], folder: Path) -> None:

@@ -8,12 +8,12 @@ checkpoint of stock classes, which everything else reads through the restricted 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 
 from search.config.spec import StudySpec
 from search.errors import ConfigError
+from search.run_folder.artefact_files import digest as file_digest
 from search.workers.run_isolated import run_isolated
 
 
@@ -38,7 +38,7 @@ def clean_copy(model: Path, digest: str, folder: Path) -> Path:
     copy = folder / f"{digest}.pt"
     if model.resolve() == copy.resolve():
         return copy
-    found = _sha256(model)
+    found = file_digest(model)
     if found != digest:
         raise ConfigError(
             f"{model} is not the file that is trusted: its sha256 is {found}",
@@ -60,8 +60,3 @@ def make_in_child(model: Path, digest: str, copy: Path) -> None:
     from pruning.checkpoints.trusted import write_clean_copy
 
     write_clean_copy(model, digest, copy)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -66,13 +66,11 @@ class PlainWalk:
         self._cost_of, self._widths, self._removed = cost_of, widths.copy(), removed
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        """See `Walk.choices`."""
         rows = np.repeat(self._widths[None], len(widths), axis=0)
         rows[:, columns] = widths
         return self._cost_of(rows, self._removed)
 
     def take(self, columns: Ints, widths: Ints, entry: int) -> None:
-        """See `Walk.take`."""
         self._widths[columns] = widths[entry]
 
 

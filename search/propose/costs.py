@@ -73,7 +73,6 @@ class WidthCost:
     _forms: dict[tuple[str, ...], Forms] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
-        """See `CostOf`."""
         forms = self.forms(removed)
         time = _evaluated(forms.time, tiled(widths, self.tile))
         bent = time if self.bend is None else time * self.bend.factor(time / (1 - PARAMS_SHARE))
@@ -129,8 +128,8 @@ class Limits:
     _known: dict[tuple[float, float], LimitedCost] = field(default_factory=dict, repr=False, compare=False)
 
     def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> LimitedCost:
-        """See `Limiting.over`."""
-        assert isinstance(cost, WidthCost)
+        if not isinstance(cost, WidthCost):
+            raise TypeError(f"only a WidthCost can be limited, not a {type(cost).__name__}")
         known = self._known.get((time, work))
         if known is None or known.cost is not cost:
             known = self._known[time, work] = LimitedCost(self._scaled(time, work), cost)
@@ -156,7 +155,6 @@ class LimitedCost:
         self._macs: dict[tuple[str, ...], Floats] = {}
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
-        """See `CostOf`."""
         limits = self.limits
         shares = [self.cost(widths, removed) / limits.cost] if limits.cost is not None else []
         if limits.params is not None:
@@ -171,7 +169,6 @@ class LimitedCost:
         return self._macs[removed]
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
-        """See `Walkable.walk`."""
         if removed not in self._forms:
             limits, inner = self.limits, self.cost.forms(removed)
             weight = _UNLIMITED if limits.cost is None else 1 / limits.cost
@@ -239,13 +236,11 @@ class FormWalk:
         self._pull = forms.both @ self._row
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        """See `Walk.choices`."""
         at, rows, inner, squares = self._forms.menu(columns, widths, self._tile)
         others = self._pull[at] - inner @ self._row[at]
         return np.asarray(2 * (rows @ others) + squares)
 
     def take(self, columns: Ints, widths: Ints, entry: int) -> None:
-        """See `Walk.take`."""
         at, rows, _, _ = self._forms.menu(columns, widths, self._tile)
         self._pull += self._forms.both[:, at] @ (rows[entry] - self._row[at])
         self._row[at] = rows[entry]

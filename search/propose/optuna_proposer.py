@@ -124,11 +124,10 @@ class OptunaProposer:
 
     def _tell(self, trial: optuna.Trial, outcome: Outcome, same_as: int | None) -> None:
         values = self._values(self._completed(trial, outcome))
-        if values is None:
+        if values is None or isinstance(outcome, Failure):
             trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
-        assert isinstance(outcome, Measurement)
         self._annotate(trial, outcome, same_as)
         self._study.tell(trial, values, skip_if_finished=True)
 
@@ -142,7 +141,6 @@ class OptunaProposer:
             self._study.enqueue_trial(point, user_attrs={_SOURCE: "user", _REQUEST: request.name})
 
     def close(self) -> None:
-        """See `Proposer.close`."""
         close_storage(self._backend)
 
     def _open_study(self, name: str) -> optuna.Study:
@@ -172,7 +170,7 @@ class OptunaProposer:
             return self._opening[turn], {_SOURCE: "opening"}
         if self._guide is None:
             return None
-        advice = self._guide.advise(number, self._told())
+        advice = self._guide.advise(number, self._told(self._guide))
         gate = None if advice.gate is None else advice.gate.limit
         return advice.candidate, {_SOURCE: advice.source, _GATE: gate}
 
@@ -186,24 +184,23 @@ class OptunaProposer:
         trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
         return optuna.Trial(self._study, trial_id)
 
-    def _told(self) -> list[Told]:
+    def _told(self, guide: Guide) -> list[Told]:
         """Every trial that was told, as the guide remembers it, by number."""
-        assert self._guide is not None
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:
                 attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
-                self._remembered[trial.number] = self._guide.told(
+                self._remembered[trial.number] = guide.told(
                     candidate, attrs["figures"], attrs.get("score"), bool(attrs.get("screened"))
                 )
         return [self._remembered[number] for number in sorted(self._remembered)]
 
     def _completed(self, trial: optuna.Trial, outcome: Outcome) -> Outcome:
         """A screened candidate with the accuracy to expect of it, so that every sampler learns from it."""
-        if not isinstance(outcome, Measurement) or not outcome.screened or self._guide is None:
+        guide = self._guide
+        if guide is None or not isinstance(outcome, Measurement) or not outcome.screened or outcome.score is None:
             return outcome
-        assert outcome.score is not None
-        value = self._guide.estimated(self._told(), self._space.candidate(trial.params), outcome.score)
-        figures = {**outcome.figures, self._guide.gain.name: Estimate.exact(value)}
+        value = guide.estimated(self._told(guide), self._space.candidate(trial.params), outcome.score)
+        figures = {**outcome.figures, guide.gain.name: Estimate.exact(value)}
         return replace(outcome, figures=figures)
 
     def _again(self, frozen: FrozenTrial) -> Proposal:
@@ -279,9 +276,9 @@ class OptunaProposer:
         if same_as is not None:
             trial.set_user_attr("same_as", same_as)
         told = trial._get_latest_trial().constraints
-        for name, excess in _excesses(measured, self._bounds).items():
-            if name not in told:
-                trial.set_constraint(name, excess)
+        for bound in self._bounds:
+            if bound.name in measured.figures and str(bound) not in told:
+                trial.set_constraint(str(bound), bound.excess(measured.figures))
 
 
 def _fixed(trial: optuna.Trial) -> Mapping[str, Any]:
@@ -305,11 +302,6 @@ def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {d.name: FloatDistribution(d.low, d.high) for d in space.dimensions}
     return found | {name: CategoricalDistribution(values) for name, values in space.choices().items()}
-
-
-def _excesses(measured: Measurement, bounds: Sequence[Bound]) -> dict[str, float]:
-    """By how much each bound is missed, relative to its limit; 0 or less when it is met."""
-    return {str(bound): bound.excess(measured.figures) for bound in bounds if bound.name in measured.figures}
 
 
 @contextmanager

@@ -78,5 +78,6 @@ def _at(distribution: BaseDistribution, share: float) -> Any:
     """The value at `share` (0 to below 1) of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(share * len(distribution.choices))]
-    assert isinstance(distribution, FloatDistribution)
+    if not isinstance(distribution, FloatDistribution):
+        raise TypeError(f"a distribution of the space is a range or a choice, not {distribution}")
     return distribution.low + share * (distribution.high - distribution.low)

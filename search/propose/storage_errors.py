@@ -30,7 +30,7 @@ def storage_errors() -> Iterator[None]:
     except (OSError, ParetoPruneError):
         raise
     except Exception as error:
-        said = _said(error)
+        said = "\n".join(map(str, _chain(error)))
         for sentence, number in _DISK.items():
             if sentence in said:
                 raise OSError(number, sentence, "study.db") from error
@@ -56,10 +56,6 @@ def _is_of_a_server(error: BaseException) -> bool:
     """psycopg's OperationalError: refused, cut, shut down, in recovery, out of room."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(error, psycopg.OperationalError)
-
-
-def _said(error: BaseException) -> str:
-    return "\n".join(map(str, _chain(error)))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -78,7 +78,7 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
 
     def counts(trial: Trial) -> bool:
         measured = trial.state == TrialState.COMPLETE and trial.same_as is None
-        return measured and is_feasible(trial, bounds) and names <= _figures(trial).keys()
+        return measured and is_feasible(trial, bounds) and names <= trial.figures.keys()
 
     chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
     rows = [_compared(trial) for trial in chosen]
@@ -158,10 +158,4 @@ def _chosen(ranked: Ranked, chosen: Choice) -> tuple[Trial, str]:
 
 
 def _compared(trial: Trial) -> Figures:
-    assert trial.measurement is not None
-    return ranked_figures(trial.measurement.figures, trial.measurement.paired)
-
-
-def _figures(trial: Trial) -> Figures:
-    assert trial.measurement is not None
-    return trial.measurement.figures
+    return ranked_figures(trial.figures, trial.measured.paired)

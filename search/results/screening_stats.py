@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from objectives.objective import Objective
+from objectives.objective import Objective, first_accuracy
 from search.results.schema import ScoreRow
 from search.trial import Measurement, Trial, TrialState
 
@@ -16,7 +16,7 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Scor
     """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
     from search.propose.screening import correlation
 
-    gain = _gain(objectives)
+    gain = first_accuracy(objectives)
     if gain is None:
         return []
     sign = 1 if gain.direction == "max" else -1
@@ -33,7 +33,7 @@ def expectations(
 
     Empty while fewer than three trials have both figures: then there is no curve worth the name.
     """
-    objective = _gain(objectives)
+    objective = first_accuracy(objectives)
     if base is None or objective is None or objective.name not in base.figures:
         return {}
     pairs = _pairs(trials, objective.name)
@@ -46,11 +46,6 @@ def expectations(
     gain = Gain.of(objective, base)
     shares = expected_shares([(score, gain.share(value)) for score, value in pairs], list(known.values()))
     return {number: {gain.name: gain.value(share)} for number, share in zip(known, shares, strict=True)}
-
-
-def _gain(objectives: Sequence[Objective]) -> Objective | None:
-    """The figure that is paid with: the first that is no cost."""
-    return next((objective for objective in objectives if not objective.is_cost), None)
 
 
 def _pairs(trials: Sequence[Trial], gain: str) -> list[tuple[float, float]]:

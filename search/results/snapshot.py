@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,7 +17,7 @@ from search.results.screening_stats import expectations, rungs
 from search.results.target_device import target_names
 from search.results.target_views import target_views
 from search.results.verdict import compared_verdict
-from search.run_folder.atomic import read_mapping, write_atomic, write_json
+from search.run_folder.atomic import csv_text, read_mapping, write_atomic, write_json
 from search.run_folder.record import LAYERS, RunRecord
 from search.trial import Trial, TrialState, figures_to_json
 
@@ -113,12 +111,7 @@ def results_csv(rows: Sequence[TrialRow]) -> str:
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
     header += [f"ratio:{name}" for name in ratios] + ["removed", "seconds", "error"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(_cells(row, figures, ratios))
-    return text.getvalue()
+    return csv_text(header, (_cells(row, figures, ratios) for row in rows))
 
 
 def version() -> str:

@@ -9,7 +9,6 @@ from search.results.results import Results
 from search.results.schema import TargetView
 from search.results.target_device import target_names
 from search.results.verdict import verdict
-from search.trial import Trial
 
 
 def target_views(results: Results) -> dict[str, TargetView]:
@@ -32,7 +31,7 @@ def _view(there: Results) -> TargetView:
     return {
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
-        "latency_ms": {str(trial.number): _latency(trial) for trial in trials},
+        "latency_ms": {str(t.number): list(t.figures["latency_ms"].to_dict().values()) for t in trials},
         "flags": {str(number): list(map(_explained, said)) for number, said in target.flags.items() if said},
         "feasible": [trial.number for trial in trials if ranking.is_feasible(trial, there.spec.bounds)],
         "front": list(ranked.front),
@@ -44,9 +43,3 @@ def _view(there: Results) -> TargetView:
 
 def _explained(flag: str) -> str:
     return f"latency: {FLAGS.get(flag, flag)}"
-
-
-def _latency(trial: Trial) -> list[float]:
-    assert trial.measurement is not None
-    found = trial.measurement.figures["latency_ms"]
-    return [found.value, found.low, found.high]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from objectives.objective import Objective
+from objectives.objective import Objective, first_accuracy, first_cost
 from search.config.baseline_names import TRAINED
 from search.results.baseline_results import HonestResult
 from search.results.ranking import Figures, Ranked
@@ -27,7 +27,7 @@ class Duel:
     @property
     def lead(self) -> float:
         """By how much the trial is better, in the unit of the accuracy; minus infinity where there is none."""
-        return float("-inf") if self.trial is None else _signed(_of(self.trial), self.gain) - self.row_gain
+        return float("-inf") if self.trial is None else _signed(self.trial.figures, self.gain) - self.row_gain
 
     @property
     def row_gain(self) -> float:
@@ -37,7 +37,8 @@ class Duel:
     @property
     def is_close(self) -> bool:
         """Whether the difference is within the measuring error."""
-        return self.trial is not None and _of(self.trial)[self.gain.name].overlaps(figures_of(self.row)[self.gain.name])
+        name, own = self.gain.name, figures_of(self.row)
+        return self.trial is not None and self.trial.figures[name].overlaps(own[name])
 
 
 def compared_verdict(
@@ -61,15 +62,16 @@ def compared_verdict(
     if better:
         return _lost(max(better, key=lambda duel: duel.row_gain))
     hardest = min(duels, key=lambda duel: (duel.trial is None, duel.lead))
-    return f"{said} {_held(hardest) if hardest.lead >= 0 or hardest.is_close else f'But {_lost(hardest, first=False)}'}"
+    if hardest.trial is not None and (hardest.lead >= 0 or hardest.is_close):
+        return f"{said} {_held(hardest, hardest.trial)}"
+    return f"{said} But {_lost(hardest, first=False)}"
 
 
 def duels_of(
     ranked: Ranked, rows: Sequence[HonestResult], base: Measurement, objectives: Sequence[Objective]
 ) -> list[Duel]:
     """One for each row that has both figures and costs less than the base."""
-    gain = next((o for o in objectives if not o.is_cost), None)
-    cost = next((o for o in objectives if o.is_cost), None)
+    gain, cost = first_accuracy(objectives), first_cost(objectives)
     if gain is None or cost is None or not ranked.trials:
         return []
     known = [row for row in rows if {gain.name, cost.name} <= figures_of(row).keys()]
@@ -80,25 +82,24 @@ def duels_of(
 def _within(ranked: Ranked, row: HonestResult, gain: Objective, cost: Objective) -> Trial | None:
     limit = figures_of(row)[cost.name]
     most = max(limit.high, limit.value * (1 + _NEAR))
-    fitting = [trial for trial in ranked.trials if _of(trial)[cost.name].value <= most]
-    return max(fitting, key=lambda trial: _signed(_of(trial), gain), default=None)
+    fitting = [trial for trial in ranked.trials if trial.figures[cost.name].value <= most]
+    return max(fitting, key=lambda trial: _signed(trial.figures, gain), default=None)
 
 
 def _is_better(duel: Duel, chosen: Trial) -> bool:
     """Whether the row costs no more than the trial that the verdict is about, and is not less accurate."""
-    limit = _of(chosen)[duel.cost.name]
+    limit = chosen.figures[duel.cost.name]
     if figures_of(duel.row)[duel.cost.name].value > max(limit.high, limit.value * (1 + _NEAR)):
         return False
-    return duel.row_gain >= _signed(_of(chosen), duel.gain)
+    return duel.row_gain >= _signed(chosen.figures, duel.gain)
 
 
-def _held(duel: Duel) -> str:
+def _held(duel: Duel, trial: Trial) -> str:
     """At 3.4 ms pruning keeps 0.619; the base at 480 px has 0.580 at that latency."""
-    assert duel.trial is not None
-    found, row = _of(duel.trial), figures_of(duel.row)
+    found, row = trial.figures, figures_of(duel.row)
     kept = f"At {duel.cost.text(found[duel.cost.name].value)} {_who(duel)} keeps "
     kept += duel.gain.text(found[duel.gain.name].value)
-    other = f"{duel.row.name} has {duel.gain.text(row[duel.gain.name].value)} at {_where(duel)}"
+    other = f"{duel.row.name} has {duel.gain.text(row[duel.gain.name].value)} at {_where(duel, trial)}"
     doubt = ", which is within the error" if duel.is_close else ""
     return f"{kept}; {other}{doubt}."
 
@@ -112,7 +113,7 @@ def _lost(duel: Duel, *, first: bool = True) -> str:
     if duel.trial is None:
         return f"{head}{other} {at}, and no trial has so little {title}."
     best = f"trial {duel.trial.number}, the best within that {title},"
-    return f"{head}{other} {at}; {best} has {duel.gain.text(_of(duel.trial)[duel.gain.name].value)}."
+    return f"{head}{other} {at}; {best} has {duel.gain.text(duel.trial.figures[duel.gain.name].value)}."
 
 
 def _who(duel: Duel) -> str:
@@ -120,11 +121,10 @@ def _who(duel: Duel) -> str:
     return "the search" if duel.row.kind in TRAINED else "pruning"
 
 
-def _where(duel: Duel) -> str:
+def _where(duel: Duel, trial: Trial) -> str:
     """`that latency`, and the row's own where it is another one."""
-    assert duel.trial is not None
     title = f"that {duel.cost.title.lower()}"
-    own, found = figures_of(duel.row)[duel.cost.name].value, _of(duel.trial)[duel.cost.name].value
+    own, found = figures_of(duel.row)[duel.cost.name].value, trial.figures[duel.cost.name].value
     return title if abs(own - found) <= _NEAR * found else f"{duel.cost.text(own)}"
 
 
@@ -139,11 +139,6 @@ def figures_of(row: HonestResult) -> Figures:
     return {} if row.measured is None else row.measured.figures
 
 
-def _of(trial: Trial) -> Figures:
-    assert trial.measurement is not None
-    return trial.measurement.figures
-
-
 _NEGLIGIBLE_LOSS = 0.01
 """One point of mAP: below it the verdict calls the accuracy kept."""
 _NEGLIGIBLE_SHARE = 0.02
@@ -156,8 +151,7 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
     Args:
         measured: trials that are complete, feasible or not.
     """
-    gain = next((o for o in objectives if not o.is_cost), None)
-    cost = next((o for o in objectives if o.is_cost), None)
+    gain, cost = first_accuracy(objectives), first_cost(objectives)
     if not measured:
         return "No trial has been measured yet."
     if not ranked.trials:
@@ -185,22 +179,21 @@ def says_nothing(base: Measurement, gain: Objective) -> bool:
 def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:
     """The trial that a verdict is about: the cheapest that keeps the base's accuracy, else the most accurate; None
     where it does not clearly cost less than the base."""
-    gain = next((o for o in objectives if not o.is_cost), None)
-    cost = next((o for o in objectives if o.is_cost), None)
+    gain, cost = first_accuracy(objectives), first_cost(objectives)
     if gain is None or cost is None or not ranked.trials:
         return None
     kept = [trial for trial in ranked.trials if _loss(trial, base, gain) <= _slack(base, gain)]
-    cheapest = min(kept, key=lambda trial: _of(trial)[cost.name].value, default=None)
+    cheapest = min(kept, key=lambda trial: trial.figures[cost.name].value, default=None)
     nearest = min(ranked.trials, key=lambda trial: _loss(trial, base, gain))
     for trial in (cheapest, nearest):
-        if trial is not None and _of(trial)[cost.name].high < base.figures[cost.name].low:
+        if trial is not None and trial.figures[cost.name].high < base.figures[cost.name].low:
             return trial
     return None
 
 
 def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:
     """How much worse than the base, in the unit of the figure."""
-    change = _of(trial)[gain.name].value - base.figures[gain.name].value
+    change = trial.figures[gain.name].value - base.figures[gain.name].value
     return -change if gain.direction == "max" else change
 
 
@@ -211,7 +204,7 @@ def _slack(base: Measurement, gain: Objective) -> float:
 
 
 def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective) -> str:
-    figures = _of(trial)
+    figures = trial.figures
     before, after = base.figures[cost.name].value, figures[cost.name].value
     now, then = figures[gain.name].value, base.figures[gain.name].value
     price = f"{100 * (now - then):+.1f} points of {gain.title}"

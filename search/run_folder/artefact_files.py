@@ -18,8 +18,9 @@ def size_bytes(path: Path) -> int:
 def digest(path: Path) -> str:
     """sha256 of a file; of a folder, over its files' names and contents in order."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     found = hashlib.sha256()
     for file in _files(path):
-        found.update(f"{file.relative_to(path).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        found.update(f"{file.relative_to(path).as_posix()} {digest(file)}\n".encode())
     return found.hexdigest()

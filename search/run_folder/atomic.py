@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,13 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
     reached("file.renamed")
     if durable:
         _sync_folder(path.parent)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows((columns, *rows))
+    return text.getvalue()
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:

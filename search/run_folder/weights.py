@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from search.errors import RunCorrupt
-from search.run_folder.artefact_files import size_bytes
+from search.run_folder.artefact_files import digest, size_bytes
 from search.run_folder.quarantine import set_aside
 from search.run_folder.record import RunRecord
 from search.trial import Trial
@@ -24,7 +23,7 @@ def check_weights(record: RunRecord, number: int) -> None:
     trial = record.read_trial(number)
     said = "" if trial is None or trial.measurement is None else trial.measurement.weights
     path = record.trial_dir(number) / FILE
-    if not said or _sha256(path) == said:
+    if not said or digest(path) == said:
         return
     aside = set_aside(path)
     raise RunCorrupt(
@@ -33,11 +32,6 @@ def check_weights(record: RunRecord, number: int) -> None:
         expected=f"the sha256 {said}",
         next_command=f"paretoprune finetune {record.path}:{number} makes them again from its plan",
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def quantised(path: Path) -> list[Path]:

@@ -65,7 +65,6 @@ class KnownFrontEvaluator:
         return self.sleep_s * (1 + self.uneven * (2 * (0.618 * number % 1) - 1))
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`."""
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
         return Realised(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
@@ -124,13 +123,11 @@ class NotingEvaluator:
     sleep_s: float = 0.0
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`."""
         return KnownFrontEvaluator().realise(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`."""
         handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.write(handle, f"{number} {os.getpid()}\n".encode())
         os.close(handle)
@@ -148,13 +145,11 @@ class FailingEvaluator:
     inner: KnownFrontEvaluator = KnownFrontEvaluator()
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`."""
         return self.inner.realise(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`."""
         if number in self.failures:
             _fail(self.failures[number])
         return self.inner.evaluate(candidate, number, seed, work_dir, gate)
@@ -174,13 +169,11 @@ class WitnessedEvaluator:
     losses: Mapping[int, int] = field(default_factory=dict)
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`."""
         return self.inner.realise(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{number}-{os.getpid()}").touch()
         if self.begun(number) <= self.losses.get(number, 0):
@@ -243,7 +236,6 @@ class KnownClosing:
     shift: float = 1.0
 
     def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-        """See `Closing.honest`."""
         self._disturb(row.kind)
         if row.candidate is not None:
             return replace(known_measurement(row.candidate), seconds={"recover": self.trained_s})
@@ -251,7 +243,6 @@ class KnownClosing:
         return Measurement(figures, seconds={"accuracy": self.trained_s if row.is_trained else self.seconds})
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """See `Closing.together`."""
         self._disturb("together")
         timing = {str(number): {"latency_ms": self._latency(one), "flags": []} for number, one in candidates.items()}
         return Measurement({}, seconds={"latency": 4.0 * len(candidates)}, timing=timing)
@@ -314,7 +305,6 @@ class KnownCost:
     """Latency of the known front as a share of the base's, from widths."""
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
-        """See `CostOf`."""
         mean = (1 - widths / _SIZE).mean(axis=1)
         return np.asarray((1 - 0.8 * mean) * (1 - 0.05 * len(removed)))
 

@@ -19,11 +19,9 @@ class SimulatedClock:
     begin: datetime = datetime(2025, 3, 1, 22, 0)
 
     def now(self) -> float:
-        """See `Clock.now`."""
         return self.seconds
 
     def local(self) -> datetime:
-        """See `Clock.local`."""
         return self.begin + timedelta(seconds=self.seconds)
 
     def advance(self, seconds: float) -> None:
@@ -46,11 +44,9 @@ class InlineEngine:
     _jobs: list[Job] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
-        """See `Engine.submit`."""
         self._jobs.append(job)
 
     def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """See `Engine.poll`."""
         if not self._jobs:
             return ()
         job = self._jobs.pop(0)
@@ -64,7 +60,6 @@ class InlineEngine:
         return (Finished(job.number, measured),)
 
     def cancel(self) -> None:
-        """See `Engine.cancel`."""
         self._jobs.clear()
 
 

@@ -26,5 +26,4 @@ class Tasks:
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`."""
         return self.work[number](work_dir)

@@ -43,11 +43,9 @@ class LocalEngine:
 
     @property
     def workers(self) -> int:
-        """See `Engine.workers`."""
         return self._workers
 
     def submit(self, job: Job) -> None:
-        """See `Engine.submit`."""
         child = Child(
             run_job,
             (self._evaluator, job),
@@ -59,7 +57,6 @@ class LocalEngine:
         self._running[job.number] = _Running(job, child, now, Pulse(job.work_dir, now))
 
     def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """See `Engine.poll`."""
         wait([item for running in self._running.values() for item in running.child.waitables], wait_s)
         ended = [(running, self._ended(running)) for running in list(self._running.values())]
         finished = [Finished(running.job.number, outcome) for running, outcome in ended if outcome is not None]
@@ -68,7 +65,6 @@ class LocalEngine:
         return tuple(finished)
 
     def cancel(self) -> None:
-        """See `Engine.cancel`."""
         while self._running:
             self._running.popitem()[1].child.kill()
 

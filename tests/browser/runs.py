@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image, ImageDraw
 
 from objectives.objective import Estimate
 from pruning import ChannelGraph
 from search.config.sections import SpaceSpec
-from search.config.spec import dump_yaml
 from search.evaluate.pruning_evaluator import group_rows
 from search.prepare.whatif_table import what_if_table
 from search.run_folder.atomic import write_json
@@ -91,7 +91,7 @@ class Studio:
         """Write the run and return its folder."""
         record = RunRecord(self.folder / "runs" / "prune" / self.name)
         record.path.mkdir(parents=True)
-        record.args_path.write_text(dump_yaml(self._study()))
+        record.args_path.write_text(yaml.safe_dump(self._study()))
         chance = random.Random(self.seed)
         record.write_environment({"machine": "workstation, 8 CPUs", "python": "3.11", "torch": "2.15.0"})
         record.write_groups(group_rows(graph()))

@@ -12,8 +12,8 @@ from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.commands.arguments import file_and_keys
 from search.commands.prune.groupwise import OneAtATime
-from search.commands.prune.one_shot import example_of
 from search.config.spec import load_spec
+from search.evaluate.workload import example_input
 from search.space import chosen_groups
 
 STUDY = Path(__file__).parents[2] / "studies" / "manual_batch"
@@ -29,7 +29,7 @@ def order() -> OneAtATime:
 
 def test_the_ten_convolutions_lose_what_the_write_up_says(order: OneAtATime) -> None:
     model = load_model(order.model)
-    graph = trace(model, example_of(model, order.imgsz))
+    graph = trace(model, example_input(model, order.imgsz))
     names = [group.name for group in chosen_groups(tuple(graph.free), order.groups)]
     assert len(names) == 10
     plan = graph.plan(dict.fromkeys(names, order.ratio), round_to=order.round_to)

@@ -10,15 +10,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import Field
 
 from search.commands.prune.sparsify import MASK
-from search.config import overrides as read
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
@@ -46,12 +45,8 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
     except ConfigError:
         weights = None
     spec = picked.results.spec
-    try:
-        recover = RecoverSpec.model_validate({**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "key=value"
-        raise ConfigError(f"{name}: {first['msg']}", where="command line", expected="keys of YOLO.train") from error
+    asked = {**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train}
+    recover = recover_spec(asked, "keys of YOLO.train")
     arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
     result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
     return result
@@ -92,47 +87,33 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     return Measurement(accuracy.figures, seconds=seconds, per_class=accuracy.per_class, repair=steps)
 
 
-_TUNE_KEYS: Mapping[str, read.Reader] = {
-    **{"data": read.present, "base": read.file, "imgsz": read.size},
-    **{"device": read.word, "seed": read.seed, "out": read.place},
-}
-_TUNE_EXAMPLE = "paretoprune finetune pruned.pt data=data.yaml base=best.pt epochs=10"
-
-
-@dataclass(frozen=True)
-class Tuning:
+class Tuning(Order):
     """A fine-tune of one checkpoint. `base`: the model it was pruned from: sets the learning rate and teaches."""
 
+    example = "paretoprune finetune pruned.pt data=data.yaml base=best.pt epochs=10"
+    lacking = "{keys} is needed to fine-tune {model}"
+
     model: Path
-    data: Path
-    base: Path | None = None
-    imgsz: int = 640
-    device: str = "auto"
-    seed: int = 0
-    recover: RecoverSpec = field(default_factory=RecoverSpec)
-    out: Path | None = None
+    data: Data
+    base: File | None = None
+    imgsz: Size = Field(default_factory=trained_size)
+    device: Word = "auto"
+    seed: Seed = 0
+    recover: RecoverSpec = RecoverSpec()
+    out: Place | None = None
 
     @classmethod
-    def from_keys(cls, model: Path, keys: Mapping[str, Any]) -> Tuning:
+    def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
         """From `key=value` pairs: our own, epochs=, fraction=, batch=, distill=, slimming=, and keys of YOLO.train.
 
         Raises:
             ConfigError: a missing key, a value of the wrong kind, a file that is not there.
         """
-        if not model.is_file():
-            raise ConfigError(f"no such file: {model}", expected=_TUNE_EXAMPLE)
-        values = read.read_keys({key: value for key, value in keys.items() if key in _TUNE_KEYS}, _TUNE_KEYS)
-        if "data" not in values:
-            raise ConfigError(f"data= is needed to fine-tune {model}", expected=_TUNE_EXAMPLE)
-        rest = {key: value for key, value in keys.items() if key not in _TUNE_KEYS}
-        try:
-            recover = RecoverSpec.model_validate({"epochs": 50, "fraction": 1.0, **rest})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"])) or "key=value"
-            raise ConfigError(f"{name}: {first['msg']}", where="command line", expected=_TUNE_EXAMPLE) from error
-        values.setdefault("imgsz", checkpoint_facts(model).imgsz or 640)
-        return cls(model, **values, recover=recover)
+        own = {key: value for key, value in keys.items() if key in cls.model_fields.keys() - {"model", "recover"}}
+        order = super().of_file(model, own)
+        rest = {key: value for key, value in keys.items() if key not in own}
+        recover = recover_spec({"epochs": 50, "fraction": 1.0, **rest}, cls.example)
+        return order.model_copy(update={"recover": recover})
 
     @property
     def file(self) -> Path:

@@ -8,60 +8,45 @@ A group that costs more accuracy than allowed stays whole, and the next one is t
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from search.commands.prune.one_shot import example_of
-from search.config import overrides as read
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from pydantic import Field, model_validator
+
+from search.config.overrides import Count, Data, Drop, File, Names, Order, Place, Seed, Share, Size, Word, trained_size
 from search.errors import ConfigError
-from search.run_folder.atomic import write_atomic
+from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
 
-KEYS: Mapping[str, read.Reader] = {
-    **{"model": read.file, "data": read.present, "groups": read.names, "ratio": read.share, "max_drop": read.fall},
-    **{"imgsz": read.size, "round_to": read.count, "importance": read.word},
-    **{"device": read.word, "seed": read.seed, "out": read.place},
-}
-EXAMPLE = "paretoprune prune model=best.pt data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02"
 _COLUMNS = ("group", "before", "width", "figure", "metric", "drop", "accepted", "params_m", "macs_g")
 
 
-@dataclass(frozen=True)
-class OneAtATime:
+class OneAtATime(Order):
     """What was asked: patterns of groups, the ratio that each of them loses, and the fall of the metric allowed."""
 
-    model: Path
-    data: Path
-    groups: tuple[str, ...]
-    ratio: float
-    max_drop: float | None = None
-    imgsz: int = 640
-    round_to: int = 8
-    importance: str = "l2"
-    device: str = "auto"
-    seed: int = 0
-    out: Path | None = None
+    example = "paretoprune prune model=best.pt data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02"
+    lacking = "{keys} needed to prune group by group"
 
-    @classmethod
-    def from_keys(cls, keys: Mapping[str, Any]) -> OneAtATime:
-        """From `key=value` pairs.
+    model: File
+    data: Data
+    groups: Names
+    ratio: Share
+    max_drop: Drop | None = None
+    imgsz: Size = Field(default_factory=trained_size)
+    round_to: Count = 8
+    importance: Word = "l2"
+    device: Word = "auto"
+    seed: Seed = 0
+    out: Place | None = None
 
-        Raises:
-            ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
-        """
-        values = read.read_keys(keys, KEYS)
-        missing = [f"{key}=" for key in ("model", "data", "groups", "ratio") if not values.get(key)]
-        if missing:
-            raise ConfigError(f"{' and '.join(missing)} needed to prune group by group", expected=EXAMPLE)
-        values.setdefault("imgsz", checkpoint_facts(values["model"]).imgsz or 640)
-        return cls(**values)
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        empty = [f"{key}=" for key in ("groups", "ratio") if not getattr(self, key)]
+        if empty:
+            raise ConfigError(self.lacking.format(keys=" and ".join(empty)), expected=self.example)
+        return self
 
     @property
     def folder(self) -> Path:
@@ -91,10 +76,11 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import load_model
     from pruning.groupwise import prune_one_by_one
     from search.evaluate.pruning_evaluator import task_of
+    from search.evaluate.workload import example_input
     from search.space import chosen_groups
 
     model = load_model(order.model)
-    graph = trace(model, example_of(model, order.imgsz))
+    graph = trace(model, example_input(model, order.imgsz))
     names = [group.name for group in chosen_groups(tuple(graph.free), order.groups, "groups=")]
     figure = MAIN_FIGURES[task_of(model)]
     judge = _Judge(order, work, figure)
@@ -103,11 +89,10 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
         max_drop=order.max_drop, repair=judge.repair, importance=order.importance, round_to=order.round_to,
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
-    last = None
-    for attempt in attempts:
-        rows.append(_row(attempt, figure, rows[0]["metric"] if rows else attempt.metric))
-        last = attempt if attempt.accepted else last  # the first is the model itself
-    assert last is not None
+    last = whole = next(attempts)  # the model itself
+    for attempt in (whole, *attempts):
+        rows.append(_row(attempt, figure, whole.metric))
+        last = attempt if attempt.accepted else last
     return _written(order, rows, last, graph)
 
 
@@ -182,17 +167,10 @@ def _written(order: OneAtATime, rows: list[dict[str, Any]], last: Any, graph: An
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "groups.json", json.dumps(facts, indent=1) + "\n")
-        write_atomic(folder / "groups.csv", _csv(rows), durable=False)
+        table = csv_text(_COLUMNS, ([row[key] for key in _COLUMNS] for row in rows))
+        write_atomic(folder / "groups.csv", table, durable=False)
         write_atomic(folder / "plan.json", plan.to_json())
         save_model(last.model, folder / "pruned.pt", paretoprune_plan=plan.to_json())
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}", where="out=") from error
     return facts
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()

@@ -11,34 +11,40 @@ stopped goes on, when the same command is given again, as if it had not been sto
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from search.commands.prune.one_shot import PLANNING, example_of
-from search.config import overrides as read
-from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.user_code import refuse_own
+from search.config.overrides import (
+    Count,
+    Counts,
+    Data,
+    Drop,
+    File,
+    Names,
+    Order,
+    Place,
+    Seed,
+    Share,
+    Size,
+    Word,
+    one_of,
+    recover_spec,
+    trained_size,
+)
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
 from search.results.snapshot_reader import duration
-from search.run_folder.atomic import write_atomic
+from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
 
-KEYS: Mapping[str, read.Reader] = {
-    **{"model": read.file, "data": read.present, **PLANNING, "steps": read.count, "max_drop": read.fall},
-    **{"device": read.word, "seed": read.seed, "out": read.place},
-}
-EXAMPLE = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
 _DEFAULTS: Mapping[str, Any] = {"epochs": 1, "fraction": 1.0}
 _COLUMNS = ("step", "ratio", "figure", "metric", "drop", "accepted", "params_m", "macs_g", "seconds")
 
@@ -49,46 +55,41 @@ def _nothing(text: str) -> None:
     """Says nothing."""
 
 
-@dataclass(frozen=True)
-class Gradual:
+class Gradual(Order):
     """What was asked: a target ratio, the number of steps, and the fall of the metric at which to stop."""
 
-    model: Path
-    data: Path
-    ratio: float
-    steps: int = 10
-    max_drop: float | None = None
-    imgsz: int = 640
-    round_to: int = 8
-    importance: str = "l2"
-    ranking: str = "local"
-    removed: tuple[str, ...] = ()
-    heads: Mapping[str, int] = field(default_factory=dict)
-    device: str = "auto"
-    seed: int = 0
-    recover: RecoverSpec = field(default_factory=lambda: RecoverSpec.model_validate(_DEFAULTS))
-    out: Path | None = None
+    example = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
+    lacking = "{keys} needed to prune in steps"
+
+    model: File
+    data: Data
+    ratio: Share
+    steps: Count = 10
+    max_drop: Drop | None = None
+    imgsz: Size = Field(default_factory=trained_size)
+    round_to: Count = 8
+    importance: Word = "l2"
+    ranking: Annotated[Literal["local", "global"], one_of("local", "global")] = "local"
+    removed: Names = ()
+    heads: Counts = Field(default_factory=dict)
+    device: Word = "auto"
+    seed: Seed = 0
+    recover: RecoverSpec = RecoverSpec.model_validate(_DEFAULTS)
+    out: Place | None = None
 
     @classmethod
-    def from_keys(cls, keys: Mapping[str, Any]) -> Gradual:
-        """From `key=value` pairs; `recover.epochs=2` and the like say how to fine-tune after each step.
-
-        Raises:
-            ConfigError: an unknown or missing key, a value of the wrong kind, a file that is not there.
-        """
+    def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
+        """See `Order.from_keys`; `recover.epochs=2` and the like say how to fine-tune after each step."""
         refuse_own(
             keys.get("model"), "pruning in steps", "paretoprune prune model=module.py:function ratio=0.3 imgsz=64"
         )
-        asked = {key: value for key, value in keys.items() if not key.startswith("recover.")}
-        values = read.read_keys(asked, KEYS)
-        missing = [f"{key}=" for key in ("model", "data", "ratio") if key not in values]
-        if missing:
-            raise ConfigError(f"{' and '.join(missing)} needed to prune in steps", expected=EXAMPLE)
-        if not values["ratio"] and not values.get("removed") and not values.get("heads"):
+        own = {key: value for key, value in keys.items() if not key.startswith("recover.")}
+        order = super().from_keys(own, recover=RecoverSpec(), **given)
+        if not order.ratio and not order.removed and not order.heads:
             raise ConfigError("ratio=0 in steps removes nothing", where="ratio=", expected="for example ratio=0.5")
-        recover = {key.removeprefix("recover."): value for key, value in keys.items() if key not in asked}
-        values.setdefault("imgsz", checkpoint_facts(values["model"]).imgsz or 640)
-        return cls(**values, recover=_recover_spec(recover))
+        recover = {key.removeprefix("recover."): value for key, value in keys.items() if key not in own}
+        spec = recover_spec({**_DEFAULTS, **recover}, cls.example, "recover")
+        return order.model_copy(update={"recover": spec})
 
     @property
     def folder(self) -> Path:
@@ -97,18 +98,8 @@ class Gradual:
 
     def asked(self) -> dict[str, Any]:
         """What must be the same for a run to go on, as plain data."""
-        plain = {**asdict(self), "recover": self.recover.model_dump(mode="json"), "removed": list(self.removed)}
-        plain |= {key: str(Path(plain[key]).resolve()) for key in ("model", "data")}
-        return {key: value for key, value in plain.items() if key != "out"}
-
-
-def _recover_spec(keys: Mapping[str, Any]) -> RecoverSpec:
-    try:
-        return RecoverSpec.model_validate({**_DEFAULTS, **keys})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["recover", *map(str, first["loc"])])
-        raise ConfigError(f"{where}: {first['msg']}", where="command line", expected=EXAMPLE) from error
+        plain = self.model_dump(mode="json", exclude={"out"})
+        return plain | {key: str(Path(plain[key]).resolve()) for key in ("model", "data")}
 
 
 def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
@@ -153,7 +144,7 @@ def _earlier(order: Gradual) -> dict[str, Any]:
         raise ConfigError(f"{folder / 'pruned.pt'} exists already", expected="a new folder: out=FOLDER")
     found = _read(folder)
     asked = order.asked()
-    others = [key for key, value in asked.items() if found and found["asked"].get(key) != _plain(value)]
+    others = [key for key, value in asked.items() if found and found["asked"].get(key) != value]
     if others:
         key = others[0]
         raise ConfigError(
@@ -162,10 +153,6 @@ def _earlier(order: Gradual) -> dict[str, Any]:
             expected="the same keys to go on with it, or a new folder: out=FOLDER",
         )
     return found
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -179,11 +166,8 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _write(folder: Path, content: Mapping[str, Any]) -> None:
     write_atomic(folder / "steps.json", json.dumps(content, indent=1) + "\n")
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(content["steps"])
-    write_atomic(folder / "steps.csv", text.getvalue(), durable=False)
+    table = csv_text(_COLUMNS, ([row.get(key) for key in _COLUMNS] for row in content["steps"]))
+    write_atomic(folder / "steps.csv", table, durable=False)
 
 
 class _Follower:
@@ -264,18 +248,19 @@ class _Work:
         """What `pruning.iterative` yields after the steps that are recorded."""
         from pruning.checkpoints.checkpoint import load_model
         from pruning.iterative import Course, steps_of
+        from search.evaluate.workload import example_input
 
         order = self.order
         course = Course(
             order.ratio, order.steps, order.max_drop, order.importance,
-            "global" if order.ranking == "global" else "local", order.round_to, order.removed, order.heads,
+            order.ranking, order.round_to, order.removed, order.heads,
         )  # fmt: skip
         done = [self._step(row, base if row["step"] == 0 else None) for row in self.rows]
         if done and done[-1].step:
             done[-1] = self._step(self.rows[-1], load_model(self._path(done[-1].step)))
         if done and not done[-1].accepted:
             return iter(())
-        return steps_of(base, example_of(base, order.imgsz), course, self.recover, self.measure, done)
+        return steps_of(base, example_input(base, order.imgsz), course, self.recover, self.measure, done)
 
     @staticmethod
     def _step(row: Mapping[str, Any], model: Any) -> Any:

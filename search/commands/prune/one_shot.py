@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from search.config import overrides as read
-from search.config.inputs.user_code import OwnReference
+from pydantic import Field
+
+from search.config.overrides import Count, Counts, File, Names, Network, Order, Place, Share, Size, Word, one_of
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
@@ -18,59 +18,36 @@ if TYPE_CHECKING:
     from pruning import Plan
 
 _OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
-_EXAMPLE = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
-
-PLANNING: Mapping[str, read.Reader] = {
-    "ratio": read.share,
-    "imgsz": read.size,
-    "round_to": read.count,
-    "importance": read.word,
-    "ranking": read.one_of("local", "global"),
-    "removed": read.names,
-    "heads": read.counts,
-}
-"""How a ratio is spent."""
-
-_KEYS: Mapping[str, read.Reader] = {
-    "model": read.network,
-    "plan": read.file,
-    **PLANNING,
-    "groups": read.names,
-    "out": read.place,
-}
 
 
-@dataclass(frozen=True)
-class OnePlan:
+class OnePlan(Order):
     """What `paretoprune prune` was asked for: a ratio and how to spend it, or a plan that was made before."""
 
-    model: Path
-    ratio: float = 0.0
-    plan: Path | None = None
-    imgsz: int = 640
-    round_to: int = 8
-    importance: str = "l2"
-    ranking: Literal["local", "global"] = "local"
-    removed: tuple[str, ...] = ()
-    heads: Mapping[str, int] = field(default_factory=dict)
-    groups: tuple[str, ...] = ()
-    out: Path | None = None
+    example = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
+    lacking = "model= and ratio= (or plan=) are needed"
+
+    model: Network
+    plan: File | None = None
+    ratio: Share = 0.0
+    imgsz: Size = 640
+    round_to: Count = 8
+    importance: Word = "l2"
+    ranking: Annotated[Literal["local", "global"], one_of("local", "global")] = "local"
+    removed: Names = ()
+    heads: Counts = Field(default_factory=dict)
+    groups: Names = ()
+    out: Place | None = None
 
     @classmethod
-    def from_keys(cls, keys: Mapping[str, Any]) -> OnePlan:
-        """From `key=value` pairs.
-
-        Raises:
-            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
-        """
-        own = OwnReference.parse(keys.get("model")) is not None
-        values = read.read_keys(keys, {**_KEYS, "imgsz": read.count if own else read.size})
-        if "model" not in values or ("ratio" not in values and "plan" not in values):
-            raise ConfigError("model= and ratio= (or plan=) are needed", expected=_EXAMPLE)
-        settled = [key for key in values if key in _OF_A_RATIO]
-        if "plan" in values and settled:
-            raise ConfigError(f"plan= says everything, {settled[0]}= cannot change it", expected=_EXAMPLE)
-        return cls(**values)
+    def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
+        """See `Order.from_keys`; a plan says everything."""
+        order = super().from_keys(keys, **given)
+        settled = next((key for key in keys if key in _OF_A_RATIO), None)
+        if order.plan is None and "ratio" not in keys:
+            raise ConfigError(cls.lacking, expected=cls.example)
+        if order.plan is not None and settled:
+            raise ConfigError(f"plan= says everything, {settled}= cannot change it", expected=cls.example)
+        return order
 
     @property
     def folder(self) -> Path:
@@ -105,7 +82,6 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
             f"{order.model} is pruned already", where="model=", expected="the network that it was pruned from"
         )
     plan = _made_plan(order, model) if order.plan is None else _given_plan(order.plan, model)
-    assert plan.graph is not None
     try:
         small = plan.apply(model)
     except (IndexError, KeyError, RuntimeError) as error:
@@ -115,7 +91,7 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
         write_atomic(order.folder / "plan.json", plan.to_json())
     except OSError as error:
         raise ConfigError(f"cannot write to {order.folder}: {error.strerror}", where="out=") from error
-    before, after = plan.graph.cost(), plan.cost()
+    before, after = plan.graph_on(model).cost(), plan.cost()
     return {
         "model": str(order.folder / "pruned.pt"),
         "plan": str(order.folder / "plan.json"),
@@ -127,9 +103,10 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
 
 def _made_plan(order: OnePlan, model: Any) -> Plan:
     from pruning import trace
+    from search.evaluate.workload import example_input
     from search.space import chosen_groups
 
-    graph = trace(model, example_of(model, order.imgsz))
+    graph = trace(model, example_input(model, order.imgsz))
     chosen = chosen_groups(tuple(graph.free), order.groups, "groups=") if order.groups else ()
     return graph.plan(
         {group.name: order.ratio for group in chosen} if order.groups else order.ratio,
@@ -139,13 +116,6 @@ def _made_plan(order: OnePlan, model: Any) -> Plan:
         removed=order.removed,
         heads=order.heads,
     )
-
-
-def example_of(model: Any, imgsz: int) -> Any:
-    """(1, channels, imgsz, imgsz) zeros, with the channels that the model takes."""
-    from search.evaluate.workload import example_input
-
-    return example_input(model, imgsz)
 
 
 def _given_plan(path: Path, model: Any) -> Plan:

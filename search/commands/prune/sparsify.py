@@ -7,53 +7,41 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from search.config import overrides as read
+from search.config.overrides import Network, Order, Place, Share, Word, one_of
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated
 
 MASK = "paretoprune_mask"
 UNSTRUCTURED = "unstructured"
 
-_MASK_KEYS: Mapping[str, read.Reader] = {
-    **{"model": read.network, "mask": read.word, "sparsity": read.share},
-    **{"scope": read.one_of("global", "layer"), "out": read.place},
-}
-_EXAMPLE = "paretoprune prune model=best.pt mask=unstructured sparsity=0.8, or mask=2:4"
 
-
-@dataclass(frozen=True)
-class Mask:
+class Mask(Order):
     """Which weights go: the smallest `sparsity` of all (scope global) or of each layer; or all but n of every m."""
 
-    model: Path
-    mask: str
-    sparsity: float | None = None
-    scope: str = "global"
-    out: Path | None = None
+    example = "paretoprune prune model=best.pt mask=unstructured sparsity=0.8, or mask=2:4"
+    lacking = "{keys} is needed"
+
+    model: Network
+    mask: Word
+    sparsity: Share | None = None
+    scope: Annotated[str, one_of("global", "layer")] = "global"
+    out: Place | None = None
 
     @classmethod
-    def from_keys(cls, keys: Mapping[str, Any]) -> Mask:
-        """From `key=value` pairs.
-
-        Raises:
-            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
-        """
-        keys = {**keys, "mask": _as_pattern(keys["mask"])}
-        values = read.read_keys(keys, _MASK_KEYS)
-        if "model" not in values:
-            raise ConfigError("model= is needed", expected=_EXAMPLE)
-        if values["mask"] == UNSTRUCTURED and "sparsity" not in values:
-            raise ConfigError("mask=unstructured needs sparsity=", expected=_EXAMPLE)
-        if values["mask"] != UNSTRUCTURED:
-            _n_and_m(values["mask"])
-            surplus = [key for key in ("sparsity", "scope") if key in values]
+    def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
+        """See `Order.from_keys`; a pattern says everything."""
+        order = super().from_keys({**keys, "mask": _as_pattern(keys["mask"])}, **given)
+        if order.mask == UNSTRUCTURED and order.sparsity is None:
+            raise ConfigError("mask=unstructured needs sparsity=", expected=cls.example)
+        if order.mask != UNSTRUCTURED:
+            _n_and_m(order.mask)
+            surplus = next((key for key in keys if key in ("sparsity", "scope")), None)
             if surplus:
-                raise ConfigError(f"mask={values['mask']} says everything, {surplus[0]}= cannot change it")
-        return cls(**values)
+                raise ConfigError(f"mask={order.mask} says everything, {surplus}= cannot change it")
+        return order
 
     @property
     def file(self) -> Path:
@@ -96,8 +84,7 @@ def mask_in_child(order: Mask) -> dict[str, Any]:
 
     model = load_model(order.model)
     before = sparsity(model)
-    if order.mask == UNSTRUCTURED:
-        assert order.sparsity is not None
+    if order.sparsity is not None:
         masks = unstructured(model, order.sparsity, whole_model=order.scope == "global")
     else:
         masks = n_of_m(model, *_n_and_m(order.mask))

@@ -18,6 +18,7 @@ from objectives.runtimes.open import export_for_timing
 from objectives.runtimes.runner import Runner
 from search.commands.timing.models import Model, models_of, runtime_for, split_words
 from search.config.sections import LatencySpec
+from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.latency_cache import Timings, conditions, timing_key, widths_digest
@@ -208,7 +209,7 @@ def _keys(order: Order) -> dict[Model, tuple[Timings, dict[str, Any]]]:
     return {
         model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
         for model in order.models
-        if model.run == first.run and (digest := _digest(model)) is not None
+        if model.picked is not None and model.run == first.run and (digest := _digest(model.picked)) is not None
     }
 
 
@@ -219,11 +220,10 @@ def _twins(order: Order) -> dict[Model, Model]:
     return {model: seen.setdefault(keys.get(model, f"{at}"), model) for at, model in enumerate(order.models)}
 
 
-def _digest(model: Model) -> str | None:
+def _digest(picked: PickedTrial) -> str | None:
     """What `latency_cache.widths_digest` says of a trial, or of the base, of a run."""
-    assert model.picked is not None
-    trial = model.picked.trial
-    measured = model.picked.results.base if trial is None else trial.measurement
+    trial = picked.trial
+    measured = picked.results.base if trial is None else trial.measurement
     return (
         None if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
     )

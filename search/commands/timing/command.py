@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from search.commands.progress import FORMATS, emit
 from search.errors import ConfigError
+from search.present.terminal.columns import plain_table
 from search.references import find_run
 from search.results.target_device import Target, import_figures
 from search.study import Study
-from search.trial import Trial
 
 
 def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, name: str | None, form: str) -> None:
@@ -102,8 +101,8 @@ def compared(study: Study, target: Target) -> dict[str, Any]:
     here = study.results()
     there = here.on(target.name)
     shown = {trial.number: trial for trial in (*here.front, *there.trials)}
-    here_ms = {n: _latency(t) for t in here.trials if (n := t.number) in shown}
-    there_ms = {trial.number: _latency(trial) for trial in there.trials}
+    here_ms = {n: t.figures["latency_ms"].value for t in here.trials if (n := t.number) in shown}
+    there_ms = {trial.number: trial.figures["latency_ms"].value for trial in there.trials}
     common = sorted(here_ms.keys() & there_ms.keys())
     ranks = [_ranks({number: ms[number] for number in common}) for ms in (here_ms, there_ms)]
     fronts = ({t.number for t in here.front}, {t.number for t in there.front})
@@ -128,11 +127,6 @@ def _ranks(latency_ms: Mapping[int, float]) -> dict[int, int]:
     return {number: rank for rank, number in enumerate(sorted(latency_ms, key=lambda n: (latency_ms[n], n)), 1)}
 
 
-def _latency(trial: Trial) -> float:
-    assert trial.measurement is not None
-    return trial.measurement.figures["latency_ms"].value
-
-
 def _interval(target: Target, number: int) -> list[float]:
     found = target.latency_ms[number]
     return [found.low, found.high]
@@ -140,10 +134,8 @@ def _interval(target: Target, number: int) -> list[float]:
 
 def _render_target(facts: Mapping[str, Any], study: Study) -> RenderableType:
     """Rank there beside rank here; what changed is marked."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("trial")
-    for heading in (f"{facts['target']} ms", "study ms", "rank", "was", "change"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = (f"{facts['target']} ms", "study ms", "rank", "was", "change")
+    table = plain_table("trial", numbers=numbers, no_wrap=True)
     table.add_column("front")
     for row in facts["rows"]:
         ms = "not timed" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}"

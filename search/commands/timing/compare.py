@@ -15,7 +15,7 @@ from typing import Any
 from search.commands.timing import bench as timed
 from search.commands.timing.bench import Say
 from search.commands.timing.models import Model
-from search.config.overrides import present
+from search.config.overrides import existing_data
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated
 
@@ -50,13 +50,11 @@ def order_of(words: Sequence[str]) -> Order:
     data = [word.removeprefix("data=") for word in words if word.startswith("data=")]
     order = timed.order_of([word for word in words if not word.startswith("data=")])
     for model in order.models:
-        if model.path is None:
-            raise ConfigError(f"the weights of {model.name} were not kept", expected="keep.weights: all, or a .pt file")
-    return Order(order, present("data", data[-1]) if data else _data_of(order.models[0]))
-
-
-def _data_of(first: Model) -> Path | None:
-    return None if first.picked is None else Path(first.picked.results.spec.data)
+        _path(model)
+    if data:
+        return Order(order, existing_data(data[-1]))
+    picked = order.models[0].picked
+    return Order(order, None if picked is None else Path(picked.results.spec.data))
 
 
 def compare(order: Order, say: Say = lambda what, left_s: None) -> list[dict[str, Any]]:
@@ -88,7 +86,8 @@ def _is_exported(path: Path) -> bool:
 
 
 def _path(model: Model) -> Path:
-    assert model.path is not None
+    if model.path is None:
+        raise ConfigError(f"the weights of {model.name} were not kept", expected="keep.weights: all, or a .pt file")
     return model.path
 
 

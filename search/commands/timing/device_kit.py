@@ -28,6 +28,7 @@ from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.evaluate.timing.latency_cache import widths_digest
 from search.results.target_device import FORMAT, kit_path
+from search.run_folder.artefact_files import digest
 from search.run_folder.atomic import write_json
 from search.study import Study
 
@@ -85,7 +86,7 @@ def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path
     path = export_for_timing(model.module(), folder / f"{name}.onnx", imgsz=model.imgsz, batch=spec.batch)
     return {
         "file": f"models/{path.name}",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": digest(path),
         "imgsz": model.imgsz,
         "base": picked.trial is None,
         "trials": [],

@@ -63,10 +63,9 @@ class Model:
 
         if self.path is not None:
             return load_model(self.path)
-        assert self.picked is not None and self.picked.trial is not None
-        measured = self.picked.trial.measurement
-        assert measured is not None and measured.plan is not None
-        plan = Plan.from_json(measured.plan)
+        if self.picked is None or self.picked.trial is None or self.picked.trial.measured.plan is None:
+            raise ConfigError(f"{self.name} has neither a file nor a plan", expected="a complete trial, or a file")
+        plan = Plan.from_json(self.picked.trial.measured.plan)
         base, graph = _traced(self.picked.results.spec.model, plan.example_shape)
         return replace(plan, graph=graph).apply(base)
 
@@ -150,13 +149,9 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
         return [model_of(resolve(word), word, imgsz)]
     study = Study.load(find_run(word))
     results = study.results()
-    chosen = [PickedTrial(results, None, "the unpruned model")]
-    chosen += [PickedTrial(results, trial, f"trial {trial.number}") for trial in front_of(results)]
-    return [model_of(picked, f"{study.record.path.name}:{_ref(picked)}", imgsz) for picked in chosen]
-
-
-def _ref(picked: PickedTrial) -> str:
-    return "base" if picked.trial is None else str(picked.trial.number)
+    chosen = {"base": PickedTrial(results, None, "the unpruned model")}
+    chosen |= {str(t.number): PickedTrial(results, t, f"trial {t.number}") for t in front_of(results)}
+    return [model_of(picked, f"{study.record.path.name}:{ref}", imgsz) for ref, picked in chosen.items()]
 
 
 def imgsz_of(path: Path) -> int:

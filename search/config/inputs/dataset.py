@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,14 @@ def read_dataset(data: Path) -> Dataset:
 def read_split(data: Path, split: str) -> Dataset:
     """Read one split of a data YAML, or of a folder with a folder of that name. Raises as `read_dataset`."""
     if data.is_dir():
-        return Dataset(_images([place for place in [data / split] if place.is_dir()]), ())
+        return Dataset(images_of([data / split] if (data / split).is_dir() else []), ())
     said = _checked(data)
-    found = said.get(split) or []
-    places = [Path(place) for place in ([found] if isinstance(found, (str, Path)) else found)]
-    return Dataset(_images(places), tuple(str(name) for name in said["names"].values()))
+    return Dataset(images_of(said.get(split) or []), tuple(str(name) for name in said["names"].values()))
+
+
+def spread(files: Sequence[Path], count: int) -> tuple[Path, ...]:
+    """At most `count` of the files, evenly spread: a data set is often sorted by what it shows."""
+    return tuple(files[:: max(1, ceil(len(files) / count))])
 
 
 def check_classes(model: Any, dataset: Dataset, data: Path) -> None:
@@ -76,10 +80,12 @@ def _said(error: Exception) -> str:
     return " ".join(line for line in lines if line and not line.startswith("Note dataset download"))
 
 
-def _images(places: list[Path]) -> tuple[Path, ...]:
+def images_of(found: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    """The images of a split as `check_det_dataset` names it: folders, or text files that list images."""
     from ultralytics.data.utils import IMG_FORMATS
 
-    files = (file for place in places for file in _listed(place))
+    places = [found] if isinstance(found, str | Path) else found
+    files = (file for place in places for file in _listed(Path(place)))
     return tuple(file for file in files if file.suffix[1:].lower() in IMG_FORMATS)
 
 

@@ -32,6 +32,14 @@ class OwnReference:
         match = _REFERENCE.fullmatch(str(text))
         return None if match is None else cls(Path(match["file"]), match["name"], match["data"])
 
+    @classmethod
+    def required(cls, text: object) -> OwnReference:
+        """As `parse`. Raises ConfigError for anything else."""
+        found = cls.parse(text)
+        if found is None:
+            raise ConfigError(f"{text} is no reference to code of your own", expected="module.py:function")
+        return found
+
     def __str__(self) -> str:
         return f"{self.file}:{self.name}" + (f"@{self.data}" if self.data else "")
 

@@ -23,6 +23,7 @@ from objectives.objective import Estimate
 from objectives.runtimes.names import command_words, is_command
 from objectives.runtimes.runner import processor
 from search.config.sections import LatencySpec
+from search.run_folder.artefact_files import digest
 from search.run_folder.atomic import write_json
 
 FORMAT = 1
@@ -67,7 +68,7 @@ def _version(runtime: str) -> str:
     """Of a package, its version; of a user's program, its content's sha256 (another script measures other things)."""
     if is_command(runtime):
         program = shutil.which(command_words(runtime)[0])
-        return hashlib.sha256(Path(program).read_bytes()).hexdigest() if program else ""
+        return digest(Path(program)) if program else ""
     try:
         return metadata.version(runtime)
     except metadata.PackageNotFoundError:
@@ -95,8 +96,8 @@ class Timings:
         write_json(self._path(key), content)
 
     def _path(self, key: Key) -> Path:
-        digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{digest[:16]}.json"
+        name = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{name[:16]}.json"
 
 
 def latency_to_json(latency: Latency) -> dict[str, Any]:

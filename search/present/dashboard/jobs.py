@@ -105,21 +105,22 @@ class Jobs:
                 process.wait(10)
 
     def _follow(self, job: Job, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None and process.stderr is not None
-        stderr = process.stderr
+        stdout, stderr = process.stdout, process.stderr
+        if stdout is None or stderr is None:
+            raise ValueError("a job is followed by its pipes, and this one was opened without")
         said = threading.Thread(
             target=lambda: job.lines.extend(line.rstrip()[:_LONGEST] for line in stderr), daemon=True
         )
         said.start()
         text = ""
-        for line in process.stdout:
+        for line in stdout:
             text += line
             if not line.lstrip().startswith(("{", "}", '"', "]", "[")):
                 job.lines.append(line.rstrip()[:_LONGEST])
         code = process.wait()
         said.join(5)
-        process.stdout.close()
-        process.stderr.close()
+        stdout.close()
+        stderr.close()
         job.result = _json(text)
         job.seconds = time.monotonic() - job.began
         job.state = "done" if code == 0 else "failed"

@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from objectives.latency.quality_flags import FLAGS
+from search.present.terminal.columns import Column, plain_table
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One line per model: milliseconds, ratio to the first, its interval, flags; then on what, and what flags mean."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("model", overflow="fold")
-    for heading in ("px", "p50 ms", "p90 ms", "ratio", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("px", "p50 ms", "p90 ms", "ratio", "95 % interval")
+    table = plain_table(Column("model", overflow="fold"), numbers=numbers, no_wrap=True)
     table.add_column("flags")
     for row in rows:
         low, high = row["interval"]

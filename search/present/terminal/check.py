@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.present.terminal.columns import plain_table
 from search.results.snapshot_reader import duration
 
 
@@ -64,10 +65,7 @@ def _environment(found: Mapping[str, str]) -> Table:
 def _space(facts: Mapping[str, Any]) -> RenderableType:
     frozen = [group for group in facts["groups"] if group["frozen"]]
     free = len(facts["groups"]) - len(frozen)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("dimension")
-    table.add_column("groups", justify="right")
-    table.add_column("channels", justify="right")
+    table = plain_table("dimension", numbers=("groups", "channels"))
     sizes = {group["name"]: group["size"] for group in facts["groups"]}
     for name, groups in facts["dimensions"].items():
         table.add_row(Text(name), str(len(groups)), str(sum(sizes[group] for group in groups)))
@@ -83,9 +81,7 @@ def _space(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def _reach(reach: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("figure", "base", "smallest", "difference"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    table = plain_table("figure", numbers=("base", "smallest", "difference"))
     for name, found in reach.items():
         share = f"{100 * (found['least'] / found['base'] - 1):+.0f} %"
         table.add_row(name, f"{found['base']:.3f}", f"{found['least']:.3f}", share)

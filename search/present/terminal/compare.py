@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from objectives.objective import MAIN_FIGURES, OBJECTIVES
+from search.present.terminal.columns import Column, plain_table
 
 _SHOWN = (*dict.fromkeys(MAIN_FIGURES.values()), "map50_95")
 
@@ -17,10 +17,8 @@ _SHOWN = (*dict.fromkeys(MAIN_FIGURES.values()), "map50_95")
 def render_compare(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """One line per model; the difference to the first in brackets where it is a size."""
     figures = [name for name in dict.fromkeys(("map50_95", *_SHOWN)) if name in rows[0]["figures"]]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("model", overflow="fold")
-    for heading in ("params", "MACs", "file", "latency", "FPS", "found", *(OBJECTIVES[name].title for name in figures)):
-        table.add_column(heading, justify="right")
+    numbers = ("params", "MACs", "file", "latency", "FPS", "found", *(OBJECTIVES[name].title for name in figures))
+    table = plain_table(Column("model", overflow="fold"), numbers=numbers)
     for row in rows:
         table.add_row(Text(str(row["model"])), *_cells(row, rows[0]), *_accuracy(row, figures))
     first = rows[0]

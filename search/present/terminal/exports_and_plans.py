@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.export.report import ArtefactCheck, ExportReport
+from search.present.terminal.columns import Column, plain_table
 
 
 def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -126,7 +127,4 @@ def render_steps(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+    return plain_table(*(Column(heading, overflow="fold") for heading in headings))

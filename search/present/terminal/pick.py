@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.deliver.picked_trial import PickedTrial
+from search.present.terminal.columns import plain_table
 from search.present.terminal.exports_and_plans import unchanged
 from search.results.snapshot import current_snapshot
 from search.results.snapshot_reader import base, describe, difference, printed, value
@@ -31,9 +32,7 @@ def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> Renderabl
 def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
     """figure, value with interval, base, difference."""
     content = current_snapshot(picked.results)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("figure", "value", "95 % interval", "base", "difference"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    table = plain_table("figure", numbers=("value", "95 % interval", "base", "difference"))
     for name, found in figures.items():
         figure, before = describe(content, name), value(base(content), name)
         exact = found["low"] == found["high"]

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search.present.terminal.columns import Column, plain_table
 from search.results import snapshot_reader as reading
 from search.results.schema import Measured, Snapshot, TrialRow
 from search.results.snapshot_reader import Figure
@@ -65,8 +66,7 @@ def trial_details(snapshot: Snapshot, number: int) -> RenderableType:
 
 
 def _table(snapshot: Snapshot, last: str, first: str = "trial", *, with_base: bool = True) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(first, no_wrap=True)
+    table = plain_table(Column(first, no_wrap=True))
     for figure in _columns(snapshot):
         table.add_column(Text(figure.heading), justify="right", no_wrap=True)
     table.add_column(last, overflow="ellipsis", no_wrap=True)
@@ -144,10 +144,7 @@ def _facts(row: TrialRow) -> Table:
 
 
 def _figure_table(snapshot: Snapshot, row: TrialRow) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("figure")
-    for heading in ("value", "95 % interval", "base", "difference"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table("figure", numbers=("value", "95 % interval", "base", "difference"), no_wrap=True)
     extra = [name for name in row["figures"] if name not in {figure.name for figure in reading.figures(snapshot)}]
     for figure in (*reading.figures(snapshot), *(reading.describe(snapshot, name) for name in extra)):
         table.add_row(*(Text(cell) for cell in _figure_cells(snapshot, row, figure)))
@@ -171,10 +168,8 @@ def _figure_cells(snapshot: Snapshot, row: TrialRow, figure: Figure) -> tuple[st
 
 
 def _width_table(snapshot: Snapshot, row: TrialRow) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("group", overflow="ellipsis", no_wrap=True)
-    table.add_column("stage", no_wrap=True)
-    table.add_column("kept", justify="right", no_wrap=True)
+    columns = Column("group", overflow="ellipsis", no_wrap=True), Column("stage", no_wrap=True)
+    table = plain_table(*columns, numbers=("kept",), no_wrap=True)
     table.add_column("", no_wrap=True)
     for group in snapshot.get("groups", ()):
         if not group.get("frozen"):

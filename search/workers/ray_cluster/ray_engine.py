@@ -92,7 +92,7 @@ class _Feed(Searcher):
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """See `save`."""
+        """There is nothing to remember."""
 
 
 class _Messenger(tune.Callback):
@@ -127,7 +127,6 @@ class _Closed(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """See `tune.Stopper`."""
         return bool(ray.get(self._desk.is_closed.remote()))
 
 
@@ -169,7 +168,6 @@ class _Worker(tune.Trainable):
         """A trial that is run again begins at its beginning."""
 
     def cleanup(self) -> None:
-        """See `tune.Trainable`."""
         self._drop()
 
     def _drop(self) -> None:
@@ -210,11 +208,9 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """See `Engine.workers`."""
         return self._workers
 
     def submit(self, job: Job) -> None:
-        """See `Engine.submit`."""
         with _translated():
             if self._thread is None:
                 self._start()
@@ -235,7 +231,6 @@ class RayEngine:
         return ()
 
     def cancel(self) -> None:
-        """See `Engine.cancel`."""
         self._open.clear()
         self._begun.clear()
         self._again.clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.progress import Follower
+from search.commands.progress import Follower, Speaker
 from search.evaluate.timing.progress import Standing
 from search.orchestration.loop import Progress
 from tests.search.conftest import MakeStudy
@@ -47,7 +47,7 @@ def _progress(seconds: float, eta_s: float | None = None) -> Progress:
 
 def test_without_a_terminal_there_is_a_line_for_every_step_and_one_a_minute(make_study: MakeStudy) -> None:
     text, now = io.StringIO(), [0.0]
-    follower = Follower(make_study(**{"search.trials": 9}), Console(file=text), now=lambda: now[0])
+    follower = Follower(make_study(**{"search.trials": 9}), Speaker(Console(file=text), now=lambda: now[0]))
     listener = follower.listener()
     for second in range(130):
         now[0] = float(second)

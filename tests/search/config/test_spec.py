@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from objectives.runtimes.names import command_words
-from search.config.spec import dump_yaml, load_spec, with_defaults
+from search.config.spec import load_spec, with_defaults
 from search.errors import ConfigError
 
 HEAD = "model: best.pt\ndata: data.yaml\n"
@@ -165,7 +166,7 @@ def test_the_resolved_study_reads_back_equal(workplace: Path) -> None:
         "space: {imgsz: [320, 640], groups: ['model.4.*']}\n"
     )
     spec = load_spec(workplace / "study.yaml")
-    (workplace / "args.yaml").write_text(dump_yaml(spec.resolved()))
+    (workplace / "args.yaml").write_text(yaml.safe_dump(spec.resolved()))
     assert load_spec(workplace / "args.yaml").resolved() == spec.resolved()
 
 

@@ -106,7 +106,7 @@ def test_a_pruned_checkpoint_of_every_task_is_fine_tuned_as_it_is(task: str, tmp
     data, base = make_tiny_data(tmp_path / "data", task, images=8), base_for(task, tmp_path)
     small = pruned(base)
     save_model(small, tmp_path / "pruned.pt")
-    order = Tuning.from_keys(
+    order = Tuning.of_file(
         tmp_path / "pruned.pt", {"data": data, "base": base, "epochs": 1, "batch": 4, "device": "cpu"}
     )
     assert order.imgsz == 64, "read from the checkpoint"

@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.soak import Soak, Tally
 from search.testing.known_front import DIMENSIONS, known_measurement
-from search.testing.soak import Soak, Tally
 from search.trial import Candidate
 
 
