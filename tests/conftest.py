@@ -12,9 +12,10 @@ import pytest
 from tests.shelf import open_shelf
 
 LONGEST = (
-    *("test_real.py", "test_real_tasks.py", "test_quantised.py", "test_zoo.py", "test_precision.py", "test_repair.py"),
-    *("test_page.py", "test_recipe.py", "test_ray.py", "test_own_task.py", "test_real_pictures.py", "test_masked.py"),
-    *("test_loop.py", "test_recover.py", "test_export.py", "test_offline.py", "test_depth.py", "test_gradually.py"),
+    *("test_pruning_evaluator.py", "test_pruning_evaluator_tasks.py", "test_onnx_int8.py", "test_plan_zoo.py"),
+    *("test_reduced_precision.py", "test_repair.py", "test_page.py", "test_recipe.py", "test_ray.py"),
+    *("test_user_task.py", "test_real_pictures.py", "test_sparsify.py", "test_loop.py", "test_finetune.py"),
+    *("test_verified_export.py", "test_export.py", "test_offline.py", "test_block_removal.py", "test_iterative.py"),
 )
 """Files that take long, the longest first: they begin, so that none of them is left to one worker alone at the end."""
 
@@ -35,9 +36,12 @@ def _fork_server(request: pytest.FixtureRequest) -> None:
     torch, then every real trial after it would import torch and Ultralytics on its own: seconds each."""
     files = {item.path for item in request.session.items}
     if len(files) > 1 and any({"search", "studies"} & set(path.parts) for path in files):
+        from search.testing.known_front import PRELOAD as KNOWN_PRELOAD
+        from search.workers.child_process import PRELOAD
+
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["search.evaluate.preload", "search.testing"])
+        context.set_forkserver_preload([*PRELOAD, *KNOWN_PRELOAD])
         forkserver.ensure_running()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from objectives.objective import Estimate, objectives_named
-from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator, Realised
@@ -311,6 +310,7 @@ class KnownCost:
 
 def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), targets: tuple[float, ...] = ()) -> Guide:
     """A guide of the known front. `errors` multiply the true prices of the dimensions: what sensitivity gets wrong."""
+    from pruning.sensitivity import Curve  # brings torch with it
 
     space = known_space()
     shares = np.arange(0, 52) / _SIZE
