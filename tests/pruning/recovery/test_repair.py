@@ -78,8 +78,8 @@ def test_averages_that_a_fine_tune_has_left_behind_are_corrected(
 
     def loses_its_statistics(model: Any, *_: Any, **__: Any) -> nn.Module:
         for name, buffer in model.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.add_(1.0)
+            if name.endswith("running_var"):
+                buffer.mul_(1e-3)
         return model  # type: ignore[no-any-return]
 
     monkeypatch.setattr("pruning.recovery.repair.recover", loses_its_statistics)
@@ -88,7 +88,6 @@ def test_averages_that_a_fine_tune_has_left_behind_are_corrected(
     assert [(verdict.step, verdict.kept) for verdict in found.steps] == [
         (STATISTICS, True), (FINE_TUNE, True), (STATISTICS_AGAIN, True)
     ]  # fmt: skip
-    assert found.steps[-1].change is not None and found.steps[-1].change < 0
     own = dict(base.named_buffers())
     assert all(torch.equal(own[name], buffer) for name, buffer in found.model.named_buffers())
 
