@@ -190,7 +190,8 @@ def test_run_queue_wait_never_falls() -> None:
 def test_only_one_process_measures(tmp_path: Path) -> None:
     lock = tmp_path / "deep" / "measuring.lock"
     tries = (
-        "import sys\nfrom objectives import LatencyError\nfrom objectives.latency.measuring_lock import measuring_lock\n"
+        "import sys\nfrom objectives import LatencyError\n"
+        "from objectives.latency.measuring_lock import measuring_lock\n"
         "try:\n    with measuring_lock(sys.argv[1], timeout_s=0.1): print('got it')\n"
         "except LatencyError as fault: print(fault)\n"
     )
