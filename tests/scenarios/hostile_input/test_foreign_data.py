@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -180,7 +181,7 @@ def test_a_run_named_after_its_model_stays_where_it_belongs(model: str, name: st
 def test_trust_is_recorded_and_leads_to_the_clean_copy(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from search.prepare import trusted_checkpoint
 
-    digest = trusted_checkpoint._sha256(Path("best.pt"))
+    digest = hashlib.sha256(Path("best.pt").read_bytes()).hexdigest()
     made: list[Path] = []
 
     def make(model: Path, digest: str, copy: Path) -> None:
