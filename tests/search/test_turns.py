@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,6 +19,7 @@ from objectives.measuring_lock import measuring_lock
 from search.evaluate.loaders import loaders_stopped
 from search.evaluate.phases import Phases, Standing, discard_standing, read_standing
 from search.evaluate.threads import limit_threads, share_of_cores
+from search.evaluate.timing import LOCK_VARIABLE, lock_path
 from search.evaluate.turnstile import Turnstile
 from tests.waiting import LIMIT_S, until
 
@@ -118,6 +121,13 @@ def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:
             raise ZeroDivisionError
         with Turnstile(tmp_path / "gate") as other:
             other.pause()
+
+
+def test_the_lock_is_one_for_the_machine_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOCK_VARIABLE)
+    assert lock_path() == Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
+    monkeypatch.setenv(LOCK_VARIABLE, "/elsewhere/lock")
+    assert lock_path() == Path("/elsewhere/lock")
 
 
 def test_trials_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
