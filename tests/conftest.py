@@ -31,7 +31,13 @@ def _shelf(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _fork_server(request: pytest.FixtureRequest) -> None:
+def _own_measuring_lock(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No figure of a test has to be undisturbed: none waits for another worker, or for a search on this machine."""
+    os.environ["PARETOPRUNE_MEASURING_LOCK"] = str(tmp_path_factory.getbasetemp() / "measuring.lock")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server(request: pytest.FixtureRequest, _own_measuring_lock: None) -> None:
     """Its first child decides what the fork server has loaded. Were that a child of the known front, which needs no
     torch, then every real trial after it would import torch and Ultralytics on its own: seconds each."""
     files = {item.path for item in request.session.items}

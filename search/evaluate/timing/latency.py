@@ -47,6 +47,9 @@ def alone(spec: LatencySpec, turns: Turnstile) -> Iterator[None]:
         torch.set_num_threads(threads)  # the torch runtime sets its own
 
 
+LOCK_VARIABLE = "PARETOPRUNE_MEASURING_LOCK"
+
+
 def measure(
     candidates: Sequence[Side],
     reference: Side,
@@ -62,5 +65,10 @@ def measure(
 
 
 def lock_path() -> Path:
-    """The measuring lock of this user on this machine: two studies must not time at once either."""
-    return Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
+    """The measuring lock of this user on this machine: two studies must not time at once either.
+
+    PARETOPRUNE_MEASURING_LOCK names another file, for those whose figures may be disturbed: tests, which otherwise wait
+    for each other, and for whatever is searched on the machine meanwhile.
+    """
+    own = Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
+    return Path(os.environ.get(LOCK_VARIABLE) or own)

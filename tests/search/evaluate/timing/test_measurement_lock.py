@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from ultralytics.utils import torch_utils
 
 from objectives.latency.measuring_lock import measuring_lock
+from search.evaluate.timing.latency import LOCK_VARIABLE, lock_path
 from search.evaluate.timing.measurement_lock import Turnstile, loaders_stopped
 from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -117,6 +120,13 @@ def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:
             raise ZeroDivisionError
         with Turnstile(tmp_path / "gate") as other:
             other.pause()
+
+
+def test_the_lock_is_one_for_the_machine_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOCK_VARIABLE)
+    assert lock_path() == Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
+    monkeypatch.setenv(LOCK_VARIABLE, "/elsewhere/lock")
+    assert lock_path() == Path("/elsewhere/lock")
 
 
 def test_trials_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
