@@ -62,7 +62,7 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
     if facts["removed"]:
         table.add_row("blocks", "", "", f"without {', '.join(facts['removed'])}")
     note = "not fine-tuned yet: its accuracy is low until it is"
-    note += f"\nnext: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt epochs=10"
+    note += f"\n{_then_finetune(facts)}"
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 
 
@@ -78,8 +78,7 @@ def render_groups(facts: Mapping[str, Any]) -> RenderableType:
     said = f"{len(done)} of {len(facts['groups']) - 1} groups: {sum(row['before'] for row in done)} channels to "
     said += f"{sum(row['width'] for row in done)}"
     made = f"written {facts['model']} and {facts['table']}"
-    next_ = f"next: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt epochs=10"
-    return Group(table, Text(f"\n{said}\n{made}\n{next_}"))
+    return Group(table, Text(f"\n{said}\n{made}\n{_then_finetune(facts)}"))
 
 
 def render_masked(facts: Mapping[str, Any]) -> RenderableType:
@@ -87,11 +86,7 @@ def render_masked(facts: Mapping[str, Any]) -> RenderableType:
     table = _table("figure", "before", "after")
     table.add_row("sparsity", *(f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after")))
     note = f"{facts['mask']} masks in {facts['layers']} layers; zeros make a dense kernel no faster"
-    path = facts["model"]
-    return Group(
-        table,
-        Text(f"\nwritten {path}\n{note}\nnext: paretoprune finetune {path} data=data.yaml base=BASE.pt epochs=10"),
-    )
+    return Group(table, Text(f"\nwritten {facts['model']}\n{note}\n{_then_finetune(facts)}"))
 
 
 def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
@@ -123,7 +118,12 @@ def render_steps(facts: Mapping[str, Any]) -> RenderableType:
         table.add_row(str(row["step"]), *cells, *sizes, "" if row["accepted"] else "beyond max_drop")
     kept = [row for row in facts["steps"] if row["accepted"]][-1]
     what = f"step {kept['step']}" if kept["step"] else "the base as it was: the first step fell too far"
-    return Group(table, Text(f"\nwritten {facts['model']} ({what}) and {facts['table']}"))
+    next_ = f"\n{_then_finetune(facts)}" if kept["step"] else ""
+    return Group(table, Text(f"\nwritten {facts['model']} ({what}) and {facts['table']}{next_}"))
+
+
+def _then_finetune(facts: Mapping[str, Any]) -> str:
+    return f"next: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt"
 
 
 def _table(*headings: str) -> Table:
