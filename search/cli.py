@@ -453,11 +453,10 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
         made_of_file = finetune_file(Tuning.of_file(Path(ref), keys))
         emit(Console(), made_of_file, form, render_tuned(made_of_file))
         return
-    epochs = keys.pop("epochs", 50)
-    if target is not None or not isinstance(epochs, int):
+    if target is not None:
         raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")
     picked = resolve(ref)
-    made = run_finetune(picked, epochs, keys)
+    made = run_finetune(picked, keys)
     facts = {**made.to_json(), "model": str(picked.folder / "finetuned.pt")}
     emit(Console(), facts, form, render_finetuned(facts, picked))
 

@@ -59,8 +59,8 @@ class Repaired:
 def correct_statistics(
     model: nn.Module, plan: Plan, moments: BaseMoments, judge: Judge, beat: Callable[[], None] = lambda: None
 ) -> Repaired:
-    """`model`, which is `plan.apply` of a base, with the statistics that suit its widths, or as it was where they do
-    not help. Not in place."""
+    """`model`, which is `plan.apply` of a base or was trained from it, with the statistics that suit its weights, or as
+    it was where they do not help. Not in place."""
     if not norms_of(model):
         return Repaired(model, ())
     matched = copy.deepcopy(model)
@@ -94,7 +94,8 @@ def repair(
         data: what Ultralytics is given; only its training images are used.
         recovery: the fine-tune; none with 0 epochs. Slimming costs accuracy on purpose, so with it the last epoch is
             the result, whatever the verdict.
-        origin: what the network was made from; None where that is not known, so that statistics stay.
+        origin: what the network was made from, whether or not it was trained since; None where that is not known, so
+            that statistics stay.
         base: the unpruned checkpoint: teacher, and what damage is measured against.
         masks: weights that stay zero.
         work_dir: receives Ultralytics' own files.

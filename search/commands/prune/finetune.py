@@ -24,17 +24,21 @@ from search.errors import ConfigError
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
 
+MOST: Mapping[str, Any] = {"epochs": 50, "fraction": 1.0}
+"""What a last fine-tune takes unless it is told otherwise: the validation figure may end it before."""
 
-def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Measurement:
+
+def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
     """Full recovery of a trial on all training images; writes finetuned.pt beside its deliverables.
 
     A trial without weights on disk is pruned again from its plan.
 
     Args:
-        train: further keys of YOLO.train.
+        train: keys of `recover`, and of YOLO.train.
 
     Raises:
-        ConfigError: the base, or a trial without a plan. PreparationFailed: with the exit code of the cause.
+        ConfigError: a faulty key, the base, or a trial without a plan.
+        PreparationFailed: with the exit code of the cause.
     """
     trial = picked.trial
     if trial is None or trial.measurement is None or trial.measurement.plan is None:
@@ -45,7 +49,7 @@ def finetune(picked: PickedTrial, epochs: int, train: Mapping[str, Any]) -> Meas
     except ConfigError:
         weights = None
     spec = picked.results.spec
-    asked = {**spec.recover.model_dump(), "epochs": epochs, "fraction": 1.0, **train}
+    asked = {**spec.recover.model_dump(), **MOST, **train}
     recover = recover_spec(asked, "keys of YOLO.train")
     arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
     result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
@@ -66,13 +70,9 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
     with Turnstile(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
-        origin = None
-        if weights is not None:
-            model = load_model(weights)
-        else:
-            base = load_model(spec.model)
-            origin = Origin(Plan.from_json(plan).bind(base), base)
-            model = origin.plan.apply(base)
+        base = load_model(spec.model)
+        origin = Origin(Plan.from_json(plan).bind(base), base)
+        model = origin.plan.apply(base) if weights is None else load_model(weights)
         with phase("recover"):
             judged = pruning_evaluator.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
             place = folder / "recover"
@@ -112,7 +112,7 @@ class Tuning(Order):
         own = {key: value for key, value in keys.items() if key in cls.model_fields.keys() - {"model", "recover"}}
         order = super().of_file(model, own)
         rest = {key: value for key, value in keys.items() if key not in own}
-        recover = recover_spec({"epochs": 50, "fraction": 1.0, **rest}, cls.example)
+        recover = recover_spec({**MOST, **rest}, cls.example)
         return order.model_copy(update={"recover": recover})
 
     @property
