@@ -91,8 +91,8 @@ def rows() -> list[dict[str, Any]]:
 class Bench:
     """One base, its plans, and what is measured about them."""
 
-    def __init__(self, subject: Subject) -> None:
-        self.subject = subject
+    def __init__(self, subject: Subject, device: str = "cpu") -> None:
+        self.subject, self.device = subject, device
         self.base = load_model(subject.checkpoint)
         self.task = str(getattr(self.base, "task", "detect"))
         self.figure = MAIN_FIGURES[self.task]
@@ -104,7 +104,8 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             save_model(model, Path(folder) / "model.pt")
             saved = load_model(Path(folder) / "model.pt")
-            return measure_accuracy(saved, self.subject.data, imgsz=self.subject.imgsz, work_dir=Path(folder))
+            where = {"imgsz": self.subject.imgsz, "device": self.device, "work_dir": Path(folder)}
+            return measure_accuracy(saved, self.subject.data, **where)
 
     def plans(self) -> dict[float, tuple[Plan, float]]:
         """Level -> the plan, and the share of the base's latency that it was measured to take."""
@@ -172,6 +173,7 @@ class Bench:
             "params": cost.params / full.params,
             "macs": cost.macs / full.macs,
             "seconds": round(seconds, 1),
+            "device": "cpu" if self.device == "cpu" else torch.cuda.get_device_name(int(self.device)),
             **facts,
         }
 
@@ -189,7 +191,7 @@ def repaired(epochs: int) -> Callable[[Bench, Origin, Path], Repaired]:
 
     def run(bench: Bench, origin: Origin, folder: Path) -> Repaired:
         subject = bench.subject
-        asked = Recovery(epochs=epochs, imgsz=subject.imgsz)
+        asked = Recovery(epochs=epochs, imgsz=subject.imgsz, device=bench.device)
         small = origin.plan.apply(bench.base)
         found = repair(small, subject.data, asked, origin=origin, base=subject.checkpoint, work_dir=folder)
         return found.model, {"steps": [asdict(step) for step in found.steps]}
@@ -206,7 +208,7 @@ def remeasured(bench: Bench, origin: Origin, folder: Path) -> Repaired:
 
 def repaired_before(bench: Bench, origin: Origin, folder: Path) -> Repaired:
     """The whole repair of version 0.1."""
-    subject, asked = bench.subject, Recovery(imgsz=bench.subject.imgsz)
+    subject, asked = bench.subject, Recovery(imgsz=bench.subject.imgsz, device=bench.device)
     small, _ = remeasured(bench, origin, folder)
     judge = TrainingLoss.of(data_trainer(small, subject.data, asked, folder))
     damage = damage_of(judge.losses(small), judge.losses(bench.base))
@@ -226,13 +228,13 @@ STEPS: Mapping[str, Callable[[Bench, Origin, Path], Repaired]] = {
 }
 
 
-def measure(subject: Subject, steps: list[str], levels: list[float]) -> None:
+def measure(subject: Subject, steps: list[str], levels: list[float], device: str) -> None:
     """Append the rows of a base that are not there."""
     done = {(row["base"], row["level"], row["step"]) for row in rows()}
     missing = [(level, step) for step in steps for level in levels if (subject.name, level, step) not in done]
     if not missing:
         return
-    bench = Bench(subject)
+    bench = Bench(subject, device)
     plans = bench.plans()
     for level, step in missing:
         row = bench.row(*_at(plans, level), step)
@@ -289,6 +291,7 @@ def main() -> None:
     parser.add_argument("bases", nargs="*", metavar="BASE", help=", ".join(subject.name for subject in SUBJECTS))
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--levels", nargs="+", type=float, choices=LEVELS, default=list(LEVELS))
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--write", type=Path, help="a document that takes the table")
     asked = parser.parse_args()
     if asked.write is not None:
@@ -296,7 +299,7 @@ def main() -> None:
         return
     for subject in SUBJECTS:
         if (not asked.bases or subject.name in asked.bases) and subject.checkpoint.exists():
-            measure(subject, asked.steps, asked.levels)
+            measure(subject, asked.steps, asked.levels, asked.device)
     print(table())
 
 

@@ -1,4 +1,4 @@
-"""How the bases of the bundled studies come about: plain Ultralytics on a CPU, from random weights.
+"""How the bases of the bundled studies come about: plain Ultralytics, from random weights.
 
 Beside a study's script three files are written: ``<base>.pt`` (stripped, half precision), ``<base>.csv``
 (Ultralytics' table, a row per epoch) and ``<base>.log`` (versions, arguments, data, seconds, and what the written
@@ -77,8 +77,8 @@ def _autocast(context: Callable[..., Any]) -> Iterator[None]:
 
 
 def in_bfloat16(base: Base) -> bool:
-    """Tell whether this processor trains the base in bfloat16."""
-    return base.bfloat16 and bool(torch.cpu._is_avx512_bf16_supported())
+    """Tell whether a processor trains the base, in bfloat16 (on a GPU Ultralytics' own mixed precision does)."""
+    return base.bfloat16 and base.args["device"] == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def channels_last(run: Any) -> None:
@@ -139,6 +139,7 @@ def record(base: Base, data: Path, command: str, seconds: float) -> str:
         "torch": torch.__version__,
         "ultralytics": ultralytics.__version__,
         "threads": torch.get_num_threads(),
+        "gpu": None if base.args["device"] == "cpu" else torch.cuda.get_device_name(int(base.args["device"])),
     }
     return json.dumps(facts, indent=2) + "\n"
 

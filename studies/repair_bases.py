@@ -1,7 +1,8 @@
-"""Train the bases on which the repair of pruned models is chosen and reported, from random weights, on a CPU.
+"""Train the bases on which the repair of pruned models is chosen and reported, from random weights.
 
     python studies/repair_bases.py                     # all that are not there yet, one after the other
     python studies/repair_bases.py bccd-yolo11n        # one of them
+    python studies/repair_bases.py --device 0          # on a GPU: minutes instead of hours
 
 Each is written beside its data, ``studies/<study>/bases/<base>.pt`` with ``.csv`` and ``.log`` (see
 ``studies/base_training.py``). On real pictures only the length and the size are chosen: mosaic until ten epochs before
@@ -22,7 +23,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # the repository
 from studies.base_training import Base, make_base
 
 HERE = Path(__file__).resolve().parent
-COMMON: dict[str, Any] = {"batch": 16, "seed": 0, "device": "cpu", "workers": 0, "cache": "ram", "plots": False}
+COMMON: dict[str, Any] = {"batch": 16, "seed": 0, "workers": 0, "cache": "ram", "plots": False}
+GPU_WORKERS = 2
 MADE_TO_DIFFER: dict[str, Any] = {
     "optimizer": "AdamW",
     "lr0": 0.002,
@@ -60,9 +62,10 @@ class RepairBase:
         folder = HERE / self.study / "data"
         return folder if self.model.endswith("-cls") else folder / "data.yaml"
 
-    def args(self) -> dict[str, Any]:
+    def args(self, device: str) -> dict[str, Any]:
         """Arguments of the training."""
-        return {**COMMON, "epochs": self.epochs, "imgsz": self.imgsz, **self.settings}
+        place = {"device": device} if device == "cpu" else {"device": device, "workers": GPU_WORKERS}
+        return {**COMMON, **place, "epochs": self.epochs, "imgsz": self.imgsz, **self.settings}
 
 
 BASES = (
@@ -80,9 +83,10 @@ BASES = (
 
 def main() -> None:
     """Train those that are asked for and not there."""
-    parser = argparse.ArgumentParser(description="Train the bases on which the repair is chosen and reported (CPU).")
+    parser = argparse.ArgumentParser(description="Train the bases on which the repair is chosen and reported.")
     names = [base.name for base in BASES]
     parser.add_argument("bases", nargs="*", metavar="BASE", help=", ".join(names))
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--work", type=Path, default=Path("runs") / "bases", help="Ultralytics' own folder")
     asked = parser.parse_args()
     unknown = set(asked.bases) - set(names)
@@ -92,8 +96,10 @@ def main() -> None:
         if (asked.bases and base.name not in asked.bases) or base.checkpoint.exists():
             continue
         base.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        trained = Base(base.model, base.name, base.checkpoint.parent, base.args(), bfloat16=True)
-        make_base(trained, base.data, asked.work.resolve() / base.name, f"python studies/repair_bases.py {base.name}")
+        trained = Base(base.model, base.name, base.checkpoint.parent, base.args(asked.device), bfloat16=True)
+        place = "" if asked.device == "cpu" else f" --device {asked.device}"
+        command = f"python studies/repair_bases.py {base.name}{place}"
+        make_base(trained, base.data, asked.work.resolve() / base.name, command)
 
 
 if __name__ == "__main__":

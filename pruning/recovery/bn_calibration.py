@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -42,8 +43,8 @@ Moments = tuple[Tensor, Tensor]
 class BaseMoments:
     """What goes into every norm of a base, batch by batch and call by call: measured once for any number of plans."""
 
-    def __init__(self, base: nn.Module, batches: Iterable[Tensor]) -> None:
-        """Run `base` on `batches` ((B, C, H, W), 0 to 1), which are kept."""
+    def __init__(self, base: nn.Module, batches: Iterable[Tensor], device: torch.device | None = None) -> None:
+        """Run `base` on `batches` ((B, C, H, W), 0 to 1), which are kept, on `device` or where it is."""
         self.batches: list[Tensor] = []
         self.moments: list[dict[str, list[Moments]]] = []
         self.marked = copy.deepcopy(base)
@@ -53,12 +54,13 @@ class BaseMoments:
             mean, variance = _statistics(norm)
             mean.copy_(torch.arange(len(mean)))
             variance.fill_(number)
-        device, was_training = next(base.parameters()).device, base.training
+        self.device, was_training = device or next(base.parameters()).device, base.training
         base.eval()
         try:
-            for batch in batches:
-                self.batches.append(batch.to(device))
-                self.moments.append(_recorded(base, self.batches[-1]))
+            with _moved(base, self.device):
+                for batch in batches:
+                    self.batches.append(batch.to(self.device))
+                    self.moments.append(_recorded(base, self.batches[-1]))
         finally:
             base.train(was_training)
 
@@ -88,7 +90,14 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Call
     has in the base. Layers are corrected in the order in which they run, each on what the corrected layers before it
     give. An empty plan changes nothing. `beat` is called before every batch.
     """
-    norms, origins, was_training = _norms(small), base.origins(plan), small.training
+    with _moved(small, base.device):
+        _match(small, base.origins(plan), base, beat)
+
+
+def _match(
+    small: nn.Module, origins: dict[str, tuple[str, Tensor]], base: BaseMoments, beat: Callable[[], None]
+) -> None:
+    norms, was_training = _norms(small), small.training
     for name, norm in norms.items():
         origin, channels = origins[name]
         for statistic, own in zip(_statistics(norm), base.statistics[origin], strict=True):
@@ -108,6 +117,17 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Call
         small.train(was_training)
         for found in corrections.values():
             found.settle()
+
+
+@contextmanager
+def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a network on a device for a while."""
+    home = next(model.parameters()).device
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(home)
 
 
 @torch.no_grad()

@@ -111,7 +111,7 @@ def repair(
     if origin is not None:
         task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
         images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
-        moments = BaseMoments(origin.base, paced(images, beat))
+        moments = BaseMoments(origin.base, paced(images, beat), judge.trainer.device)
         repaired = correct_statistics(model, origin.plan, moments, judge, beat)
         again = partial(match_statistics, plan=origin.plan, base=moments, beat=beat)
     if not recovery.epochs:
