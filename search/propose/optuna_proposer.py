@@ -1,4 +1,4 @@
-"""Optuna behind the Proposer seam: the only module that imports it.
+"""Optuna behind the Proposer seam.
 
 What makes a resumed study repeat the sequence (Optuna 5.0, ran):
   * a fresh sampler for every ask, seeded from (study seed, trial number); one long-lived sampler would carry random
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -27,12 +28,13 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
+from search.propose import optuna_internals as internals
 from search.propose.guided import Guide, Told
 from search.propose.optuna_storage import close_storage, open_storage, quiet
 from search.propose.proposer import History, Proposal
 from search.propose.samplers import ConstrainedCmaEs, Sobol
-from search.propose.storage_errors import storage_errors
 from search.run_folder.enqueue import Request
+from search.run_folder.storage_errors import storage_errors
 from search.space import Space
 from search.trial import Candidate, Failure, Gate, Measurement, Outcome
 
@@ -103,8 +105,7 @@ class OptunaProposer:
             number = min(waiting, default=len(trials))  # what somebody enqueued goes first
             known = None if waiting else self._known(number, trials)
             self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
-            with warnings.catch_warnings(), _one_thread(self._kind):
-                warnings.simplefilter("ignore")
+            with _experimental(), _one_thread(self._kind):
                 trial = self._begun(*known) if known else self._study.ask()
                 if trial.number != number:
                     raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
@@ -157,8 +158,7 @@ class OptunaProposer:
         if list(study.directions) != directions:
             wanted = ", ".join(objective.name for objective in self._objectives)
             raise RunCorrupt("the Optuna study has other objectives", where=name, expected=wanted)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _experimental():
             study.set_metric_names([objective.name for objective in self._objectives])
         return study
 
@@ -175,14 +175,11 @@ class OptunaProposer:
         return advice.candidate, {_SOURCE: advice.source, _GATE: gate}
 
     def _begun(self, candidate: Candidate, attrs: Mapping[str, Any]) -> optuna.Trial:
-        """A RUNNING trial with all of its parameters in one transaction: one by one they take longer than finding them
-        did, and a cut between two would leave half a candidate."""
         point = self._space.vector(candidate)
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING, params=point, distributions=self._distributions, user_attrs=dict(attrs)
         )
-        trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
-        return optuna.Trial(self._study, trial_id)
+        return internals.begin(self._study, template)
 
     def _told(self, guide: Guide) -> list[Told]:
         """Every trial that was told, as the guide remembers it, by number."""
@@ -205,17 +202,16 @@ class OptunaProposer:
 
     def _again(self, frozen: FrozenTrial) -> Proposal:
         self._study.sampler = self._fresh_sampler(frozen.number)
-        with warnings.catch_warnings(), _one_thread(self._kind):
-            warnings.simplefilter("ignore")
-            return self._proposal(optuna.Trial(self._study, frozen._trial_id))
+        with _experimental(), _one_thread(self._kind):
+            return self._proposal(internals.again(self._study, frozen))
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         if self._distributions.keys() - trial.params.keys():  # else nothing is to be drawn
             for name, distribution in self._distributions.items():
                 self._skip_draw(trial, name, distribution)
-                trial._suggest(name, distribution)
+                internals.suggest(trial, name, distribution)
         if _SOURCE not in trial.user_attrs:
-            trial.set_user_attr(_SOURCE, "user" if _fixed(trial) else self._sampler_name())
+            trial.set_user_attr(_SOURCE, "user" if internals.enqueued_parameters(trial) else self._sampler_name())
         self._asked[trial.number] = trial
         source = str(trial.user_attrs[_SOURCE])
         limit = trial.user_attrs.get(_GATE)
@@ -225,20 +221,18 @@ class OptunaProposer:
 
     def _skip_draw(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
         """A parameter that a cut ask had stored already is not drawn again, but its random number is used up."""
-        if name not in trial.params or name in _fixed(trial):
+        if name not in trial.params or name in internals.enqueued_parameters(trial):
             return
         if distribution.single() or name in trial.relative_params:
             return
-        frozen = trial._get_latest_trial()
-        self._study.sampler.sample_independent(self._study, frozen, name, distribution)
+        self._study.sampler.sample_independent(self._study, internals.current(trial), name, distribution)
 
     def _sampler_name(self) -> str:
         return "tpe" if self._kind == "auto" else self._kind
 
     def _fresh_sampler(self, number: int) -> BaseSampler:
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _experimental():
             return self._sampler(seed)
 
     def _sampler(self, seed: int) -> BaseSampler:
@@ -275,16 +269,10 @@ class OptunaProposer:
         trial.set_user_attr("screened", measured.screened)
         if same_as is not None:
             trial.set_user_attr("same_as", same_as)
-        told = trial._get_latest_trial().constraints
+        told = internals.current(trial).constraints
         for bound in self._bounds:
             if bound.name in measured.figures and str(bound) not in told:
                 trial.set_constraint(str(bound), bound.excess(measured.figures))
-
-
-def _fixed(trial: optuna.Trial) -> Mapping[str, Any]:
-    """Parameters that were enqueued instead of sampled."""
-    found: Mapping[str, Any] = trial._get_latest_trial().system_attrs.get("fixed_params", {})
-    return found
 
 
 def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -294,7 +282,7 @@ def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str
     except KeyError as error:
         raise ConfigError(f"the candidate has no ratio for {error}", where="enqueue") from error
     for name, distribution in distributions.items():
-        if name in point and not distribution._contains(distribution.to_internal_repr(point[name])):
+        if name in point and not internals.contains(distribution, point[name]):
             raise ConfigError(f"{name}={point[name]} is not in the space", where="enqueue", expected=str(distribution))
     return point
 
@@ -302,6 +290,14 @@ def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {d.name: FloatDistribution(d.low, d.high) for d in space.dimensions}
     return found | {name: CategoricalDistribution(values) for name, values in space.choices().items()}
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental, without its warning each time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
 
 
 @contextmanager

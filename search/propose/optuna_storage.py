@@ -16,7 +16,7 @@ import optuna
 
 from search.config.storage_url import is_postgresql, scrubbed, shown, usable
 from search.errors import RunCorrupt, RunLocked, ServerMissing
-from search.propose.storage_errors import open_file, storage_errors
+from search.run_folder.storage_errors import open_file, storage_errors
 
 _BUSY_S = 60
 _OWN_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"

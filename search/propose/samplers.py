@@ -14,6 +14,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.propose.optuna_internals import CmaEsOverTrials
+
 
 class Sobol(BaseSampler):
     """Scrambled Sobol points, the n-th trial taking the n-th point (Joe and Kuo 2008, through scipy)."""
@@ -34,7 +36,7 @@ class Sobol(BaseSampler):
         if trial.number:  # scipy cannot skip no points
             engine.fast_forward(trial.number)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", UserWarning)  # that one point is not balanced
             point = engine.random(1)[0]
         return {n: _at(d, float(u)) for (n, d), u in zip(search_space.items(), point, strict=True)}
 
@@ -44,7 +46,7 @@ class Sobol(BaseSampler):
         raise AssertionError(f"{param_name} is not in the space of the study")
 
 
-class ConstrainedCmaEs(optuna.samplers.CmaEsSampler):
+class ConstrainedCmaEs(CmaEsOverTrials):
     """CMA-ES (Hansen and Ostermeier 2001) that knows constraints, of which Optuna's does not.
 
     It learns from ranks alone, so candidates are ranked by Deb's rules (2000, "An efficient constraint handling method
@@ -52,8 +54,8 @@ class ConstrainedCmaEs(optuna.samplers.CmaEsSampler):
     breaks them. The values in the storage stay what was measured.
     """
 
-    def _get_trials(self, study: optuna.Study) -> list[FrozenTrial]:
-        trials = super()._get_trials(study)
+    def seen(self, study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return the trials, those that break a constraint with a value beyond the worst."""
         sign = 1 if study.direction == StudyDirection.MINIMIZE else -1
         worst = max((sign * trial.values[0] for trial in trials), default=0.0)
         return [_penalised(trial, worst, sign) for trial in trials]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from search.errors import ConfigError, NotComparable, RunCorrupt
-from search.propose.storage_errors import open_file
+from search.run_folder.storage_errors import open_file
 from search.run_folder import environment
 from search.run_folder.quarantine import set_aside
 from search.run_folder.weights import FILE
