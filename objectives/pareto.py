@@ -71,8 +71,19 @@ def _cost(row: Row, objective: Objective, where: str) -> tuple[float, float, flo
     return -estimate.value, -estimate.high, -estimate.low
 
 
-def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    """Indices, ascending, of the rows on the front; see the head of this module. Of no rows: an empty tuple."""
+def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Return the ascending indices of the rows that no other dominates by its bare figures; equal rows all stay.
+
+    What optuna-dashboard shows of the same study: errors play no part in it.
+    """
+    return tuple(map(int, np.flatnonzero(moocore.is_nondominated(costs(rows, objectives).value, keep_weakly=True))))
+
+
+def significant_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Return the ascending indices of the rows on the front that respects errors; see the head of this module.
+
+    For exact figures it is the `pareto_front`. Of no rows: an empty tuple.
+    """
     table = costs(rows, objectives)
     left = _undominated(table)
     return tuple(sorted(_unbeaten(left, _beats(table, left))))

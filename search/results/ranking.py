@@ -82,7 +82,7 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
 
     chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
     rows = [_compared(trial) for trial in chosen]
-    front, left = (way(rows, objectives) if rows else () for way in (pareto.front, pareto.undominated))
+    front, left = (way(rows, objectives) if rows else () for way in (pareto.significant_front, pareto.undominated))
     return Ranked(chosen, tuple(chosen[i].number for i in front), tuple(chosen[i].number for i in left))
 
 

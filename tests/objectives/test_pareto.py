@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives import Estimate, Objective, ObjectiveError, objectives_named
-from objectives.pareto import Row, costs, front, hypervolume, undominated
+from objectives.pareto import Row, costs, hypervolume, pareto_front, significant_front, undominated
 
 TWO = objectives_named(["map50_95", "latency_ms"])
 THREE = objectives_named(["map50_95", "latency_ms", "params_m"])
@@ -38,7 +38,20 @@ noisy_rows = st.lists(noisy_row, min_size=1, max_size=12)
 def test_exact_figures_give_the_usual_front(rows: list[Row]) -> None:
     table = np.array([[r[o.name].value for o in THREE] for r in rows])
     kept = moocore.is_nondominated(table, maximise=[True, False, False], keep_weakly=True)
-    assert front(rows, THREE) == tuple(np.flatnonzero(kept))
+    assert pareto_front(rows, THREE) == significant_front(rows, THREE) == tuple(np.flatnonzero(kept))
+
+
+def test_a_slower_model_that_is_better_within_the_error_is_on_the_plain_front_only() -> None:
+    rows = [about((0.500, 4.0), (0.01, 0.1)), about((0.501, 8.0), (0.01, 0.1))]
+    assert pareto_front(rows, TWO) == (0, 1)
+    assert significant_front(rows, TWO) == (0,)
+
+
+def test_a_model_that_is_worse_within_the_errors_only_is_on_the_significant_front() -> None:
+    """Neither is better beyond the errors: they are the same, as far as anybody knows."""
+    rows = [about((0.501, 4.0), (0.01, 0.1)), about((0.500, 4.01), (0.01, 0.1))]
+    assert pareto_front(rows, TWO) == (0,)
+    assert significant_front(rows, TWO) == (0, 1)
 
 
 def beats(a: Row, b: Row) -> bool:
@@ -49,7 +62,7 @@ def beats(a: Row, b: Row) -> bool:
 
 @given(noisy_rows)
 def test_front_is_never_empty_and_whoever_is_out_is_dominated_or_beaten_by_a_member(rows: list[Row]) -> None:
-    members = front(rows, THREE)
+    members = significant_front(rows, THREE)
     assert members
     for i in set(range(len(rows))) - set(members):
         dominated = any(dominates(row, rows[i], THREE) for row in rows)
@@ -60,13 +73,13 @@ def test_front_is_never_empty_and_whoever_is_out_is_dominated_or_beaten_by_a_mem
 def test_whoever_is_on_a_later_front_is_undominated_now(rows: list[Row], later: list[Row]) -> None:
     """So the weights of the others may be deleted."""
     now = set(undominated(rows, THREE))
-    assert set(front(rows, THREE)) <= now
-    assert {i for i in front([*rows, *later], THREE) if i < len(rows)} <= now
+    assert set(significant_front(rows, THREE)) <= now
+    assert {i for i in significant_front([*rows, *later], THREE) if i < len(rows)} <= now
 
 
 @given(noisy_rows)
 def test_a_member_is_beaten_by_nobody_but_its_own_circle(rows: list[Row]) -> None:
-    members = front(rows, THREE)
+    members = significant_front(rows, THREE)
     reaches = {i: {j for j in members if beats(rows[i], rows[j])} for i in members}
     for i in members:
         for j in reaches[i]:  # a way back from j to i, over members
@@ -83,27 +96,27 @@ def test_noise_makes_no_members(noise: list[float], slower: float) -> None:
     """Models that are slower and no better: whatever their accuracy comes out at, within its error."""
     best = about((0.5, 5.0, 1.0), (0.01, 0.05, 0.0))
     others = [about((0.5 + 0.01 * e, 5.2 + slower, 1.0 + slower), (0.01, 0.05, 0.0)) for e in noise]
-    assert front([best, *others], THREE) == (0,)
+    assert significant_front([best, *others], THREE) == (0,)
 
 
 def test_in_a_chain_of_ties_the_ends_that_differ_are_both_there() -> None:
     """Each row ties in accuracy with its two neighbours on either side, and is clearly slower than the one before."""
     chain = [about((0.50 + 0.01 * k, 5.0 + k), (0.012, 0.1)) for k in range(7)]
-    assert front(chain, TWO) == (0, 3, 6)
+    assert significant_front(chain, TWO) == (0, 3, 6)
 
 
 @given(noisy_rows, st.randoms())
 def test_order_of_rows_does_not_matter(rows: list[Row], random: object) -> None:
     order = list(range(len(rows)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    shuffled = front([rows[i] for i in order], THREE)
-    assert {order[i] for i in shuffled} == set(front(rows, THREE))
+    shuffled = significant_front([rows[i] for i in order], THREE)
+    assert {order[i] for i in shuffled} == set(significant_front(rows, THREE))
 
 
 @given(noisy_rows, noisy_row)
 def test_adding_a_dominated_row_changes_nothing(rows: list[Row], extra: Row) -> None:
     if any(dominates(row, extra, THREE) for row in rows):
-        assert front([*rows, extra], THREE) == front(rows, THREE)
+        assert significant_front([*rows, extra], THREE) == significant_front(rows, THREE)
 
 
 @given(noisy_row, noisy_row, noisy_row)
@@ -116,12 +129,12 @@ def test_dominance_is_a_strict_partial_order(a: Row, b: Row, c: Row) -> None:
 
 def test_a_difference_inside_the_intervals_evicts_nobody() -> None:
     a, b = about((0.50, 5.0), (0.02, 0.1)), about((0.49, 5.05), (0.02, 0.1))
-    assert front([a, b], TWO) == (0, 1)
+    assert significant_front([a, b], TWO) == (0, 1)
 
 
 def test_a_clear_difference_in_one_objective_and_a_tie_in_the_other_evicts() -> None:
     a, b = about((0.50, 5.0), (0.02, 0.1)), about((0.49, 6.0), (0.02, 0.1))
-    assert front([a, b], TWO) == (0,)
+    assert significant_front([a, b], TWO) == (0,)
 
 
 def test_a_circle_of_clear_wins_leaves_all() -> None:
@@ -132,7 +145,7 @@ def test_a_circle_of_clear_wins_leaves_all() -> None:
         about((3.0, 5.0, 1.0), (3.0, 0.1, 0.1)),
     ]
     assert all(not_clearly_worse_and_once_better(circle[i], circle[(i + 1) % 3]) for i in range(3))
-    assert front(circle, THREE) == (0, 1, 2)
+    assert significant_front(circle, THREE) == (0, 1, 2)
 
 
 def not_clearly_worse_and_once_better(a: Row, b: Row) -> bool:
@@ -142,11 +155,11 @@ def not_clearly_worse_and_once_better(a: Row, b: Row) -> bool:
 
 
 def test_equal_rows_all_stay() -> None:
-    assert front([exact(0.5, 5, 1)] * 3, THREE) == (0, 1, 2)
+    assert significant_front([exact(0.5, 5, 1)] * 3, THREE) == (0, 1, 2)
 
 
 def test_no_rows() -> None:
-    assert front([], TWO) == ()
+    assert significant_front([], TWO) == pareto_front([], TWO) == ()
     assert hypervolume([], TWO, {"map50_95": 0, "latency_ms": 10}) == 0
 
 
@@ -163,7 +176,7 @@ def test_rows_beyond_the_reference_add_nothing() -> None:
 @given(exact_rows)
 def test_hypervolume_is_that_of_the_front(rows: list[Row]) -> None:
     reference = {"map50_95": -1.0, "latency_ms": 7.0, "params_m": 7.0}
-    on_front = [rows[i] for i in front(rows, THREE)]
+    on_front = [rows[i] for i in significant_front(rows, THREE)]
     assert hypervolume(rows, THREE, reference) == pytest.approx(hypervolume(on_front, THREE, reference))
 
 
@@ -175,6 +188,6 @@ def test_reference_is_complete_and_finite(reference: dict[str, float]) -> None:
 
 def test_missing_figure_and_missing_objectives_are_named() -> None:
     with pytest.raises(ObjectiveError, match="row 1 has no figure for latency_ms"):
-        front([exact(0.4, 4), exact(0.4)], TWO)
+        significant_front([exact(0.4, 4), exact(0.4)], TWO)
     with pytest.raises(ObjectiveError, match="at least one"):
-        front([exact(0.4, 4)], [])
+        significant_front([exact(0.4, 4)], [])
