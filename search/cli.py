@@ -37,6 +37,12 @@ Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, bas
 Target = Annotated[str | None, typer.Option("--target", help="By the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
 Detach = Annotated[bool, typer.Option("--detach", help="Go on without this terminal.")]
+MixVersions = Annotated[
+    bool,
+    typer.Option(
+        "--mix-versions", help="Go on though the run was measured with other versions: old and new trials may differ."
+    ),
+]
 Trust = Annotated[
     str | None,
     typer.Option("--trust", metavar="SHA256", help="Unpickle a checkpoint that is refused, once, if it has this hash."),
@@ -140,15 +146,17 @@ def search(words: Words = None, detach: Detach = False, trust: Trust = None, deb
 
 @app.command()
 @guarded
-def resume(words: Words = None, detach: Detach = False, debug: Debug = False) -> None:
+def resume(
+    words: Words = None, detach: Detach = False, mix_versions: MixVersions = False, debug: Debug = False
+) -> None:
     """Go on with a run; search.trials=, search.hours= and the like may be changed."""
     from search.references import find_run
     from search.study import Study
 
     target, keys = split(words)
-    study = Study.load(find_run(target), **keys)
+    study = Study.load(find_run(target), mix_versions=mix_versions, **keys)
     if detach:
-        _detached("resume", words, study)
+        _detached("resume", [*(words or []), *(["--mix-versions"] if mix_versions else [])], study)
         return
     _follow(study)
 

@@ -85,8 +85,13 @@ class Study:
         self._setup(with_clean_copy(load_spec(path, _dotted(overrides))), parts)
 
     @classmethod
-    def load(cls, run: str | Path, *, parts: Parts | None = None, **overrides: Any) -> Study:
+    def load(
+        cls, run: str | Path, *, parts: Parts | None = None, mix_versions: bool = False, **overrides: Any
+    ) -> Study:
         """The study of a run folder; its model and data are needed again only to search on.
+
+        Args:
+            mix_versions: search on even if the run was measured with other versions of this package, PyTorch and so on.
 
         Raises:
             ConfigError: no run there.
@@ -95,6 +100,7 @@ class Study:
         study = cls.__new__(cls)
         study._setup(load_spec(record.args_path, _dotted(overrides), check_paths=False), parts)
         study.record = record
+        study._mix_versions = mix_versions
         return study
 
     def _setup(self, spec: StudySpec, parts: Parts | None) -> None:
@@ -107,6 +113,7 @@ class Study:
         self._ended = ""
         self._until: datetime | None = None
         self._keep_claim: Callable[[], None] = lambda: None
+        self._mix_versions = False
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -289,9 +296,11 @@ class Study:
             new = comparable(resolved, prints)
             check_comparable(comparable(old, old_prints), new, run=self.record.path)
             before = self.record.read_environment()
-            environment.check_versions(before, here, self.record.path)
+            if not self._mix_versions:
+                environment.check_versions(before, here, self.record.path)
             for change in environment.changes(before, here):
                 listener.note(f"not the environment that the run began in: {change}")
+            here = environment.mixed(before, here)
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
         self.record.write_args(resolved, prints)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from search.results import snapshot_reader as reading
 from search.results.schema import Snapshot, TrialRow
+from search.run_folder.environment import EARLIER
 
 AT_BOUND = 0.02
 """Ratios this close to a bound of the space count as lying on it."""
@@ -40,6 +41,19 @@ def health(snapshot: Snapshot) -> list[dict[str, str]]:
     """Everything that is worth a look, warnings first; empty for a search without a blemish."""
     found = [finding for check in CHECKS if (finding := check(snapshot)) is not None]
     return [asdict(finding) for finding in sorted(found, key=lambda finding: finding.level != "warn")]
+
+
+def _mixed_versions(snapshot: Snapshot) -> Finding | None:
+    earlier = (snapshot.get("environment") or {}).get(EARLIER)
+    if earlier is None:
+        return None
+    return Finding(
+        "versions",
+        "warn",
+        "Trials were measured with different versions",
+        f"A part of them had {earlier}. The same plan may have other figures there.",
+        "Compare trials of one version only, or search again under a new name.",
+    )
 
 
 def _space_at_its_bound(snapshot: Snapshot) -> Finding | None:
@@ -157,6 +171,7 @@ def _failures(snapshot: Snapshot) -> Finding | None:
 
 
 CHECKS: tuple[Callable[[Snapshot], Finding | None], ...] = (
+    _mixed_versions,
     _space_at_its_bound,
     _noisy_latency,
     _misleading_score,

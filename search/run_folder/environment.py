@@ -13,6 +13,8 @@ from search.errors import NotComparable
 MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt")
 """Packages that make a candidate's network or its figures: under other versions trials are not comparable."""
 _PACKAGES = (*MEASURING, "optuna", "numpy")
+EARLIER = "earlier versions"
+"""Key of what a part of a run was measured with, where somebody went on with others knowingly."""
 
 
 def environment() -> dict[str, str]:
@@ -38,7 +40,7 @@ def changes(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
 
 def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> None:
     """Raise NotComparable where a run would go on with other versions of what measures."""
-    changed = [name for name in MEASURING if name in before and before[name] != now.get(name)]
+    changed = _changed(before, now)
     if not changed:
         return
     rows = "\n".join(f"  {name}: {before[name]} in the run, {now.get(name, 'not installed')} now" for name in changed)
@@ -46,8 +48,20 @@ def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> No
     raise NotComparable(
         f"{run} was measured with other versions:\n{rows}",
         expected="the versions of the run, so that its trials stay comparable",
-        next_command=f"pip install {pins}, or start a new run with name=NEW_NAME",
+        next_command=f"pip install {pins}, or start a new run with name=NEW_NAME, or mix them knowingly: "
+        f"paretoprune resume {run} --mix-versions",
     )
+
+
+def mixed(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """Return `now` with the versions that earlier trials of the run were measured with, where they differ."""
+    told = [before[EARLIER]] if EARLIER in before else []
+    told += [f"{name} {before[name]}" for name in _changed(before, now)]
+    return {**now, EARLIER: ", ".join(told)} if told else now
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [name for name in MEASURING if name in before and before[name] != now.get(name)]
 
 
 def _cpu() -> str:
