@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from search.errors import ConfigError, NotComparable, RunCorrupt
-from search.run_folder.storage_errors import open_file
 from search.run_folder import environment
 from search.run_folder.quarantine import set_aside
+from search.run_folder.storage_errors import open_file
 from search.run_folder.weights import FILE
 from search.study import Study
 from search.trial import Measurement

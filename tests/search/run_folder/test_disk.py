@@ -17,10 +17,10 @@ import pytest
 from search.errors import DiskFailing, RunCorrupt, exit_code
 from search.orchestration.loop import Progress
 from search.propose.optuna_proposer import OptunaProposer
-from search.run_folder.storage_errors import storage_errors
 from search.run_folder import atomic
 from search.run_folder.disk import LEAST_BYTES, Room, disk_errors
 from search.run_folder.record import RunRecord
+from search.run_folder.storage_errors import storage_errors
 from search.study import Listener, Study
 from search.testing.simulated import Cut
 from tests.search.conftest import MakeStudy
