@@ -363,9 +363,12 @@ def test_a_base_lies_beside_its_data_and_its_page_names_it(name: str) -> None:
 @pytest.mark.parametrize("log", sorted(STUDIES.glob("*/bases/*.log")), ids=lambda log: log.stem)
 def test_a_log_is_of_the_training_that_the_list_asks_for(log: Path) -> None:
     told = json.loads(log.read_text())
-    assert told["args"] == BASES[log.stem].args()
+    device = told["args"]["device"]
+    assert told["args"] == BASES[log.stem].args(device)
+    assert (told.get("gpu") is None) == (device == "cpu")
     assert told["model"] == BASES[log.stem].model
-    assert told["command"] == f"python studies/repair_bases.py {log.stem}"
+    place = "" if device == "cpu" else f" --device {device}"
+    assert told["command"] == f"python studies/repair_bases.py {log.stem}{place}"
 
 
 def test_the_base_in_the_repository_was_trained_as_the_list_asks() -> None:
@@ -373,7 +376,7 @@ def test_the_base_in_the_repository_was_trained_as_the_list_asks() -> None:
 
     base = BASES["bccd-yolov8n"]
     loaded = YOLO(base.checkpoint)
-    asked = base.args()
+    asked = base.args("cpu")
     assert {key: loaded.ckpt["train_args"][key] for key in asked} == asked
     assert loaded.names == dict(enumerate(bccd.NAMES))
 
