@@ -34,7 +34,7 @@ class Shot:
     scroll: str = ""
 
 
-def shots(trial: int, other: int, device: str = "") -> tuple[Shot, ...]:
+def shots(trial: str, other: str, device: str = "") -> tuple[Shot, ...]:
     """The pictures of docs/dashboard.md and of the README; by a device's times where the run has some."""
     there = (Shot("target", f"on={device}", height=1300, part="#front"),) if device else ()
     return (
@@ -83,10 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw docs/img/*.png from a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img")
-    parser.add_argument("--trial", type=int, help="the trial that is opened; default: the pick of the first budget")
-    parser.add_argument(
-        "--other", type=int, help="the trial that it is compared with; default: the dearest of the front"
-    )
+    parser.add_argument("--trial", help="the trial that is opened; default: the pick of the first budget")
+    parser.add_argument("--other", help="the trial that it is compared with; default: the dearest of the front")
     parser.add_argument("--only", type=lambda text: text.split(","), help="names of the pictures to draw; default: all")
     given = parser.parse_args()
     content = json.loads((given.run / "snapshot.json").read_text(encoding="utf-8"))
@@ -98,16 +96,16 @@ def main() -> None:
         print(path)
 
 
-def chosen(content: dict[str, Any]) -> int:
+def chosen(content: dict[str, Any]) -> str:
     """The pick of the first budget, else the first of the front."""
     picked = [pick["trial"] for pick in content["picks"].values() if pick["trial"] is not None]
-    return int([*picked, *content["front"]][0])
+    return str([*picked, *content["front"]][0])
 
 
-def dearest(content: dict[str, Any]) -> int:
+def dearest(content: dict[str, Any]) -> str:
     """The slowest trial of the front."""
-    rows = [row for row in content["trials"] if row["number"] in content["front"]]
-    return int(max(rows, key=lambda row: row["figures"]["latency_ms"]["value"])["number"])
+    rows = [row for row in content["trials"] if row["id"] in content["front"]]
+    return str(max(rows, key=lambda row: row["figures"]["latency_ms"]["value"])["id"])
 
 
 if __name__ == "__main__":

@@ -218,9 +218,9 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     if picked.trial is None:
         emit(Console(), content["base"], form, front_table({**content, "trials": []}))
         return
-    number = picked.trial.number
-    row = next(row for row in content["trials"] if row["number"] == number)
-    emit(Console(), row, form, trial_details(content, number))
+    point = str(picked.trial.id)
+    row = next(row for row in content["trials"] if row["id"] == point)
+    emit(Console(), row, form, trial_details(content, point))
 
 
 @app.command()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from objectives.choice import Bound
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
-from search.results.exported_points import number_of
+from search.results.snapshot_reader import id_of
 from search.run_folder.record import RunRecord
 from search.study import Study
+from search.trial import PointId
 
 _WORDS = ("pick", "knee", "one-se", "base")
 _GRAMMAR = "RUN:17, RUN:pick, RUN:knee, RUN:base, RUN:edge (a budget), RUN:17-int8 (exported) or RUN:best@latency_ms<=5"
@@ -49,10 +49,8 @@ def resolve(text: str, open_study: Callable[[Path], Study] = Study.load) -> Pick
 
 
 def _named(study: Study, ref: str) -> PickedTrial:
-    if ref.isdigit():
-        return study.trial(int(ref))
-    if export := re.fullmatch(r"(\d+)-(fp16|int8|fp32)", ref):
-        return study.trial(number_of(int(export[1]), export[2]))
+    if (point := _point_of(ref)) is not None:
+        return study.trial(point.trial, point.precision)
     if ref == "base":
         return study.selection.base()
     if ref == "knee":
@@ -69,11 +67,20 @@ def _named(study: Study, ref: str) -> PickedTrial:
     raise ConfigError(f"{ref!r} names no trial", expected=_GRAMMAR, near=near_miss(ref, known))
 
 
+def _point_of(ref: str) -> PointId | None:
+    """The trial or export that is named by its id; None for a word."""
+    try:
+        return PointId.parse(ref)
+    except ValueError:
+        return None
+
+
 def _default_pick(study: Study) -> PickedTrial:
     """What `paretoprune pick` chose last; before that, the pick of the study's first budget, or the knee."""
     made = sorted((study.record.path / "picks").glob("*/pick.json"), key=lambda path: path.stat().st_mtime)
     if made:
-        return study.trial(int(json.loads(made[-1].read_text())["trial"]["number"]))
+        point = PointId.parse(id_of(json.loads(made[-1].read_text())["trial"]))
+        return study.trial(point.trial, point.precision)
     for name in study.spec.budgets:
         return study.pick(budget=name)
     return study.knee()

@@ -223,9 +223,9 @@ class Study:
         """The smallest trial within one standard error of the most accurate."""
         return self.selection.one_se()
 
-    def trial(self, number: int) -> PickedTrial:
-        """One trial by its number; ConfigError where there is no such trial."""
-        return self.selection.trial(number)
+    def trial(self, number: int, precision: str = "") -> PickedTrial:
+        """One trial by its number, or its export: `trial(17, "int8")`; ConfigError where there is no such point."""
+        return self.selection.trial(number, precision)
 
     def report(self, path: Path | None = None, device: str | None = None) -> Path:
         """Write the offline page; by default report.html of the run.

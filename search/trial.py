@@ -15,6 +15,7 @@ The life of a trial:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -216,16 +217,43 @@ Outcome = Measurement | Failure
 """How a trial ended."""
 
 
+@dataclass(frozen=True, order=True)
+class PointId:
+    """What a point of the results is called and keyed by: a trial, `17`, or an export of it, `17-int8`.
+
+    Attributes:
+        trial: number of the trial, or of the one that was exported.
+        precision: fp32, fp16 or int8 of an export; empty for the trial itself, which comes before its exports.
+    """
+
+    trial: int
+    precision: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.trial}-{self.precision}" if self.precision else str(self.trial)
+
+    @classmethod
+    def parse(cls, text: str) -> PointId:
+        """Inverse of `str`. Raises ValueError for any other text."""
+        match = _POINT.fullmatch(text)
+        if match is None:
+            raise ValueError(f"expected a trial such as 17, or an export such as 17-int8, found {text!r}")
+        return cls(int(match[1]), match[2] or "")
+
+
+_POINT = re.compile(r"([0-9]+)(?:-(fp32|fp16|int8))?")
+
+
 @dataclass(frozen=True)
 class Trial:
     """One candidate and everything known about it.
 
     Attributes:
+        number: counts from 0; of an export that of the trial that was exported.
         source: which proposer made the candidate ("opening", "tpe", ...).
         same_as: number of the trial whose measurement was copied because the networks are equal.
         failure: why it has no measurement, where it failed.
-        exported_from: number of the trial that this is an export of, in another precision
-            (`search.results.exported_points`).
+        exported: True for a trial's export in another precision (`search.results.exported_points`).
     """
 
     number: int
@@ -235,7 +263,7 @@ class Trial:
     failure: Failure | None = None
     source: str = ""
     same_as: int | None = None
-    exported_from: int | None = None
+    exported: bool = False
 
     @property
     def outcome(self) -> Outcome | None:
@@ -248,15 +276,15 @@ class Trial:
         return None if self.failure is None else f"{self.failure.kind.value}: {self.failure.message}"
 
     @property
-    def label(self) -> str:
-        """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
-        return str(self.number) if self.exported_from is None else f"{self.exported_from} {self.candidate.precision}"
+    def id(self) -> PointId:
+        """What it is called and keyed by; a trial and its exports share the number, but not this."""
+        return PointId(self.number, self.candidate.precision if self.exported else "")
 
     @property
     def measured(self) -> Measurement:
         """The measurement. Raises ValueError for a trial that has none."""
         if self.measurement is None:
-            raise ValueError(f"trial {self.label} has no measurement: it is {self.state.value}")
+            raise ValueError(f"trial {self.id} has no measurement: it is {self.state.value}")
         return self.measurement
 
     @property

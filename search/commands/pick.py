@@ -43,6 +43,7 @@ def picked_facts(picked: PickedTrial) -> dict[str, Any]:
     except ConfigError as error:
         folder, note = None, str(error)
     return {
+        "id": str(picked.chosen.id),
         "trial": picked.chosen.number,
         "sentence": picked.sentence,
         "figures": figures_to_json(picked.chosen.figures),

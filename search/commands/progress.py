@@ -150,7 +150,7 @@ class Follower:
         self.speaker.show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials", phase)
 
     def _ended(self, trial: Trial, progress: Progress) -> None:
-        on_front = any(one.number == trial.number for one in self.study.front())
+        on_front = any(one.id == trial.id for one in self.study.front())
         self.speaker.tell(trial_line(trial, self.study.objectives, on_front, progress.eta_s))
 
     def _watch(self, progress: Progress) -> None:

@@ -29,39 +29,40 @@ def _is_own(snapshot: Snapshot) -> bool:
 def write_model_card(
     path: Path,
     snapshot: Snapshot,
-    number: int,
+    point: str,
     *,
     lineage: Mapping[str, str],
     commands: Sequence[str],
     export: ExportReport | None = None,
 ) -> Path:
-    """Write the card of trial `number` to `path` and return it.
+    """Write the card of a trial or an export to `path` and return it.
 
     Args:
         snapshot: the run's record.
+        point: its id, `17` or `17-int8`.
         lineage: digests by what they are of ("base model", "data", "plan", ...).
         commands: the command lines that made it, in order.
         export: the verified artefacts, if there are any.
 
     Raises:
-        UnknownTrial: no trial has this number.
+        UnknownTrial: no row has this id.
     """
-    write_atomic(path, render_card(snapshot, number, lineage=lineage, commands=commands, export=export))
+    write_atomic(path, render_card(snapshot, point, lineage=lineage, commands=commands, export=export))
     return path
 
 
 def render_card(
     snapshot: Snapshot,
-    number: int,
+    point: str,
     *,
     lineage: Mapping[str, str],
     commands: Sequence[str],
     export: ExportReport | None = None,
 ) -> str:
     """The card as Markdown; every name in it is escaped."""
-    row = reading.trial(snapshot, number)
+    row = reading.trial(snapshot, point)
     parts = [
-        f"# {_plain(snapshot['name'])}, trial {reading.label(row)}",
+        f"# {_plain(snapshot['name'])}, trial {row['id']}",
         _summary(snapshot, row),
         "## Figures\n\n" + _figures(snapshot, row, export),
         *(["## Exported artefacts\n\n" + _artefacts(export)] if export else []),
@@ -78,7 +79,7 @@ def _summary(snapshot: Snapshot, row: TrialRow) -> str:
     before = sum(group["size"] for group in free)
     after = sum((row.get("widths") or {}).get(group["name"], group["size"]) for group in free)
     kept = f" {after} of {before} channels in {len(free)} groups were kept." if before else ""
-    names = reading.picked_for(snapshot, row["number"])
+    names = reading.picked_for(snapshot, row["id"])
     reasons = [str(snapshot["picks"][name].get("sentence") or "") for name in names]
     chosen = f" Picked for {', '.join(_plain(name) for name in names)}: {_plain(' '.join(reasons))}" if names else ""
     what = "A structurally pruned Ultralytics model made of stock modules; it opens with plain `YOLO(path)`."
@@ -88,7 +89,7 @@ def _summary(snapshot: Snapshot, row: TrialRow) -> str:
 
 def _figures(snapshot: Snapshot, row: TrialRow, export: ExportReport | None) -> str:
     checks = export.artefacts if export else ()
-    heads = ["figure", "base", f"trial {reading.label(row)}", "difference", *(check.label for check in checks)]
+    heads = ["figure", "base", f"trial {row['id']}", "difference", *(check.label for check in checks)]
     return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
 
 

@@ -39,7 +39,7 @@ def write_pick(
     folder = pick_folder(run, budget)
     if not weights.is_file():
         raise RunCorrupt(
-            f"the weights of trial {trial['number']} are gone",
+            f"the weights of trial {trial['id']} are gone",
             where=str(weights),
             next_command="set keep.weights: all, or run the trial again with paretoprune finetune",
         )

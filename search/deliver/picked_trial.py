@@ -41,7 +41,7 @@ class PickedTrial:
     @property
     def name(self) -> str:
         """`trial 17` or `base`."""
-        return "base" if self.trial is None else f"trial {self.trial.label}"
+        return "base" if self.trial is None else f"trial {self.trial.id}"
 
     @property
     def folder(self) -> Path:
@@ -49,7 +49,7 @@ class PickedTrial:
         device, whose pick is another one."""
         if self.budget and self.results.target is not None:
             return self.results.record.path / "picks" / f"{self.budget}-on-{self.results.target.name}"
-        name = self.budget or ("base" if self.trial is None else f"trial-{self._place:04d}")
+        name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
         return self.results.record.path / "picks" / name
 
     @property
@@ -60,14 +60,9 @@ class PickedTrial:
         return self.trial
 
     @property
-    def _place(self) -> int:
-        """The trial itself; of an export, the trial that it was made from."""
-        return self.chosen.number if self.chosen.exported_from is None else self.chosen.exported_from
-
-    @property
     def ref(self) -> str:
         """RUN:17, RUN:17-int8 or RUN:base: what the command line takes."""
-        name = "base" if self.trial is None else self.trial.label.replace(" ", "-")
+        name = "base" if self.trial is None else str(self.trial.id)
         return f"{self.results.record.path}:{name}"
 
     @property
@@ -105,12 +100,12 @@ class PickedTrial:
         """Write picks/<budget>/{pick.json, model.pt} and return the folder."""
         from search.deliver.pick_folder import write_pick
 
-        rows = {row["number"]: row for row in current_snapshot(self.results)["trials"]}
+        rows = {row["id"]: row for row in current_snapshot(self.results)["trials"]}
         limits = {bound.name: bound.limit for bound in self.bounds}
         return write_pick(
             self.results.record.path,
             self.folder.name,
-            rows[self.chosen.number],
+            rows[str(self.chosen.id)],
             self.weights(),
             artefact=self.artefact(),
             bounds=limits,
@@ -125,10 +120,10 @@ class PickedTrial:
         from search.evaluate.reduced_precision import target_of
 
         target = target_of(self.results.spec, self.trial.candidate.precision)
-        if self.trial.exported_from is None:
+        if not self.trial.exported:
             place = self.results.record.trial_dir(origin(self.trial))
         else:
-            place = self.results.record.path / "picks" / f"trial-{self._place:04d}"
+            place = self.results.record.path / "picks" / f"trial-{self.trial.number:04d}"
         path = place / target.file_name(Path(FILE).stem)
         return path if path.exists() else None
 
@@ -197,7 +192,7 @@ class PickedTrial:
     def _delivered(self, report: ExportReport, formats: tuple[str, ...], options: Mapping[str, Any]) -> None:
         if self.trial is not None:
             words = [f"format={','.join(formats)}", *(f"{key}={_word(value)}" for key, value in options.items())]
-            if self.trial.exported_from is None and self.model() == self.weights():
+            if not self.trial.exported and self.model() == self.weights():
                 here = self.results.here  # a point is timed here, whatever device the trial was chosen for
                 record_points(here.record, here.spec, here.base, self.trial, report)
                 refresh(here.record, here.spec)
@@ -212,7 +207,7 @@ class PickedTrial:
         write_model_card(
             self.folder / "model_card.md",
             current_snapshot(self.results),
-            self.chosen.number,
+            str(self.chosen.id),
             lineage={**lineage, "exported checkpoint": report.model_digest},
             commands=[f"paretoprune resume {self.results.record.path}", command],
             export=report,

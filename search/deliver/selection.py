@@ -9,6 +9,7 @@ from objectives.choice import Bound
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.results.results import Results
+from search.trial import PointId
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class Selection:
         """The smallest trial within one standard error of the most accurate."""
         return PickedTrial(self.results, *self._with_trials().one_se())
 
-    def trial(self, number: int) -> PickedTrial:
-        """One trial by its number; ConfigError where there is no such trial."""
-        found = next((point for point in self.results.here.points if point.number == number), None)
+    def trial(self, number: int, precision: str = "") -> PickedTrial:
+        """One trial by its number, or its export in a precision; ConfigError where there is no such point."""
+        wanted = PointId(number, precision)
+        found = next((point for point in self.results.here.points if point.id == wanted), None)
         if found is None:
             path = self.results.record.path
-            raise ConfigError(f"{path} has no trial {number}", next_command=f"paretoprune ls {path}")
-        return PickedTrial(self.results, found, f"trial {found.label}")
+            raise ConfigError(f"{path} has no trial {wanted}", next_command=f"paretoprune ls {path}")
+        return PickedTrial(self.results, found, f"trial {found.id}")
 
     def base(self) -> PickedTrial:
         """The unpruned model."""

@@ -215,7 +215,7 @@ def _is_timed(results: Results, done: set[int]) -> bool:
 
 def _front(results: Results) -> list[Trial]:
     """Trials on it; an export of one, in another precision, has a latency of its own and keeps it."""
-    return [trial for trial in results.front if trial.exported_from is None]
+    return [trial for trial in results.front if not trial.exported]
 
 
 def _to_time(results: Results) -> list[Trial]:
@@ -224,9 +224,9 @@ def _to_time(results: Results) -> list[Trial]:
     limited = (name for limits in spec.budgets.values() for name in limits)
     if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
         return []
-    near = [number for number in ranked.undominated if number not in ranked.front]
-    by_number = {trial.number: trial for trial in ranked.trials if trial.exported_from is None}
-    return [by_number[number] for number in (*ranked.front, *near) if number in by_number][:MOST_TIMED]
+    near = [point for point in ranked.undominated if point not in ranked.front]
+    by_id = {trial.id: trial for trial in ranked.trials if not trial.exported}
+    return [by_id[point] for point in (*ranked.front, *near) if point in by_id][:MOST_TIMED]
 
 
 def _picks(results: Results) -> list[Trial]:
@@ -237,7 +237,7 @@ def _picks(results: Results) -> list[Trial]:
     if not results.limits:
         return [_knee(ranked, results.objectives)]
     picked = {row["trial"] for row in ranking.picks(ranked, results.limits, results.objectives).values()}
-    return [trial for trial in ranked.trials if trial.number in picked]
+    return [trial for trial in ranked.trials if str(trial.id) in picked]
 
 
 def _knee(ranked: ranking.Ranked, objectives: Sequence[Objective]) -> Trial:

@@ -11,7 +11,7 @@ from search.errors import RunCorrupt
 from search.run_folder.annotations import pinned
 from search.run_folder.record import RunRecord
 from search.run_folder.weights import FILE, _bytes, discard_weights, origin
-from search.trial import Trial
+from search.trial import PointId, Trial
 
 _log = logging.getLogger("search")
 
@@ -19,9 +19,9 @@ _log = logging.getLogger("search")
 def discard(
     record: RunRecord,
     trials: Iterable[Trial],
-    near: Iterable[int],
+    near: Iterable[PointId],
     keep: KeepSpec,
-    front: Iterable[int] = (),
+    front: Iterable[PointId] = (),
 ) -> None:
     """Delete what `keep` does not allow: first what is not near the front, then the oldest until it fits `max_gb`.
 
@@ -30,19 +30,20 @@ def discard(
     Args:
         near: the front and those who may yet be on it; `front`: who is on it now.
     """
-    by_number = {trial.number: trial for trial in trials}
+    by_id = {trial.id: trial for trial in trials}
     try:
-        safe = {origin(by_number[number]) for number in pinned(record.path) if number in by_number}
+        safe = {origin(by_id[point]) for point in pinned(record.path) if point in by_id}
     except RunCorrupt as error:  # what cannot be read may pin anything: delete nothing
         _log.warning("no weights are deleted: %s", error)
         return
-    wanted = {origin(by_number[number]) for number in near}
-    held = [(n, path) for n in sorted(by_number) if n not in safe and (path := record.trial_dir(n) / FILE).is_file()]
+    wanted = {origin(by_id[point]) for point in near}
+    numbers = sorted({point.trial for point in by_id} - safe)
+    held = [(number, path) for number in numbers if (path := record.trial_dir(number) / FILE).is_file()]
     if keep.weights != "all":
         for number, path in held:
             if keep.weights == "none" or number not in wanted:
                 discard_weights(path)
-    safe |= {origin(by_number[number]) for number in front}
+    safe |= {origin(by_id[point]) for point in front}
     rest = [(number in wanted, number, path) for number, path in held if number not in safe and path.is_file()]
     kept = [path for number in safe if (path := record.trial_dir(number) / FILE).is_file()]
     kept_bytes = sum(_bytes(path) for path in kept)

@@ -23,12 +23,12 @@ def target_data(snapshot: Snapshot) -> dict[str, Any]:
 def seen_on(snapshot: Snapshot, name: str, view: TargetView) -> Snapshot:
     """The snapshot with the device's latencies; trials that it has not timed and honest rows, timed here, are gone."""
     times = view.get("latency_ms") or {}
-    rows = [row for row in snapshot.get("trials") or () if str(row["number"]) in times]
+    rows = [row for row in snapshot.get("trials") or () if row["id"] in times]
     base, own = snapshot.get("base"), float(view.get("base_ms") or 0.0)
     return {
         **snapshot,
         "base": base and {**base, "figures": _timed(base, [own, own, own])},
-        "trials": [{**row, "figures": _timed(row, times[str(row["number"])])} for row in rows],
+        "trials": [{**row, "figures": _timed(row, times[row["id"]])} for row in rows],
         "front": view.get("front") or [],
         "picks": view.get("picks") or {},
         "verdict": f"By the times of {name}: {view['verdict']}" if view.get("verdict") else "",

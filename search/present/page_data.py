@@ -131,7 +131,7 @@ def _beside(run: Path) -> Data:
 
 def _marks(run: Path) -> Data:
     try:
-        return {str(number): asdict(mark) for number, mark in read_marks(run).items()}
+        return {str(point): asdict(mark) for point, mark in read_marks(run).items()}
     except (RunCorrupt, KeyError, TypeError, ValueError):
         return {}
 
@@ -158,9 +158,8 @@ def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str
     candidate = row.get("candidate") or {}
     widths, ratios = row.get("widths") or {}, candidate.get("ratios") or {}
     rest = {key: found for key, found in candidate.items() if key not in ("ratios", "removed")}
-    told = {**row, "label": None if row.get("label") == str(row["number"]) else row.get("label")}
     return {
-        **{key: found for key, found in told.items() if key not in _ELSEWHERE and found not in _NOTHING},
+        **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},
         "figures": {name: _figure(figure) for name, figure in (row.get("figures") or {}).items()},
         "timing": {key: found for key, found in (row.get("timing") or {}).items() if key in _TIMING} or None,
         "widths": [widths.get(name) for name in groups] if widths else None,

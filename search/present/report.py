@@ -139,7 +139,7 @@ def _scope(name: str) -> str:
 def _embedded(data: Data, run: Path, room: int) -> Data:
     """Images and files of the trials that matter most: picks, pinned ones, the front."""
     picks = [pick["trial"] for pick in (data.get("picks") or {}).values() if pick.get("trial") is not None]
-    pinned = [int(number) for number, mark in (data.get("marks") or {}).items() if mark["pinned"]]
+    pinned = [point for point, mark in (data.get("marks") or {}).items() if mark["pinned"]]
     base = [data_address(path) for path in samples_of(run / "base")]
     room -= sum(map(len, base))
     wanted = list(dict.fromkeys([*picks, *pinned, *(data.get("front") or ())]))

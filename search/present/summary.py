@@ -47,7 +47,7 @@ def _budgets(snapshot: Snapshot) -> Iterator[str]:
             continue
         row = reading.trial(snapshot, pick["trial"])
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
-        yield f"{name} ({bounds}): trial {reading.label(row)}, {', '.join(filter(None, said))}."
+        yield f"{name} ({bounds}): trial {row['id']}, {', '.join(filter(None, said))}."
 
 
 def _baselines(snapshot: Snapshot) -> Iterator[str]:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from search.results.exported_points import exported_from, point_path
+from search.results.exported_points import point_path
 from search.run_folder.atomic import read_mapping
+from search.trial import PointId
 
 TYPES = {
     ".jpg": "image/jpeg",
@@ -30,13 +31,11 @@ def trial_folder(run: Path, number: int) -> Path:
     return run / "trials" / f"{number:04d}"
 
 
-def files_of(run: Path, number: int) -> list[Path]:
-    """The trial's files, then what was delivered of it: picks of this trial. Of an export: what it was delivered as."""
-    if (export := exported_from(number)) is not None:
-        return [*filter(Path.is_file, [point_path(run, *export)]), *_delivered(run, export[0])]
-    folder = trial_folder(run, number)
-    own = [folder / name for name in _OF_A_TRIAL if (folder / name).is_file()]
-    return [*own, *_delivered(run, number)]
+def files_of(run: Path, point: PointId) -> list[Path]:
+    """The trial's files, or the figures of an export; then what was delivered of the trial: its picks."""
+    folder = trial_folder(run, point.trial)
+    own = [point_path(run, point)] if point.precision else [folder / name for name in _OF_A_TRIAL]
+    return [*filter(Path.is_file, own), *_delivered(run, point.trial)]
 
 
 def samples_of(folder: Path) -> list[Path]:
@@ -44,18 +43,18 @@ def samples_of(folder: Path) -> list[Path]:
     return sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
 
 
-def details(run: Path, number: int, address: Address) -> dict[str, Any]:
-    """{"files": [{"name", "bytes", "address"}], "samples": [address]}.
+def details(run: Path, point: PointId, address: Address) -> dict[str, Any]:
+    """{"files": [{"name", "bytes", "address"}], "samples": [address]}; an export was drawn on no images.
 
     Args:
         address: where the page finds a file: of a server, or the content itself.
     """
     files = [
         {"name": _name(run, path), "bytes": path.stat().st_size, "address": address(path)}
-        for path in files_of(run, number)
+        for path in files_of(run, point)
     ]
-    folder = trial_folder(run, number)
-    return {"files": files, "samples": [address(path) for path in samples_of(folder)]}
+    samples = [] if point.precision else samples_of(trial_folder(run, point.trial))
+    return {"files": files, "samples": [address(path) for path in samples]}
 
 
 def inside(run: Path, path: Path) -> bool:
@@ -86,13 +85,13 @@ def _name(run: Path, path: Path) -> str:
     return str(path.relative_to(run))
 
 
-def fitting(wanted: list[int], run: Path, room: int) -> dict[str, Any]:
-    """Details of as many trials as fit into `room` bytes of JSON, in the order wanted."""
+def fitting(wanted: list[str], run: Path, room: int) -> dict[str, Any]:
+    """Details of as many trials and exports, by id, as fit into `room` bytes of JSON, in the order wanted."""
     found: dict[str, Any] = {}
-    for number in wanted:
-        one = details(run, number, data_address)
+    for point in wanted:
+        one = details(run, PointId.parse(point), data_address)
         size = len(json.dumps(one))
         if size <= room:
-            found[str(number)] = one
+            found[point] = one
             room -= size
     return found

@@ -2,9 +2,8 @@
 
     exports/0017-int8.json      figures of the file that `paretoprune export RUN:17 quantize=8` delivered
 
-Such a point is a row like a trial's in report, status and pick. It is called `17 int8`, and `RUN:17-int8` names it. It
-has a number of its own (rows are keyed by numbers), far above every trial's; no trial is told of it, so that a search
-that goes on is the same search.
+Such a point is a row like a trial's in report, status and pick. It is called `17-int8` (`PointId`), and `RUN:17-int8`
+names it. No trial is told of it, so that a search that goes on is the same search.
 """
 
 from __future__ import annotations
@@ -21,53 +20,38 @@ from search.export.accuracy_shift import shifted
 from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
-from search.trial import Measurement, Trial, TrialState
+from search.trial import Measurement, PointId, Trial, TrialState
 
 FORMAT = 1
-FIRST = 10_000_000
-"""Numbers of exported points begin here: FIRST + 10 * trial + the precision's place below."""
-_PLACES = {"fp32": 0, "fp16": 1, "int8": 2}
 
 
-def number_of(trial: int, precision: str) -> int:
-    """The number of an exported point."""
-    return FIRST + 10 * trial + _PLACES[precision]
-
-
-def exported_from(number: int) -> tuple[int, str] | None:
-    """(trial, precision) of an exported point's number; None for a trial's."""
-    if number < FIRST:
-        return None
-    trial, place = divmod(number - FIRST, 10)
-    return trial, next((name for name, one in _PLACES.items() if one == place), "")
-
-
-def point_path(record_path: Path, trial: int, precision: str) -> Path:
+def point_path(record_path: Path, point: PointId) -> Path:
     """Where the figures of an exported point lie."""
-    return record_path / "exports" / f"{trial:04d}-{precision}.json"
+    return record_path / "exports" / f"{point.trial:04d}-{point.precision}.json"
 
 
 def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The exported points of these trials, by number. A file that cannot be read is no point: it can be made again."""
+    """The exported points of these trials, in order. A file that cannot be read is no point: it can be made again."""
     known = {trial.number: trial for trial in trials}
     found = (_read(path, known) for path in sorted((record.path / "exports").glob("*.json")))
-    return tuple(sorted((point for point in found if point is not None), key=lambda point: point.number))
+    return tuple(sorted((point for point in found if point is not None), key=lambda point: point.id))
 
 
 def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        trial, precision = known[int(content["trial"])], str(content["precision"])
+        point = PointId.parse(f"{content['trial']}-{content['precision']}")
+        trial = known[point.trial]
         measured = Measurement.from_json(content["measurement"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Trial(
-        number_of(trial.number, precision),
+        trial.number,
         TrialState.COMPLETE,
-        replace(trial.candidate, precision=precision),
+        replace(trial.candidate, precision=point.precision),
         measured,
         source="export",
-        exported_from=trial.number,
+        exported=True,
     )
 
 
@@ -82,10 +66,10 @@ def record_points(
     for check in report.artefacts:
         if base is not None and _comparable(check, spec, trial):
             measured = _measurement(check, report, base, trial)
-            path = point_path(record.path, trial.number, check.precision)
-            content = {"format": FORMAT, "trial": trial.number, "precision": check.precision}
-            write_json(path, {**content, "measurement": measured.to_json()})
-            names.append(f"{trial.number} {check.precision}")
+            point = PointId(trial.number, check.precision)
+            content = {"format": FORMAT, "trial": point.trial, "precision": point.precision}
+            write_json(point_path(record.path, point), {**content, "measurement": measured.to_json()})
+            names.append(str(point))
     return tuple(names)
 
 

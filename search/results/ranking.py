@@ -12,7 +12,7 @@ from objectives.errors import NothingFits, ObjectiveError
 from objectives.objective import Estimate, Objective
 from objectives.paired import ranked_figures
 from search.results.schema import PickRow, VolumePoint
-from search.trial import Measurement, Trial, TrialState
+from search.trial import Measurement, PointId, Trial, TrialState
 
 Figures = Mapping[str, Estimate]
 _WORST_SHARE = 1.05
@@ -25,14 +25,14 @@ class Ranked:
     """The trials that can be chosen from, each with its figures.
 
     Attributes:
-        trials: complete and within all constraints, by number.
-        front: numbers of those on the front, given the measuring error (`objectives.pareto`).
+        trials: complete and within all constraints, in the order of their ids.
+        front: ids of those on the front, given the measuring error (`objectives.pareto`).
         undominated: those that may yet be on it when further trials come in; the front is among them.
     """
 
     trials: tuple[Trial, ...]
-    front: tuple[int, ...]
-    undominated: tuple[int, ...] = ()
+    front: tuple[PointId, ...]
+    undominated: tuple[PointId, ...] = ()
 
     @property
     def rows(self) -> list[Figures]:
@@ -42,7 +42,7 @@ class Ranked:
     @property
     def labels(self) -> list[str]:
         """Names for sentences."""
-        return [f"trial {trial.label}" for trial in self.trials]
+        return [f"trial {trial.id}" for trial in self.trials]
 
 
 def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
@@ -80,10 +80,10 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
         measured = trial.state == TrialState.COMPLETE and trial.same_as is None
         return measured and is_feasible(trial, bounds) and names <= trial.figures.keys()
 
-    chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.number)))
+    chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.id)))
     rows = [_compared(trial) for trial in chosen]
     front, left = (way(rows, objectives) if rows else () for way in (pareto.significant_front, pareto.undominated))
-    return Ranked(chosen, tuple(chosen[i].number for i in front), tuple(chosen[i].number for i in left))
+    return Ranked(chosen, tuple(chosen[i].id for i in front), tuple(chosen[i].id for i in left))
 
 
 def pick(ranked: Ranked, bounds: Sequence[Bound], objectives: Sequence[Objective]) -> tuple[Trial, str]:
@@ -115,7 +115,7 @@ def picks(
     for name, bounds in budgets.items():
         try:
             trial, sentence = pick(ranked, bounds, objectives)
-            found[name] = {"trial": trial.number, "sentence": sentence}
+            found[name] = {"trial": str(trial.id), "sentence": sentence}
         except (NothingFits, ObjectiveError) as error:
             found[name] = {"trial": None, "sentence": str(error)}
     return found

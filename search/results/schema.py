@@ -14,6 +14,8 @@ from typing_extensions import TypedDict
 
 from search.trial import CandidateRow, FigureCell
 
+FORMAT = 2
+"""Since format 2 rows are keyed by text; `snapshot_reader.current` reads format 1, in which trials were numbers."""
 SCHEMA = Path(__file__).with_name("snapshot.schema.json")
 
 
@@ -35,13 +37,14 @@ class BaselineRow(Measured):
 class TrialRow(Measured):
     """A trial, or its export in another precision.
 
+    `id` is what everything refers to it by: `17`, or `17-int8` for an export of trial 17, whose `number` is 17 too.
     `breaks` are the constraints that it does not keep, in words; `same_as` is the trial whose network it has;
     `estimated` is true of a screened trial, of which `expected` says what its score promises.
     """
 
+    id: str
     number: int
-    label: str
-    exported_from: int | None
+    exported: bool
     state: str
     source: str
     feasible: bool
@@ -79,9 +82,9 @@ class ConstraintRow(TypedDict):
 
 
 class PickRow(TypedDict):
-    """The trial chosen within a budget, None where nothing fits, and why."""
+    """The id of the trial chosen within a budget, None where nothing fits, and why."""
 
-    trial: int | None
+    trial: str | None
     sentence: str
 
 
@@ -119,14 +122,14 @@ class EndRow(TypedDict):
 
 
 class TargetView(TypedDict):
-    """What differs by another device's times; `latency_ms` holds [value, low, high] by trial number as text."""
+    """What differs by another device's times; `latency_ms` holds [value, low, high] by id."""
 
     machine: dict[str, str | int]
     base_ms: float
     latency_ms: dict[str, list[float]]
     flags: dict[str, list[str]]
-    feasible: list[int]
-    front: list[int]
+    feasible: list[str]
+    front: list[str]
     picks: dict[str, PickRow]
     hypervolume: list[VolumePoint]
     verdict: str
@@ -153,7 +156,7 @@ class Snapshot(TypedDict):
     base: Measured | None
     groups: list[dict[str, Any]]
     trials: list[TrialRow]
-    front: list[int]
+    front: list[str]
     hypervolume: list[VolumePoint]
     picks: dict[str, PickRow]
     rungs: list[ScoreRow]

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import cast
 
 from objectives.objective import Estimate, Objective
 from search.config.spec import StudySpec
 from search.results import ranking
 from search.results.baseline_results import read_rows
 from search.results.results import Results
-from search.results.schema import EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
+from search.results.schema import FORMAT, EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
 from search.results.screening_stats import expectations, rungs
+from search.results.snapshot_reader import current
 from search.results.target_device import target_names
 from search.results.target_views import target_views
 from search.results.verdict import compared_verdict
 from search.run_folder.atomic import csv_text, read_mapping, write_atomic, write_json
 from search.run_folder.record import LAYERS, RunRecord
 from search.trial import Trial, TrialState, figures_to_json
-
-FORMAT = 1
 
 
 def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
@@ -57,7 +55,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": record.read_groups(),
         "trials": [_trial(point, results, expected.get(point.number)) for point in results.points],
-        "front": list(ranked.front),
+        "front": list(map(str, ranked.front)),
         "hypervolume": results.hypervolume,
         "picks": results.picks,
         "rungs": rungs(trials, objectives),
@@ -83,7 +81,7 @@ def current_snapshot(results: Results) -> Snapshot:
     """The snapshot of a run that this process does not search; the one on disk while another process does."""
     on_disk = results.record.read_snapshot() if results.target is None else None
     if on_disk is not None and results.record.lock.is_held():
-        return cast(Snapshot, on_disk)
+        return current(on_disk)
     return snapshot(results, state_on_disk(results.record), results.progress())
 
 
@@ -104,10 +102,10 @@ def state_on_disk(record: RunRecord) -> str:
 
 
 def results_csv(rows: Sequence[TrialRow]) -> str:
-    """Trials as CSV: figures with their intervals, ratios, removed blocks, seconds."""
+    """Trials and exports as CSV, by `id`: figures with their intervals, ratios, removed blocks, seconds."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
-    header = ["number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "precision"]
+    header = ["id", "number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "precision"]
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
     header += [f"ratio:{name}" for name in ratios] + ["removed", "seconds", "error"]
@@ -124,8 +122,8 @@ def version() -> str:
 
 def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list[object]:
     candidate = row["candidate"]
-    cells: list[object] = [row["number"], row["state"], row["source"], row["feasible"], row["on_front"], row["same_as"]]
-    cells += [candidate["imgsz"], candidate["precision"]]
+    cells: list[object] = [row["id"], row["number"], row["state"], row["source"], row["feasible"], row["on_front"]]
+    cells += [row["same_as"], candidate["imgsz"], candidate["precision"]]
     for name in figures:
         figure = row["figures"].get(name)
         cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
@@ -136,12 +134,14 @@ def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list
 def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:
     measured, bounds = trial.measurement, results.spec.bounds
     return {
+        "id": str(trial.id),
         "number": trial.number,
+        "exported": trial.exported,
         "state": trial.state.value,
         "source": trial.source,
         "feasible": ranking.is_feasible(trial, bounds),
         "breaks": list(ranking.broken(trial, bounds, results.base)),
-        "on_front": trial.number in results.ranked.front,
+        "on_front": trial.id in results.ranked.front,
         "same_as": trial.same_as,
         "figures": {} if measured is None else figures_to_json(measured.figures),
         "per_class": {} if measured is None else dict(measured.per_class),
@@ -153,8 +153,6 @@ def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None)
         "timing": {} if measured is None else dict(measured.timing),
         "seeds": 1 if measured is None else measured.seeds,
         "error": trial.error,
-        "label": trial.label,
-        "exported_from": trial.exported_from,
         "estimated": trial.state == TrialState.SCREENED,
         "expected": dict(expected or {}),
         "score": None if measured is None else measured.score,

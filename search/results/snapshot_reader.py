@@ -7,14 +7,13 @@ A snapshot is the content of `snapshot.json`. Nothing here measures or decides a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from objectives.objective import OBJECTIVES
 from search.errors import ConfigError, RunCorrupt
-from search.results.schema import Measured, Snapshot, TrialRow
-
-FORMAT = 1
+from search.results.schema import FORMAT, Measured, Snapshot, TrialRow
 
 
 class SnapshotError(RunCorrupt):
@@ -22,7 +21,7 @@ class SnapshotError(RunCorrupt):
 
 
 class UnknownTrial(ConfigError):
-    """A trial number that the snapshot does not hold; the message names the known range."""
+    """A trial that the snapshot does not hold; the message names the known range."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,31 @@ def figures(snapshot: Snapshot) -> tuple[Figure, ...]:
     return tuple(describe(snapshot, name) for name in dict.fromkeys([*names, *seen]))
 
 
-def label(row: TrialRow) -> str:
-    """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
-    return str(row.get("label", row["number"]))
+def id_of(row: Mapping[str, Any]) -> str:
+    """The id of a row, also of format 1: an export had the label `17 int8` there, the oldest trials a number only."""
+    return str(row.get("id", row.get("label", row["number"]))).replace(" ", "-")
 
 
-def label_of(snapshot: Snapshot, number: int) -> str:
-    """The label of the row with this number; the number where there is no such row."""
-    return next((label(row) for row in snapshot.get("trials", ()) if row["number"] == number), str(number))
+def current(content: Mapping[str, Any]) -> Snapshot:
+    """A snapshot that was read, as this version writes it: format 1 had numbers where ids are. Others stay so."""
+    if content.get("format") != 1:
+        return cast(Snapshot, content)
+    ids = {row["number"]: id_of(row) for row in content.get("trials") or ()}
+
+    def keyed(part: Mapping[str, Any]) -> dict[str, Any]:
+        picks = {name: {**pick, "trial": ids.get(pick["trial"])} for name, pick in (part.get("picks") or {}).items()}
+        listed = {key: [ids[one] for one in part[key] if one in ids] for key in ("front", "feasible") if part.get(key)}
+        return {**part, **listed, "picks": picks}
+
+    rows = [{**row, "id": ids[row["number"]], **_exported(row)} for row in content.get("trials") or ()]
+    views = {name: keyed(view) for name, view in (content.get("on_targets") or {}).items()}
+    return cast(Snapshot, {**keyed(content), "format": FORMAT, "trials": rows, "on_targets": views})
+
+
+def _exported(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Number and kind of a row of format 1, where an export had a number of its own."""
+    trial = row.get("exported_from")
+    return {"number": row["number"] if trial is None else trial, "exported": trial is not None}
 
 
 def base(snapshot: Snapshot) -> Measured:
@@ -128,18 +144,18 @@ def interval(row: Measured, name: str) -> tuple[float, float] | None:
     return (float(low), float(high)) if low is not None and high is not None and high > low else None
 
 
-def trial(snapshot: Snapshot, number: int) -> TrialRow:
-    """The row of one trial.
+def trial(snapshot: Snapshot, point: str) -> TrialRow:
+    """The row of a trial or an export, by its id.
 
     Raises:
-        UnknownTrial: no trial has this number.
+        UnknownTrial: no row has this id.
     """
     rows: Sequence[TrialRow] = snapshot.get("trials", ())
     for row in rows:
-        if row["number"] == number:
+        if row["id"] == point:
             return row
     known = f"a number from 0 to {max(row['number'] for row in rows)}" if rows else "no trial has been recorded yet"
-    raise UnknownTrial(f"there is no trial {number}", expected=known)
+    raise UnknownTrial(f"there is no trial {point}", expected=known)
 
 
 def front(snapshot: Snapshot) -> list[TrialRow]:
@@ -149,9 +165,9 @@ def front(snapshot: Snapshot) -> list[TrialRow]:
     return sorted(rows, key=lambda row: (found if (found := value(row, cost)) is not None else math.inf, row["number"]))
 
 
-def picked_for(snapshot: Snapshot, number: int) -> list[str]:
-    """The names of the budgets for which this trial is the pick."""
-    return [str(name) for name, pick in (snapshot.get("picks") or {}).items() if pick.get("trial") == number]
+def picked_for(snapshot: Snapshot, point: str) -> list[str]:
+    """The names of the budgets for which the trial or export of this id is the pick."""
+    return [str(name) for name, pick in (snapshot.get("picks") or {}).items() if pick.get("trial") == point]
 
 
 def printed(figure: Figure, number: float | None) -> str:

@@ -31,10 +31,10 @@ def _view(there: Results) -> TargetView:
     return {
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
-        "latency_ms": {str(t.number): list(t.figures["latency_ms"].to_dict().values()) for t in trials},
+        "latency_ms": {str(t.id): list(t.figures["latency_ms"].to_dict().values()) for t in trials},
         "flags": {str(number): list(map(_explained, said)) for number, said in target.flags.items() if said},
-        "feasible": [trial.number for trial in trials if ranking.is_feasible(trial, there.spec.bounds)],
-        "front": list(ranked.front),
+        "feasible": [str(trial.id) for trial in trials if ranking.is_feasible(trial, there.spec.bounds)],
+        "front": list(map(str, ranked.front)),
         "picks": there.picks,
         "hypervolume": there.hypervolume,
         "verdict": "" if base is None else verdict(ranked, base, there.objectives, len(trials)),

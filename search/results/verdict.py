@@ -112,7 +112,7 @@ def _lost(duel: Duel, *, first: bool = True) -> str:
     at = f"at {duel.cost.text(row[duel.cost.name].value)}"
     if duel.trial is None:
         return f"{head}{other} {at}, and no trial has so little {title}."
-    best = f"trial {duel.trial.number}, the best within that {title},"
+    best = f"trial {duel.trial.id}, the best within that {title},"
     return f"{head}{other} {at}; {best} has {duel.gain.text(duel.trial.figures[duel.gain.name].value)}."
 
 
@@ -211,6 +211,6 @@ def _tradeoff(trial: Trial, base: Measurement, gain: Objective, cost: Objective)
     if not gain.is_fraction:
         price = f"a {gain.title} of {gain.text(now)} instead of {gain.text(then)}"
     return (
-        f"trial {trial.label} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
+        f"trial {trial.id} has {100 * (1 - after / before):.0f} % less {cost.title.lower()} than the base "
         f"({cost.text(after)} instead of {cost.text(before)}) at {price}"
     )

@@ -9,10 +9,12 @@ from typing import Any
 
 from search.run_folder.atomic import write_json
 from search.run_folder.record import read_json
+from search.trial import PointId
 
 FILE = "marks.json"
 FORMAT = 1
 MAX_NOTE = 2000
+_OLD_PLACES = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,26 @@ class Mark:
     pinned: bool = False
 
 
-def read_marks(run: Path) -> dict[int, Mark]:
-    """Trial number -> mark; none where nothing was written. RunCorrupt for a file that is not JSON."""
+def read_marks(run: Path) -> dict[PointId, Mark]:
+    """Trial or export -> mark; none where nothing was written. RunCorrupt for a file that is not JSON."""
     rows: Mapping[str, Any] = (read_json(run / FILE) or {}).get("trials", {})
-    return {int(number): Mark(str(row["note"]), bool(row["pinned"])) for number, row in rows.items()}
+    return {_point(name): Mark(str(row["note"]), bool(row["pinned"])) for name, row in rows.items()}
 
 
-def write_mark(run: Path, number: int, mark: Mark) -> None:
-    """Set or, with an empty mark, take away what is written beside one trial."""
-    marks = read_marks(run) | {number: Mark(mark.note[:MAX_NOTE], mark.pinned)}
-    kept = {str(n): asdict(one) for n, one in sorted(marks.items()) if one != Mark()}
+def _point(name: str) -> PointId:
+    """Read a key of the file: an id, or the number 10,000,000 + 10 * trial + place that an export had before ids."""
+    point = PointId.parse(name)
+    trial, place = divmod(point.trial - 10_000_000, 10)
+    return PointId(trial, _OLD_PLACES[place]) if trial >= 0 and place < len(_OLD_PLACES) else point
+
+
+def write_mark(run: Path, point: PointId, mark: Mark) -> None:
+    """Set or, with an empty mark, take away what is written beside one trial or export."""
+    marks = read_marks(run) | {point: Mark(mark.note[:MAX_NOTE], mark.pinned)}
+    kept = {str(name): asdict(one) for name, one in sorted(marks.items()) if one != Mark()}
     write_json(run / FILE, {"format": FORMAT, "trials": kept})
 
 
-def pinned(run: Path) -> frozenset[int]:
-    """Numbers of the pinned trials."""
-    return frozenset(number for number, mark in read_marks(run).items() if mark.pinned)
+def pinned(run: Path) -> frozenset[PointId]:
+    """Ids of the pinned trials."""
+    return frozenset(point for point, mark in read_marks(run).items() if mark.pinned)

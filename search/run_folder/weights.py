@@ -50,9 +50,7 @@ def discard_weights(path: Path) -> None:
 
 
 def origin(trial: Trial) -> int:
-    """The trial whose weights belong to this one: itself, or the one that it is a copy of."""
-    if trial.exported_from is not None:
-        return trial.exported_from
+    """The trial whose weights belong to this one: itself, the one that it is a copy of or was exported from."""
     return trial.number if trial.same_as is None else trial.same_as
 
 

@@ -11,7 +11,7 @@ from search.results.target_device import Target
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.study import Study
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, Measurement, PointId
 
 EXPORTED, SCREENED, DEVICE, BASE_MS = 12, 30, "pi5", 60.0
 
@@ -52,7 +52,7 @@ def _export(record: RunRecord) -> None:
     figures = {**own.figures, "latency_ms": own.figures["latency_ms"].scaled(0.6)}
     quantised = replace(own, figures=figures, seconds={}, notes=("exported from trial 12 as onnx int8",))
     content = {"format": 1, "trial": EXPORTED, "precision": "int8", "measurement": quantised.to_json()}
-    write_json(point_path(record.path, EXPORTED, "int8"), content)
+    write_json(point_path(record.path, PointId(EXPORTED, "int8")), content)
 
 
 def _time_elsewhere(record: RunRecord) -> None:

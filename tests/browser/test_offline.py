@@ -32,15 +32,15 @@ def offline(open_page: OpenPage, report: Path, state: str = "") -> tuple[Any, li
 
 def test_the_file_shows_what_the_server_shows(open_page: OpenPage, report: Path) -> None:
     page, asked = offline(open_page, report, "trial=12")
-    assert page.inner_text("#name") == "harbour" and page.locator("#table tbody tr[data-number]").count() == 30
+    assert page.inner_text("#name") == "harbour" and page.locator("#table tbody tr[data-id]").count() == 30
     assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == []
     assert "fit; best" in page.inner_text("#budget-text")
 
 
 def test_the_trials_that_matter_bring_their_images(open_page: OpenPage, report: Path) -> None:
     page, _ = offline(open_page, report)
-    number = page.evaluate("paretoprune.study.head.front[0]")
-    page.evaluate("number => paretoprune.choose({trial: number})", number)
+    point = page.evaluate("paretoprune.study.head.front[0]")
+    page.evaluate("point => paretoprune.choose({trial: point})", point)
     page.wait_for_selector("#drawer .shots img")
     assert page.evaluate(
         "[...document.querySelectorAll('#drawer .shots img')].every(image => image.naturalWidth === 160)"
@@ -76,10 +76,10 @@ def test_a_search_that_has_measured_nothing_is_drawn(open_page: OpenPage, tmp_pa
 def test_thousands_of_trials_put_few_rows_into_the_page(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(write_report(snapshots.build(2000), tmp_path / "report.html").as_uri())
     drawn(page)
-    assert page.locator("#table tbody tr[data-number]").count() < 80
+    assert page.locator("#table tbody tr[data-id]").count() < 80
     page.focus("#table tbody tr[tabindex='0']")
     page.keyboard.press("End")
-    assert page.evaluate("document.activeElement.dataset.number") == "1999"
+    assert page.evaluate("document.activeElement.dataset.id") == "1999"
 
 
 LONELY = """() => {
@@ -91,11 +91,11 @@ LONELY = """() => {
     const crowd = all.filter(one => !one[0].on_front && one[0].feasible && inside(one));
     const found = crowd.reduce((best, one) => (near(one[1], one[2]) > near(best[1], best[2]) ? one : best));
     const box = gd.getBoundingClientRect();
-    return [found[0].number, box.left + layout._size.l + found[1], box.top + layout._size.t + found[2]];
+    return [found[0].id, box.left + layout._size.l + found[1], box.top + layout._size.t + found[2]];
 }"""
-INK = """number => {
+INK = """point => {
     const gd = document.getElementById("front-figure"), {xaxis, yaxis} = gd._fullLayout;
-    const {figures} = paretoprune.study.byNumber.get(number), href = gd.layout.images[0].source;
+    const {figures} = paretoprune.study.byPoint.get(point), href = gd.layout.images[0].source;
     const share = (axis, value) => (value - axis.range[0]) / (axis.range[1] - axis.range[0]);
     return new Promise(done => {
         const picture = new Image();
@@ -116,15 +116,15 @@ def test_a_crowd_is_one_picture_that_answers_the_pointer(open_page: OpenPage, tm
     drawn(page)
     front = len(page.evaluate("paretoprune.study.head.front"))
     assert page.locator("#front-figure .scatterlayer path.point").count() == front + 1, "the front and the base"
-    number, x, y = page.evaluate(LONELY)
-    assert page.evaluate(INK, number) > 60
+    point, x, y = page.evaluate(LONELY)
+    assert page.evaluate(INK, point) > 60
     page.mouse.move(x, y)
-    page.wait_for_selector(f"#tip:has-text('trial {number}')")
+    page.wait_for_selector(f"#tip:has-text('trial {point}')")
     page.mouse.click(x, y)
-    page.wait_for_selector(f"#drawer-title:has-text('Trial {number}')")
+    page.wait_for_selector(f"#drawer-title:has-text('Trial {point}')")
     page.evaluate("Plotly.relayout('front-figure', {'xaxis.range': [1, 6], 'yaxis.range': [0.2, 0.52]})")
-    number = page.evaluate(LONELY)[0]
-    assert page.evaluate(INK, number) > 60, "the picture is drawn anew for the range"
+    point = page.evaluate(LONELY)[0]
+    assert page.evaluate(INK, point) > 60, "the picture is drawn anew for the range"
 
 
 def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Pat
         "state": "complete",
         "feasible": True,
     }
-    there = {"machine": {}, "base_ms": 20.0, "latency_ms": {"6": [12.5, 12.0, 13.0]}, "feasible": [6], "front": [6]}
+    there = {"machine": {}, "base_ms": 20.0, "latency_ms": {"6": [12.5, 12.0, 13.0]}, "feasible": ["6"], "front": ["6"]}
     content |= {"on_targets": {"jetson": {**there, "picks": {}, "hypervolume": [], "verdict": ""}}}
     figures = {
         "map50_95": {"value": 0.47, "low": 0.46, "high": 0.48},

@@ -26,16 +26,16 @@ def opened(open_page: OpenPage, served: Serving, state: str = "", **options: Any
     return page
 
 
-def pixel_of(page: Any, number: int) -> tuple[float, float]:
+def pixel_of(page: Any, point: str) -> tuple[float, float]:
     """Where a trial's point lies in the window."""
     x, y = page.evaluate(
-        """number => {
+        """point => {
             const gd = document.getElementById("front-figure"), box = gd.getBoundingClientRect();
-            const row = paretoprune.study.byNumber.get(number);
+            const row = paretoprune.study.byPoint.get(point);
             const layout = gd._fullLayout, at = (axis, name) => axis._offset + axis.d2p(row.figures[name][0]);
             return [box.left + at(layout.xaxis, "latency_ms"), box.top + at(layout.yaxis, "map50_95")];
         }""",
-        number,
+        point,
     )
     return x, y
 
@@ -83,13 +83,13 @@ def test_the_slider_and_the_named_budgets_move_the_number(open_page: OpenPage, s
 
 def test_a_click_on_a_point_opens_its_drawer(open_page: OpenPage, served: Serving, studio: Path) -> None:
     page = opened(open_page, served, height=1300)
-    number = json.loads((studio / "snapshot.json").read_text())["front"][2]
-    page.mouse.move(*pixel_of(page, number))
+    point = json.loads((studio / "snapshot.json").read_text())["front"][2]
+    page.mouse.move(*pixel_of(page, point))
     page.wait_for_selector("#tip:not([hidden])")
-    assert f"trial {number}" in page.inner_text("#tip")
-    page.mouse.click(*pixel_of(page, number))
-    page.wait_for_selector(f"#drawer-title:has-text('Trial {number}')")
-    assert f"trial={number}" in page.url
+    assert f"trial {point}" in page.inner_text("#tip")
+    page.mouse.click(*pixel_of(page, point))
+    page.wait_for_selector(f"#drawer-title:has-text('Trial {point}')")
+    assert f"trial={point}" in page.url
 
 
 def test_the_drawer_holds_everything_about_the_trial(open_page: OpenPage, served: Serving, studio: Path) -> None:
@@ -146,14 +146,14 @@ def test_the_keyboard_reaches_every_trial(open_page: OpenPage, served: Serving) 
             break
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    assert page.evaluate("document.activeElement.dataset.number") == "2"
+    assert page.evaluate("document.activeElement.dataset.id") == "2"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "drawer-title"
     assert "Trial 2" in page.inner_text("#said"), "the choice is announced"
     page.keyboard.press("Escape")
-    assert page.is_hidden("#drawer") and page.evaluate("document.activeElement.dataset.number") == "2"
+    assert page.is_hidden("#drawer") and page.evaluate("document.activeElement.dataset.id") == "2"
     page.keyboard.press("End")
-    assert page.evaluate("document.activeElement.dataset.number") == "29"
+    assert page.evaluate("document.activeElement.dataset.id") == "29"
 
 
 def test_arrow_keys_move_between_tabs_and_along_the_bars(open_page: OpenPage, served: Serving) -> None:
@@ -182,7 +182,7 @@ def test_the_table_sorts_filters_and_saves_what_it_shows(open_page: OpenPage, se
     page.click("#table thead button:has-text('latency')")
     assert page.get_attribute("#table thead th[aria-sort]", "aria-sort") == "descending"
     page.select_option("#table-show", "front")
-    shown = page.locator("#table tbody tr[data-number]").count()
+    shown = page.locator("#table tbody tr[data-id]").count()
     assert shown == len(page.evaluate("paretoprune.study.head.front"))
     with page.expect_download() as download:
         page.click("#table-csv")
@@ -190,7 +190,7 @@ def test_the_table_sorts_filters_and_saves_what_it_shows(open_page: OpenPage, se
     values = [float(row["latency_ms"]) for row in rows]
     assert len(rows) == shown and values == sorted(values, reverse=True)
     page.fill("#table-search", "no such words")
-    page.wait_for_function("() => document.querySelectorAll('#table tbody tr[data-number]').length === 0")
+    page.wait_for_function("() => document.querySelectorAll('#table tbody tr[data-id]').length === 0")
 
 
 def test_failures_are_grouped_by_cause(open_page: OpenPage, served: Serving) -> None:
@@ -217,7 +217,7 @@ def test_two_studies_are_compared_by_their_fronts(open_page: OpenPage, studio: P
     other = tmp_path / "other"
     shutil.copytree(studio, other)
     content = json.loads((other / "snapshot.json").read_text())
-    worse = [{**row, "on_front": False} if row["number"] == content["front"][0] else row for row in content["trials"]]
+    worse = [{**row, "on_front": False} if row["id"] == content["front"][0] else row for row in content["trials"]]
     (other / "snapshot.json").write_text(
         json.dumps({**content, "name": "less", "trials": worse, "front": content["front"][1:]})
     )
@@ -282,7 +282,7 @@ def test_note_and_pin_are_kept_in_the_run(open_page: OpenPage, studio: Path, tmp
         page.click("#drawer button:has-text('pin')")
         page.wait_for_selector("#drawer .tag.pin")
         page.select_option("#table-show", "pinned")
-        assert page.locator("#table tbody tr[data-number]").count() == 1
+        assert page.locator("#table tbody tr[data-id]").count() == 1
     kept = json.loads((run / "marks.json").read_text())["trials"]
     assert kept == {"12": {"note": "looks good on ships <b>", "pinned": True}}
 

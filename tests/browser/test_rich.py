@@ -15,7 +15,7 @@ from tests.browser.conftest import OpenPage
 from tests.browser.driver import Serving, drawn
 from tests.browser.rich import BASE_MS, DEVICE, EXPORTED, SCREENED, enrich
 
-INT8 = 10_000_122
+INT8 = "12-int8"
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def snapshot(run: Path) -> dict[str, Any]:
     return content
 
 
-def front_of(page: Any) -> list[int]:
-    """The trials that the table calls the front, by number."""
+def front_of(page: Any) -> list[str]:
+    """The trials and exports that the table calls the front, by id."""
     page.select_option("#table-show", "front")
-    rows = page.locator("#table tbody tr[data-number]").evaluate_all("rows => rows.map(row => +row.dataset.number)")
+    rows = page.locator("#table tbody tr[data-id]").evaluate_all("rows => rows.map(row => row.dataset.id)")
     page.select_option("#table-show", "all")
     return sorted(rows)
 
@@ -64,14 +64,15 @@ def test_the_ranks_that_changed_are_shown(open_page: OpenPage, serving: Serving,
     drawn(page)
     content = snapshot(rich)
     there = {int(n): ms[0] for n, ms in content["on_targets"][DEVICE]["latency_ms"].items()}
-    here = {row["number"]: row["figures"]["latency_ms"]["value"] for row in content["trials"] if row["figures"]}
+    rows = [row for row in content["trials"] if row["figures"] and not row["exported"]]
+    here = {row["number"]: row["figures"]["latency_ms"]["value"] for row in rows}
     now = sorted(there, key=lambda n: (there[n], n)).index(EXPORTED) + 1
     was = sorted(there, key=lambda n: (here[n], n)).index(EXPORTED) + 1
     assert now != was, "the device turns the order round"
     assert f"{was} by the study's own times, of {len(there)}" in page.inner_text("#drawer")
     step = f"{'▲' if was > now else '▼'} {abs(was - now)}"
-    assert f"{now}{step}" in page.inner_text(f"#table tr[data-number='{EXPORTED}']").replace("\t", "").replace("\n", "")
-    assert "not timed on pi5" in page.inner_text("#table tr[data-number='13']")
+    assert f"{now}{step}" in page.inner_text(f"#table tr[data-id='{EXPORTED}']").replace("\t", "").replace("\n", "")
+    assert "not timed on pi5" in page.inner_text("#table tr[data-id='13']")
 
 
 def test_a_report_for_a_device_opens_by_its_times(open_page: OpenPage, rich: Path, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_an_exported_point_has_a_name_and_a_drawer(open_page: OpenPage, serving:
     assert "int8" not in page.inner_text("#drawer-title")
     page.click("#tabhead-table")
     page.select_option("#table-show", "exported")
-    assert page.inner_text("#table tbody tr[data-number] td").startswith("12-int8")
+    assert page.inner_text("#table tbody tr[data-id] td").startswith("12-int8")
     assert page.evaluate("paretoprune.tableCsv()").splitlines()[1].startswith("12-int8,")
     answer = page.request.post(
         f"{serving.address}api/runs/{page.input_value('#runs')}/trials/{INT8}/export",
@@ -117,10 +118,10 @@ def test_a_screened_trial_is_greyed_and_called_an_estimate(open_page: OpenPage, 
     assert 0 < expected < 0.52 and row["state"] == "screened"
     assert f"≈ {expected:.3f}" in page.inner_text("#drawer") and "Screened" in page.inner_text("#drawer")
     page.select_option("#table-show", "estimated")
-    assert f"≈ {expected:.3f}" in page.inner_text(f"#table tr.grey[data-number='{SCREENED}']")
+    assert f"≈ {expected:.3f}" in page.inner_text(f"#table tr.grey[data-id='{SCREENED}']")
     assert "estimated" in page.text_content("#front-figure .legend") and "1 screened" in page.inner_text("#tiles")
     page.select_option("#table-show", "failed")
-    assert page.locator("#table tbody tr[data-number]").count() == 2, "a screened trial has not failed"
+    assert page.locator("#table tbody tr[data-id]").count() == 2, "a screened trial has not failed"
 
 
 def test_a_jump_within_the_page_keeps_the_view(open_page: OpenPage, rich: Path, tmp_path: Path) -> None:

@@ -156,7 +156,11 @@ def test_pick_writes_its_folder(searched: str) -> None:
     weights = Path(searched) / "trials" / f"{found['trial']:04d}" / "weights.pt"
     weights.write_bytes(b"weights")
     found = json.loads(run("pick", searched, "--knee", "-f", "json").stdout)
-    assert json.loads((Path(found["folder"]) / "pick.json").read_text())["trial"]["number"] == found["trial"]
+    assert (
+        json.loads((Path(found["folder"]) / "pick.json").read_text())["trial"]["id"]
+        == found["id"]
+        == str(found["trial"])
+    )
 
 
 def test_references_name_trials(searched: str) -> None:

@@ -11,7 +11,7 @@ from objectives.objective import Estimate
 from search.run_folder.atomic import write_atomic, write_json
 from search.run_folder.record import RunRecord
 from search.testing.known_front import known_measurement
-from search.trial import Candidate, Failure, FailureKind, Measurement, TrialState
+from search.trial import Candidate, Failure, FailureKind, Measurement, PointId, TrialState
 from search.workers.child_process import classify
 
 CANDIDATE = Candidate({"head": 0.25, "stem": 0.5}, 320, removed=("model.4.m.0",))
@@ -85,3 +85,19 @@ def test_an_estimate_that_is_not_finite_cannot_be_read() -> None:
     with pytest.raises(ValueError, match="finite"):
         Measurement.from_json({**data, "widths": {}, "plan": None, "digest": "", "seconds": {}})
     assert Estimate.exact(1).value == 1
+
+
+@pytest.mark.parametrize(("point", "text"), [(PointId(17), "17"), (PointId(0, "int8"), "0-int8")])
+def test_a_point_is_its_text(point: PointId, text: str) -> None:
+    assert str(point) == text and PointId.parse(text) == point
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "17-", "17-int4", "17 int8", "17-int8-int8", "²", "17\n"])
+def test_what_is_no_point_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a trial such as 17"):
+        PointId.parse(text)
+
+
+def test_a_trial_comes_before_its_exports_and_these_before_the_next() -> None:
+    points = [PointId(10), PointId(2, "int8"), PointId(2), PointId(2, "fp16")]
+    assert list(map(str, sorted(points))) == ["2", "2-fp16", "2-int8", "10"]

@@ -100,12 +100,13 @@ def compared(study: Study, target: Target) -> dict[str, Any]:
     """
     here = study.results()
     there = here.on(target.name)
-    shown = {trial.number: trial for trial in (*here.front, *there.trials)}
+    front = [trial for trial in here.front if not trial.exported]  # an export was timed here only
+    shown = {trial.number: trial for trial in (*front, *there.trials)}
     here_ms = {n: t.figures["latency_ms"].value for t in here.trials if (n := t.number) in shown}
     there_ms = {trial.number: trial.figures["latency_ms"].value for trial in there.trials}
     common = sorted(here_ms.keys() & there_ms.keys())
     ranks = [_ranks({number: ms[number] for number in common}) for ms in (here_ms, there_ms)]
-    fronts = ({t.number for t in here.front}, {t.number for t in there.front})
+    fronts = ({t.number for t in front}, {t.number for t in there.front})
     rows = [
         {
             "trial": number,

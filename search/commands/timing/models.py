@@ -130,7 +130,7 @@ def _quantised(picked: PickedTrial) -> Path:
 
 def front_of(results: Results) -> list[Trial]:
     """The trials on the front, cheapest first; their exports are named one by one (`RUN:17-int8`)."""
-    trials = [trial for trial in results.front if trial.exported_from is None]
+    trials = [trial for trial in results.front if not trial.exported]
     return sorted(trials, key=lambda trial: (_latency(trial), trial.number))
 
 

@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +30,9 @@ from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.report import policy, render_page
 from search.present.trial_files import TYPES, details, inside, samples_of
-from search.results.exported_points import exported_from
 from search.run_folder.annotations import MAX_NOTE, Mark, write_mark
 from search.run_folder.enqueue import leave_request
-from search.trial import Candidate
+from search.trial import Candidate, PointId
 
 POLL_S = 0.4
 BEAT_S = 15.0
@@ -118,11 +117,12 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
             raise HTTPException(404, "no such run")
         return lives[run]
 
-    def trial_of(run: str, number: int) -> LiveRun:
+    def point_of(run: str, point: str) -> tuple[LiveRun, PointId]:
         live = live_of(run)
-        if number not in live.view().rows:
-            raise HTTPException(404, "no such trial")
-        return live
+        with suppress(ValueError):
+            if point in live.view().rows:
+                return live, PointId.parse(point)
+        raise HTTPException(404, "no such trial")
 
     @app.get("/")
     def home() -> HTMLResponse:
@@ -148,7 +148,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
     @app.get("/api/runs/{run}/front")
     def front(run: str) -> dict[str, Any]:
         view = live_of(run).view()
-        rows = [json.loads(view.rows[number]) for number in view.data.get("front") or () if number in view.rows]
+        rows = [json.loads(view.rows[point]) for point in view.data.get("front") or () if point in view.rows]
         names = [objective["name"] for objective in view.data.get("objectives") or ()]
         return {"name": view.data["name"], "objectives": names, "front": rows, "base": view.data.get("base")}
 
@@ -157,28 +157,29 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         live = live_of(run)
         return {"samples": [artefacts.address(live.path, path) for path in samples_of(live.path / "base")]}
 
-    @app.get("/api/runs/{run}/trials/{number}")
-    def trial(run: str, number: int) -> dict[str, Any]:
-        live = trial_of(run, number)
-        return details(live.path, number, partial(artefacts.address, live.path))
+    @app.get("/api/runs/{run}/trials/{point}")
+    def trial(run: str, point: str) -> dict[str, Any]:
+        live, known = point_of(run, point)
+        return details(live.path, known, partial(artefacts.address, live.path))
 
-    @app.post("/api/runs/{run}/trials/{number}/mark")
-    def mark(run: str, number: int, body: MarkBody) -> dict[str, Any]:
+    @app.post("/api/runs/{run}/trials/{point}/mark")
+    def mark(run: str, point: str, body: MarkBody) -> dict[str, Any]:
+        live, known = point_of(run, point)
         with marking:  # two readers, one file
-            write_mark(trial_of(run, number).path, number, Mark(body.note.strip(), body.pinned))
+            write_mark(live.path, known, Mark(body.note.strip(), body.pinned))
         return {"saved": True}
 
-    @app.post("/api/runs/{run}/trials/{number}/export")
-    def export(run: str, number: int, body: ExportBody) -> dict[str, Any]:
-        live = trial_of(run, number)
-        if exported_from(number) is not None:
+    @app.post("/api/runs/{run}/trials/{point}/export")
+    def export(run: str, point: str, body: ExportBody) -> dict[str, Any]:
+        live, known = point_of(run, point)
+        if known.precision:
             raise HTTPException(422, "this is an export already: export the trial that it was made from")
         unknown = [name for name in body.formats if name not in FORMATS]
         if unknown or not body.confirmed or body.quantize not in (None, 8, 16, 32):
             raise HTTPException(422, "expected a confirmed export to known formats, quantize 8, 16 or 32")
-        words = ["export", f"{live.path}:{number}", f"format={','.join(body.formats)}", "-f", "json"]
+        words = ["export", f"{live.path}:{known}", f"format={','.join(body.formats)}", "-f", "json"]
         words += [f"quantize={body.quantize}"] if body.quantize else []
-        return jobs.start("export", run, number, words).to_json()
+        return jobs.start("export", run, known.trial, words).to_json()
 
     @app.post("/api/runs/{run}/fill")
     def fill(run: str) -> dict[str, Any]:
@@ -233,7 +234,7 @@ async def events(
     live: LiveRun, jobs: Jobs, known: Position, request: Request, closing: threading.Event
 ) -> AsyncIterator[str]:
     """Server-sent events: `rows` (lists of trials), then `head`; `running` and `jobs` when they change."""
-    sent: dict[int, str] = {}
+    sent: dict[str, str] = {}
     version, extras, quiet = 0, {"running": "", "jobs": ""}, 0.0
     yield "retry: 1500\n\n"
     while not closing.is_set() and not await request.is_disconnected():

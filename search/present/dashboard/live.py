@@ -1,7 +1,7 @@
 """A run as the server follows it: read again when its files change, and only what is new is sent.
 
 A reader that was away says up to which trial it knows everything (`Position`): trial numbers count up, so one number is
-enough, and a checksum over those rows tells whether one of them has changed since.
+enough, and a checksum over those rows tells whether one of them has changed since. Exports are few, and sent anew.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from search.evaluate.timing.progress import read_standing
 from search.export.formats import FORMATS
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
-from search.results.schema import Snapshot
-from search.results.snapshot_reader import check_format
+from search.results.schema import FORMAT, Snapshot
+from search.results.snapshot_reader import check_format, current
 from search.run_folder.record import RunRecord
 
 _FILES = ("snapshot.json", "marks.json", "enqueue", "sensitivity/curves.json", "base/whatif.json", "base/samples")
@@ -49,30 +49,32 @@ class Position:
 
 @dataclass(frozen=True)
 class View:
-    """One reading of a run: `head` is everything but the trials, `rows` each trial's JSON by number."""
+    """One reading of a run: `head` is everything but the trials, `rows` the JSON of each trial and export by id."""
 
     version: int
     head: str
-    rows: dict[int, str]
+    rows: dict[str, str]
     data: Data = field(repr=False)
 
     def position(self) -> Position:
         """How far the numbers go without a gap, and the checksum of those rows."""
         upto = 0
-        while upto in self.rows:
+        while str(upto) in self.rows:
             upto += 1
         return Position(upto, self._sum(upto))
 
-    def after(self, known: Position) -> dict[int, str]:
+    def after(self, known: Position) -> dict[str, str]:
         """The rows that a reader at `known` lacks: all of them, if what it knows has changed."""
-        if known.upto and self._sum(known.upto) == known.sum and all(n in self.rows for n in range(known.upto)):
-            return {number: row for number, row in self.rows.items() if number >= known.upto}
+        upto = min(known.upto, len(self.rows))  # as it was sent by a reader, it may be any number
+        had = set(map(str, range(upto)))
+        if upto == known.upto and had <= self.rows.keys() and self._sum(upto) == known.sum:
+            return {point: row for point, row in self.rows.items() if point not in had}
         return self.rows
 
     def _sum(self, upto: int) -> int:
         checksum = 0
-        for number in sorted(number for number in self.rows if number < upto):
-            checksum = zlib.crc32(self.rows[number].encode(), checksum)
+        for number in range(upto):
+            checksum = zlib.crc32(self.rows[str(number)].encode(), checksum)
         return checksum
 
 
@@ -110,7 +112,7 @@ class LiveRun:
             return []
         known = self.view().rows
         numbers = sorted(int(folder.name) for folder in (self.path / "trials").glob("[0-9]*") if folder.name.isdigit())
-        begun = [number for number in numbers[-64:] if number not in known and self._is_open(number)]
+        begun = [number for number in numbers[-64:] if str(number) not in known and self._is_open(number)]
         return [{"trial": number, "phase": read_standing(self.record.trial_dir(number)).phase} for number in begun]
 
     def _is_open(self, number: int) -> bool:
@@ -123,9 +125,9 @@ class LiveRun:
         return {"id": self.id, "name": data["name"], "state": data["state"], "done": progress.get("done", 0)}
 
 
-def chunks(rows: dict[int, str], size: int = 250) -> Iterator[str]:
-    """JSON lists of at most `size` rows, by number."""
-    texts = [rows[number] for number in sorted(rows)]
+def chunks(rows: dict[str, str], size: int = 250) -> Iterator[str]:
+    """JSON lists of at most `size` rows, in their order."""
+    texts = list(rows.values())
     for begin in range(0, len(texts), size):
         yield f"[{','.join(texts[begin : begin + size])}]"
 
@@ -135,26 +137,27 @@ class Rows:
 
     def __init__(self) -> None:
         self._frame: Frame | None = None
-        self._made: dict[int, tuple[Any, str]] = {}
+        self._made: dict[str, tuple[Any, str]] = {}
 
-    def texts(self, rows: Sequence[Any], frame: Frame) -> dict[int, str]:
-        """number -> JSON of all rows."""
+    def texts(self, rows: Sequence[Any], frame: Frame) -> dict[str, str]:
+        """id -> JSON of all rows."""
         known = self._made if frame == self._frame else {}
         self._frame, self._made = frame, {}
         for row in rows:
-            number = int(row["number"])
-            before = known.get(number)
+            point = str(row["id"])
+            before = known.get(point)
             text = before[1] if before is not None and before[0] == row else inert_json(page_row(row, frame))
-            self._made[number] = (row, text)
-        return {number: text for number, (_, text) in self._made.items()}
+            self._made[point] = (row, text)
+        return {point: text for point, (_, text) in self._made.items()}
 
 
 def _read(record: RunRecord, version: int, made: Rows, *, running: bool) -> View:
-    snapshot = cast(Snapshot | None, record.read_snapshot())
-    if snapshot is None:
+    found = record.read_snapshot()
+    if found is None:
         state = "preparing" if running else "interrupted"
-        snapshot = cast(Snapshot, {"format": 1, "name": record.path.name, "trials": []})
+        snapshot = cast(Snapshot, {"format": FORMAT, "name": record.path.name, "trials": []})
     else:
+        snapshot = current(found)
         check_format(snapshot)
         # A coordinator that was killed could not say so: its snapshot still claims to run.
         state = "interrupted" if snapshot["state"] == "running" and not running else snapshot["state"]

@@ -1,6 +1,6 @@
 // The page: what is drawn when. Everything is drawn from the study and the address; nothing else is remembered.
 
-import { choose, chosen, listenToAddress, onChange, openNumber, readAddress } from "./state/address.js";
+import { choose, chosen, listenToAddress, onChange, readAddress } from "./state/address.js";
 import { drawBudget, listenToBudget } from "./panels/budget.js";
 import { forgetTheme, hideTip } from "./charts/charts.js";
 import { drawCompare, listenToCompare } from "./panels/compare.js";
@@ -50,7 +50,7 @@ function changed(keys) {
   if (keys.has("run") && live.on && study.head) { connect(redraw); return; }
   if (!study.head) return;
   if (keys.has("on")) { drawAll(); return; }
-  if (keys.has("trial") && trialOf(openNumber())) say(sentenceOf(trialOf(openNumber())));
+  if (keys.has("trial") && trialOf(chosen.trial)) say(sentenceOf(trialOf(chosen.trial)));
   for (const [names, part] of AFTER) if (names.some((name) => keys.has(name))) part();
   const uses = { table: keys.has("budget") && chosen.show === "fits", heat: false, curves: keys.has("trial"), history: keys.has("budget"), compare: keys.has("trial") && !chosen.a, whatif: keys.has("trial") };
   if (chosen.tab === "table" && keys.has("trial")) drawTable();

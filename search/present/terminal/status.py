@@ -66,8 +66,8 @@ def _budgets(snapshot: Snapshot) -> Table:
     for name in dict.fromkeys([*budgets, *picks]):
         bounds = ", ".join(f"{key} <= {limit}" for key, limit in (budgets.get(name) or {}).items())
         pick = picks.get(name)
-        number = None if pick is None else pick["trial"]
-        found = "nothing fits yet" if number is None else f"trial {reading.label_of(snapshot, number)}"
+        point = None if pick is None else pick["trial"]
+        found = "nothing fits yet" if point is None else f"trial {point}"
         sentence = f"  {pick['sentence']}" if pick is not None and pick["sentence"] else ""
         rows[str(name)] = f"{f'({bounds}) ' if bounds else ''}{found}{sentence}"
     return _pairs(rows)

@@ -26,8 +26,8 @@ def front_table(snapshot: Snapshot) -> Table:
     table = _table(snapshot, "pick")
     for row in reading.front(snapshot):
         seeds = row.get("seeds", 1)
-        names = [*reading.picked_for(snapshot, row["number"]), *([f"{seeds} seeds"] if seeds > 1 else [])]
-        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), Text(", ".join(names), style="magenta"))
+        names = [*reading.picked_for(snapshot, row["id"]), *([f"{seeds} seeds"] if seeds > 1 else [])]
+        table.add_row(Text(row["id"]), *_cells(snapshot, row), Text(", ".join(names), style="magenta"))
     return _keep_numbers(table)
 
 
@@ -44,17 +44,17 @@ def trials_table(snapshot: Snapshot) -> Table:
     table = _table(snapshot, "state")
     for row in snapshot.get("trials", ()):
         style = "" if row.get("feasible") else "dim"
-        table.add_row(Text(reading.label(row)), *_cells(snapshot, row), _state(row), style=style)
+        table.add_row(Text(row["id"]), *_cells(snapshot, row), _state(row), style=style)
     return _keep_numbers(table)
 
 
-def trial_details(snapshot: Snapshot, number: int) -> RenderableType:
-    """One trial in full: figures with their intervals, where it came from, what each group kept.
+def trial_details(snapshot: Snapshot, point: str) -> RenderableType:
+    """One trial or export, by its id, in full: figures with their intervals, where it came from, what each group kept.
 
     Raises:
-        UnknownTrial: no trial has this number.
+        UnknownTrial: no row has this id.
     """
-    row = reading.trial(snapshot, number)
+    row = reading.trial(snapshot, point)
     parts: list[RenderableType] = [_title(snapshot, row), _facts(row)]
     if row.get("figures"):
         parts.append(_figure_table(snapshot, row))
@@ -116,11 +116,11 @@ def _breach(row: TrialRow) -> str:
 
 
 def _title(snapshot: Snapshot, row: TrialRow) -> Text:
-    text = Text(f"trial {reading.label(row)}", style="bold")
+    text = Text(f"trial {row['id']}", style="bold")
     notes = ["on the front"] if row.get("on_front") else []
     if row.get("seeds", 1) > 1:
         notes.append(f"mean of {row['seeds']} seeds")
-    notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["number"])]
+    notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["id"])]
     if row.get("same_as") is not None:
         notes.append(f"same widths as trial {row['same_as']}, measured once")
     return text.append(f"  {'; '.join(notes)}", style="not bold") if notes else text

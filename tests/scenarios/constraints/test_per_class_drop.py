@@ -19,6 +19,7 @@ from search.present.terminal.tables import trials_table
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
 from search.results.ranking import broken, is_feasible, rank
+from search.results.schema import FORMAT
 from search.testing.known_front import known_space
 from search.trial import Candidate, Measurement, Trial, TrialState
 
@@ -83,14 +84,14 @@ def test_the_sampler_is_told(tmp_path: Path) -> None:
 def test_the_table_names_the_class() -> None:
     said = broken(trial(0, {**BASE, "owl": 0.05}), [Bound.budget("per_class_drop", LIMIT)], measured(BASE))
     assert said == ("class owl fell from 0.300 to 0.050: 0.250 against per_class_drop<=0.1",)
-    row = {"number": 0, "state": "complete", "feasible": False, "breaks": list(said), "figures": {}}
+    row = {"id": "0", "number": 0, "state": "complete", "feasible": False, "breaks": list(said), "figures": {}}
     table = trials_table({"objectives": [], "trials": [row], "base": None})
     assert said[0] in [str(cell) for column in table.columns for cell in column.cells]
 
 
 def test_the_status_counts_who_was_refused() -> None:
-    rows = [{"number": n, "state": "complete", "feasible": n == 0, "figures": {}} for n in range(3)]
-    snapshot = {"format": 1, "name": "x", "state": "finished", "objectives": [], "trials": rows, "base": None}
+    rows = [{"id": str(n), "number": n, "state": "complete", "feasible": n == 0, "figures": {}} for n in range(3)]
+    snapshot = {"format": FORMAT, "name": "x", "state": "finished", "objectives": [], "trials": rows, "base": None}
     snapshot["constraints"] = [{"name": "per_class_drop", "op": "<=", "limit": LIMIT}]
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(render_status(snapshot))

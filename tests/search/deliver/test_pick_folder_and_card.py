@@ -41,12 +41,12 @@ def export() -> ExportReport:
 def test_a_pick_is_its_record_and_its_weights(snapshot: dict[str, Any], tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"weights")
-    row = snapshot["trials"][snapshot["picks"]["edge"]["trial"]]
+    row = snapshot["trials"][int(snapshot["picks"]["edge"]["trial"])]
     folder = write_pick(tmp_path, "edge", row, weights, bounds={"latency_ms": 5}, sentence="It fits.")
     assert folder == tmp_path / "picks" / "edge"
     assert (folder / "model.pt").read_bytes() == b"weights"
     content = json.loads((folder / "pick.json").read_text())
-    assert content["trial"]["number"] == row["number"]
+    assert content["trial"]["id"] == row["id"]
     assert (content["bounds"], content["sentence"]) == ({"latency_ms": 5}, "It fits.")
 
 
@@ -58,14 +58,14 @@ def test_a_budget_stays_inside_the_run(budget: str, tmp_path: Path) -> None:
 
 def test_weights_that_are_gone(tmp_path: Path) -> None:
     with pytest.raises(RunCorrupt, match="weights of trial 3 are gone"):
-        write_pick(tmp_path, "edge", {"number": 3}, tmp_path / "absent.pt", bounds={}, sentence="")
+        write_pick(tmp_path, "edge", {"id": "3"}, tmp_path / "absent.pt", bounds={}, sentence="")
     assert not (tmp_path / "picks").exists()
 
 
 def test_the_card_tells_lineage_and_figures(snapshot: dict[str, Any], export: ExportReport, tmp_path: Path) -> None:
-    number = snapshot["picks"]["edge"]["trial"]
+    point = snapshot["picks"]["edge"]["trial"]
     path = write_model_card(
-        tmp_path / "model_card.md", snapshot, number, lineage=LINEAGE, commands=COMMANDS, export=export
+        tmp_path / "model_card.md", snapshot, point, lineage=LINEAGE, commands=COMMANDS, export=export
     )
     card = path.read_text(encoding="utf-8")
     for piece in (
@@ -78,7 +78,7 @@ def test_the_card_tells_lineage_and_figures(snapshot: dict[str, Any], export: Ex
     ):
         assert piece in card
     row = next(line for line in card.splitlines() if line.startswith("| mAP50-95"))
-    trial = snapshot["trials"][number]["figures"]["map50_95"]["value"]
+    trial = snapshot["trials"][int(point)]["figures"]["map50_95"]["value"]
     assert [cell.strip() for cell in row.split("|")[2:3]] == ["0.508"]
     assert f"{trial:.3f}" in row and "0.430" in row
     latency = next(line for line in card.splitlines() if line.startswith("| latency"))
@@ -88,7 +88,7 @@ def test_the_card_tells_lineage_and_figures(snapshot: dict[str, Any], export: Ex
 
 def test_names_cannot_break_the_card(snapshot: dict[str, Any], tmp_path: Path) -> None:
     attacked = {**snapshot, "name": "x\n# y <script> | `z`"}
-    path = write_model_card(tmp_path / "card.md", attacked, 0, lineage={"a|b": "c"}, commands=["echo ```"])
+    path = write_model_card(tmp_path / "card.md", attacked, "0", lineage={"a|b": "c"}, commands=["echo ```"])
     card = path.read_text(encoding="utf-8")
     assert "<script>" not in card
     assert card.startswith("# x \\# y &lt;script&gt; \\| \\`z\\`, trial 0\n")
@@ -97,4 +97,4 @@ def test_names_cannot_break_the_card(snapshot: dict[str, Any], tmp_path: Path) -
 
 def test_a_card_of_a_trial_that_is_not_there(snapshot: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UnknownTrial):
-        write_model_card(tmp_path / "card.md", snapshot, 999, lineage={}, commands=[])
+        write_model_card(tmp_path / "card.md", snapshot, "999", lineage={}, commands=[])

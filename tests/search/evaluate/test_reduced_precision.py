@@ -20,7 +20,7 @@ from search.export.errors import CheckFailed
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import prepare_in_child
 from search.references import resolve
-from search.results.exported_points import FIRST, exported_trials, number_of
+from search.results.exported_points import exported_trials
 from search.run_folder.record import RunRecord
 from search.study import Study
 from search.trial import Candidate, Measurement, Trial, TrialState
@@ -112,21 +112,22 @@ def test_an_export_in_another_precision_is_a_point_of_its_own(studied: Any, tria
     done = run("export", f"{record.path}:0", "format=onnx", "quantize=8,32", "--max-drop", "0.1")
     assert done.exit_code == 0, done.output
     (point,) = exported_trials(record, record.trials())
-    assert (point.number, point.label, point.exported_from) == (FIRST + 2, "0 int8", 0)
+    assert (str(point.id), point.number, point.exported) == ("0-int8", 0, True)
     assert value(point, "size_mb") == pytest.approx(value(trials["int8"], "size_mb"), rel=0.01)
     assert value(point, "map50_95") == pytest.approx(value(trials["int8"], "map50_95"), abs=1e-6), "same net, same file"
     picked = resolve(f"{record.path}:0-int8")
-    assert picked.name == "trial 0 int8" and picked.ref == f"{record.path}:0-int8"
+    assert picked.name == "trial 0-int8" and picked.ref == f"{record.path}:0-int8"
     artefact = picked.artefact()
     assert artefact is not None and artefact.name == "weights_int8.onnx" and artefact.parent == picked.folder
     content = Study.load(record.path).snapshot()
-    row = next(row for row in content["trials"] if row["exported_from"] == 0)
-    assert row["label"] == "0 int8" and row["source"] == "export"
+    row = next(row for row in content["trials"] if row["exported"])
+    assert (row["id"], row["number"], row["source"]) == ("0-int8", 0, "export")
     written = record.read_snapshot()
-    assert written is not None and "0 int8" in {row["label"] for row in written["trials"]}, "an open page shows it"
-    assert point.number not in {entry["trial"] for entry in content["hypervolume"]}
+    assert written is not None and "0-int8" in {row["id"] for row in written["trials"]}, "an open page shows it"
+    volumes = [entry["trial"] for entry in content["hypervolume"]]
+    assert len(volumes) == len(set(volumes)), "a point that nobody searched adds none"
     listed = run("ls", str(record.path)).output
-    assert "0 int8" in listed
+    assert "0-int8" in listed
 
 
 def test_a_drop_that_was_not_allowed_makes_no_point(studied: Any, trials: dict[str, Trial]) -> None:
@@ -159,9 +160,9 @@ def test_weights_go_with_what_was_made_of_them(tmp_path: Path) -> None:
     (record.trial_dir(0) / "weights.pt").write_bytes(b"weights")
     (record.trial_dir(0) / "result.json").write_bytes(b"{}")
     trial = Trial(0, TrialState.COMPLETE, Candidate({}))
-    exported = replace(trial, number=number_of(0, "int8"), exported_from=0)
+    exported = replace(trial, candidate=Candidate({}, precision="int8"), exported=True)
     keep = load_spec(None, {"model": str(DIGITS), "data": str(DIGITS.parent)}).keep
-    discard(record, [trial, exported], [exported.number], keep)
+    discard(record, [trial, exported], [exported.id], keep)
     assert (record.trial_dir(0) / "weights.pt").exists(), "the front holds its export"
     discard(record, [trial, exported], [], keep)
     assert [path.name for path in record.trial_dir(0).iterdir()] == ["result.json"]

@@ -298,7 +298,7 @@ def test_the_snapshot_has_the_agreed_schema(make_study: MakeStudy) -> None:
 def test_weights_off_the_front_are_deleted(make_study: MakeStudy) -> None:
     study = make_study(_Saving(), **{"search.trials": 15}).search()
     kept = {int(path.parent.name) for path in study.record.path.glob("trials/*/weights.pt")}
-    assert kept == set(study.results().ranked.undominated)
+    assert kept == {point.trial for point in study.results().ranked.undominated}
     assert {trial.number for trial in study.front()} <= kept and 0 < len(kept) < 15
 
 

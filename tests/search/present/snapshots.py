@@ -6,6 +6,8 @@ import math
 import random
 from typing import Any
 
+from search.results.schema import FORMAT
+
 GROUPS = [
     ("0-2", [("model.0", 16), ("model.1", 32), ("model.2.cv1", 32), ("model.2.m.0.cv1", 16), ("model.2.cv2", 32)]),
     (
@@ -85,9 +87,9 @@ def build(count: int = 60, seed: int = 0, **changes: Any) -> dict[str, Any]:
     groups.append({"name": "model.22.dfl", "size": 16, "stage": "head", "frozen": "fixed by the head", "tie": None})
     trials = [_trial(number, groups, chance) for number in range(count)]
     _mark_front(trials)
-    front = [row["number"] for row in trials if row["on_front"]]
+    front = [row["id"] for row in trials if row["on_front"]]
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": "drone-5ms",
         "state": "finished",
         "created": "2025-11-22T21:04:11+00:00",
@@ -174,7 +176,9 @@ def _trial(number: int, groups: list[dict[str, Any]], chance: random.Random) -> 
     params = 3.16 * (1 - strength) ** 1.6 * chance.uniform(0.92, 1.08)
     failed = chance.random() < 0.06
     row = {
+        "id": str(number),
         "number": number,
+        "exported": False,
         "state": "failed" if failed else "complete",
         "source": chance.choice(["tpe", "knapsack", "uniform", "warm start"]),
         "feasible": not failed and latency <= 8,
@@ -185,8 +189,6 @@ def _trial(number: int, groups: list[dict[str, Any]], chance: random.Random) -> 
         "figures": {} if failed else _figures(accuracy, latency, params, params * 1.4, chance),
         "widths": {} if failed else widths,
         "error": chance.choice(CAUSES) if failed else None,
-        "label": str(number),
-        "exported_from": None,
         "breaks": [],
         "per_class": {},
         "removed": [],
@@ -221,11 +223,11 @@ def _hypervolume(trials: list[dict[str, Any]]) -> list[dict[str, float]]:
     return points
 
 
-def _picks(trials: list[dict[str, Any]], front: list[int]) -> dict[str, Any]:
-    fitting = [number for number in front if trials[number]["figures"]["latency_ms"]["value"] <= 5]
+def _picks(trials: list[dict[str, Any]], front: list[str]) -> dict[str, Any]:
+    fitting = [point for point in front if trials[int(point)]["figures"]["latency_ms"]["value"] <= 5]
     if not fitting:
         return {}
-    best = max(fitting, key=lambda number: float(trials[number]["figures"]["map50_95"]["value"]))
+    best = max(fitting, key=lambda point: float(trials[int(point)]["figures"]["map50_95"]["value"]))
     return {
         "edge": {
             "trial": best,

@@ -53,8 +53,8 @@ def test_it_is_whole_or_absent(build: Callable[..., dict[str, Any]], tmp_path: P
     target = tmp_path / "runs" / "report.html"
     write_report(build(3), target)
     before = target.read_bytes()
-    with pytest.raises(SnapshotError, match="expected: format 1"):
-        write_report(build(3, format=2), target)
+    with pytest.raises(SnapshotError, match="expected: format 2"):
+        write_report(build(3, format=3), target)
     assert target.read_bytes() == before
     assert [file.name for file in target.parent.iterdir()] == ["report.html"]
 

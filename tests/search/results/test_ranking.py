@@ -8,7 +8,7 @@ from objectives.choice import Bound
 from objectives.objective import Estimate, Objective, objectives_named, register
 from search.results.ranking import VolumeTrack, knee, pick, rank
 from search.results.verdict import verdict
-from search.trial import Candidate, Measurement, Trial, TrialState
+from search.trial import Candidate, Measurement, PointId, Trial, TrialState
 
 
 def trial(number: int, accuracy: float, latency: float, same_as: int | None = None) -> Trial:
@@ -22,7 +22,7 @@ def test_a_network_that_came_up_twice_is_on_the_front_once() -> None:
     ranked = rank(
         [trial(0, 0.5, 2.0), trial(1, 0.4, 1.0), trial(2, 0.5, 2.0, same_as=0), trial(3, 0.3, 3.0)], [], objectives
     )
-    assert ranked.front == (0, 1)
+    assert ranked.front == (PointId(0), PointId(1))
     assert [one.number for one in ranked.trials] == [0, 1, 3]
 
 
@@ -45,7 +45,7 @@ def test_what_ties_with_a_front_member_can_still_be_worth_it() -> None:
     wide = {"map50_95": Estimate(0.45, 0.4, 0.6), "latency_ms": Estimate.exact(1.0)}
     faster = replace(trial(1, 0, 0), measurement=Measurement(wide))
     ranked = rank([trial(0, 0.5, 1.5), faster], [], OBJECTIVES)
-    assert ranked.front == (1,) and ranked.undominated == (0, 1)
+    assert ranked.front == (PointId(1),) and ranked.undominated == (PointId(0), PointId(1))
     assert verdict(ranked, base_of(0.5, 2.0), OBJECTIVES, 2).startswith("Worth it: trial 0")
 
 

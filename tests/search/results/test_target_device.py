@@ -158,11 +158,11 @@ def test_the_snapshot_carries_the_study_by_the_targets_times(study: Study) -> No
     assert [view[key] for key in ("front", "picks", "verdict", "hypervolume")] == [
         there[key] for key in ("front", "picks", "verdict", "hypervolume")
     ]
-    rows = {str(row["number"]): row for row in there["trials"]}
+    rows = {row["id"]: row for row in there["trials"]}
     assert {n: ms[0] for n, ms in view["latency_ms"].items()} == {
         n: row["figures"]["latency_ms"]["value"] for n, row in rows.items()
     }
-    assert view["feasible"] == [row["number"] for row in there["trials"] if row["feasible"]]
+    assert view["feasible"] == [row["id"] for row in there["trials"] if row["feasible"]]
     assert view["base_ms"] == 40 and set(map(tuple, view["flags"].values())) == {(f"latency: {FLAGS['drift']}",)}
     assert there["on_targets"] == {} and study.on("pi5").results.here == study.results()
 

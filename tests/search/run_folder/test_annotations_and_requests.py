@@ -18,22 +18,37 @@ from search.run_folder.record import RunRecord
 from search.run_folder.weights import FILE
 from search.study import Listener, Study
 from search.testing.known_front import DIMENSIONS, FailingEvaluator
-from search.trial import Candidate
+from search.trial import Candidate, PointId
 
 WISH = Candidate(dict.fromkeys(DIMENSIONS, 0.33))
+THIRD = PointId(3)
+
+
+def points(*numbers: int) -> list[PointId]:
+    return list(map(PointId, numbers))
 
 
 def test_marks_are_set_and_taken_away(tmp_path: Path) -> None:
     assert read_marks(tmp_path) == {}
-    write_mark(tmp_path, 3, Mark("good", True))
-    write_mark(tmp_path, 5, Mark("bad"))
-    write_mark(tmp_path, 3, Mark())
-    assert read_marks(tmp_path) == {5: Mark("bad", False)}
+    write_mark(tmp_path, THIRD, Mark("good", True))
+    write_mark(tmp_path, PointId(5, "int8"), Mark("bad"))
+    write_mark(tmp_path, THIRD, Mark())
+    assert read_marks(tmp_path) == {PointId(5, "int8"): Mark("bad", False)}
+
+
+def test_marks_beside_exports_are_read_by_the_numbers_that_these_had(tmp_path: Path) -> None:
+    rows = {"3": "a trial", "10000030": "fp32", "10000031": "fp16", "10000032": "int8", "10000039": "nothing"}
+    content = {"trials": {name: {"note": note, "pinned": False} for name, note in rows.items()}}
+    (tmp_path / "marks.json").write_text(json.dumps(content))
+    notes = {str(point): mark.note for point, mark in read_marks(tmp_path).items()}
+    assert notes == {"3": "a trial", "3-fp32": "fp32", "3-fp16": "fp16", "3-int8": "int8", "10000039": "nothing"}
+    write_mark(tmp_path, PointId(3, "fp32"), Mark())
+    assert json.loads((tmp_path / "marks.json").read_text())["trials"].keys() == notes.keys() - {"3-fp32"}
 
 
 def test_a_note_has_an_end(tmp_path: Path) -> None:
-    write_mark(tmp_path, 1, Mark("x" * 9000))
-    assert len(read_marks(tmp_path)[1].note) == 2000
+    write_mark(tmp_path, THIRD, Mark("x" * 9000))
+    assert len(read_marks(tmp_path)[THIRD].note) == 2000
 
 
 def weights_of(record: RunRecord, numbers: range) -> list[int]:
@@ -48,11 +63,11 @@ def left(record: RunRecord) -> list[int]:
 
 def test_a_pinned_trial_keeps_its_weights_whatever_the_room(workplace: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(**{"search.trials": 8}).search()
-    record, front, off = study.record, [0, 1, 2], 5
-    write_mark(record.path, off, Mark(pinned=True))
+    record, front, off = study.record, points(0, 1, 2), 5
+    write_mark(record.path, PointId(off), Mark(pinned=True))
     weights_of(record, range(8))
     discard(record, study.trials(), front, KeepSpec(weights="front"))
-    assert left(record) == sorted([*front, off])
+    assert left(record) == [0, 1, 2, off]
     discard(record, study.trials(), front, KeepSpec(weights="front", max_gb=2.5e-6))
     assert off in left(record) and len(left(record)) == 2, "the pinned one counts, and stays"
     discard(record, study.trials(), front, KeepSpec(weights="none"))
@@ -62,11 +77,11 @@ def test_a_pinned_trial_keeps_its_weights_whatever_the_room(workplace: Path, mak
 def test_the_front_keeps_its_weights_whatever_the_room(workplace: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(**{"search.trials": 8}).search()
     record, keep = study.record, KeepSpec(weights="all", max_gb=4.5e-6)
-    write_mark(record.path, 5, Mark(pinned=True))
+    write_mark(record.path, PointId(5), Mark(pinned=True))
     weights_of(record, range(8))
-    discard(record, study.trials(), [0, 1, 2, 3], keep, front=[1, 2])
+    discard(record, study.trials(), points(0, 1, 2, 3), keep, front=points(1, 2))
     assert left(record) == [1, 2, 3, 5], "what is far off goes first, then what is near"
-    discard(record, study.trials(), [0, 1, 2, 3], KeepSpec(weights="all", max_gb=1e-9), front=[1, 2])
+    discard(record, study.trials(), points(0, 1, 2, 3), KeepSpec(weights="all", max_gb=1e-9), front=points(1, 2))
     assert left(record) == [1, 2, 5]
 
 

@@ -3,13 +3,13 @@
 import { choose, chosen } from "../state/address.js";
 import { button, byId, bytes, difference, duration, element, fill, missing, say } from "../format.js";
 import { api, forgetDetails, live } from "../state/server.js";
-import { describe, isExport, labelOf, marksOf, study } from "../state/study.js";
+import { describe, isExport, marksOf, study } from "../state/study.js";
 
 let jobs = [];
 
 export function actions(row) {
-  const measured = row.state === "complete", own = !isExport(row), mark = marksOf(row.number);
-  const here = [button("compare", () => choose({ tab: "compare", a: row.number })), study.head.whatif && row.ratios ? button("what if…", () => choose({ tab: "whatif", w: `trial:${row.number}` })) : null];
+  const measured = row.state === "complete", own = !isExport(row), mark = marksOf(row.id);
+  const here = [button("compare", () => choose({ tab: "compare", a: row.id })), study.head.whatif && row.ratios ? button("what if…", () => choose({ tab: "whatif", w: `trial:${row.id}` })) : null];
   const far = live.on ? [measured && own ? button("export…", () => askExport(row), { class: "first" }) : null, !own ? null : button(mark.pinned ? "unpin" : "pin", () => save(row, { ...mark, pinned: !mark.pinned }), { "aria-pressed": String(mark.pinned), title: "a pinned trial keeps its weights" })] : [];
   return element("div", null, element("div", { class: "actions" }, far, here), note(row, mark), element("div", { id: "jobs", role: "status" }));
 }
@@ -24,7 +24,7 @@ function note(row, mark) {
 }
 
 async function save(row, mark) {
-  await tell(() => api(`/${live.run}/trials/${row.number}/mark`, mark), `trial ${labelOf(row)} is saved`);
+  await tell(() => api(`/${live.run}/trials/${row.id}/mark`, mark), `trial ${row.id} is saved`);
 }
 
 /** Does something on the server and says how it ended, also to a screen reader. */
@@ -59,9 +59,9 @@ function askExport(row) {
     const wanted = boxes.filter(([, box]) => box.checked).map(([name]) => name);
     if (!wanted.length) return;
     closeDialog();
-    await tell(() => api(`/${live.run}/trials/${row.number}/export`, { formats: wanted, quantize: precision.value ? Number(precision.value) : null, confirmed: true }), `the export of trial ${row.number} has begun`);
+    await tell(() => api(`/${live.run}/trials/${row.id}/export`, { formats: wanted, quantize: precision.value ? Number(precision.value) : null, confirmed: true }), `the export of trial ${row.id} has begun`);
   };
-  openDialog(`Export trial ${row.number}`, [element("p", { class: "muted" }, "The model is exported, read again, compared with the original and validated once more. That takes minutes and uses this machine; a search that runs here will wait or be slowed down."), element("fieldset", null, element("legend", { class: "muted" }, "formats"), boxes.map(([, , label]) => label)), element("label", null, "precision ", precision)], [button("cancel", closeDialog), button("export", go, { class: "first" })]);
+  openDialog(`Export trial ${row.id}`, [element("p", { class: "muted" }, "The model is exported, read again, compared with the original and validated once more. That takes minutes and uses this machine; a search that runs here will wait or be slowed down."), element("fieldset", null, element("legend", { class: "muted" }, "formats"), boxes.map(([, , label]) => label)), element("label", null, "precision ", precision)], [button("cancel", closeDialog), button("export", go, { class: "first" })]);
 }
 
 export function takeJobs(list) {

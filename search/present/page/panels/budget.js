@@ -1,8 +1,8 @@
 // The budget bar: one quantity, a slider and a number, named budgets, and what fits.
 
-import { boundsOf, boundsText, choose, chosen, openNumber } from "../state/address.js";
+import { boundsOf, boundsText, choose, chosen } from "../state/address.js";
 import { button, byId, choices, difference, element, fill, missing, printed, withUnit } from "../format.js";
-import { accuracy, baseValue, best, candidates, costs, describe, labelOf, study, trialOf, valueOf, within } from "../state/study.js";
+import { accuracy, baseValue, best, candidates, costs, describe, study, trialOf, valueOf, within } from "../state/study.js";
 
 const STEPS = 1000;
 let range = [0, 1];
@@ -72,21 +72,21 @@ function gain(figure, row) {
 function closest(rows, bounds) {
   const by = Object.keys(bounds)[0], figure = describe(by);
   const row = rows.reduce((found, one) => (valueOf(one, by) < valueOf(found, by) ? one : found), rows[0]);
-  return `the closest is trial ${labelOf(row)} with ${withUnit(figure, valueOf(row, by))}.`;
+  return `the closest is trial ${row.id} with ${withUnit(figure, valueOf(row, by))}.`;
 }
 
 function sentence(bounds) {
   const [text, found] = budgetSentence(bounds), line = byId("budget-text");
-  const open = found ? button(`open trial ${labelOf(found)}`, () => choose({ trial: found.number })) : null;
-  if (line.dataset.said === text + (found ? found.number : "")) return;
-  line.dataset.said = text + (found ? found.number : "");
+  const open = found ? button(`open trial ${found.id}`, () => choose({ trial: found.id })) : null;
+  if (line.dataset.said === text + (found ? found.id : "")) return;
+  line.dataset.said = text + (found ? found.id : "");
   fill(line, text, open);
 }
 
 export function listenToBudget() {
   const set = (value) => { const by = byId("budget-by").value; if (Number.isFinite(value) && value >= 0) choose({ budget: boundsText({ [by]: value }) }); };
   byId("budget-by").addEventListener("change", () => {
-    const by = byId("budget-by").value, row = trialOf(openNumber()), start = valueOf(row, by) ?? baseValue(by) ?? 1;
+    const by = byId("budget-by").value, row = trialOf(chosen.trial), start = valueOf(row, by) ?? baseValue(by) ?? 1;
     choose({ budget: boundsText({ [by]: roundedUp(describe(by), start) }) });
   });
   byId("budget-slider").addEventListener("input", (event) => {

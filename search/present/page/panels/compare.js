@@ -6,33 +6,33 @@ import { axisNamed, draw, forgetDrawn, layoutOf, theme } from "../charts/charts.
 import { axes, staircase } from "./front.js";
 import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
 import { api, live } from "../state/server.js";
-import { baseValue, costs, isMeasured, keptOf, labelOf, study, trialOf, valueOf } from "../state/study.js";
+import { baseValue, costs, inOrder, isMeasured, keptOf, study, trialOf, valueOf } from "../state/study.js";
 import { hypervolume } from "../charts/hypervolume.js";
 
 const others = new Map();
 
 export function drawCompare() {
-  const by = (costs()[0] || study.figures[0] || {}).name, rows = study.rows.filter((row) => row.widths && isMeasured(row)).sort((a, b) => b.on_front - a.on_front || (valueOf(a, by) ?? Infinity) - (valueOf(b, by) ?? Infinity) || a.number - b.number);
-  const options = rows.slice(0, 500).map((row) => [String(row.number), label(row)]), front = rows.filter((row) => row.on_front);
-  const a = chosen.a || chosen.trial || String((front[0] || rows[0] || {}).number ?? ""), b = chosen.b || String((front.at(-1) || rows.at(-1) || {}).number ?? "");
+  const by = (costs()[0] || study.figures[0] || {}).name, rows = study.rows.filter((row) => row.widths && isMeasured(row)).sort((a, b) => b.on_front - a.on_front || (valueOf(a, by) ?? Infinity) - (valueOf(b, by) ?? Infinity) || inOrder(a, b));
+  const options = rows.slice(0, 500).map((row) => [row.id, label(row)]), front = rows.filter((row) => row.on_front);
+  const a = chosen.a || chosen.trial || ((front[0] || rows[0] || {}).id ?? ""), b = chosen.b || ((front.at(-1) || rows.at(-1) || {}).id ?? "");
   choices(byId("compare-a"), options, a);
   choices(byId("compare-b"), options, b);
   byId("compare-run-label").hidden = !live.on || live.runs.length < 2;
   choices(byId("compare-run"), [["", "none"], ...live.runs.filter((run) => run.id !== live.run).map((run) => [run.id, String(run.name)])], chosen.other);
   if (chosen.other) return twoStudies(chosen.other);
   forgetDrawn("compare-figure");
-  const pair = [a, b].map((one) => (one === "" ? null : trialOf(Number(one))));
+  const pair = [trialOf(a), trialOf(b)];
   fill(byId("compare-body"), pair.every(Boolean) ? twoTrials(...pair) : element("p", { class: "empty" }, "Two measured trials are needed."));
 }
 
-const label = (row) => `trial ${labelOf(row)}${row.on_front ? " (front)" : ""}: ${study.figures.slice(0, 2).map((figure) => withUnit(figure, valueOf(row, figure.name))).join(", ")}`;
+const label = (row) => `trial ${row.id}${row.on_front ? " (front)" : ""}: ${study.figures.slice(0, 2).map((figure) => withUnit(figure, valueOf(row, figure.name))).join(", ")}`;
 
 function twoTrials(a, b) {
   const { groups } = study.head, left = keptOf(a), right = keptOf(b), changed = groups.map((group, at) => ({ group, was: left[at], is: right[at] })).filter(({ group, was, is }) => !group.frozen && was !== is);
-  const legend = element("p", { class: "legend" }, element("span", { "--key": "var(--kept)" }, `trial ${labelOf(a)}`), element("span", { "--key": "var(--other)" }, `trial ${labelOf(b)}`), element("span", { "--key": "var(--cut)" }, "base"));
-  const sky = skyline(groups, left, { other: right, tall: 150, label: `in trial ${labelOf(a)}` });
+  const legend = element("p", { class: "legend" }, element("span", { "--key": "var(--kept)" }, `trial ${a.id}`), element("span", { "--key": "var(--other)" }, `trial ${b.id}`), element("span", { "--key": "var(--cut)" }, "base"));
+  const sky = skyline(groups, left, { other: right, tall: 150, label: `in trial ${a.id}` });
   const most = [...changed].sort((x, y) => Math.abs(y.is - y.was) / y.group.size - Math.abs(x.is - x.was) / x.group.size).slice(0, 20);
-  const table = element("table", { class: "plain" }, element("thead", null, row(["layer", `trial ${labelOf(a)}`, `trial ${labelOf(b)}`, "difference"], "th")), element("tbody", null, most.map(({ group, was, is }) => row([group.name, String(was), String(is), `${is > was ? "+" : "−"}${Math.abs(is - was)} channels`]))));
+  const table = element("table", { class: "plain" }, element("thead", null, row(["layer", `trial ${a.id}`, `trial ${b.id}`, "difference"], "th")), element("tbody", null, most.map(({ group, was, is }) => row([group.name, String(was), String(is), `${is > was ? "+" : "−"}${Math.abs(is - was)} channels`]))));
   return [element("h3", null, "Figures"), figuresTable(a, b), element("h3", null, `Channels: ${changed.length} of ${groups.filter((group) => !group.frozen).length} layers differ`), legend, sky.root, most.length ? element("div", null, element("h3", null, "The largest differences"), table) : null];
 }
 
@@ -43,7 +43,7 @@ function figuresTable(a, b) {
     const diff = difference(figure, valueOf(b, figure.name), valueOf(a, figure.name));
     return row([axisTitle(figure), printed(figure, valueOf(a, figure.name)), printed(figure, valueOf(b, figure.name)), printed(figure, baseValue(figure.name)), diff ? element("span", { class: tone(diff) }, diff.text) : ""]);
   });
-  return element("table", { class: "plain" }, element("thead", null, row(["figure", `trial ${labelOf(a)}`, `trial ${labelOf(b)}`, "base", "second against first"], "th")), element("tbody", null, lines));
+  return element("table", { class: "plain" }, element("thead", null, row(["figure", `trial ${a.id}`, `trial ${b.id}`, "base", "second against first"], "th")), element("tbody", null, lines));
 }
 
 async function twoStudies(id) {
@@ -62,7 +62,7 @@ async function twoStudies(id) {
 
 function overlay(other) {
   const view = axes(), colours = theme(), ours = study.rows.filter((one) => one.on_front);
-  const trace = (rows, name, colour, symbol) => { const steps = staircase(rows.filter((one) => !missing(valueOf(one, view.x.name)) && !missing(valueOf(one, view.y.name))), view); return { type: "scatter", mode: "lines+markers", name: plain(name), x: steps.map((one) => valueOf(one, view.x.name)), y: steps.map((one) => valueOf(one, view.y.name)), customdata: steps.map((one) => `${name}: trial ${labelOf(one)}`), hoverinfo: "none", line: { shape: "hv", color: colour, width: 2 }, marker: { symbol, size: 9, color: colour } }; };
+  const trace = (rows, name, colour, symbol) => { const steps = staircase(rows.filter((one) => !missing(valueOf(one, view.x.name)) && !missing(valueOf(one, view.y.name))), view); return { type: "scatter", mode: "lines+markers", name: plain(name), x: steps.map((one) => valueOf(one, view.x.name)), y: steps.map((one) => valueOf(one, view.y.name)), customdata: steps.map((one) => `${name}: trial ${one.id}`), hoverinfo: "none", line: { shape: "hv", color: colour, width: 2 }, marker: { symbol, size: 9, color: colour } }; };
   const data = [trace(ours, `this study: ${study.head.name}`, colours.kept, "circle"), trace(other.front, `the other: ${other.name}`, colours.other, "square")];
   draw("compare-figure", { data, layout: layoutOf({ xaxis: axisNamed(axisTitle(view.x)), yaxis: axisNamed(axisTitle(view.y)) }) }, "", { hover: (point) => [element("b", null, point.customdata), element("div", null, `${view.x.title} ${withUnit(view.x, point.x)}, ${view.y.title} ${withUnit(view.y, point.y)}`)] });
   fill(byId("compare-words"), verdict(ours, other));

@@ -1,22 +1,22 @@
 // Everything about one trial: figures, widths, latency, images, classes, files, commands, and what can be done with it.
 
 import { actions, drawJobs } from "./actions.js";
-import { choose, chosen, openNumber } from "../state/address.js";
+import { choose, chosen } from "../state/address.js";
 import { freeGroups, skyline } from "../charts/bars.js";
 import { pickTags } from "./front.js";
 import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "../format.js";
 import { samples } from "./samples.js";
 import { baseSamples, detailsOf } from "../state/server.js";
-import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, labelOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "../state/study.js";
+import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 let shown = "", unit = "share", opener = null;
 
 /** Draws the chosen trial; does nothing while what it shows is what is known. */
 export function drawDrawer(force = false) {
-  const row = trialOf(openNumber()), drawer = byId("drawer");
+  const row = trialOf(chosen.trial), drawer = byId("drawer");
   drawer.hidden = !row;
   byId("stage").classList.toggle("open", Boolean(row));
-  const key = row ? JSON.stringify([chosen.run, row, marksOf(row.number), unit, study.head.picks]) : "";
+  const key = row ? JSON.stringify([chosen.run, row, marksOf(row.id), unit, study.head.picks]) : "";
   if (!row || (key === shown && !force)) { shown = row ? shown : ""; return; }
   if (drawer.contains(document.activeElement) && document.activeElement.tagName === "TEXTAREA" && shown !== "") return;
   shown = key;
@@ -26,41 +26,41 @@ export function drawDrawer(force = false) {
   addDetails(row, later);
 }
 
-export function openTrial(number, from) {
+export function openTrial(id, from) {
   opener = from || null;
-  choose({ trial: number });
+  choose({ trial: id });
   const title = byId("drawer-title");
   if (from && title) title.focus();
-  const row = trialOf(Number(number));
+  const row = trialOf(id);
   if (row) say(sentenceOf(row));
 }
 
 export function closeDrawer() {
-  const row = byId("table").querySelector(`tr[data-number="${Number(chosen.trial)}"]`) ? chosen.trial : null;
+  const row = byId("table").querySelector(`tr[data-id="${CSS.escape(chosen.trial)}"]`) ? chosen.trial : null;
   choose({ trial: "" });
   // The table has drawn its rows again meanwhile: the one that opened the drawer is another element now.
-  const back = opener && opener.isConnected ? opener : row === null ? byId("panel") : byId("table").querySelector(`tr[data-number="${row}"]`);
+  const back = opener && opener.isConnected ? opener : row === null ? byId("panel") : byId("table").querySelector(`tr[data-id="${row}"]`);
   if (opener && back) back.focus();
   opener = null;
 }
 
 export function sentenceOf(row) {
   const figures = study.figures.slice(0, 3).filter((figure) => !missing(valueOf(row, figure.name)));
-  return `Trial ${labelOf(row)}, ${row.on_front ? "on the front, " : ""}${figures.map((figure) => `${figure.title} ${printed(figure, valueOf(row, figure.name))} ${figure.unit}`).join(", ")}`;
+  return `Trial ${row.id}, ${row.on_front ? "on the front, " : ""}${figures.map((figure) => `${figure.title} ${printed(figure, valueOf(row, figure.name))} ${figure.unit}`).join(", ")}`;
 }
 
 function top(row) {
   const facts = [isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
-  const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !row.untimed && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+  const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !row.untimed && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
   return element("div", { class: "drawer-top" },
-    element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${labelOf(row)}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
+    element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${row.id}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
     element("p", { class: "muted" }, facts.filter(Boolean).join(" · ")), origin(row), breaches(row), actions(row));
 }
 
 /** Where an exported point comes from. */
 function origin(row) {
   if (!isExport(row)) return null;
-  const from = row.exported_from;
+  const from = String(row.number);
   return element("p", { class: "muted" }, `Exported as ${row.candidate.precision} from `, trialOf(from) ? button(`trial ${from}`, () => openTrial(from, opener || document.body), { class: "quiet" }) : `trial ${from}`, ", measured as a file, not searched.");
 }
 
@@ -73,7 +73,7 @@ function breaches(row) {
 /** The next trials along the front, cheapest first. */
 function neighbours(row) {
   const by = (costs()[0] || accuracy()).name, line = study.rows.filter((one) => one.on_front || one === row).sort((a, b) => (valueOf(a, by) ?? 0) - (valueOf(b, by) ?? 0));
-  const at = line.indexOf(row), step = (to, text, label) => button(text, () => openTrial(line[to].number, opener || document.body), { disabled: !line[to], "aria-label": label, title: label });
+  const at = line.indexOf(row), step = (to, text, label) => button(text, () => openTrial(line[to].id, opener || document.body), { disabled: !line[to], "aria-label": label, title: label });
   return [step(at - 1, "‹", "the next cheaper on the front"), step(at + 1, "›", "the next dearer on the front")];
 }
 
@@ -104,14 +104,14 @@ function metric(row, figure) {
 
 /** Where it stands by the device's times, and where by the study's own. */
 function rank(row) {
-  const place = study.places.get(row.number);
+  const place = study.places.get(row.id);
   return place ? element("p", { class: "muted" }, `Rank by latency: ${place.now} on ${study.device}, ${place.was} by the study's own times, of ${study.places.size}.`) : null;
 }
 
 /** Its latency on the devices that have timed it; on the page by a device's times, also its own here. */
 function targets(row) {
   const line = (where, ms, base) => { const figure = { name: "latency_ms", direction: "min", unit: "ms" }, diff = difference(figure, ms[0], base), near = (value) => value.toPrecision(3); return element("tr", null, element("td", null, `latency ms, ${where}`), element("td", null, near(ms[0])), element("td", { class: "muted" }, ms.length > 2 ? `${near(ms[1])} – ${near(ms[2])}` : ""), element("td", { class: "muted" }, missing(base) ? "" : near(base)), element("td", null, diff ? element("span", { class: tone(diff) }, diff.text) : "")); };
-  const others = Object.entries(study.told.on_targets || {}).filter(([name, view]) => name !== study.device && view.latency_ms[row.number]).map(([name, view]) => line(name, view.latency_ms[row.number], view.base_ms));
+  const others = Object.entries(study.told.on_targets || {}).filter(([name, view]) => name !== study.device && view.latency_ms[row.id]).map(([name, view]) => line(name, view.latency_ms[row.id], view.base_ms));
   const own = missing(row.own) ? [] : [line("this study", [row.own], valueOf(study.told.base, "latency_ms"))];
   return [...own, ...others];
 }
@@ -130,11 +130,11 @@ function widths(row) {
 }
 
 async function addDetails(row, place) {
-  const number = row.number;
+  const { id } = row;
   try {
-    const [found, base] = await Promise.all([detailsOf(number), baseSamples()]);
-    if (chosen.trial !== String(number)) return;
-    fill(place, latency(row), isExport(row) ? null : samples(base, found.samples, number), classes(row), files(found.files));
+    const [found, base] = await Promise.all([detailsOf(id), baseSamples()]);
+    if (chosen.trial !== id) return;
+    fill(place, latency(row), isExport(row) ? null : samples(base, found.samples, id), classes(row), files(found.files));
   } catch (fault) {
     fill(place, element("p", { class: "muted" }, `Files and images cannot be read: ${fault.message}`), classes(row));
   }
@@ -190,7 +190,7 @@ function files(found) {
 }
 
 function reproduce(row) {
-  const ref = shell(runRef(row.number)), more = isExport(row) ? [`paretoprune export ${shell(runRef(row.exported_from))} format=onnx quantize=${{ int8: 8, fp16: 16 }[row.candidate.precision] || 32}`] : [`paretoprune export ${ref} format=onnx`, `paretoprune finetune ${ref} epochs=100`];
+  const ref = shell(runRef(row.id)), more = isExport(row) ? [`paretoprune export ${shell(runRef(row.number))} format=onnx quantize=${{ int8: 8, fp16: 16 }[row.candidate.precision] || 32}`] : [`paretoprune export ${ref} format=onnx`, `paretoprune finetune ${ref} epochs=100`];
   const lines = [`paretoprune show ${ref}`, ...more].join("\n");
   return element("div", null, element("h3", null, "The same on the command line"), element("pre", { tabindex: "0" }, lines));
 }

@@ -1,11 +1,11 @@
 // The front: any two figures, a third as colour; what does not count is greyed, not hidden.
 
-import { choose, chosen, openNumber } from "../state/address.js";
+import { choose, chosen } from "../state/address.js";
 import { limits, picked } from "./budget.js";
 import { axisNamed, draw, layoutOf, redrawOver, theme } from "../charts/charts.js";
 import { CROWD, crowdImage, shadesOf } from "../charts/density.js";
 import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
-import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, labelOf, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
+import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 const HONEST = ["square", "triangle-up", "hexagon", "triangle-down", "pentagon", "star-square"];
 
@@ -18,9 +18,9 @@ export function axes() {
 
 /** What a point means, as nodes for the tip. */
 export function tipOf(row, name) {
-  const title = row.number === null ? name || "base (unpruned)" : row.number === undefined ? row.name : `trial ${labelOf(row)}`;
+  const title = row.id === null ? name || "base (unpruned)" : row.id === undefined ? row.name : `trial ${row.id}`;
   const lines = study.figures.filter((figure) => !missing(valueOf(row, figure.name))).map((figure) => {
-    const spread = spreadOf(row, figure.name), diff = row.number === null ? null : difference(figure, valueOf(row, figure.name), baseValue(figure.name));
+    const spread = spreadOf(row, figure.name), diff = row.id === null ? null : difference(figure, valueOf(row, figure.name), baseValue(figure.name));
     const range = spread ? ` [${printed(figure, spread[0])}, ${printed(figure, spread[1])}]` : "";
     return element("div", null, `${figure.title} ${isGuess(row, figure.name) ? "≈ " : ""}${withUnit(figure, valueOf(row, figure.name))}${range} `, diff ? element("small", { class: tone(diff) }, diff.text) : null);
   });
@@ -38,7 +38,7 @@ function remarks(row) {
   if (row.feasible === false && row.state === "complete") said.push(...((row.breaks || []).length ? row.breaks.map(String) : ["breaks a constraint"]));
   if (isEstimated(row)) said.push(`estimated${row.rung ? ` at ${row.rung}` : " from its outputs before the fine-tune"}, not measured in full`);
   if (row.untimed) said.push(`not timed on ${study.device}`);
-  if (row.number !== null && row.number !== undefined && marksOf(row.number).note) said.push(marksOf(row.number).note);
+  if (!missing(row.id) && marksOf(row.id).note) said.push(marksOf(row.id).note);
   if (row.note) said.push(row.note);
   return said.map((text) => element("div", { class: "muted" }, text));
 }
@@ -73,7 +73,7 @@ const errorBars = (rows, name, color) => {
 
 function cloud(rows, view, name, more) {
   const at = (axis) => rows.map((row) => valueOf(row, axis.name));
-  return { type: "scatter", mode: "markers", name, hoverinfo: "none", x: at(view.x), y: at(view.y), customdata: rows.map((row) => row.number ?? row.name ?? "base"), ...more };
+  return { type: "scatter", mode: "markers", name, hoverinfo: "none", x: at(view.x), y: at(view.y), customdata: rows.map((row) => row.id ?? row.name ?? "base"), ...more };
 }
 
 /** The scale of the colours: from the least to the most of the figure. */
@@ -132,12 +132,12 @@ const labelled = (at, text, colour) => ({ x: at, xref: "x", y: 0.005, yref: "pap
 
 /** Everything that moves without the data: the budget, the pick, the chosen trial, the limits. */
 function over(view) {
-  const colours = theme(), pick = picked(), open = trialOf(openNumber()), shapes = [], annotations = [], bounds = limits();
+  const colours = theme(), pick = picked(), open = trialOf(chosen.trial), shapes = [], annotations = [], bounds = limits();
   if (!missing(baseValue(view.y.name))) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: baseValue(view.y.name), y1: baseValue(view.y.name), layer: "below", line: { color: colours.muted, width: 1, dash: "dot" } });
   for (const bound of (study.head.constraints || []).filter((one) => one.name === view.x.name)) { shapes.push(upright(bound.limit, colours.bad, "solid")); annotations.push(labelled(bound.limit, `constraint ${bound.op} ${bound.limit}`, colours.bad)); }
   if (!missing(bounds[view.x.name])) { shapes.push(upright(bounds[view.x.name], colours.pick, "dash")); annotations.push(labelled(bounds[view.x.name], `budget ≤ ${withUnit(view.x, bounds[view.x.name])}`, colours.pick)); }
   const has = (row) => row && !missing(valueOf(row, view.x.name)) && !missing(valueOf(row, view.y.name));
-  if (has(pick)) { shapes.push(ring(pick, view, 11, colours.pick, 3)); annotations.push({ x: valueOf(pick, view.x.name), y: valueOf(pick, view.y.name), ax: -44, ay: -40, text: `<b>pick: trial ${plain(labelOf(pick))}</b>`, arrowcolor: colours.pick, arrowwidth: 1.2, arrowhead: 0, standoff: 12, font: { size: 13, color: colours.pick }, bgcolor: colours.panel, borderpad: 2 }); }
+  if (has(pick)) { shapes.push(ring(pick, view, 11, colours.pick, 3)); annotations.push({ x: valueOf(pick, view.x.name), y: valueOf(pick, view.y.name), ax: -44, ay: -40, text: `<b>pick: trial ${plain(pick.id)}</b>`, arrowcolor: colours.pick, arrowwidth: 1.2, arrowhead: 0, standoff: 12, font: { size: 13, color: colours.pick }, bgcolor: colours.panel, borderpad: 2 }); }
   if (has(open)) shapes.push(ring(open, view, 15, colours.accent, 2.5));
   return { shapes, annotations };
 }
@@ -187,10 +187,10 @@ function deviceWords() {
 
 function pointed(point) {
   if (point.customdata === "base") return study.base;
-  return typeof point.customdata === "number" ? trialOf(point.customdata) : baselines().find((row) => row.name === point.customdata);
+  return trialOf(point.customdata) || baselines().find((row) => row.name === point.customdata);
 }
 
-function open(point) { if (typeof point.customdata === "number") choose({ trial: point.customdata }); }
+function open(point) { if (trialOf(point.customdata)) choose({ trial: point.customdata }); }
 
 export function listenToFront() {
   for (const key of ["x", "y", "colour"]) byId(`axis-${key}`).addEventListener("change", (event) => choose({ [key]: event.target.value }));
@@ -198,5 +198,5 @@ export function listenToFront() {
   byId("on").addEventListener("change", (event) => choose({ on: event.target.value }));
 }
 
-export const pickTags = (number) => namedPicks(number).map((name) => element("span", { class: "tag pick" }, name));
+export const pickTags = (id) => namedPicks(id).map((name) => element("span", { class: "tag pick" }, name));
 export const quantity = (name, value) => withUnit(describe(name), value);

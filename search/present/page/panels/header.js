@@ -2,7 +2,7 @@
 
 import { boundsText, choose } from "../state/address.js";
 import { button, byId, difference, duration, element, fill, missing, printed, tone, withUnit } from "../format.js";
-import { accuracy, baseValue, best, candidates, describe, isEstimated, labelOf, study, valueOf, within } from "../state/study.js";
+import { accuracy, baseValue, best, candidates, describe, isEstimated, study, valueOf, within } from "../state/study.js";
 
 const STATES = ["finished", "running", "interrupted", "preparing"];
 export const running = { trials: [] };
@@ -62,7 +62,7 @@ function budgetTiles() {
     const diff = row ? difference(goal, valueOf(row, goal.name), baseValue(goal.name)) : null;
     const note = row ? [`${withUnit(by, valueOf(row, by.name))}, `, diff ? element("span", { class: tone(diff) }, diff.text) : ""] : ["nothing fits yet"];
     const made = tile(`${name}: ${by.title} ≤ ${bounds[by.name]}${by.unit ? ` ${by.unit}` : ""}`, row ? printed(goal, valueOf(row, goal.name)) : "–");
-    made.querySelector("dd").append(element("small", null, ...note, " ", row ? button(`trial ${labelOf(row)}`, () => choose({ trial: row.number, budget: boundsText(bounds) }), { class: "quiet" }) : null));
+    made.querySelector("dd").append(element("small", null, ...note, " ", row ? button(`trial ${row.id}`, () => choose({ trial: row.id, budget: boundsText(bounds) }), { class: "quiet" }) : null));
     return made;
   });
 }

@@ -15,7 +15,7 @@ export function drawFailures() {
     causes.set(cause, [...(causes.get(cause) || []), row]);
   }
   countTab("failures", failed.length, failed.length > 0);
-  const groups = [...causes].sort((a, b) => b[1].length - a[1].length).map(([cause, rows]) => element("details", null, element("summary", null, element("b", null, `${rows.length} × `), cause), element("p", null, rows.slice(0, 60).map((row) => button(`trial ${row.number}`, (event) => openTrial(row.number, event.target), { class: "quiet" }))), element("pre", { tabindex: "0" }, String(rows[0].error || cause))));
+  const groups = [...causes].sort((a, b) => b[1].length - a[1].length).map(([cause, rows]) => element("details", null, element("summary", null, element("b", null, `${rows.length} × `), cause), element("p", null, rows.slice(0, 60).map((row) => button(`trial ${row.id}`, (event) => openTrial(row.id, event.target), { class: "quiet" }))), element("pre", { tabindex: "0" }, String(rows[0].error || cause))));
   fill(byId("failure-list"), groups.length ? groups : element("p", { class: "empty" }, "No trial has failed."));
 }
 

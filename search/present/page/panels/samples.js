@@ -4,7 +4,7 @@ import { element, fill } from "../format.js";
 
 let edge = 50, image = 0;
 
-export function samples(base, trial, number) {
+export function samples(base, trial, id) {
   const count = Math.min(base.length, trial.length);
   if (!count) return element("div", null, element("h3", null, "Sample images"), element("p", { class: "muted" }, "None were drawn for this trial."));
   image = Math.min(image, count - 1);
@@ -12,7 +12,7 @@ export function samples(base, trial, number) {
   const move = () => { edge = Number(slider.value); box.style.setProperty("--cut-at", `${edge}%`); };
   const show = (at) => {
     image = at;
-    fill(box, picture(base[at], `base, image ${at + 1}`), picture(trial[at], `trial ${number}, image ${at + 1}`, "above"), element("i", { class: "edge" }), element("p", { class: "a" }, "base"), element("p", { class: "b" }, `trial ${number}`));
+    fill(box, picture(base[at], `base, image ${at + 1}`), picture(trial[at], `trial ${id}, image ${at + 1}`, "above"), element("i", { class: "edge" }), element("p", { class: "a" }, "base"), element("p", { class: "b" }, `trial ${id}`));
     for (const [i, thumb] of [...thumbs.children].entries()) thumb.setAttribute("aria-pressed", String(i === at));
   };
   const thumbs = element("div", { class: "thumbs" }, trial.slice(0, count).map((address, at) => element("button", { type: "button", "aria-label": `image ${at + 1}`, click: () => show(at) }, picture(address, ""))));

@@ -5,21 +5,21 @@ import { limits } from "./budget.js";
 import { openTrial } from "./drawer.js";
 import { pickTags } from "./front.js";
 import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "../format.js";
-import { baseValue, baselines, candidates, isEstimated, isExport, isFeasible, isGuess, isMeasured, labelOf, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
+import { baseValue, baselines, candidates, inOrder, isEstimated, isExport, isFeasible, isGuess, isMeasured, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
 
 const HEIGHT = 30, SPARE = 12;
 const SHOWN = {
-  all: ["all trials", () => true], front: ["the front", (row) => row.on_front], fits: ["within the budget", (row) => fits.has(row.number)],
-  feasible: ["feasible", isFeasible], pinned: ["pinned or noted", (row) => marksOf(row.number).pinned || marksOf(row.number).note], estimated: ["estimated", isEstimated], exported: ["exported", isExport], failed: ["failed or stopped", (row) => !isMeasured(row) && !isEstimated(row)],
+  all: ["all trials", () => true], front: ["the front", (row) => row.on_front], fits: ["within the budget", (row) => fits.has(row.id)],
+  feasible: ["feasible", isFeasible], pinned: ["pinned or noted", (row) => marksOf(row.id).pinned || marksOf(row.id).note], estimated: ["estimated", isEstimated], exported: ["exported", isExport], failed: ["failed or stopped", (row) => !isMeasured(row) && !isEstimated(row)],
 };
 let fits = new Set(), rows = [], focusOn = null, window_ = "", anchored = false;
 
 function columns() {
   const figures = study.figures.map((figure) => ({ key: figure.name, title: axisTitle(figure), figure, value: (row) => valueOf(row, figure.name) }));
   const text = (key, value) => ({ key, title: key, text: true, value });
-  const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.number) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.number) || {}).was }] : [];
+  const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.id) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.id) || {}).was }] : [];
   const precisions = study.rows.some((row) => (row.candidate.precision || "fp32") !== "fp32") ? [text("precision", (row) => (row.candidate && row.candidate.precision) || "")] : [];
-  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.exported_from + 0.1 : row.number), csv: (row) => (missing(row.number) ? row.name || "base" : labelOf(row)), cell: numberCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.number === null || row.number === undefined ? row.note || "" : marksOf(row.number).note))];
+  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (missing(row.id) ? row.note || "" : marksOf(row.id).note))];
 }
 
 function stateOf(row) {
@@ -29,15 +29,15 @@ function stateOf(row) {
   return isFeasible(row) ? (missing(row.same_as) ? "" : `as trial ${row.same_as}`) : (row.breaks || []).join("; ") || "breaks a constraint";
 }
 
-function numberCell(row) {
-  if (row.number === null) return ["base"];
-  if (row.number === undefined) return [String(row.name)];
-  return [labelOf(row), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.number), marksOf(row.number).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
+function nameCell(row) {
+  if (row.id === null) return ["base"];
+  if (row.id === undefined) return [String(row.name)];
+  return [row.id, isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
 }
 
 /** The place by the device's times, and how many places that is up or down from the study's own. */
 function placeCell(row) {
-  const place = study.places.get(row.number), steps = place ? place.was - place.now : 0;
+  const place = study.places.get(row.id), steps = place ? place.was - place.now : 0;
   if (!place) return ["–"];
   return [String(place.now), element("small", { class: steps > 0 ? "up" : steps < 0 ? "down" : "" }, steps ? `${steps > 0 ? "▲" : "▼"} ${Math.abs(steps)}` : "=")];
 }
@@ -46,7 +46,7 @@ function placeCell(row) {
 export function drawTable() {
   choices(byId("table-show"), Object.entries(SHOWN).map(([key, [title]]) => [key, title]), chosen.show);
   if (document.activeElement !== byId("table-search")) byId("table-search").value = chosen.search;
-  fits = new Set(chosen.show === "fits" ? candidates().filter(within(limits())).map((row) => row.number) : []);
+  fits = new Set(chosen.show === "fits" ? candidates().filter(within(limits())).map((row) => row.id) : []);
   const shown = columns(), sorted = shown.find((column) => column.key === chosen.sort.replace(/^-/, "")), words = chosen.search.toLowerCase().split(/\s+/).filter(Boolean);
   rows = study.rows.filter((SHOWN[chosen.show] || SHOWN.all)[1]).filter((row) => matches(row, words));
   if (sorted) rows.sort(order(sorted, chosen.sort.startsWith("-")));
@@ -59,7 +59,7 @@ export function drawTable() {
 
 function matches(row, words) {
   if (!words.length) return true;
-  const text = `${labelOf(row)} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.number).note} ${row.on_front ? "front" : ""}`.toLowerCase();
+  const text = `${row.id} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.id).note} ${row.on_front ? "front" : ""}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -67,9 +67,9 @@ function order(column, falling) {
   const none = (value) => value === null || value === undefined || value === "";
   return (left, right) => {
     const a = column.value(left), b = column.value(right);
-    if (none(a) || none(b)) return none(a) - none(b) || left.number - right.number;
+    if (none(a) || none(b)) return none(a) - none(b) || inOrder(left, right);
     const found = typeof a === "string" ? a.localeCompare(String(b)) : a - b;
-    return (falling ? -found : found) || left.number - right.number;
+    return (falling ? -found : found) || inOrder(left, right);
   };
 }
 
@@ -85,13 +85,13 @@ export function drawWindow() {
   const key = `${from}-${until}-${chosen.trial}`;
   if (key === window_) return;
   window_ = key;
-  anchored = rows.some((row) => String(row.number) === chosen.trial);
-  const shown = columns(), held = document.activeElement && document.activeElement.dataset && document.activeElement.closest("#table tbody") ? document.activeElement.dataset.number : undefined;
+  anchored = rows.some((row) => row.id === chosen.trial);
+  const shown = columns(), held = document.activeElement && document.activeElement.dataset && document.activeElement.closest("#table tbody") ? document.activeElement.dataset.id : undefined;
   const gap = (count) => (count ? element("tr", { class: "gap", "aria-hidden": "true" }, spacer(count, shown.length)) : null);
-  const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.number === null ? "base" : "honest" }, shown.map((column) => cell(column, row))));
+  const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.id === null ? "base" : "honest" }, shown.map((column) => cell(column, row))));
   fill(byId("table").tBodies[0], fixed, gap(from), rows.slice(from, until).map((row, i) => tableRow(row, from + i, shown)), gap(rows.length - until));
   const wanted = focusOn ?? held;
-  if (wanted !== undefined && wanted !== null) { const again = byId("table").querySelector(`tr[data-number="${wanted}"]`); if (again) again.focus({ preventScroll: focusOn === null }); }
+  if (wanted !== undefined && wanted !== null) { const again = byId("table").querySelector(`tr[data-id="${wanted}"]`); if (again) again.focus({ preventScroll: focusOn === null }); }
   focusOn = null;
 }
 
@@ -102,8 +102,8 @@ function spacer(count, span) {
 }
 
 function tableRow(row, at, shown) {
-  const open = String(row.number) === chosen.trial, anchor = anchored ? open : at === 0;
-  return element("tr", { "data-number": String(row.number), tabindex: anchor ? "0" : "-1", "aria-selected": String(open), "aria-rowindex": String(at + 2), class: isEstimated(row) || (isMeasured(row) && !isFeasible(row)) ? "grey" : "" }, shown.map((column) => cell(column, row)));
+  const open = row.id === chosen.trial, anchor = anchored ? open : at === 0;
+  return element("tr", { "data-id": row.id, tabindex: anchor ? "0" : "-1", "aria-selected": String(open), "aria-rowindex": String(at + 2), class: isEstimated(row) || (isMeasured(row) && !isFeasible(row)) ? "grey" : "" }, shown.map((column) => cell(column, row)));
 }
 
 function cell(column, row) {
@@ -111,18 +111,18 @@ function cell(column, row) {
   if (column.cell) made.append(...column.cell(row).filter(Boolean));
   else if (!column.figure) made.append(value === null || value === undefined ? "–" : String(value));
   else {
-    const diff = row.number === null ? null : difference(column.figure, value, baseValue(column.figure.name));
+    const diff = row.id === null ? null : difference(column.figure, value, baseValue(column.figure.name));
     made.append(isGuess(row, column.figure.name) && !missing(value) ? "≈ " : "", printed(column.figure, value), ...(diff ? [element("small", { class: tone(diff) }, diff.text)] : []));
   }
   return made;
 }
 
 function onKey(event) {
-  const row = event.target.closest("tr[data-number]");
+  const row = event.target.closest("tr[data-id]");
   if (!row) return;
-  const at = rows.findIndex((one) => String(one.number) === row.dataset.number), page = Math.max(1, Math.floor(byId("table-scroll").clientHeight / HEIGHT) - 2);
+  const at = rows.findIndex((one) => one.id === row.dataset.id), page = Math.max(1, Math.floor(byId("table-scroll").clientHeight / HEIGHT) - 2);
   const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: rows.length - 1 }[event.key];
-  if (event.key === "Enter" || event.key === " ") openTrial(row.dataset.number, row);
+  if (event.key === "Enter" || event.key === " ") openTrial(row.dataset.id, row);
   else if (to === undefined) return;
   else moveTo(Math.min(rows.length - 1, Math.max(0, to)));
   event.preventDefault();
@@ -130,7 +130,7 @@ function onKey(event) {
 
 function moveTo(at) {
   const box = byId("table-scroll"), top = at * HEIGHT, fixed = HEIGHT * (2 + baselines().length), room = box.clientHeight - fixed - HEIGHT;
-  focusOn = rows[at].number;
+  focusOn = rows[at].id;
   if (top < box.scrollTop) box.scrollTop = top;
   if (top > box.scrollTop + room) box.scrollTop = top - room;
   window_ = "";
@@ -154,7 +154,7 @@ function saveCsv() {
 export function listenToTable() {
   byId("table-scroll").addEventListener("scroll", drawWindow, { passive: true });
   byId("table").tBodies[0].addEventListener("keydown", onKey);
-  byId("table").tBodies[0].addEventListener("click", (event) => { const row = event.target.closest("tr[data-number]"); if (row) openTrial(row.dataset.number); });
+  byId("table").tBodies[0].addEventListener("click", (event) => { const row = event.target.closest("tr[data-id]"); if (row) openTrial(row.dataset.id); });
   byId("table-show").addEventListener("change", (event) => choose({ show: event.target.value }));
   byId("table-search").addEventListener("input", (event) => choose({ search: event.target.value }));
   byId("table-csv").addEventListener("click", saveCsv);

@@ -1,13 +1,13 @@
 // What if: move a layer, see exact parameters and MACs at once, and ask the search to try it.
 
-import { choose, chosen, openNumber } from "../state/address.js";
+import { choose, chosen } from "../state/address.js";
 import { openDialog, closeDialog, tell } from "./actions.js";
 import { skyline } from "../charts/bars.js";
 import { picked } from "./budget.js";
 import { costOf, latencyOf, widthsOf } from "../cost.js";
 import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "../format.js";
 import { api, live } from "../state/server.js";
-import { baseValue, describe, isExport, keptOf, labelOf, study, trialOf, valueOf } from "../state/study.js";
+import { baseValue, describe, isExport, keptOf, study, trialOf, valueOf } from "../state/study.js";
 
 let bench = null;
 /** From so many ratios on the bars are the way to them, and their sliders are folded. */
@@ -15,7 +15,7 @@ const FOLDED = 24;
 
 /** The vector in the address: "128|0.1,0.2|model.4.m.0", or "trial:17" to start from one. */
 function vectorOf(text) {
-  const table = study.head.whatif, [size, ratios, blocks] = text.split("|"), row = text.startsWith("trial:") ? trialOf(Number(text.slice(6))) : null;
+  const table = study.head.whatif, [size, ratios, blocks] = text.split("|"), row = text.startsWith("trial:") ? trialOf(text.slice(6)) : null;
   const said = row ? row.ratios : ratios ? ratios.split(",").map(Number) : [];
   const clipped = table.dimensions.map((dimension, at) => Math.min(dimension.high, Math.max(dimension.low, Number.isFinite(said[at]) ? said[at] : dimension.low)));
   const removed = row ? row.removed || [] : (blocks || "").split(",").filter((path) => table.blocks.some((block) => block.path === path));
@@ -134,8 +134,8 @@ async function enqueue() {
 }
 
 function starts() {
-  const pick = picked(), open = trialOf(openNumber()), from = trialOf(Number(chosen.w.replace("trial:", "") || NaN));
-  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.number}`, `the pick, trial ${labelOf(pick)}`] : null, open && open.ratios && open !== pick ? [`trial:${open.number}`, `trial ${labelOf(open)}`] : null, chosen.w.startsWith("trial:") && from && from.ratios && from !== pick && from !== open ? [`trial:${from.number}`, `trial ${labelOf(from)}`] : null, ["*", "your own vector"]].filter(Boolean);
+  const pick = picked(), open = trialOf(chosen.trial), from = trialOf(chosen.w.replace("trial:", ""));
+  const options = [["", "the unpruned base"], pick && pick.ratios ? [`trial:${pick.id}`, `the pick, trial ${pick.id}`] : null, open && open.ratios && open !== pick ? [`trial:${open.id}`, `trial ${open.id}`] : null, chosen.w.startsWith("trial:") && from && from.ratios && from !== pick && from !== open ? [`trial:${from.id}`, `trial ${from.id}`] : null, ["*", "your own vector"]].filter(Boolean);
   choices(bench.parts.start, options, options.some(([value]) => value === chosen.w) ? chosen.w : "*");
 }
 
@@ -145,5 +145,5 @@ function drawNearest() {
   const { groups } = study.head, away = (row) => { const kept = keptOf(row); return groups.reduce((sum, group, at) => sum + (group.frozen ? 0 : Math.abs(kept[at] - bench.kept[at]) / group.size), 0) / groups.length; };
   const rows = study.rows.filter((row) => row.widths && row.state === "complete" && !isExport(row)), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
   const figures = best ? study.figures.slice(0, 2).map((figure) => `${figure.title} ${withUnit(figure, valueOf(best[1], figure.name))}`).join(", ") : "";
-  fill(bench.parts.nearest, best ? `The nearest measured trial is ${best[1].number}, with layers ${(100 * best[0]).toFixed(1)} % away on average: ${figures}.` : "");
+  fill(bench.parts.nearest, best ? `The nearest measured trial is ${best[1].id}, with layers ${(100 * best[0]).toFixed(1)} % away on average: ${figures}.` : "");
 }

@@ -39,9 +39,6 @@ export function listenToAddress() {
   });
 }
 
-/** Number of the trial that is open; NaN for none. */
-export const openNumber = () => (chosen.trial === "" ? NaN : Number(chosen.trial));
-
 /** "latency_ms:5,params_m:2" <-> {latency_ms: 5, params_m: 2}. */
 export function boundsOf(text) {
   const pairs = text.split(",").map((part) => part.split(":")).filter(([name, limit]) => name && limit !== "" && Number.isFinite(Number(limit)));

@@ -13,11 +13,11 @@ export async function api(path, body) {
   return said;
 }
 
-/** Files and samples of a trial: asked for once, or read from the file. */
-export async function detailsOf(number) {
-  if (!live.on) return (study.head.details || {})[number] || { files: [], samples: [] };
-  if (!study.details.has(number)) study.details.set(number, api(`/${live.run}/trials/${number}`));
-  return study.details.get(number);
+/** Files and samples of a trial or an export: asked for once, or read from the file. */
+export async function detailsOf(id) {
+  if (!live.on) return (study.head.details || {})[id] || { files: [], samples: [] };
+  if (!study.details.has(id)) study.details.set(id, api(`/${live.run}/trials/${id}`));
+  return study.details.get(id);
 }
 
 export async function baseSamples() {

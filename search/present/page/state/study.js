@@ -16,13 +16,13 @@ const LATENCY = "latency_ms";
 export const OWN = "-";
 
 /**
- * `told` is the head as it came, `rows` the trials by number as they came. `head`, `rows`, `base` and `front` are what is
+ * `told` is the head as it came, `known` the trials and exports by id as they came. `head`, `rows`, `base` and `front` are what is
  * drawn; `device` is the device whose times they have, empty for the study's own runtime.
  */
-export const study = { told: null, known: new Map(), head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, figures: [], device: "", places: new Map(), details: new Map(), candidates: null };
+export const study = { told: null, known: new Map(), head: null, rows: [], byPoint: new Map(), front: new Set(), base: null, figures: [], device: "", places: new Map(), details: new Map(), candidates: null };
 
 export function absorbRows(rows) {
-  for (const row of rows) study.known.set(row.number, { ...row, figures: withExpected(row), candidate: row.candidate || {} });
+  for (const row of rows) study.known.set(row.id, { ...row, figures: withExpected(row), candidate: row.candidate || {} });
 }
 
 /** A trial that was not measured in full stands where its score lets expect it. */
@@ -39,11 +39,11 @@ export function lookBy(device) {
   study.device = view ? device : "";
   study.head = view ? headOn(told, view) : told;
   study.front = new Set(study.head.front || []);
-  study.base = told.base ? { ...told.base, figures: view ? timed(told.base, [view.base_ms]) : told.base.figures, number: null, source: "unpruned", candidate: {} } : null;
-  study.rows = [...study.known.values()].sort((a, b) => a.number - b.number);
+  study.base = told.base ? { ...told.base, figures: view ? timed(told.base, [view.base_ms]) : told.base.figures, id: null, source: "unpruned", candidate: {} } : null;
+  study.rows = [...study.known.values()].sort(inOrder);
   if (view) study.rows = study.rows.map((row) => rowOn(row, view));
-  study.byNumber = view ? new Map(study.rows.map((row) => [row.number, row])) : study.known;
-  for (const row of study.rows) row.on_front = study.front.has(row.number);
+  study.byPoint = view ? new Map(study.rows.map((row) => [row.id, row])) : study.known;
+  for (const row of study.rows) row.on_front = study.front.has(row.id);
   study.candidates = null;
   study.figures = figuresOf(study.head);
   study.places = view ? placesOn(study.rows) : new Map();
@@ -58,38 +58,38 @@ function headOn(told, view) {
 const timed = (row, latency) => ({ ...row.figures, [LATENCY]: latency });
 
 function rowOn(row, view) {
-  const latency = view.latency_ms[row.number], { [LATENCY]: own, ...rest } = row.figures;
+  const latency = view.latency_ms[row.id], { [LATENCY]: own, ...rest } = row.figures;
   if (!latency) return { ...row, figures: rest, timing: null, untimed: isMeasured(row) };
-  return { ...row, figures: timed(row, latency), own: own && own[0], timing: null, feasible: (view.feasible || []).includes(row.number), breaks: [], notes: (view.flags || {})[row.number] || [] };
+  return { ...row, figures: timed(row, latency), own: own && own[0], timing: null, feasible: (view.feasible || []).includes(row.id), breaks: [], notes: (view.flags || {})[row.id] || [] };
 }
 
 /** Place by the device's times and by the study's own, among the trials that both have timed: 1 is the fastest. */
 function placesOn(rows) {
-  const both = rows.filter((row) => isMeasured(row) && !missing(row.own)), order = (value) => new Map([...both].sort((a, b) => value(a) - value(b) || a.number - b.number).map((row, at) => [row.number, at + 1]));
+  const both = rows.filter((row) => isMeasured(row) && !missing(row.own)), order = (value) => new Map([...both].sort((a, b) => value(a) - value(b) || inOrder(a, b)).map((row, at) => [row.id, at + 1]));
   const now = order((row) => valueOf(row, LATENCY)), was = order((row) => row.own);
-  return new Map(both.map((row) => [row.number, { now: now.get(row.number), was: was.get(row.number) }]));
+  return new Map(both.map((row) => [row.id, { now: now.get(row.id), was: was.get(row.id) }]));
 }
 
 /** How the device changes the picture: ranks, and who joins or leaves the front. */
 export function changesOn() {
-  const places = [...study.places.values()], own = new Set(study.told.front || []), timedThere = (number) => study.places.has(number);
-  return { timed: places.length, ranks: places.filter(({ now, was }) => now !== was).length, joined: [...study.front].filter((number) => !own.has(number)).length, left: [...own].filter((number) => timedThere(number) && !study.front.has(number)).length };
+  const places = [...study.places.values()], own = new Set(study.told.front || []), timedThere = (id) => study.places.has(id);
+  return { timed: places.length, ranks: places.filter(({ now, was }) => now !== was).length, joined: [...study.front].filter((id) => !own.has(id)).length, left: [...own].filter((id) => timedThere(id) && !study.front.has(id)).length };
 }
 
-export function forget() { Object.assign(study, { told: null, known: new Map(), head: null, rows: [], byNumber: new Map(), front: new Set(), base: null, device: "", places: new Map(), details: new Map(), candidates: null }); }
+export function forget() { Object.assign(study, { told: null, known: new Map(), head: null, rows: [], byPoint: new Map(), front: new Set(), base: null, device: "", places: new Map(), details: new Map(), candidates: null }); }
 
 export const devices = () => Object.keys((study.told && study.told.on_targets) || {});
 export const valueOf = (row, name) => { const found = row && row.figures && row.figures[name]; return found ? found[0] : null; };
 export const spreadOf = (row, name) => { const found = row.figures[name]; return found && found.length > 2 ? [found[1], found[2]] : null; };
-export const trialOf = (number) => study.byNumber.get(number) || null;
+export const trialOf = (id) => study.byPoint.get(id) || null;
 export const baseValue = (name) => valueOf(study.base, name);
-export const marksOf = (number) => (study.head.marks || {})[number] || { note: "", pinned: false };
+export const marksOf = (id) => (study.head.marks || {})[id] || { note: "", pinned: false };
 export const baselines = () => (study.head.baselines || []).filter((row) => row && row.figures).map((row) => ({ ...row, figures: Object.fromEntries(Object.entries(row.figures).map(([name, f]) => [name, Array.isArray(f) ? f : [f.value, f.low ?? f.value, f.high ?? f.value]])) }));
 
-/** What a reader calls a trial, and types: 17, or 17-int8 for an export of trial 17. */
-export const labelOf = (row) => String(row.label ?? row.number).replace(" ", "-");
-export const labelOfNumber = (number) => labelOf(trialOf(number) || { number });
-export const isExport = (row) => !missing(row.exported_from);
+/** Rows have the id that a reader types: "17", or "17-int8" for an export of trial 17, which shares its number. */
+export const isExport = (row) => Boolean(row.exported);
+/** By number, a trial before its exports. */
+export const inOrder = (a, b) => a.number - b.number || (a.id < b.id ? -1 : Number(a.id > b.id));
 
 /** The figures a study is about: its objectives first, then what was recorded besides. */
 function figuresOf(head) {
@@ -138,7 +138,7 @@ export function within(bounds) {
 /** The most accurate of some trials; equal accuracy: less latency, then fewer parameters (as `paretoprune pick`). */
 export function best(rows) {
   const goal = accuracy(), sign = goal.direction === "max" ? -1 : 1;
-  const key = (row) => [sign * valueOf(row, goal.name), valueOf(row, LATENCY) ?? 0, valueOf(row, "params_m") ?? 0, row.number];
+  const key = (row) => [sign * valueOf(row, goal.name), valueOf(row, LATENCY) ?? 0, valueOf(row, "params_m") ?? 0, row.number, row.id];
   return rows.reduce((found, row) => (!found || isLess(key(row), key(found)) ? row : found), null);
 }
 
@@ -160,5 +160,5 @@ export function keptOf(row) {
   });
 }
 
-export const namedPicks = (number) => Object.entries(study.head.picks || {}).filter(([, pick]) => pick.trial === number).map(([name]) => name);
-export const runRef = (number) => `${study.head.run}:${labelOfNumber(number)}`;
+export const namedPicks = (id) => Object.entries(study.head.picks || {}).filter(([, pick]) => pick.trial === id).map(([name]) => name);
+export const runRef = (id) => `${study.head.run}:${id}`;

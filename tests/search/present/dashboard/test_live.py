@@ -20,8 +20,8 @@ def test_only_what_has_changed_is_made_again(build: Callable[..., dict[str, Any]
     later = copy.deepcopy(snapshot["trials"])
     later[7]["figures"]["latency_ms"]["value"] = 1.25
     second = rows.texts(later, frame)
-    assert [number for number in first if second[number] is not first[number]] == [7]
-    assert json.loads(second[7])["figures"]["latency_ms"][0] == 1.25
+    assert [point for point in first if second[point] is not first[point]] == ["7"]
+    assert json.loads(second["7"])["figures"]["latency_ms"][0] == 1.25
 
 
 def test_rows_of_another_shape_are_all_made_again(build: Callable[..., dict[str, Any]]) -> None:

@@ -37,18 +37,18 @@ def test_the_front_is_sorted_by_cost_and_starts_with_the_base(build: Build) -> N
     snapshot = build(60)
     lines = text_of(front_table(snapshot)).splitlines()
     assert lines[1].split()[:3] == ["base", "0.508", "9.10"]
-    numbers = [int(line.split()[0]) for line in lines[2:]]
-    assert sorted(numbers) == snapshot["front"]
-    latencies = [snapshot["trials"][number]["figures"]["latency_ms"]["value"] for number in numbers]
+    points = [line.split()[0] for line in lines[2:]]
+    assert sorted(points, key=int) == snapshot["front"]
+    latencies = [snapshot["trials"][int(point)]["figures"]["latency_ms"]["value"] for point in points]
     assert latencies == sorted(latencies)
 
 
 def test_differences_to_the_base_are_shown(build: Build) -> None:
     snapshot = build(60)
-    number = snapshot["picks"]["edge"]["trial"]
-    shown = text_of(trial_details(snapshot, number))
-    latency = snapshot["trials"][number]["figures"]["latency_ms"]["value"]
-    accuracy = snapshot["trials"][number]["figures"]["map50_95"]["value"]
+    point = snapshot["picks"]["edge"]["trial"]
+    shown = text_of(trial_details(snapshot, point))
+    latency = snapshot["trials"][int(point)]["figures"]["latency_ms"]["value"]
+    accuracy = snapshot["trials"][int(point)]["figures"]["map50_95"]["value"]
     assert f"{9.1 / latency:.2f}x faster" in shown
     assert f"{(accuracy - 0.508) * 100:+.1f} pt" in shown
     assert "pick for edge" in shown and "95 % interval" in shown
@@ -75,14 +75,14 @@ def test_names_are_not_markup(build: Build) -> None:
     snapshot = build(30, name="[red]x[/red]", verdict="[bold]y[/")
     snapshot["trials"][0].update(state="failed", error="[/oops]", source="[link=x]")
     shown = text_of(render_status(snapshot)) + text_of(trials_table(snapshot), 160)
-    shown += text_of(trial_details(snapshot, 0))
+    shown += text_of(trial_details(snapshot, "0"))
     for piece in ("[red]x[/red]", "[bold]y[/", "failed: [/oops]", "[link=x]"):
         assert piece in shown
 
 
 def test_a_trial_that_is_not_there(build: Build) -> None:
     with pytest.raises(UnknownTrial, match=r"there is no trial 99\n  expected: a number from 0 to 9"):
-        trial_details(build(10), 99)
+        trial_details(build(10), "99")
 
 
 def test_a_snapshot_of_another_format(build: Build) -> None:
