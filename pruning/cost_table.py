@@ -58,7 +58,7 @@ def width_rule(graph: TracedChannels, round_to: int, min_width: int = 1) -> list
 
 
 def _columns(graph: TracedChannels) -> tuple[list[tuple[Form, dict[str, Form]]], list[int]]:
-    """Return the distinct columns, and for every column of the cost model (0: the constant) its distinct one's index."""
+    """Return the distinct columns, and for every column of the cost model (0: the constant 1) the index of its own."""
     less = _narrowed_by_blocks(graph)
     found: dict[Any, int] = {((), ()): 0}
     kept: list[tuple[Form, dict[str, Form]]] = [((), {})]

@@ -1,7 +1,7 @@
-"""What is validated on which data: the facts that must agree before a validator looks.
+"""Checks that a model and its data agree before validation.
 
-A validator would download missing data, skip the labels of surplus classes, and mix up reordered ones, all without a
-word. Here that is refused. Data are never downloaded, and the `download:` script of a data YAML is never run.
+Ultralytics' validator silently downloads missing data, skips the labels of surplus classes and mixes up reordered ones.
+Here all of that is refused: data are never downloaded, and the `download:` script of a data YAML is never run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from objectives.ultralytics_door import is_ultralytics, load_module, quiet, twin
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What must be known of a model before it can be validated."""
+    """Properties of a model that validation needs."""
 
     where: str
     task: str
@@ -28,10 +28,7 @@ class Facts:
 
 
 def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
-    """What the validator is given, and its facts. A checkpoint is loaded here: its task is inside.
-
-    Raises `AccuracyError`.
-    """
+    """Return the validator's input and its facts; a checkpoint is loaded for its task. Raises `AccuracyError`."""
     if isinstance(model, nn.Module):
         return model, _module_facts(model, type(model).__name__)
     path = Path(model)
@@ -49,10 +46,7 @@ def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
 
 
 def exported_subject(artefact: Path, model: Path) -> tuple[str, Facts]:
-    """The same for an artefact of any format; what it is about is known from the checkpoint it was exported from.
-
-    Raises `AccuracyError`.
-    """
+    """Return the same for an exported file of any format, with the facts of its checkpoint. Raises `AccuracyError`."""
     if not artefact.exists():
         raise AccuracyError(f"There is no artefact at {artefact}.")
     return str(artefact), replace(subject_of(model)[1], where=str(artefact))
@@ -105,7 +99,7 @@ def check_data(data: str | Path, split: str, facts: Facts) -> None:
 
 
 def _check_folders(data: Path, split: str, facts: Facts) -> None:
-    """Data to classify: a folder of splits, each with a folder per class, whose order is that of the alphabet."""
+    """Check classification data: a folder of splits, each with one folder per class in alphabetical order."""
     place = data / split
     if not place.is_dir():
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {place}.")
