@@ -1,4 +1,4 @@
-"""The model card: what a delivered model is, where it came from, and what it was measured to do."""
+"""The model card: a delivered model's identity, origin and measured figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN_LICENCE = "The model's code and weights are its author's; the data set may 
 
 
 def _is_own(snapshot: Snapshot) -> bool:
-    """Whether the study is of a user's own task (docs/own_task.md)."""
+    """Return whether the study is of a user's own task (docs/own_task.md)."""
     return OwnReference.parse((snapshot.get("study") or {}).get("data")) is not None
 
 
@@ -39,9 +39,9 @@ def write_model_card(
 
     Args:
         snapshot: the run's record.
-        lineage: digests by what they are of ("base model", "data", "plan", ...).
+        lineage: digests by name ("base model", "data", "plan", ...).
         commands: the command lines that made it, in order.
-        export: the verified artefacts, if there are any.
+        export: the verified artefacts, if any.
 
     Raises:
         UnknownTrial: no trial has this number.
@@ -58,7 +58,7 @@ def render_card(
     commands: Sequence[str],
     export: ExportReport | None = None,
 ) -> str:
-    """The card as Markdown; every name in it is escaped."""
+    """Return the card as Markdown; every name in it is escaped."""
     row = reading.trial(snapshot, number)
     parts = [
         f"# {_plain(snapshot['name'])}, trial {reading.label(row)}",
@@ -160,7 +160,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _code(lines: Sequence[str]) -> str:
-    """A block of commands; the fence is longer than any row of backticks inside."""
+    """Format commands as a code block; the fence is longer than any run of backticks inside."""
     text = "\n".join(lines)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -168,6 +168,6 @@ def _code(lines: Sequence[str]) -> str:
 
 
 def _plain(text: object) -> str:
-    """One line of text that Markdown and HTML leave alone."""
+    """Escape text to one line without Markdown or HTML."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#!])", r"\\\1", line)

@@ -1,4 +1,4 @@
-"""A trial that was chosen, and what can be done with it."""
+"""A picked trial, and its delivery."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PickedTrial:
     Attributes:
         results: those that it was chosen from.
         trial: None for the base.
-        sentence: why this one.
+        sentence: the reason for the choice.
         bounds: the limits that it was chosen within.
-        budget: the study's name for these limits, if they have one.
+        budget: the study's name for these limits, if any.
     """
 
     results: Results
@@ -45,8 +45,7 @@ class PickedTrial:
 
     @property
     def folder(self) -> Path:
-        """picks/<budget>, or picks/trial-0017: where what is delivered lies; picks/<budget>-on-<device> for another
-        device, whose pick is another one."""
+        """Delivery folder: picks/<budget>, or picks/trial-0017; picks/<budget>-on-<device> for another device."""
         if self.budget and self.results.target is not None:
             return self.results.record.path / "picks" / f"{self.budget}-on-{self.results.target.name}"
         name = self.budget or ("base" if self.trial is None else f"trial-{self._place:04d}")
@@ -61,12 +60,12 @@ class PickedTrial:
 
     @property
     def _place(self) -> int:
-        """The trial itself; of an export, the trial that it was made from."""
+        """Number of the trial itself, or of the trial that an export was made from."""
         return self.chosen.number if self.chosen.exported_from is None else self.chosen.exported_from
 
     @property
     def ref(self) -> str:
-        """RUN:17, RUN:17-int8 or RUN:base: what the command line takes."""
+        """RUN:17, RUN:17-int8 or RUN:base, as the command line accepts."""
         name = "base" if self.trial is None else self.trial.label.replace(" ", "-")
         return f"{self.results.record.path}:{name}"
 
@@ -76,7 +75,7 @@ class PickedTrial:
         return self.results.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
 
     def weights(self) -> Path:
-        """The checkpoint of the trial as it was measured: the base's own file for the base.
+        """Return the checkpoint of the trial as it was measured; for the base its own file.
 
         Raises:
             ConfigError: the trial has no weights on disk; names the command that makes them.
@@ -97,7 +96,7 @@ class PickedTrial:
         )
 
     def model(self) -> Path:
-        """The best checkpoint there is: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
+        """Best checkpoint available: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
         tuned = self.folder / "finetuned.pt"
         return tuned if tuned.is_file() else self.weights()
 
@@ -118,8 +117,7 @@ class PickedTrial:
         )
 
     def artefact(self) -> Path | None:
-        """The file in reduced precision that was measured, where it lies on disk: a trial's beside its weights, an
-        export's where it was delivered."""
+        """Return the measured file in reduced precision, if on disk: beside the weights, or where it was exported."""
         if self.trial is None or self.trial.candidate.precision == "fp32":
             return None
         from search.evaluate.reduced_precision import target_of
@@ -181,7 +179,7 @@ class PickedTrial:
         return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
 
     def _ready(self) -> dict[str, Path]:
-        """The measured file of a trial in reduced precision, unless the weights were trained further since."""
+        """Return the measured file of a trial in reduced precision, unless its weights were trained further."""
         path = self.artefact()
         if path is None or self.trial is None or self.model() != self.weights():
             return {}
@@ -204,7 +202,7 @@ class PickedTrial:
             self._write_card(report, f"paretoprune export {self.ref} {' '.join(words)}")
 
     def _write_card(self, report: ExportReport, command: str) -> None:
-        """model_card.md beside the artefacts: what they were made from, how, and what was measured."""
+        """Write model_card.md beside the artefacts: origin, commands and measured figures."""
         from search.deliver.model_card import write_model_card
 
         _, prints = self.results.record.read_args()

@@ -1,4 +1,4 @@
-"""Before the first trial: trace and score the base, measure it once, and build the evaluator.
+"""Preparation: trace, score and measure the base, and build the evaluator.
 
 It runs in a child process, so that the coordinator stays small and a crash while tracing is an error message.
 """
@@ -43,11 +43,11 @@ _SAID = {
 
 
 def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: None) -> Prepared:
-    """Trace, score and measure the base; what is in base/base.json already is not measured again.
+    """Trace, score and measure the base; figures in base/base.json are not measured again.
 
     Raises:
-        PreparationFailed: with the exit code of what went wrong in the child.
-        NotComparable: the groups found now are not those that the run began with.
+        PreparationFailed: with the exit code of the child's error.
+        NotComparable: the groups found now are not those of the run.
     """
     record.base_dir.mkdir(parents=True, exist_ok=True)
     discard_standing(record.base_dir)
@@ -71,7 +71,7 @@ def _said(standing: str) -> str:
 
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
-    """What `prepare_pruning` does, in the process that may crash."""
+    """Run `prepare_pruning` in a child process that may crash."""
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.final_measurements import PruningClosing
@@ -114,7 +114,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
-    """What the dashboard shows beside figures: derived, made once per study."""
+    """Write derived data of the dashboard, once per study."""
     from search.evaluate.sample_images import FOLDER, draw_samples
     from search.prepare import whatif_table
 
@@ -140,7 +140,7 @@ def _notes(graph: Any, base: Measurement) -> tuple[str, ...]:
 
 
 def _check_groups(record: RunRecord, groups: Any) -> None:
-    """The vectors of an old run mean nothing when the groups have other names."""
+    """Refuse an old run whose groups have other names: its vectors would be meaningless."""
     before = record.read_groups()
     if before and [row["name"] for row in before] != [row["name"] for row in groups]:
         raise NotComparable(

@@ -1,6 +1,6 @@
-"""From a traced model to an allocator: which widths each dimension can have, and what the outputs lose by them.
+"""Build an allocator from a traced model: the width options of each dimension, and their prices.
 
-Here and in costs.py the proposing side reads the graph: allocation itself knows menus and a cost function.
+Only this module and costs.py read the graph: allocation itself works on options and a cost function.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ def allocator_of(
     latency: LatencyModel | None = None,
     bend: Bend | None = None,
 ) -> Allocator:
-    """The allocator of a space with one dimension per tie of groups, from sensitivity curves of its dimensions and
-    blocks."""
+    """Return the allocator of a space with one dimension per tie of groups, from its parts' sensitivity curves."""
     stages = {group.name: group.stage for group in graph.groups}
     menus = tuple(_menu(graph, d, curves[d.name], round_to, stages[d.groups[0]]) for d in space.dimensions)
     removals = tuple(_removal(space, block.path, block.parameter, curves, stages) for block in space.blocks)
@@ -35,7 +34,7 @@ def allocator_of(
 
 
 def _menu(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int, stage: str) -> Menu:
-    """Every width that the dimension can have within its bounds, found by asking for each share of its widest group."""
+    """Return every width that the dimension can have within its bounds, found by requesting each possible share."""
     columns = [graph.table.numbers[name] for name in dimension.groups]
     ties = {int(graph.table.ties[column]) for column in columns}
     full = graph.table.full_widths()

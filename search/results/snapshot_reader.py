@@ -1,4 +1,4 @@
-"""Reading a snapshot: the plain record that the status, the tables and the report draw.
+"""Read a snapshot, the plain record that the status, the tables and the report display.
 
 A snapshot is the content of `snapshot.json`. Nothing here measures or decides anything; a figure that is missing
 (a trial still running, a runtime that was not asked for) is `None`, never a guess.
@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 class SnapshotError(RunCorrupt):
-    """A snapshot that this version cannot draw."""
+    """A snapshot that this version cannot display."""
 
 
 class UnknownTrial(ConfigError):
@@ -27,7 +27,7 @@ class UnknownTrial(ConfigError):
 
 @dataclass(frozen=True)
 class Figure:
-    """What a measured figure is called: `unit` is empty for a fraction, `digits` are those worth printing."""
+    """Display properties of a figure: `unit` is empty for a fraction, `digits` are those to print."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def heading(self) -> str:
-        """The title with its unit, for a column."""
+        """Title with unit, for a column."""
         return f"{self.title} {self.unit}".strip()
 
 
@@ -70,7 +70,7 @@ def check_format(snapshot: Snapshot) -> None:
 
 
 def describe(snapshot: Snapshot, name: str) -> Figure:
-    """The figure as it is commonly called (short enough for a terminal), else as the study's objectives name it."""
+    """Return a figure's usual name (short enough for a terminal), else the one of the study's objectives."""
     figure = _KNOWN.get(name) or _as_objective(snapshot, name)
     if figure.direction == "max":
         return figure
@@ -85,14 +85,14 @@ def _as_objective(snapshot: Snapshot, name: str) -> Figure:
 
 
 def _digits(reference: float | None) -> int:
-    """Costs get the digits that show the base to three places, so that a column has one number of digits."""
+    """Return the digits that show the base to three places, so that a column has one number of digits."""
     if reference is None or reference <= 0:
         return 2
     return max(1, min(6, 2 - math.floor(math.log10(reference))))
 
 
 def figures(snapshot: Snapshot) -> tuple[Figure, ...]:
-    """The figures a study is about: its objectives, then the costs that were recorded besides."""
+    """Return the study's objectives, then the other recorded costs."""
     names = [str(item["name"]) for item in snapshot.get("objectives", ())]
     rows = [base(snapshot), *snapshot.get("trials", ())]
     seen = [name for name in _COSTS if any(value(row, name) is not None for row in rows)]
@@ -100,36 +100,36 @@ def figures(snapshot: Snapshot) -> tuple[Figure, ...]:
 
 
 def label(row: TrialRow) -> str:
-    """What a reader calls it: `17`, or `17 int8` for an export of trial 17."""
+    """Return the row's display name: `17`, or `17 int8` for an export of trial 17."""
     return str(row.get("label", row["number"]))
 
 
 def label_of(snapshot: Snapshot, number: int) -> str:
-    """The label of the row with this number; the number where there is no such row."""
+    """Return the label of the row with this number, or the number if there is none."""
     return next((label(row) for row in snapshot.get("trials", ()) if row["number"] == number), str(number))
 
 
 def base(snapshot: Snapshot) -> Measured:
-    """The base's row; empty as long as it has not been measured."""
+    """Return the base's row; empty until it is measured."""
     return snapshot.get("base") or {"figures": {}, "per_class": {}}
 
 
 def value(row: Measured, name: str) -> float | None:
-    """A figure's value, or None when it is missing or not finite."""
+    """Return a figure's value, or None if missing or not finite."""
     found = (row.get("figures") or {}).get(name)
     number = None if found is None else found.get("value")
     return float(number) if number is not None and math.isfinite(number) else None
 
 
 def interval(row: Measured, name: str) -> tuple[float, float] | None:
-    """The 95 % interval of a figure, or None when it is exact or missing."""
+    """Return the 95 % interval of a figure, or None if exact or missing."""
     found = (row.get("figures") or {}).get(name)
     low, high = (None, None) if found is None else (found.get("low"), found.get("high"))
     return (float(low), float(high)) if low is not None and high is not None and high > low else None
 
 
 def trial(snapshot: Snapshot, number: int) -> TrialRow:
-    """The row of one trial.
+    """Return the row of one trial.
 
     Raises:
         UnknownTrial: no trial has this number.
@@ -143,24 +143,24 @@ def trial(snapshot: Snapshot, number: int) -> TrialRow:
 
 
 def front(snapshot: Snapshot) -> list[TrialRow]:
-    """The rows on the front, along the first cost (cheapest first)."""
+    """Return the rows on the front, along the first cost (cheapest first)."""
     rows = [row for row in snapshot.get("trials", ()) if row.get("on_front")]
     cost = next((figure.name for figure in figures(snapshot) if figure.direction == "min"), "")
     return sorted(rows, key=lambda row: (found if (found := value(row, cost)) is not None else math.inf, row["number"]))
 
 
 def picked_for(snapshot: Snapshot, number: int) -> list[str]:
-    """The names of the budgets for which this trial is the pick."""
+    """Return the names of the budgets for which this trial is the pick."""
     return [str(name) for name, pick in (snapshot.get("picks") or {}).items() if pick.get("trial") == number]
 
 
 def printed(figure: Figure, number: float | None) -> str:
-    """A value with the digits worth reading."""
+    """Format a value with its significant digits."""
     return "-" if number is None else f"{number:.{figure.digits}f}"
 
 
 def difference(figure: Figure, number: float | None, reference: float | None) -> str:
-    """The difference to the base: points for accuracy, "1.90x faster" as `1.90x` for time, per cent for the rest."""
+    """Format the difference to the base: points for accuracy, "1.90x faster" as `1.90x` for time, else per cent."""
     if number is None or reference is None:
         return ""
     if figure.direction == "max":
@@ -173,7 +173,7 @@ def difference(figure: Figure, number: float | None, reference: float | None) ->
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for humans."""
     if seconds is None:
         return "-"
     if seconds < 90:

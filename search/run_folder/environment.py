@@ -1,4 +1,4 @@
-"""What a run was made on: the part of env.json that explains a figure."""
+"""The environment of a run: the part of env.json that affects figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = (*MEASURING, "optuna", "numpy")
 
 
 def environment() -> dict[str, str]:
-    """Machine, processor, Python and package versions. Imports none of the packages."""
+    """Return machine, processor, Python and package versions. Imports none of the packages."""
     found = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "cpu": _cpu(),
@@ -31,13 +31,13 @@ def environment() -> dict[str, str]:
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
-    """`cpu: A, now B` for what differs: figures from before and from now may not be equal."""
+    """Describe the differences as `cpu: A, now B`: figures from before and now may not be comparable."""
     keys = [key for key in before if key in now and before[key] != now[key]]
     return tuple(f"{key}: {before[key]}, now {now[key]}" for key in keys)
 
 
 def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> None:
-    """Raise NotComparable where a run would go on with other versions of what measures."""
+    """Raise NotComparable if a run would continue with other versions of measuring packages."""
     changed = [name for name in MEASURING if name in before and before[name] != now.get(name)]
     if not changed:
         return

@@ -1,4 +1,4 @@
-"""One model at a time, without a search: prune by one ratio or plan."""
+"""One-shot pruning of one model without a search, by a ratio or a plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", 
 
 
 class OnePlan(Order):
-    """What `paretoprune prune` was asked for: a ratio and how to spend it, or a plan that was made before."""
+    """Arguments of `paretoprune prune`: a ratio and how to distribute it, or an existing plan."""
 
     example = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
     lacking = "model= and ratio= (or plan=) are needed"
@@ -40,7 +40,7 @@ class OnePlan(Order):
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
-        """See `Order.from_keys`; a plan says everything."""
+        """Parse keys as `Order.from_keys`; a plan excludes all others."""
         order = super().from_keys(keys, **given)
         settled = next((key for key in keys if key in _OF_A_RATIO), None)
         if order.plan is None and "ratio" not in keys:
@@ -51,17 +51,17 @@ class OnePlan(Order):
 
     @property
     def folder(self) -> Path:
-        """Where pruned.pt and plan.json go."""
+        """Folder of pruned.pt and plan.json."""
         name = self.plan.stem if self.plan is not None else f"{self.ratio:g}"
         return self.out or Path(f"{self.model.stem}-pruned-{name}")
 
 
 def prune_once(order: OnePlan) -> dict[str, Any]:
-    """Write pruned.pt and plan.json; returns parameters and MACs before and after.
+    """Write pruned.pt and plan.json; return parameters and MACs before and after.
 
     Raises:
-        ConfigError: pruned.pt is there already, or cannot be written. PreparationFailed: with the exit code of the
-            cause; the folder is as it was.
+        ConfigError: pruned.pt exists already, or is not writable. PreparationFailed: with the exit code of the
+            cause; the folder is unchanged.
     """
     target = order.folder / "pruned.pt"
     if target.exists():
@@ -72,7 +72,7 @@ def prune_once(order: OnePlan) -> dict[str, Any]:
 
 
 def prune_in_child(order: OnePlan) -> dict[str, Any]:
-    """What `prune_once` does, in a quiet process of its own."""
+    """Run `prune_once` in a quiet child process."""
     from search.evaluate.user_task import is_pruned
     from search.evaluate.workload import load_model, save_model
 

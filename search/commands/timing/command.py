@@ -1,4 +1,4 @@
-"""The three things that `paretoprune bench` does: times models, writes a kit for a device, takes its figures back."""
+"""The modes of `paretoprune bench`: time models, write a kit for another device, import its figures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from search.study import Study
 
 
 def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, name: str | None, form: str) -> None:
-    """What the command line asks for.
+    """Run the mode that the options select.
 
     Raises:
-        ConfigError: options that exclude each other, or one that does not belong.
+        ConfigError: options that exclude each other, or one that does not apply.
     """
     if form not in FORMATS:
         raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
@@ -94,9 +94,9 @@ def _run_and_keys(words: Sequence[str]) -> tuple[Study, dict[str, Any]]:
 
 
 def compared(study: Study, target: Target) -> dict[str, Any]:
-    """The front by the study's latencies and by the target's: rank 1 is the fastest.
+    """Return the front by the study's latencies and by the target's: rank 1 is the fastest.
 
-    Trials that were on the front but not timed there have no rank there.
+    Trials on the front that were not timed on the target have no rank there.
     """
     here = study.results()
     there = here.on(target.name)
@@ -133,7 +133,7 @@ def _interval(target: Target, number: int) -> list[float]:
 
 
 def _render_target(facts: Mapping[str, Any], study: Study) -> RenderableType:
-    """Rank there beside rank here; what changed is marked."""
+    """Show ranks on the target beside those of the study; changes are marked."""
     numbers = (f"{facts['target']} ms", "study ms", "rank", "was", "change")
     table = plain_table("trial", numbers=numbers, no_wrap=True)
     table.add_column("front")
