@@ -86,11 +86,11 @@ def test_a_night_is_over_in_the_morning_with_everything_done(make_study: MakeStu
     keys = {"search.trials": 5000, "search.until": "07:00", "search.confirm": 3, "baselines": ["lower_size", "random"]}
     closing = KnownClosing(trained_s=1800)
     study = make_study(KnownFrontEvaluator(seconds=1800), closing=closing, clock=clock, **keys).search()
-    assert _end(study) == {"reason": "until", "sentence": "it is to be over at 07:00"}
+    assert _end(study) == {"reason": "until", "sentence": "deadline 07:00 reached (search.until)"}
     assert datetime(2025, 3, 2, 6, 0) < clock.local() <= datetime(2025, 3, 2, 7, 0)
     assert {row["kind"] for row in study.snapshot()["baselines"]} == {"lower_size", "random"}
     assert max(row["seeds"] for row in study.snapshot()["trials"]) == 3
-    assert "it is to be over at 07:00" in run("status", str(study.record.path)).stdout
+    assert "deadline 07:00 reached (search.until)" in run("status", str(study.record.path)).stdout
 
 
 def test_hours_leave_time_for_the_last_steps(make_study: MakeStudy) -> None:

@@ -82,7 +82,7 @@ def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
     assert trials(study) == whole
     assert len(seen) == 5 and {done for _, done in seen} == {2} and "1 MB free" in seen[0][0]
     log = (study.record.path / "search.log").read_text()
-    assert log.count("paused: no room on the disk") == 1 and "there is room again" in log
+    assert log.count("paused: no room on the disk") == 1 and "resumed: disk space and storage are available" in log
 
 
 def test_a_paused_search_can_be_stopped(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
