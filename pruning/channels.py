@@ -17,7 +17,7 @@ from pruning.cost import Cost, CostModel, Floats
 from pruning.importance import Scores, score
 from pruning.structure.block_removal import RemovableBlock, removable_blocks
 from pruning.structure.fingerprint import fingerprint
-from pruning.structure.slice_template import Mould
+from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.export import walked
 from pruning.trace.groups import Group, GroupTable, Ints, build_groups
 
@@ -34,7 +34,7 @@ class TracedChannels:
     fingerprint: str
     blocks: tuple[RemovableBlock, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
-    moulds: list[Mould] = field(default_factory=list, repr=False, compare=False)  # surgery's, at most one
+    slice_templates: list[SliceTemplate] = field(default_factory=list, repr=False, compare=False)  # at most one
 
     @property
     def free(self) -> tuple[Group, ...]:
@@ -72,7 +72,7 @@ class TracedChannels:
         return self.costs.share_touching(free, self.table.full_widths())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "model": None, "moulds": []}
+        return {**self.__dict__, "model": None, "slice_templates": []}
 
 
 def traced_channels(model: nn.Module, example: Tensor) -> TracedChannels:

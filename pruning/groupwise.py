@@ -20,7 +20,7 @@ from pruning.recovery.repair import Origin
 Repair = Callable[[nn.Module, Origin], nn.Module]
 
 
-def as_it_is(model: nn.Module, origin: Origin) -> nn.Module:
+def no_repair(model: nn.Module, origin: Origin) -> nn.Module:
     """Return `model` unrepaired."""
     return model
 
@@ -51,7 +51,7 @@ def prune_one_by_one(
     measure: Measure,
     *,
     max_drop: float | None = None,
-    repair: Repair = as_it_is,
+    repair: Repair = no_repair,
     importance: str = "l2",
     round_to: int = 1,
 ) -> Iterator[Attempt]:

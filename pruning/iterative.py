@@ -49,7 +49,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Course:
+class PruningSchedule:
     """Target ratio, steps and criterion of iterative pruning. `removed` and `heads` are removed in a first step.
 
     `max_drop` is the largest allowed fall of the metric below the base's, None for no limit.
@@ -72,18 +72,18 @@ class Course:
             raise PlanError(f"max_drop must be at least 0 (a fall of the metric), found {self.max_drop}")
 
     @property
-    def thins_first(self) -> bool:
+    def removes_blocks_first(self) -> bool:
         """True if the first step removes blocks or heads."""
         return bool(self.removed or self.heads)
 
     @property
     def last(self) -> int:
         """Number of the last step."""
-        return self.steps + self.thins_first
+        return self.steps + self.removes_blocks_first
 
     def ratio_of(self, step: int) -> float:
         """Return the cumulative ratio after `step`."""
-        number = step - self.thins_first
+        number = step - self.removes_blocks_first
         return cumulative_ratio(self.target_ratio, number, self.steps) if number > 0 else 0.0
 
 
@@ -114,22 +114,27 @@ def prune_iteratively(
     Raises PlanError for an invalid ratio, number of steps or drop, DivergedError for a metric that is not finite, and
     whatever `recover` and `measure` raise.
     """
-    course = Course(target_ratio, steps, max_drop, importance, ranking, round_to)
+    schedule = PruningSchedule(target_ratio, steps, max_drop, importance, ranking, round_to)
     if example is None:
         parameter = next(model.parameters())
         example = torch.zeros(1, 3, 640, 640, dtype=parameter.dtype, device=parameter.device)
-    return tuple(step for step in steps_of(model, example, course, recover, measure) if step.accepted)
+    return tuple(step for step in steps_of(model, example, schedule, recover, measure) if step.accepted)
 
 
 def steps_of(
-    model: nn.Module, example: Tensor, course: Course, recover: Recover, measure: Measure, done: Sequence[Step] = ()
+    model: nn.Module,
+    example: Tensor,
+    schedule: PruningSchedule,
+    recover: Recover,
+    measure: Measure,
+    done: Sequence[Step] = (),
 ) -> Iterator[Step]:
-    """Yield the steps of `course` one by one, including a rejected one; see `prune_iteratively`.
+    """Yield the steps of `schedule` one by one, including a rejected one; see `prune_iteratively`.
 
     `done`: steps of an earlier run to continue, base first; only the last one needs its model.
     """
     graph = trace(model, example)
-    start = graph.plan(0.0, removed=course.removed, heads=course.heads) if course.thins_first else None
+    start = graph.plan(0.0, removed=schedule.removed, heads=schedule.heads) if schedule.removes_blocks_first else None
     full = _widths(graph if start is None else trace(start.apply(model), example))
     if done:
         base, last = done[0].metric, done[-1]
@@ -137,24 +142,24 @@ def steps_of(
         base = checked_metric(measure, model, 0)
         last = Step(0, 0.0, graph.cost().params, graph.cost().macs, base, model)
         yield last
-    for number in range(last.step + 1, course.last + 1):
+    for number in range(last.step + 1, schedule.last + 1):
         if number == 1 and start is not None:
             plan = start
         else:
             graph = trace(last.model, example) if number > 1 else graph
-            plan = _next_plan(graph, full, course, number)
+            plan = _next_plan(graph, full, schedule, number)
         small = recover(plan.apply(last.model), Origin(plan, last.model))
         metric, cost = checked_metric(measure, small, number), plan.cost()
-        accepted = course.max_drop is None or base - metric <= course.max_drop
-        last = Step(number, course.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
+        accepted = schedule.max_drop is None or base - metric <= schedule.max_drop
+        last = Step(number, schedule.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
         yield last
         if not accepted:
             return
 
 
-def _next_plan(graph: ChannelGraph, full: Mapping[GroupKey, int], course: Course, number: int) -> Plan:
-    ratios = _still_to_remove(graph, full, course.ratio_of(number), course.ranking)
-    return graph.plan(ratios, course.importance, course.round_to, ranking=course.ranking)
+def _next_plan(graph: ChannelGraph, full: Mapping[GroupKey, int], schedule: PruningSchedule, number: int) -> Plan:
+    ratios = _still_to_remove(graph, full, schedule.ratio_of(number), schedule.ranking)
+    return graph.plan(ratios, schedule.importance, schedule.round_to, ranking=schedule.ranking)
 
 
 def cumulative_ratio(target: float, step: int, steps: int) -> float:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from pruning.channels import TracedChannels
 from pruning.structure.block_removal import remove_blocks, silence_blocks
 from pruning.structure.fingerprint import check_fingerprint
-from pruning.structure.module_template import Cast, TreeChanged
-from pruning.structure.slice_template import Mould
+from pruning.structure.module_template import ModelClone, TreeChanged
+from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.groups import GroupTable
 
 Flags = npt.NDArray[np.bool_]
@@ -37,10 +37,10 @@ def apply(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.
     Raises PlanError: the graph is not that of the model.
     """
     with torch.no_grad(), _no_collection():
-        mould, cast = _cast(graph, model)
-        small = cast.filled(mould.cut(cast.tensors, keep))
+        slicing, clone = _clone(graph, model)
+        small = clone.filled(slicing.cut(clone.tensors, keep))
         _set_heads(graph.table, keep, small)
-        mould.refresh(cast.clones)
+        slicing.refresh(clone.clones)
     return remove_blocks(small, removed) if removed else small
 
 
@@ -56,15 +56,15 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _cast(graph: TracedChannels, model: nn.Module) -> tuple[Mould, Cast]:
+def _clone(graph: TracedChannels, model: nn.Module) -> tuple[SliceTemplate, ModelClone]:
     """Clone the modules with the graph's template, rebuilt for a model of another structure."""
-    if graph.moulds:
+    if graph.slice_templates:
         with suppress(TreeChanged):
-            return graph.moulds[0], graph.moulds[0].template.cast(model)
-    check_fingerprint(model, graph.fingerprint)  # a mould is only kept for a model that the graph fits
-    mould = Mould.of(graph.table.alike, model)
-    graph.moulds[:] = [mould]
-    return mould, mould.template.cast(model)
+            return graph.slice_templates[0], graph.slice_templates[0].template.clone(model)
+    check_fingerprint(model, graph.fingerprint)  # a template is only kept for a model that the graph fits
+    slicing = SliceTemplate.of(graph.table.alike, model)
+    graph.slice_templates[:] = [slicing]
+    return slicing, slicing.template.clone(model)
 
 
 def _set_heads(table: GroupTable, keep: Flags, small: nn.Module) -> None:

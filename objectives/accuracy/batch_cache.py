@@ -27,7 +27,7 @@ MOST_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class BatchShelf:
+class BatchCache:
     """Cached batches of one data set, in a folder of their own."""
 
     folder: Path
@@ -88,7 +88,7 @@ class StoredBatches:
 class RecordedBatches:
     """A data loader whose batches are stored once all of them were read, unless there are too many."""
 
-    def __init__(self, loader: Any, shelf: BatchShelf, key: str) -> None:
+    def __init__(self, loader: Any, shelf: BatchCache, key: str) -> None:
         self._loader, self._shelf, self._key = loader, shelf, key
         self.batch_size = loader.batch_size
         self.dataset = loader.dataset

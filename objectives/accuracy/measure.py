@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.accuracy.batch_cache import BatchShelf
+from objectives.accuracy.batch_cache import BatchCache
 from objectives.accuracy.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
 from objectives.accuracy.subjects import check_data, exported_subject, subject_of
-from objectives.accuracy.validators import VALIDATORS, Seen, arguments, validate
+from objectives.accuracy.validators import VALIDATORS, ValidationStats, arguments, validate
 from objectives.errors import AccuracyError
 from objectives.objective import Estimate
 from objectives.ultralytics_door import quiet
@@ -92,7 +92,7 @@ def measure_accuracy(
     asked = arguments(
         facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single, rect=rect
     )
-    kept = None if shelf is None else BatchShelf(shelf)
+    kept = None if shelf is None else BatchCache(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
         validator, seen = validate(facts.task, subject, asked, Path(folder), kept)
     if facts.task == "classify":
@@ -141,7 +141,7 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
 }
 
 
-def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
+def _of_objects(task: str, validator: Any, seen: ValidationStats, resamples: int, seed: int) -> Accuracy:
     """Compute the figures of boxes, masks or keypoints; the last kind of a task is its main one."""
     first = _image_stats(seen, "tp")
     weights = resample_weights(first.images, first.cells, resamples=resamples, seed=seed)
@@ -168,12 +168,12 @@ def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int
     )
 
 
-def _image_stats(seen: Seen, tp: str) -> ImageStats:
+def _image_stats(seen: ValidationStats, tp: str) -> ImageStats:
     stats = seen.stats
     return ImageStats.collect(stats[tp], stats["conf"], stats["pred_cls"], stats["target_cls"])
 
 
-def _small_stats(seen: Seen, tp: str) -> ImageStats | None:
+def _small_stats(seen: ValidationStats, tp: str) -> ImageStats | None:
     """Return the statistics of small labels only; None if there are none."""
     small, stats = seen.small[tp], seen.stats
     targets = [classes[matches.small] for classes, matches in zip(stats["target_cls"], small, strict=True)]
@@ -183,7 +183,7 @@ def _small_stats(seen: Seen, tp: str) -> ImageStats | None:
     return ImageStats.collect(found, stats["conf"], stats["pred_cls"], targets, ignored)
 
 
-def _of_classes(validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
+def _of_classes(validator: Any, seen: ValidationStats, resamples: int, seed: int) -> Accuracy:
     """Compute top-1 and top-5 accuracy."""
     hits = seen.predictions == seen.targets[:, None]
     right = np.column_stack([hits[:, 0], hits.any(axis=1)]).astype(np.float64)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.accuracy.batch_cache import BatchShelf, batch_key
+from objectives.accuracy.batch_cache import BatchCache, batch_key
 from objectives.accuracy.small_objects import SmallMatches, match_small
 from objectives.errors import AccuracyError
 
@@ -38,7 +38,7 @@ VALIDATORS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass
-class Seen:
+class ValidationStats:
     """Per-image statistics of a validation.
 
     Attributes:
@@ -54,14 +54,14 @@ class Seen:
 
 
 def validate(
-    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchShelf | None
-) -> tuple[Any, Seen]:
+    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchCache | None
+) -> tuple[Any, ValidationStats]:
     """Run the task's validator over one split; `folder` is for its temporary files.
 
     Returns the finished validator and its per-image statistics. Raises `AccuracyError` with the cause.
     """
     module, name = VALIDATORS[task].split(":")
-    seen = Seen()
+    seen = ValidationStats()
     try:
         kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
         validator = kind(args=dict(arguments), save_dir=folder)
@@ -96,7 +96,7 @@ def arguments(
     }
 
 
-def _watched(kind: type[Any], seen: Seen, shelf: BatchShelf | None) -> type[Any]:
+def _watched(kind: type[Any], seen: ValidationStats, shelf: BatchCache | None) -> type[Any]:
     """Subclass a validator to fill `seen` and to take its batches from the cache."""
 
     class Watched(kind):  # type: ignore[misc]  # which class it is becomes known when Ultralytics is imported

@@ -24,7 +24,7 @@ _UNFOLDS = 4
 _SPARE = 1_000_000
 
 
-def lies(archive: zipfile.ZipFile, size_bytes: int) -> Iterator[str]:
+def storage_faults(archive: zipfile.ZipFile, size_bytes: int) -> Iterator[str]:
     """Yield one sentence for every storage that an archive of `size_bytes` declares but does not hold."""
     unfolded = sum(entry.file_size for entry in archive.infolist())
     if unfolded > _UNFOLDS * size_bytes + _SPARE:
@@ -47,7 +47,7 @@ def _false_storages(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
 def _claims(archive: zipfile.ZipFile, name: str) -> list[tuple[str, str, int]]:
     """Return (storage class, key, elements) of every storage; nothing for an unreadable pickle."""
     with archive.open(name) as file:
-        reader = _Inert(file)
+        reader = _InertUnpickler(file)
         try:
             reader.load()
         except Exception:  # a pickle made to harm may fail in any way
@@ -55,7 +55,7 @@ def _claims(archive: zipfile.ZipFile, name: str) -> list[tuple[str, str, int]]:
     return reader.claims
 
 
-class _Nothing:
+class _Placeholder:
     """Stand-in for any object of a pickle; ignores its arguments."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -77,7 +77,7 @@ class _Nothing:
         """Ignore an item of a set."""
 
 
-class _Inert(pickle._Unpickler):
+class _InertUnpickler(pickle._Unpickler):
     """Unpickler that executes nothing. Pure Python: the C version allocates as many memo slots as the pickle names."""
 
     def __init__(self, file: Any) -> None:
@@ -85,7 +85,7 @@ class _Inert(pickle._Unpickler):
         self.claims: list[tuple[str, str, int]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        return type(name, (_Nothing,), {})
+        return type(name, (_Placeholder,), {})
 
     def persistent_load(self, pid: Any) -> Any:
         """Record ("storage", class, key, location, elements), as torch.save writes it."""

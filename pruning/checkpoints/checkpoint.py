@@ -26,7 +26,7 @@ from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.checkpoints.archive_check import lies
+from pruning.checkpoints.archive_check import storage_faults
 from pruning.errors import CheckpointError
 
 LEAST_TORCH = (2, 10)
@@ -114,13 +114,13 @@ def check_archive(path: Path) -> None:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            lie = next(lies(archive, path.stat().st_size), None)
-            broken = archive.testzip() if lie is None else None
+            fault = next(storage_faults(archive, path.stat().st_size), None)
+            broken = archive.testzip() if fault is None else None
     # zipfile says NotImplementedError of a compression that it does not know, RuntimeError of an encrypted member.
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
-    if lie is not None:
-        raise CheckpointError(f"{path}: damaged, or made to harm: {lie}. Copy the file again, from who made it.")
+    if fault is not None:
+        raise CheckpointError(f"{path}: damaged, or made to harm: {fault}. Copy the file again, from who made it.")
     if broken is not None:
         raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
 

@@ -41,7 +41,7 @@ from ultralytics.utils.torch_utils import unset_deterministic
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.distillation import fit_projectors
-from pruning.recovery.judge import Without, trained_criterion
+from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.weight_masks import WeightMasks
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class ShortRun(_Trainer):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build Ultralytics' data set without the held-out training images."""
         dataset = super().build_dataset(img_path, mode, batch)
-        return Without(dataset, self.held_out) if mode == "train" and self.held_out else dataset
+        return TrainingSubset(dataset, self.held_out) if mode == "train" and self.held_out else dataset
 
     def _setup_train(self) -> None:
         super()._setup_train()

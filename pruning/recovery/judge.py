@@ -164,7 +164,7 @@ def held_out(total: int, most: int) -> list[int]:
     return sorted(int(index) for index in np.random.default_rng(0).permutation(total)[:count])
 
 
-class Without(Dataset[Any]):
+class TrainingSubset(Dataset[Any]):
     """An Ultralytics data set without some of its images.
 
     Mosaic and mixup, if a user enables them, still draw from all images.

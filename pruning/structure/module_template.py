@@ -2,7 +2,7 @@
 
 `copy.deepcopy` inspects every attribute of every module. A search clones one tree thousands of times, so a `Template`
 caches the result: which attributes may be shared, which are empty containers, which need a copy, where modules and
-tensors are used twice. It holds the structure only; weights are read from the model every time. `cast` first compares
+tensors are used twice. It holds the structure only; weights are read from the model every time. `clone` first compares
 the model with the template (one comparison of dictionaries per module, which sees attributes, children, hooks and
 replaced tensors) and raises TreeChanged where they differ, since a shared attribute that changes would couple the
 pruned model to its base.
@@ -39,7 +39,7 @@ class TreeChanged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class ModelClone:
     """A clone under construction: modules with attributes of their own, but without tensors and children."""
 
     template: Template
@@ -106,7 +106,7 @@ class Template:
         self.snapshots = [_snapshot(state) for state in self.states]
         self.fresh = [_fresh(state) for state in self.states]
 
-    def cast(self, model: nn.Module) -> Cast:
+    def clone(self, model: nn.Module) -> ModelClone:
         """Clone all modules of `model`. Raises TreeChanged."""
         if not self._fits(model):
             raise TreeChanged
@@ -119,7 +119,7 @@ class Template:
             object.__setattr__(clone, "__dict__", own)
             clones.append(clone)
             states.append(own)
-        return Cast(self, clones, states)
+        return ModelClone(self, clones, states)
 
     def _fits(self, model: nn.Module) -> bool:
         if model is not self.modules[0] or [tensor.shape for tensor in self.tensors] != self.shapes:

@@ -20,7 +20,7 @@ Cuts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Mould:
+class SliceTemplate:
     """Index tables for slicing models of one structure. Holds no weights.
 
     V vectors of units (the units of a dimension, index by index) serve all tensors. `units` holds them end to end,
@@ -37,7 +37,7 @@ class Mould:
     refreshers: tuple[tuple[int, Callable[[Any], None]], ...]
 
     @classmethod
-    def of(cls, alike: Sequence[tuple[Ints, tuple[tuple[str, int], ...]]], model: nn.Module) -> Mould:
+    def of(cls, alike: Sequence[tuple[Ints, tuple[tuple[str, int], ...]]], model: nn.Module) -> SliceTemplate:
         """Build the template of models structured like `model`; `alike` is that of a `GroupTable`."""
         template = Template(model)
         vectors = [units for units, _ in alike]
@@ -82,12 +82,12 @@ class Mould:
 class _Kept:
     """Kept indices of every vector of units (None: all of them), cached per device."""
 
-    def __init__(self, mould: Mould, keep: npt.NDArray[np.bool_]) -> None:
-        flags = keep[mould.units]
-        counts = np.add.reduceat(flags, mould.bounds[:-1], dtype=np.int64)
-        self.whole: list[bool] = (counts == np.diff(mould.bounds)).tolist()
+    def __init__(self, slicing: SliceTemplate, keep: npt.NDArray[np.bool_]) -> None:
+        flags = keep[slicing.units]
+        counts = np.add.reduceat(flags, slicing.bounds[:-1], dtype=np.int64)
+        self.whole: list[bool] = (counts == np.diff(slicing.bounds)).tolist()
         self.counts: list[int] = counts.tolist()
-        self.indices = torch.from_numpy(mould.places[flags])
+        self.indices = torch.from_numpy(slicing.places[flags])
         self.of_device: dict[torch.device, list[Tensor | None]] = {}
 
     def on(self, device: torch.device) -> list[Tensor | None]:

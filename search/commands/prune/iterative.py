@@ -247,11 +247,11 @@ class _Work:
     def steps(self, base: Any) -> Any:
         """Yield the steps of `pruning.iterative` after the recorded ones."""
         from pruning.checkpoints.checkpoint import load_model
-        from pruning.iterative import Course, steps_of
+        from pruning.iterative import PruningSchedule, steps_of
         from search.evaluate.workload import example_input
 
         order = self.order
-        course = Course(
+        schedule = PruningSchedule(
             order.ratio, order.steps, order.max_drop, order.importance,
             order.ranking, order.round_to, order.removed, order.heads,
         )  # fmt: skip
@@ -260,7 +260,7 @@ class _Work:
             done[-1] = self._step(self.rows[-1], load_model(self._path(done[-1].step)))
         if done and not done[-1].accepted:
             return iter(())
-        return steps_of(base, example_input(base, order.imgsz), course, self.recover, self.measure, done)
+        return steps_of(base, example_input(base, order.imgsz), schedule, self.recover, self.measure, done)
 
     @staticmethod
     def _step(row: Mapping[str, Any], model: Any) -> Any:

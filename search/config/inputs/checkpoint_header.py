@@ -37,7 +37,7 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(name) as file:
-                document = _Inert(file).load()
+                document = _InertUnpickler(file).load()
     except Exception:  # a damaged or foreign file may fail in any way
         return CheckpointFacts()
     if not isinstance(document, Mapping):
@@ -59,7 +59,7 @@ def _imgsz(document: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
-class _Nothing:
+class _Placeholder:
     """Stand-in for any object of a pickle; ignores its arguments."""
 
     name = ""
@@ -83,10 +83,12 @@ class _Nothing:
         """Ignore an item of a set."""
 
 
-class _Inert(pickle.Unpickler):
+class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return (
-            OrderedDict if (module, name) == ("collections", "OrderedDict") else type(name, (_Nothing,), {"name": name})
+            OrderedDict
+            if (module, name) == ("collections", "OrderedDict")
+            else type(name, (_Placeholder,), {"name": name})
         )
 
     def persistent_load(self, pid: Any) -> Any:
