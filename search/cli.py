@@ -377,13 +377,13 @@ def compare(
     Parameters, MACs, file size, latency (as bench: runtime=, threads=, seconds=, imgsz=), frames per second, objects
     found and accuracy. RUN, RUN:17 and RUN:pick are models too. Without data= nothing is validated.
     """
-    from search.commands.progress import Speaker, emit
+    from search.commands.progress import StatusLine, emit
     from search.commands.timing.compare import compare as rows_of
     from search.commands.timing.compare import order_of
     from search.present.terminal.compare import render_compare
 
     order = order_of(words or [])
-    with Speaker() as say:
+    with StatusLine() as say:
         rows = rows_of(order, say)
     emit(Console(), rows, form, render_compare(rows))
 
@@ -406,8 +406,8 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
     The keys may also be read from a YAML file: prune steps.yaml [key=value ...].
     """
     from search.commands.progress import emit
-    from search.commands.prune.groupwise import OneAtATime, prune_groups
-    from search.commands.prune.one_shot import OnePlan, prune_once
+    from search.commands.prune.groupwise import GroupwisePruning, prune_groups
+    from search.commands.prune.one_shot import OneShotPruning, prune_once
     from search.commands.prune.sparsify import Mask, mask_once
     from search.present.terminal.exports_and_plans import render_groups, render_masked, render_pruned, render_steps
 
@@ -415,21 +415,21 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
     if "mask" in keys:
         facts, drawn = mask_once(Mask.from_keys(keys)), render_masked
     elif "groups" in keys and {"data", "max_drop"} & keys.keys():
-        facts, drawn = prune_groups(OneAtATime.from_keys(keys)), render_groups
+        facts, drawn = prune_groups(GroupwisePruning.from_keys(keys)), render_groups
     elif {"steps", "max_drop", "data"} & keys.keys():
         facts, drawn = _prune_gradually(keys), render_steps
     else:
-        facts, drawn = prune_once(OnePlan.from_keys(keys)), render_pruned
+        facts, drawn = prune_once(OneShotPruning.from_keys(keys)), render_pruned
     emit(Console(), facts, form, drawn(facts))
 
 
 def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
-    from search.commands.progress import Speaker
-    from search.commands.prune.iterative import Gradual, prune_gradually
+    from search.commands.progress import StatusLine
+    from search.commands.prune.iterative import IterativePruning, run_iterative
 
-    order = Gradual.from_keys(keys)
-    with Speaker() as speaker:
-        return prune_gradually(order, speaker.tell, speaker.show)
+    order = IterativePruning.from_keys(keys)
+    with StatusLine() as speaker:
+        return run_iterative(order, speaker.tell, speaker.show)
 
 
 @app.command()
@@ -460,16 +460,16 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
 
 def _follow(study: Any) -> None:
-    from search.commands.progress import following, last_word
+    from search.commands.progress import following, print_summary
 
     console = Console()
     try:
         with following(study, console) as listener:
             study.search(listener)
     except Interrupted:
-        last_word(study, console)
+        print_summary(study, console)
         raise
-    last_word(study, console)
+    print_summary(study, console)
 
 
 def _detached(command: str, words: list[str] | None, study: Any, trust: str | None = None) -> None:

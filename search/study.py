@@ -21,7 +21,7 @@ from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import Ending
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
-from search.orchestration.session import Beginning, interrupting, log, logging_to, surviving_hangup
+from search.orchestration.session import StartCleanup, interrupting, log, logging_to, surviving_hangup
 from search.orchestration.stopping import Limits, next_time
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
@@ -35,7 +35,7 @@ from search.results.snapshot import current_snapshot, refresh, snapshot, state_o
 from search.run_folder import environment
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
-from search.run_folder.disk import Room, disk_errors, model_bytes
+from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import RunRecord
 from search.trial import Measurement, Trial
 from search.workers.clock import Clock, SystemClock
@@ -142,7 +142,7 @@ class Study:
         until = self.spec.search.until
         self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
-        beginning = Beginning(self.record)
+        beginning = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
             try:
                 self._claim(listener)
@@ -316,7 +316,7 @@ class Study:
             opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
-        room = Room(self.record.path, model_bytes(self.spec.model))
+        room = DiskSpace(self.record.path, model_bytes(self.spec.model))
         loop = Loop(
             proposer,
             self._engine(prepared),

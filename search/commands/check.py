@@ -14,7 +14,7 @@ from objectives.choice import Bound
 from search.config.comparability import comparable
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, with_defaults
-from search.orchestration.stopping import Limits, Standpoint, next_time, seconds_left
+from search.orchestration.stopping import Limits, SearchState, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
@@ -143,12 +143,12 @@ def _budgets(
 def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:
     from search.evaluate import pruning_evaluator
     from search.evaluate.timing.threads import limit_threads, share_of_cores
-    from search.prepare.trial_time import rehearse, trial_seconds
+    from search.prepare.trial_time import profile_trial, trial_seconds
 
     if OwnReference.parse(spec.data) is not None:
         return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
-    pace = rehearse(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
+    pace = profile_trial(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
     return trial_seconds(spec, pace, timing_s)
 
 
@@ -172,7 +172,7 @@ def _allowed_s(spec: StudySpec) -> float | None:
     """Return the seconds that a search started now may take; None if only its trials limit it."""
     now, until = datetime.now(), spec.search.until
     limits = Limits(spec.search.trials, spec.search.hours, until=None if until is None else next_time(until, now))
-    return seconds_left(limits, Standpoint(0, 0.0, now, now))
+    return seconds_left(limits, SearchState(0, 0.0, now, now))
 
 
 def _recorded_trial_s(spec: StudySpec) -> float | None:

@@ -79,7 +79,7 @@ def progress_line(progress: Progress) -> str:
 
 
 @dataclass
-class Speaker:
+class StatusLine:
     """Prints lasting lines and the current activity: one line that is redrawn on a terminal; elsewhere a line when the
     activity changes, and at least one a minute.
 
@@ -127,7 +127,7 @@ class Follower:
     """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute."""
 
     study: Study
-    speaker: Speaker
+    speaker: StatusLine
     _phase: str = ""
     _since: float = 0.0
 
@@ -160,11 +160,11 @@ class Follower:
 @contextmanager
 def following(study: Study, console: Console) -> Iterator[Listener]:
     """Yield a listener that shows a search."""
-    with Speaker(console) as speaker:
+    with StatusLine(console) as speaker:
         yield Follower(study, speaker).listener()
 
 
-def last_word(study: Study, console: Console) -> None:
+def print_summary(study: Study, console: Console) -> None:
     """Print state, picks, verdict and front, and the next commands."""
     from search.present.terminal.status import render_status
 

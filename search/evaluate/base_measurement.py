@@ -36,7 +36,7 @@ def measure_base(
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
-            known = latency_cache.Timings(base_dir.parent / "latency")
+            known = latency_cache.LatencyCache(base_dir.parent / "latency")
             known.add(
                 latency_cache.timing_key(spec.latency, latency_cache.widths_digest(widths), spec.imgsz, spec.imgsz),
                 latency,

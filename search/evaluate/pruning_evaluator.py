@@ -38,7 +38,7 @@ from search.evaluate.reduced_precision import score, scored_file, timing_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
 from search.evaluate.timing.latency import alone, lock_path, open_timed
-from search.evaluate.timing.latency_cache import Timings, conditions, latency_to_json, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import Turnstile
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -220,7 +220,7 @@ class PruningEvaluator:
         timed the same widths while this one waited.
         """
         spec, base = self.spec.latency, self.reference
-        known = Timings(base.run / "latency")
+        known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
         key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision)
         if (found := known.find(key)) is not None:

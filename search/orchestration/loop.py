@@ -26,10 +26,10 @@ import numpy as np
 
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.timing.progress import Standing, read_standing
+from search.evaluate.timing.progress import TrialProgress, read_standing
 from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
 from search.orchestration.memo import Memo
-from search.orchestration.stopping import End, Limits, Reason, Standpoint, seconds_left
+from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
 from search.orchestration.stopping import reached as limit_reached
 from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached
@@ -65,7 +65,7 @@ class Progress:
     total: int
     seconds: float
     eta_s: float | None
-    running: Mapping[int, tuple[Standing, float]]
+    running: Mapping[int, tuple[TrialProgress, float]]
     latest: Trial | None
     screened: int = 0
     paused: str | None = None
@@ -252,7 +252,7 @@ class Loop:
         self.sleep(_PAUSE_S)
         return True
 
-    def _patiently(self, write: Callable[[], _Found]) -> _Found:
+    def _retry(self, write: Callable[[], _Found]) -> _Found:
         """Retry an idempotent write while disk or storage is unavailable; give up after one hour."""
         away_since: float | None = None
         while True:
@@ -285,7 +285,7 @@ class Loop:
             left = self.proposer.history().pending if self._paused is not None else ()
             return next((one for one in left if one.number not in held), None) or self.proposer.ask()
 
-        proposal = self._patiently(ask)
+        proposal = self._retry(ask)
         reached("asked")
         return proposal
 
@@ -294,7 +294,7 @@ class Loop:
         requests = Requests(self.record.path)
         for request in requests:
             try:
-                self._patiently(partial(self.proposer.enqueue, request))
+                self._retry(partial(self.proposer.enqueue, request))
             except ConfigError as error:
                 _log.warning("request %s: %s", request.name, error)
             requests.done([request])
@@ -314,9 +314,9 @@ class Loop:
         self.end = limit_reached(self.limits, self._standpoint())
         return self.end is None or (bool(self._again) and self.end.reason in (Reason.TRIALS, Reason.FLAT))
 
-    def _standpoint(self) -> Standpoint:
+    def _standpoint(self) -> SearchState:
         reserve_s, is_flat = self._judgement()
-        return Standpoint(
+        return SearchState(
             counted=self._counted() + len(self._started),
             spent_s=self._spent(),
             now=self.clock.local(),
@@ -335,7 +335,7 @@ class Loop:
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
-        work_dir = self._patiently(lambda: self.record.start_trial(number, candidate, proposal.source))
+        work_dir = self._retry(lambda: self.record.start_trial(number, candidate, proposal.source))
         reached("started")
         self._proposals[number] = proposal
         try:
@@ -371,7 +371,7 @@ class Loop:
             return False
         text = f"{failure.kind.value}: {failure.message}"
         _log.warning("trial %d runs once more: %s", number, text)
-        self._patiently(lambda: self.record.note_retry(number, text))
+        self._retry(lambda: self.record.note_retry(number, text))
         self._again.appendleft(self._proposals.pop(number))
         return True
 
@@ -380,9 +380,9 @@ class Loop:
         proposal = self._proposals.pop(number)
         trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
         if trial.state == TrialState.FAILED or same_as is not None:
-            self._patiently(lambda: self.record.write_outcome(number, outcome, same_as))
+            self._retry(lambda: self.record.write_outcome(number, outcome, same_as))
         reached("recorded")
-        self._patiently(lambda: self.proposer.tell(number, outcome, same_as))
+        self._retry(lambda: self.proposer.tell(number, outcome, same_as))
         reached("told")
         self.trials[number] = trial
         self._remember(trial)
@@ -417,7 +417,7 @@ class Loop:
         known = self._measured_seconds()
         return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * statistics.median(known)) if len(known) >= 3 else float("inf")
 
-    def _eta(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
+    def _eta(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
         """Estimate the seconds to the end from the mean trial, copies included; None if unknown."""
         mean = self._mean_seconds(running)
         if mean is None:
@@ -428,7 +428,7 @@ class Loop:
         left_s = seconds_left(self.limits, self._standpoint())
         return eta if left_s is None else min(eta, left_s)
 
-    def _mean_seconds(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
+    def _mean_seconds(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
         """Return the mean seconds of ended trials; before the first, the running ones' own predictions."""
         if self.trials:
             return sum(self._measured_seconds()) / max(self._counted(), 1)

@@ -10,7 +10,7 @@ from search.orchestration.final_steps import seconds_of
 from search.orchestration.stopping import is_flat
 from search.prepare.prepared import Prepared
 from search.results.results import Results
-from search.run_folder.disk import Room
+from search.run_folder.disk import DiskSpace
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StudyPolicy:
 
     spec: StudySpec
     prepared: Prepared
-    room: Room
+    room: DiskSpace
     results: Callable[[], Results]
     claim: Callable[[], None]
 

@@ -90,7 +90,7 @@ class _LogFile(logging.FileHandler):
         """Drop a line that could not be written."""
 
 
-class Beginning:
+class StartCleanup:
     """Removes the files of a search that fails before its first trial.
 
     Create it before anything is written, call `undo` when the preparation failed.

@@ -57,7 +57,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Standpoint:
+class SearchState:
     """State of a search when its limits are checked.
 
     Attributes:
@@ -76,7 +76,7 @@ class Standpoint:
     flat: bool = False
 
 
-def reached(limits: Limits, here: Standpoint) -> End | None:
+def reached(limits: Limits, here: SearchState) -> End | None:
     """Return the limit that is reached; None while there is time for another trial."""
     if here.counted >= limits.trials:
         return End(Reason.TRIALS, f"all {limits.trials} trials are done")
@@ -91,12 +91,12 @@ def reached(limits: Limits, here: Standpoint) -> End | None:
     return None
 
 
-def _is_over(allowed_s: float, spent_s: float, here: Standpoint) -> bool:
+def _is_over(allowed_s: float, spent_s: float, here: SearchState) -> bool:
     left = allowed_s - min(here.reserve_s, MOST_RESERVED * allowed_s) - spent_s
     return left <= 0 or here.next_s > left
 
 
-def seconds_left(limits: Limits, here: Standpoint) -> float | None:
+def seconds_left(limits: Limits, here: SearchState) -> float | None:
     """Return the seconds to the nearer of the two time limits; None without any."""
     found = []
     if limits.hours is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from objectives.objective import Estimate
 from pruning import ChannelGraph
 from pruning.channels import work_of
-from search.prepare.latency_probes import bend_of, read_model, read_probes
+from search.prepare.latency_probes import fit_correction, read_model, read_probes
 from search.prepare.sensitivity_curves import read_curves
 from search.propose.allocation import PLANNED
 from search.propose.width_options import allocator_of
@@ -48,8 +48,8 @@ def forecast(
     wanted = {d.name for d in space.dimensions} | {block.parameter for block in space.blocks}
     if latency is None or not wanted <= curves.keys():
         return None
-    bend = bend_of(graph, latency, read_probes(run / "latency"))
-    allocator = allocator_of(graph, space, curves, round_to, latency, bend)
+    correction = fit_correction(graph, latency, read_probes(run / "latency"))
+    allocator = allocator_of(graph, space, curves, round_to, latency, correction)
     vector = allocator.vector_within(PLANNED * limit_ms / base_ms, {})
     widths = allocator.widths(vector)
     work = work_of(graph, widths[None], vector.removed, latency.tile)[0]

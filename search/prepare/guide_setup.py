@@ -27,7 +27,7 @@ from search.prepare.sensitivity_curves import sensitivity_curves
 from search.propose.allocation import PLANNED
 from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
-from search.propose.screening import Gain
+from search.propose.screening import AccuracyGoal
 from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
@@ -61,22 +61,22 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     objective = first_accuracy(objectives_named(spec.objectives))
     if objective is None or base.figures[objective.name].value <= 0:
         return None
-    gain = Gain.of(objective, base)
+    gain = AccuracyGoal.of(objective, base)
     with phase("sensitivity"):
         probe = output_probe(spec, subject.model, subject.graph, subject.scores)
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
     targets = targets_of(spec, base)
-    latency, bend, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
+    latency, correction, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
     if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
             shares = sorted({share for share, _, _ in _asked(spec, base) if share is not None})
             latency, timed = latency_model(subject, curves, shares, phase)
-            bend, relearning = (
-                latency_probes.bend_of(subject.graph, latency, timed),
-                latency_probes.Relearned(subject.graph, timed),
+            correction, relearning = (
+                latency_probes.fit_correction(subject.graph, latency, timed),
+                latency_probes.RefittedCosts(subject.graph, timed),
             )
             write_page_model(subject, latency, base_ms)
-    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, bend)
+    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, correction)
     least = allocator.path({})[-1]
     within = tuple(target for target in targets if target >= allocator.cost(least))
     limits = tuple(
@@ -89,7 +89,7 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits)
 
 
-def variants_of(subject: Subject, gain: Gain, phase: Phases) -> tuple[Variant, ...]:
+def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Variant, ...]:
     """Measure the base at every input size of the space, the study's first; written to sensitivity/variants.json.
 
     A size costs its MACs; accuracy is validated. A precision is unknown before its first trial, so it starts as
@@ -134,8 +134,8 @@ def latency_model(
 
     def ladder(found: tuple[latency_probes.Probe, ...]) -> list[Candidate]:
         model = latency_probes.fitted(subject.graph, found)
-        bend = latency_probes.bend_of(subject.graph, model, found)
-        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, bend)
+        correction = latency_probes.fit_correction(subject.graph, model, found)
+        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, correction)
         return [allocator.within(budget) for budget in budgets]
 
     with timing_of(subject) as time_plan:

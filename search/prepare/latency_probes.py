@@ -3,7 +3,7 @@
 First random shapes: every part of the network has a level of its own (a Latin hypercube over the parts: McKay, Beckman
 and Conover, Technometrics 21, 1979), so that the parts' times can be told apart. Then the shapes that allocation finds
 under each successive model: allocation exploits whatever the model underestimates, so the model must be checked exactly
-there. Trials continue this (`Relearned`). Every probe is saved as soon as it is measured.
+there. Trials continue this (`RefittedCosts`). Every probe is saved as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from objectives.latency.protocol import Latency
 from pruning import ChannelGraph, Plan, Scores
 from pruning.channels import feature_names, work_of
 from pruning.cost import place_of
-from search.propose.costs import Bend, WidthCost, expected_shares
+from search.propose.costs import LatencyCorrection, WidthCost, expected_shares
 from search.propose.guided import Timed
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
@@ -112,16 +112,16 @@ def _fitted(graph: ChannelGraph, probes: Sequence[Probe], tile: int) -> LatencyM
     return LatencyModel.fit(feature_names(graph), base, work, ratios, expected_shares(graph), tile)
 
 
-def bend_of(graph: ChannelGraph, model: LatencyModel, probes: Sequence[Probe]) -> Bend | None:
+def fit_correction(graph: ChannelGraph, model: LatencyModel, probes: Sequence[Probe]) -> LatencyCorrection | None:
     """Fit the correction from the shapes that allocation chose; None before the first."""
     aimed = [probe for probe in probes if probe.aimed]
     work = [work_of(graph, np.array([probe.widths]), probe.removed, model.tile)[0] for probe in aimed]
-    return Bend.through(model.predict(work), np.array([probe.ratio for probe in aimed])) if aimed else None
+    return LatencyCorrection.through(model.predict(work), np.array([probe.ratio for probe in aimed])) if aimed else None
 
 
 @dataclass(frozen=True)
-class Relearned:
-    """Costs under a latency model fitted to the probes and to the trials so far (`Relearning`)."""
+class RefittedCosts:
+    """Costs under a latency model fitted to the probes and to the trials so far (`CostRefitter`)."""
 
     graph: ChannelGraph
     probes: tuple[Probe, ...]
@@ -133,7 +133,7 @@ class Relearned:
     def costs(self, timed: Sequence[Timed]) -> WidthCost:
         all_probes = (*self.probes, *(Probe(one.widths, one.removed, one.ratio, aimed=True) for one in timed))
         model = fitted(self.graph, all_probes)
-        return WidthCost(self.graph, model, bend_of(self.graph, model, all_probes))
+        return WidthCost(self.graph, model, fit_correction(self.graph, model, all_probes))
 
     def measured(self, timed: Timed) -> float:
         return self._plain.measured(np.array(timed.widths), timed.removed, timed.ratio)

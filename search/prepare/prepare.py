@@ -13,7 +13,7 @@ from typing import Any
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
-from search.evaluate.timing.progress import Phases, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, discard_progress, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
 from search.run_folder.atomic import write_json
@@ -50,7 +50,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         NotComparable: the groups found now are not those of the run.
     """
     record.base_dir.mkdir(parents=True, exist_ok=True)
-    discard_standing(record.base_dir)
+    discard_progress(record.base_dir)
     facts: Prepared = run_isolated(
         prepare_in_child,
         (spec, record.base_dir, record.read_base()),
@@ -58,7 +58,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         lambda: say(_said(read_standing(record.base_dir).phase)),
         stuck_s=spec.stuck_s,
     )
-    discard_standing(record.base_dir)
+    discard_progress(record.base_dir)
     _check_groups(record, facts.groups)
     record.write_base(facts.base)
     record.write_groups(facts.groups)

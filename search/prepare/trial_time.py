@@ -37,7 +37,7 @@ START_S = 1.0
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrialTime:
     """Seconds of the parts of a trial.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Stopwatch:
         return max(0.0, self.ticks[0] - self.began - step), step
 
 
-def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> Pace:
+def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> TrialTime:
     """Time the parts of a trial on a small sample of the data. `model` is pruned and trained."""
     task, batch = task_of(model), spec.recover.batch
     data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
@@ -101,10 +101,10 @@ def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder:
     setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
     used = round((count_images(Path(spec.data), "train") or 0) * spec.recover.fraction)
     judged = len(held_out(used, most_images(imgsz)))
-    return Pace(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
+    return TrialTime(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
 
 
-def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:
+def trial_seconds(spec: StudySpec, pace: TrialTime, timing_s: float) -> float | None:
     """Return the seconds of a trial on all data; None if its images cannot be counted."""
     train, val = (count_images(Path(spec.data), split) for split in ("train", "val"))
     if not train or not val:

@@ -92,7 +92,7 @@ _RUNGS = 3
 
 
 @dataclass(frozen=True)
-class Menu:
+class WidthOptions:
     """The width options of one dimension.
 
     Attributes:
@@ -148,7 +148,7 @@ class Allocator:
     """
 
     space: Space
-    menus: tuple[Menu, ...]
+    dims: tuple[WidthOptions, ...]
     removals: tuple[Removal, ...]
     full: Ints
     cost_of: CostOf
@@ -157,12 +157,12 @@ class Allocator:
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Names of the coefficients, in network order."""
-        return tuple(dict.fromkeys([*(menu.stage for menu in self.menus), *(one.stage for one in self.removals)]))
+        return tuple(dict.fromkeys([*(options.stage for options in self.dims), *(one.stage for one in self.removals)]))
 
     @property
     def whole(self) -> Vector:
         """The base: nothing removed."""
-        return Vector((0,) * len(self.menus))
+        return Vector((0,) * len(self.dims))
 
     def within(self, budget: float, weights: Mapping[str, float] | None = None) -> Candidate:
         """Return the best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
@@ -201,9 +201,9 @@ class Allocator:
         """Map stage -> sum of its prices."""
         total = dict.fromkeys(self.stages, 0.0)
         gone = self._gone(vector.removed)
-        for menu, entry in zip(self.menus, vector.entries, strict=True):
-            if menu.name not in gone:
-                total[menu.stage] += float(menu.prices[entry])
+        for options, entry in zip(self.dims, vector.entries, strict=True):
+            if options.name not in gone:
+                total[options.stage] += float(options.prices[entry])
         for removal in self.removals:
             if removal.path in vector.removed:
                 total[removal.stage] += removal.price
@@ -212,20 +212,20 @@ class Allocator:
     def widths(self, vector: Vector) -> Ints:
         """Return the group widths (G,)."""
         widths = self.full.copy()
-        for menu, entry in zip(self.menus, vector.entries, strict=True):
-            widths[menu.columns] = menu.widths[entry]
+        for options, entry in zip(self.dims, vector.entries, strict=True):
+            widths[options.columns] = options.widths[entry]
         return widths
 
     def candidate(self, vector: Vector) -> Candidate:
         """Convert the vector to a point of the space."""
-        chosen = zip(self.menus, vector.entries, strict=True)
-        ratios = {menu.name: float(menu.ratios[entry]) for menu, entry in chosen}
+        chosen = zip(self.dims, vector.entries, strict=True)
+        ratios = {options.name: float(options.ratios[entry]) for options, entry in chosen}
         return Candidate(ratios, self.space.sizes[0], self.space.precisions[0], vector.removed)
 
     def vector(self, candidate: Candidate) -> Vector:
         """Return the options that a candidate realises: per dimension the narrowest at least as wide as requested."""
         entries = tuple(
-            int(np.flatnonzero(menu.ratios <= candidate.ratios[menu.name] + 1e-9)[-1]) for menu in self.menus
+            int(np.flatnonzero(options.ratios <= candidate.ratios[options.name] + 1e-9)[-1]) for options in self.dims
         )
         return Vector(entries, candidate.removed)
 
@@ -235,7 +235,7 @@ class Allocator:
         for multiplier in MULTIPLIERS:
             vector = self._descend(vector, float(multiplier), weights)
             yield vector
-        yield Vector(tuple(len(menu.prices) - 1 for menu in self.menus), tuple(one.path for one in self.removals))
+        yield Vector(tuple(len(options.prices) - 1 for options in self.dims), tuple(one.path for one in self.removals))
 
     def _descend(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
         """Minimise price + multiplier * cost by coordinate descent."""
@@ -251,14 +251,14 @@ class Allocator:
     def _sweep(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
         """Set every dimension once, in network order, to its best option given all others."""
         entries, walk, gone = list(vector.entries), self._walk(vector), self._gone(vector.removed)
-        for number, menu in enumerate(self.menus):
-            if menu.name in gone:
+        for number, options in enumerate(self.dims):
+            if options.name in gone:
                 continue
-            costs = walk.choices(menu.columns, menu.widths)
-            best = int((weights.get(menu.stage, 1.0) * menu.prices + multiplier * costs).argmin())
+            costs = walk.choices(options.columns, options.widths)
+            best = int((weights.get(options.stage, 1.0) * options.prices + multiplier * costs).argmin())
             if best != entries[number]:
                 entries[number] = best
-                walk.take(menu.columns, menu.widths, best)
+                walk.take(options.columns, options.widths, best)
         return replace(vector, entries=tuple(entries))
 
     def _walk(self, vector: Vector) -> Walk:
@@ -280,7 +280,7 @@ class Allocator:
     def _inside(self, vector: Vector, removal: Removal, weights: Mapping[str, float]) -> float:
         """Return the weighted prices of the dimensions that would be removed with a block."""
         inside = removal.inside - self._gone(vector.removed)
-        entries = zip(self.menus, vector.entries, strict=True)
+        entries = zip(self.dims, vector.entries, strict=True)
         return sum(weights.get(m.stage, 1.0) * float(m.prices[entry]) for m, entry in entries if m.name in inside)
 
     def _widened(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
@@ -291,13 +291,13 @@ class Allocator:
 
     def _best_step_back(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
         gone = self._gone(vector.removed)
-        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.menus[n].name not in gone]
+        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.dims[n].name not in gone]
         if not steps:
             return None
         rows = np.repeat(self.widths(vector)[None], len(steps) + 1, axis=0)
         for row, number in enumerate(steps):
-            menu = self.menus[number]
-            rows[row, menu.columns] = menu.widths[vector.entries[number] - 1]
+            options = self.dims[number]
+            rows[row, options.columns] = options.widths[vector.entries[number] - 1]
         *costs, now = self.cost_of(rows, vector.removed).tolist()
         worth = [
             -1.0 if cost > budget else self._saved(vector, number, weights) / max(cost - now, 1e-6)
@@ -314,10 +314,10 @@ class Allocator:
 
     def _best_exchange(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
         gone = self._gone(vector.removed)
-        there = [n for n, menu in enumerate(self.menus) if menu.name not in gone]
+        there = [n for n, options in enumerate(self.dims) if options.name not in gone]
         wider = {n: self._saved(vector, n, weights) for n in there if vector.entries[n] > 0}
         narrower = {
-            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.menus[n].prices)
+            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.dims[n].prices)
         }
         gains = {(a, b): saved - paid for a, saved in wider.items() for b, paid in narrower.items() if a != b}
         useful = sorted((pair for pair, gain in gains.items() if gain > 1e-12), key=gains.__getitem__, reverse=True)
@@ -325,8 +325,8 @@ class Allocator:
             return None
         rows = np.repeat(self.widths(vector)[None], len(useful), axis=0)
         for row, (a, b) in enumerate(useful):
-            rows[row, self.menus[a].columns] = self.menus[a].widths[vector.entries[a] - 1]
-            rows[row, self.menus[b].columns] = self.menus[b].widths[vector.entries[b] + 1]
+            rows[row, self.dims[a].columns] = self.dims[a].widths[vector.entries[a] - 1]
+            rows[row, self.dims[b].columns] = self.dims[b].widths[vector.entries[b] + 1]
         fits = np.flatnonzero(self.cost_of(rows, vector.removed) <= budget)
         if not fits.size:
             return None
@@ -335,32 +335,32 @@ class Allocator:
 
     def _paid(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
         """Return the price of narrowing a dimension by one more step."""
-        menu, entry = self.menus[number], vector.entries[number]
-        return weights.get(menu.stage, 1.0) * float(menu.prices[entry + 1] - menu.prices[entry])
+        options, entry = self.dims[number], vector.entries[number]
+        return weights.get(options.stage, 1.0) * float(options.prices[entry + 1] - options.prices[entry])
 
     def _saved(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
         """Return the price saved by widening a dimension by one step."""
-        menu, entry = self.menus[number], vector.entries[number]
-        return weights.get(menu.stage, 1.0) * float(menu.prices[entry] - menu.prices[entry - 1])
+        options, entry = self.dims[number], vector.entries[number]
+        return weights.get(options.stage, 1.0) * float(options.prices[entry] - options.prices[entry - 1])
 
     def shaken(self, spread: float, random: np.random.Generator) -> Allocator:
         """Multiply each dimension's prices by a log-normal factor with standard deviation `spread`."""
-        factors = np.exp(spread * random.standard_normal(len(self.menus)))
-        menus = [replace(m, prices=m.prices * factor) for m, factor in zip(self.menus, factors, strict=True)]
-        return replace(self, menus=tuple(menus), _paths={})
+        factors = np.exp(spread * random.standard_normal(len(self.dims)))
+        dims = [replace(m, prices=m.prices * factor) for m, factor in zip(self.dims, factors, strict=True)]
+        return replace(self, dims=tuple(dims), _paths={})
 
     def _gone(self, removed: tuple[str, ...]) -> frozenset[str]:
         """Return the dimensions that lie in removed blocks."""
         return frozenset().union(*(removal.inside for removal in self.removals if removal.path in removed))
 
 
-def menu_of(
+def width_options_of(
     name: str, columns: Sequence[int], widths: npt.ArrayLike, ratios: Sequence[float], curve: Curve, stage: str
-) -> Menu:
+) -> WidthOptions:
     """Build the options with prices read from the curve, limited to the least width of a part."""
     table, asked = np.asarray(widths, dtype=np.int64), np.asarray(ratios, dtype=np.float64)
     prices = price_of(np.array([curve.at(ratio) for ratio in asked]) + FLOOR * asked)
-    return Menu(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
+    return WidthOptions(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
 
 
 def price_of(divergence: Floats) -> Floats:

@@ -27,7 +27,7 @@ ELEMENTS_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Bend:
+class LatencyCorrection:
     """Corrects the latency model on shapes chosen by the optimizer, as a function of the prediction.
 
     Allocation selects what the model underestimates (optimizer's curse), so its shapes are slower than predicted, and
@@ -42,7 +42,7 @@ class Bend:
     logs: tuple[float, ...]
 
     @classmethod
-    def through(cls, predicted: Floats, measured: Floats) -> Bend:
+    def through(cls, predicted: Floats, measured: Floats) -> LatencyCorrection:
         """Fit to the ratios (m,) of measured shapes; the base itself is known exactly."""
         at = np.append(np.log(predicted), np.zeros(_BASE_COUNTS))
         off = np.append(np.log(measured / predicted), np.zeros(_BASE_COUNTS))
@@ -64,19 +64,19 @@ _BANDWIDTH, _NOTHING, _BASE_COUNTS = 0.12, 0.3, 3
 class WidthCost:
     """Cost of group widths as a share of the base's: predicted latency and a small share of the parameters.
 
-    `latency` None: MACs are used instead. `bend` corrects the prediction.
+    `latency` None: MACs are used instead. `correction` corrects the prediction.
     """
 
     graph: ChannelGraph
     latency: LatencyModel | None = None
-    bend: Bend | None = None
+    correction: LatencyCorrection | None = None
     _forms: dict[tuple[str, ...], Forms] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
         forms = self.forms(removed)
         time = _evaluated(forms.time, tiled(widths, self.tile))
-        bent = time if self.bend is None else time * self.bend.factor(time / (1 - PARAMS_SHARE))
-        return np.asarray(bent + _evaluated(forms.exact, widths))
+        corrected = time if self.correction is None else time * self.correction.factor(time / (1 - PARAMS_SHARE))
+        return np.asarray(corrected + _evaluated(forms.exact, widths))
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
         """Start a walk, without the correction, which moves budgets but changes no order."""
@@ -205,21 +205,21 @@ class Forms:
         at = np.concatenate([[0], np.arange(width + 1, 2 * width + 1)])
         both[np.ix_(at, at)] += exact
         self.both = (both + both.T) / 2
-        self._menus: dict[int, tuple[Ints, MenuForm]] = {}
+        self._options: dict[int, tuple[Ints, OptionsForm]] = {}
 
-    def menu(self, columns: Ints, widths: Ints, tile: int) -> MenuForm:
+    def options(self, columns: Ints, widths: Ints, tile: int) -> OptionsForm:
         """Return the part of a table of widths that does not depend on the position of a walk; cached."""
-        known = self._menus.get(id(widths))
+        known = self._options.get(id(widths))
         if known is None or known[0] is not widths:
             at = np.concatenate([columns + 1, columns + len(self.exact)])
             rows = np.concatenate([tiled(widths, tile), widths], axis=1).astype(np.float64)
             inner = self.both[at[:, None], at]
-            known = widths, MenuForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))
-            self._menus[id(widths)] = known
+            known = widths, OptionsForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))
+            self._options[id(widths)] = known
         return known[1]
 
 
-class MenuForm(NamedTuple):
+class OptionsForm(NamedTuple):
     """Columns in a lifted row (2 m,); options lifted (k, 2 m); the form between them; the options' squares (k,)."""
 
     at: Ints
@@ -237,12 +237,12 @@ class FormWalk:
         self._pull = forms.both @ self._row
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        at, rows, inner, squares = self._forms.menu(columns, widths, self._tile)
+        at, rows, inner, squares = self._forms.options(columns, widths, self._tile)
         others = self._pull[at] - inner @ self._row[at]
         return np.asarray(2 * (rows @ others) + squares)
 
     def take(self, columns: Ints, widths: Ints, entry: int) -> None:
-        at, rows, _, _ = self._forms.menu(columns, widths, self._tile)
+        at, rows, _, _ = self._forms.options(columns, widths, self._tile)
         self._pull += self._forms.both[:, at] @ (rows[entry] - self._row[at])
         self._row[at] = rows[entry]
 

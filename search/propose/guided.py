@@ -26,7 +26,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
-from search.propose.screening import Gain, expected_share, expected_shares, gate_for
+from search.propose.screening import AccuracyGoal, expected_share, expected_shares, gate_for
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, Gate
 
@@ -75,7 +75,7 @@ class Timed:
 
 
 @runtime_checkable
-class Limiting(Protocol):
+class LimitedBudget(Protocol):
     """A budget with other limits than the cost."""
 
     def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> CostOf:
@@ -86,7 +86,7 @@ class Limiting(Protocol):
         ...
 
 
-class Relearning(Protocol):
+class CostRefitter(Protocol):
     """Refits costs to measured shapes."""
 
     def costs(self, timed: Sequence[Timed]) -> CostOf:
@@ -99,7 +99,7 @@ class Relearning(Protocol):
 
 
 @dataclass(frozen=True)
-class Told:
+class Observation:
     """An observation: an earlier trial's results.
 
     Attributes:
@@ -139,33 +139,35 @@ class Guide:
     """
 
     allocator: Allocator
-    gain: Gain
+    gain: AccuracyGoal
     variants: tuple[Variant, ...]
     targets: tuple[float, ...] = ()
     seed: int = 0
     base_ms: float | None = None
-    relearning: Relearning | None = None
-    limits: tuple[Limiting, ...] = ()
+    relearning: CostRefitter | None = None
+    limits: tuple[LimitedBudget, ...] = ()
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
-    def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
+    def told(
+        self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool
+    ) -> Observation:
         """Convert a trial to an observation."""
         name = self.gain.name
         share = None if screened or name not in figures else self.gain.share(figures[name])
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
         timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
         cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
-        return Told(point, share, cost, score, timed)
+        return Observation(point, share, cost, score, timed)
 
     def _timed(self, vector: Vector, milliseconds: float | None) -> Timed | None:
         if milliseconds is None or self.base_ms is None:
             return None
         return Timed(tuple(self.allocator.widths(vector).tolist()), vector.removed, milliseconds / self.base_ms)
 
-    def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
+    def estimated(self, told: Sequence[Observation], candidate: Candidate, score: float) -> float:
         """Estimate the accuracy of a screened candidate, calibrated on the trials that have both figures."""
-        return self.gain.value(expected_share(told_pairs(told), score) * self._variant(candidate).share)
+        return self.gain.value(expected_share(observed_pairs(told), score) * self._variant(candidate).share)
 
     def opening(self) -> tuple[Candidate, ...]:
         """Return the ladder at the study's own size, named budgets first; then other sizes and precisions unpruned."""
@@ -177,14 +179,14 @@ class Guide:
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
-    def advise(self, number: int, told: Sequence[Told]) -> Advice:
+    def advise(self, number: int, told: Sequence[Observation]) -> Advice:
         """Return the candidate for trial `number`."""
         guide = replace(self._relearned(told), variants=self._tried(told))
         if guide.variants != self.variants:
             told = [replace(one, point=guide._renewed(one.point)) for one in told]
         return guide._advise(number, told)
 
-    def _tried(self, told: Sequence[Told]) -> tuple[Variant, ...]:
+    def _tried(self, told: Sequence[Observation]) -> tuple[Variant, ...]:
         """Return the variants, with measured figures of the unpruned model in each that the initial trials covered."""
         whole = self.allocator.whole
         found = {
@@ -199,7 +201,7 @@ class Guide:
         same = (v for v in self.variants if (v.imgsz, v.precision) == (point.variant.imgsz, point.variant.precision))
         return replace(point, variant=next(same))
 
-    def _relearned(self, told: Sequence[Told]) -> Guide:
+    def _relearned(self, told: Sequence[Observation]) -> Guide:
         """Return the guide under costs refitted to the trials at the study's own size and precision.
 
         Refitted at 1, 2, 3, 4, 6, 8, 12, ... of them.
@@ -215,10 +217,10 @@ class Guide:
             self._learned[count] = replace(self.allocator, cost_of=costs, _paths={})
         return replace(self, allocator=self._learned[count], _known=self._known)
 
-    def _advise(self, number: int, told: Sequence[Told]) -> Advice:
+    def _advise(self, number: int, told: Sequence[Observation]) -> Advice:
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
-        aims: tuple[float | Limiting, ...] = (*self.targets, *self.limits)
+        aims: tuple[float | LimitedBudget, ...] = (*self.targets, *self.limits)
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
         source = "guided:front" if aim is None else "guided:budget"
         point = self._sampled(aim, told, seen, random, SHAKE)
@@ -226,17 +228,19 @@ class Guide:
             if point not in seen:
                 break
             point = self._sampled(aim, told, seen, random, SHAKE * (1 + more))
-        if isinstance(aim, Limiting):  # the front is one of cost: it says nothing of who is best within other limits
+        if isinstance(
+            aim, LimitedBudget
+        ):  # the front is one of cost: it says nothing of who is best within other limits
             return Advice(self._candidate(point), source)
         front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
         held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
-        gate = gate_for(told_pairs(told), front, self._cost(point), held_back)
+        gate = gate_for(observed_pairs(told), front, self._cost(point), held_back)
         return Advice(self._candidate(point), source, gate)
 
     def _sampled(
         self,
-        aim: float | Limiting | None,
-        told: Sequence[Told],
+        aim: float | LimitedBudget | None,
+        told: Sequence[Observation],
         seen: Set[Point],
         random: np.random.Generator,
         shake: float,
@@ -251,13 +255,15 @@ class Guide:
         new = [point for point in points if point not in seen]
         return self._most_volume(new or points, surrogate, front_of(told))
 
-    def _aimed(self, allocator: Allocator, aim: float | Limiting, weights: Mapping[str, float]) -> list[Point]:
+    def _aimed(self, allocator: Allocator, aim: float | LimitedBudget, weights: Mapping[str, float]) -> list[Point]:
         """Return the points that fill a budget, one per variant."""
         if isinstance(aim, float):
             return [Point(allocator.vector_within(aim / v.cost, weights), v) for v in self.variants]
         return [Point(self._filling(allocator, aim, weights, v), v) for v in self.variants]
 
-    def _filling(self, allocator: Allocator, limit: Limiting, weights: Mapping[str, float], variant: Variant) -> Vector:
+    def _filling(
+        self, allocator: Allocator, limit: LimitedBudget, weights: Mapping[str, float], variant: Variant
+    ) -> Vector:
         work = (variant.imgsz / self.variants[0].imgsz) ** 2
         limited = limit.over(allocator.cost_of, variant.cost, work)
         return replace(allocator, cost_of=limited, _paths={}).vector_within(1.0, weights)
@@ -269,7 +275,7 @@ class Guide:
         gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
         return points[int(np.argmax(gains))]
 
-    def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
+    def _fitted(self, tuned: Sequence[Observation], random: np.random.Generator | None) -> Surrogate:
         rows = np.array([self._prices(one.point.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
         shares = [one.share / max(one.point.variant.share, 1e-9) for one in tuned if one.share is not None]
         return fit_surrogate(rows, shares, random)
@@ -310,7 +316,7 @@ def _relative(coefficients: Floats) -> list[float]:
     return [max(float(c) / mean, 0.1) for c in coefficients]
 
 
-def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+def observed_pairs(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
     """Return (score, share of the unpruned accuracy in that variant) of the last trials that have both."""
     found = [
         (one.score, one.share / max(one.point.variant.share, 1e-9))
@@ -320,17 +326,17 @@ def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
     return tuple(found[-_MOST:])
 
 
-def _with_estimates(told: Sequence[Told]) -> list[Told]:
+def _with_estimates(told: Sequence[Observation]) -> list[Observation]:
     """Return the last observations; screened ones get the accuracy that their score predicts."""
     known = [one for one in told if one.share is not None or one.score is not None][-_MOST:]
     screened = [(number, one) for number, one in enumerate(known) if one.share is None]
-    shares = expected_shares(told_pairs(told), [one.score for _, one in screened if one.score is not None])
+    shares = expected_shares(observed_pairs(told), [one.score for _, one in screened if one.score is not None])
     for (number, one), share in zip(screened, shares, strict=True):
         known[number] = replace(one, share=share * one.point.variant.share)
     return known
 
 
-def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
+def front_of(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
     """Return (cost, share) of the non-dominated fine-tuned trials, by rising cost."""
     front: list[tuple[float, float]] = []
     for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose.guided import Guide, Told
+from search.propose.guided import Guide, Observation
 from search.propose.optuna_storage import close_storage, open_storage, quiet
 from search.propose.proposer import History, Proposal
 from search.propose.samplers import ConstrainedCmaEs, Sobol
@@ -80,7 +80,7 @@ class OptunaProposer:
         self._workers = workers
         self._opening = tuple(opening) if sampler == "auto" else ()
         self._guide = guide if sampler == "auto" else None
-        self._remembered: dict[int, Told] = {}
+        self._remembered: dict[int, Observation] = {}
         self._distributions = _distributions(space)
         self._backend = open_storage(storage)
         self._storage = optuna.storages.get_storage(self._backend)
@@ -186,7 +186,7 @@ class OptunaProposer:
         trial_id = self._study._storage.create_new_trial(self._study._study_id, template_trial=template)
         return optuna.Trial(self._study, trial_id)
 
-    def _told(self, guide: Guide) -> list[Told]:
+    def _told(self, guide: Guide) -> list[Observation]:
         """Return every told trial as an observation of the guide, by number."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:

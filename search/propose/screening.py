@@ -29,7 +29,7 @@ Pairs = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Gain:
+class AccuracyGoal:
     """The quality metric to preserve, an accuracy or an error, as a share of the base's.
 
     An error's share is 1 minus its relative growth: 0.9 is an error that is larger than the base's by a tenth.
@@ -40,7 +40,7 @@ class Gain:
     is_error: bool = False
 
     @classmethod
-    def of(cls, objective: Objective, base: Measurement) -> Gain:
+    def of(cls, objective: Objective, base: Measurement) -> AccuracyGoal:
         """Build from an objective and the base's measurement."""
         return cls(objective.name, base.figures[objective.name].value, objective.direction == "min")
 

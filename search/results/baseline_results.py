@@ -24,7 +24,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class HonestResult:
+class BaselineResult:
     """A baseline that was measured, or could not be.
 
     Attributes:
@@ -85,17 +85,17 @@ def missing(record: RunRecord, rows: Sequence[HonestRow], *, failed_too: bool) -
     return list(filter(is_missing, rows))
 
 
-def read_rows(record: RunRecord) -> tuple[HonestResult, ...]:
+def read_rows(record: RunRecord) -> tuple[BaselineResult, ...]:
     """Load all baselines with a result, by kind. Unreadable ones count as absent: they can be measured again."""
     found = [_read(path.parent) for path in (record.path / "baselines").glob("*/result.json")]
     order = {name: number for number, name in enumerate(NAMES)}
     return tuple(sorted(filter(None, found), key=lambda row: (order.get(row.kind, len(order)), row.slug)))
 
 
-def _read(folder: Path) -> HonestResult | None:
+def _read(folder: Path) -> BaselineResult | None:
     try:
         row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
         outcome, same_as = read_outcome(folder)
-        return HonestResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
+        return BaselineResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -40,9 +40,9 @@ def expectations(
     known = {number: score for number, score in scores.items() if score is not None}
     if len(pairs) < FEWEST or not known:
         return {}
-    from search.propose.screening import Gain, expected_shares
+    from search.propose.screening import AccuracyGoal, expected_shares
 
-    gain = Gain.of(objective, base)
+    gain = AccuracyGoal.of(objective, base)
     shares = expected_shares([(score, gain.share(value)) for score, value in pairs], list(known.values()))
     return {number: {gain.name: gain.value(share)} for number, share in zip(known, shares, strict=True)}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from objectives.objective import Objective, first_accuracy, first_cost
 from search.config.baseline_names import TRAINED
-from search.results.baseline_results import HonestResult
+from search.results.baseline_results import BaselineResult
 from search.results.ranking import Figures, Ranked
 from search.trial import Measurement, Trial
 
@@ -16,10 +16,10 @@ _NEAR = 0.03
 
 
 @dataclass(frozen=True)
-class Duel:
+class BaselineComparison:
     """A baseline, and the best trial that costs no more than it does; None if every trial costs more."""
 
-    row: HonestResult
+    row: BaselineResult
     trial: Trial | None
     gain: Objective
     cost: Objective
@@ -43,7 +43,7 @@ class Duel:
 
 def compared_verdict(
     ranked: Ranked,
-    rows: Sequence[HonestResult],
+    rows: Sequence[BaselineResult],
     base: Measurement,
     objectives: Sequence[Objective],
     measured: int,
@@ -54,7 +54,7 @@ def compared_verdict(
         measured: trials that are complete, feasible or not.
     """
     said = verdict(ranked, base, objectives, measured)
-    duels = duels_of(ranked, rows, base, objectives)
+    duels = compare_baselines(ranked, rows, base, objectives)
     if not duels or says_nothing(base, duels[0].gain):
         return said
     chosen = verdict_trial(ranked, base, objectives)
@@ -67,26 +67,26 @@ def compared_verdict(
     return f"{said} But {_lost(hardest, first=False)}"
 
 
-def duels_of(
-    ranked: Ranked, rows: Sequence[HonestResult], base: Measurement, objectives: Sequence[Objective]
-) -> list[Duel]:
+def compare_baselines(
+    ranked: Ranked, rows: Sequence[BaselineResult], base: Measurement, objectives: Sequence[Objective]
+) -> list[BaselineComparison]:
     """Return one comparison for each baseline that has both figures and costs less than the base."""
     gain, cost = first_accuracy(objectives), first_cost(objectives)
     if gain is None or cost is None or not ranked.trials:
         return []
     known = [row for row in rows if {gain.name, cost.name} <= figures_of(row).keys()]
     cheaper = [row for row in known if figures_of(row)[cost.name].value < base.figures[cost.name].value]
-    return [Duel(row, _within(ranked, row, gain, cost), gain, cost) for row in cheaper]
+    return [BaselineComparison(row, _within(ranked, row, gain, cost), gain, cost) for row in cheaper]
 
 
-def _within(ranked: Ranked, row: HonestResult, gain: Objective, cost: Objective) -> Trial | None:
+def _within(ranked: Ranked, row: BaselineResult, gain: Objective, cost: Objective) -> Trial | None:
     limit = figures_of(row)[cost.name]
     most = max(limit.high, limit.value * (1 + _NEAR))
     fitting = [trial for trial in ranked.trials if trial.figures[cost.name].value <= most]
     return max(fitting, key=lambda trial: _signed(trial.figures, gain), default=None)
 
 
-def _is_better(duel: Duel, chosen: Trial) -> bool:
+def _is_better(duel: BaselineComparison, chosen: Trial) -> bool:
     """Return whether the baseline costs no more than the verdict's trial, and is not less accurate."""
     limit = chosen.figures[duel.cost.name]
     if figures_of(duel.row)[duel.cost.name].value > max(limit.high, limit.value * (1 + _NEAR)):
@@ -94,7 +94,7 @@ def _is_better(duel: Duel, chosen: Trial) -> bool:
     return duel.row_gain >= _signed(chosen.figures, duel.gain)
 
 
-def _held(duel: Duel, trial: Trial) -> str:
+def _held(duel: BaselineComparison, trial: Trial) -> str:
     """Format `At 3.4 ms pruning keeps 0.619; the base at 480 px has 0.580 at that latency.`"""
     found, row = trial.figures, figures_of(duel.row)
     kept = f"At {duel.cost.text(found[duel.cost.name].value)} {_who(duel)} keeps "
@@ -104,7 +104,7 @@ def _held(duel: Duel, trial: Trial) -> str:
     return f"{kept}; {other}{doubt}."
 
 
-def _lost(duel: Duel, *, first: bool = True) -> str:
+def _lost(duel: BaselineComparison, *, first: bool = True) -> str:
     """Format `Not worth it: the base at 480 px has 0.630 at 3.4 ms, the best trial within that (17) 0.619.`"""
     row, title = figures_of(duel.row), duel.cost.title.lower()
     head = "Not worth it: " if first else ""
@@ -116,12 +116,12 @@ def _lost(duel: Duel, *, first: bool = True) -> str:
     return f"{head}{other} {at}; {best} has {duel.gain.text(duel.trial.figures[duel.gain.name].value)}."
 
 
-def _who(duel: Duel) -> str:
+def _who(duel: BaselineComparison) -> str:
     """Name the side that lost: baselines pruned without a search compete with the search, not with pruning."""
     return "the search" if duel.row.kind in TRAINED else "pruning"
 
 
-def _where(duel: Duel, trial: Trial) -> str:
+def _where(duel: BaselineComparison, trial: Trial) -> str:
     """Return `that latency`, or the baseline's own if it differs."""
     title = f"that {duel.cost.title.lower()}"
     own, found = figures_of(duel.row)[duel.cost.name].value, trial.figures[duel.cost.name].value
@@ -134,7 +134,7 @@ def _signed(figures: Figures, gain: Objective) -> float:
     return value if gain.direction == "max" else -value
 
 
-def figures_of(row: HonestResult) -> Figures:
+def figures_of(row: BaselineResult) -> Figures:
     """Return the baseline's figures; none if it could not be measured."""
     return {} if row.measured is None else row.measured.figures
 

@@ -19,9 +19,9 @@ from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator, Realised
 from search.evaluate.timing.progress import Phases
 from search.prepare.prepared import Closing, Prepared
-from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
+from search.propose.allocation import Allocator, Floats, Ints, divergence_of, width_options_of
 from search.propose.guided import Guide, Variant
-from search.propose.screening import Gain
+from search.propose.screening import AccuracyGoal
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space
@@ -314,11 +314,11 @@ def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), target
 
     space = known_space()
     shares = np.arange(0, 52) / _SIZE
-    menus = []
+    dims = []
     for number, (name, error) in enumerate(zip(DIMENSIONS, errors, strict=True)):
         prices = error * 0.1 * (1 + number) * shares**2
         curve = Curve.through(list(zip(shares[1:].tolist(), divergence_of(prices[1:]).tolist(), strict=True)))
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
-        menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
-    allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
-    return Guide(allocator, Gain("map50_95", 0.5), (Variant(640),), targets, seed)
+        dims.append(width_options_of(name, [number], widths, shares.tolist(), curve, name))
+    allocator = Allocator(space, tuple(dims), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
+    return Guide(allocator, AccuracyGoal("map50_95", 0.5), (Variant(640),), targets, seed)

@@ -23,7 +23,7 @@ from search.workers.run_isolated import run_isolated
 _COLUMNS = ("group", "before", "width", "figure", "metric", "drop", "accepted", "params_m", "macs_g")
 
 
-class OneAtATime(Order):
+class GroupwisePruning(Order):
     """Patterns of groups, the ratio to prune each by, and the allowed fall of the metric."""
 
     example = "paretoprune prune model=best.pt data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02"
@@ -54,7 +54,7 @@ class OneAtATime(Order):
         return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}-one-by-one")
 
 
-def prune_groups(order: OneAtATime) -> dict[str, Any]:
+def prune_groups(order: GroupwisePruning) -> dict[str, Any]:
     """Try every group; return the rows, the result of all accepted groups, and the paths written.
 
     Raises:
@@ -69,7 +69,7 @@ def prune_groups(order: OneAtATime) -> dict[str, Any]:
     return facts
 
 
-def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
+def prune_in_child(order: GroupwisePruning, work: Path) -> dict[str, Any]:
     """Run `prune_groups` in a quiet child process."""
     from objectives.objective import MAIN_FIGURES
     from pruning import trace
@@ -99,7 +99,7 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
 class _Judge:
     """Repairs and validates the model of one attempt."""
 
-    def __init__(self, order: OneAtATime, work: Path, figure: str) -> None:
+    def __init__(self, order: GroupwisePruning, work: Path, figure: str) -> None:
         from search.evaluate import pruning_evaluator
 
         self.order, self.work, self.figure = order, work, figure
@@ -152,7 +152,7 @@ def _row(attempt: Any, figure: str, base: float) -> dict[str, Any]:
     }
 
 
-def _written(order: OneAtATime, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
+def _written(order: GroupwisePruning, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import save_model
 
     plan = last.plan or graph.plan(0.0)

@@ -40,7 +40,7 @@ from search.config.overrides import (
 )
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
-from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_standing
 from search.results.snapshot_reader import duration
 from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
@@ -55,7 +55,7 @@ def _nothing(text: str) -> None:
     """Print nothing."""
 
 
-class Gradual(Order):
+class IterativePruning(Order):
     """Settings of the run: target ratio, number of steps, and the fall of the metric at which to stop."""
 
     example = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
@@ -102,7 +102,7 @@ class Gradual(Order):
         return plain | {key: str(Path(plain[key]).resolve()) for key in ("model", "data")}
 
 
-def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
+def run_iterative(order: IterativePruning, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
     """Run all steps, or the remaining ones of a stopped run; return the content of steps.json and the paths written.
 
     Args:
@@ -130,14 +130,14 @@ def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) 
             next_command="the same command goes on",
         ) from None
     finally:
-        discard_standing(folder)
+        discard_progress(folder)
     follower.look()
     (folder / "prepare.log").unlink(missing_ok=True)
     found = _read(folder)
     return {**found, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
 
 
-def _earlier(order: Gradual) -> dict[str, Any]:
+def _earlier(order: IterativePruning) -> dict[str, Any]:
     """Return the record of a stopped run. Raises ConfigError for another run."""
     folder = order.folder
     if (folder / "pruned.pt").exists():
@@ -173,7 +173,7 @@ def _write(folder: Path, content: Mapping[str, Any]) -> None:
 class _Follower:
     """Prints a line for every finished step, and the progress of the current one."""
 
-    def __init__(self, order: Gradual, tell: Say, show: Say) -> None:
+    def __init__(self, order: IterativePruning, tell: Say, show: Say) -> None:
         self.order, self.tell, self.show = order, tell, show
         self.last = order.steps + bool(order.removed or order.heads)
         self.said, self.since = 0, time.monotonic()
@@ -206,15 +206,15 @@ def _left_s(rows: Sequence[Mapping[str, Any]], last: int) -> float | None:
     return (last - rows[-1]["step"]) * sum(paces) / len(paces) if paces else None
 
 
-def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
+def _standing_line(standing: TrialProgress, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
     left = _left_s(rows, last)
     if left is None:
         return standing.phase
     return f"{standing.phase}, {duration(max(left - passed_s, 0.0))} left"
 
 
-def prune_in_child(order: Gradual) -> None:
-    """Run `prune_gradually` in a child process."""
+def prune_in_child(order: IterativePruning) -> None:
+    """Run `run_iterative` in a child process."""
     from pruning.checkpoints.checkpoint import load_model
     from search.evaluate.pruning_evaluator import task_of
     from search.evaluate.user_task import refuse_plain
@@ -235,7 +235,7 @@ def prune_in_child(order: Gradual) -> None:
 class _Work:
     """The steps in the child: prunes, fine-tunes, saves, reloads, validates, records."""
 
-    def __init__(self, order: Gradual, rows: list[dict[str, Any]], task: str) -> None:
+    def __init__(self, order: IterativePruning, rows: list[dict[str, Any]], task: str) -> None:
         from objectives.objective import MAIN_FIGURES
         from search.evaluate import pruning_evaluator
 

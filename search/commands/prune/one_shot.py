@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
 
 
-class OnePlan(Order):
+class OneShotPruning(Order):
     """Arguments of `paretoprune prune`: a ratio and how to distribute it, or an existing plan."""
 
     example = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
@@ -56,7 +56,7 @@ class OnePlan(Order):
         return self.out or Path(f"{self.model.stem}-pruned-{name}")
 
 
-def prune_once(order: OnePlan) -> dict[str, Any]:
+def prune_once(order: OneShotPruning) -> dict[str, Any]:
     """Write pruned.pt and plan.json; return parameters and MACs before and after.
 
     Raises:
@@ -71,7 +71,7 @@ def prune_once(order: OnePlan) -> dict[str, Any]:
     return facts
 
 
-def prune_in_child(order: OnePlan) -> dict[str, Any]:
+def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
     """Run `prune_once` in a quiet child process."""
     from search.evaluate.user_task import is_pruned
     from search.evaluate.workload import load_model, save_model
@@ -101,7 +101,7 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
     }
 
 
-def _made_plan(order: OnePlan, model: Any) -> Plan:
+def _made_plan(order: OneShotPruning, model: Any) -> Plan:
     from pruning import trace
     from search.evaluate.workload import example_input
     from search.space import chosen_groups

@@ -21,7 +21,7 @@ from search.config.sections import LatencySpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import lock_path, measure, open_timed
-from search.evaluate.timing.latency_cache import Timings, conditions, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import LatencyCache, conditions, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import Turnstile
 from search.prepare.preflight import check_runtime
 from search.study import Study
@@ -201,11 +201,11 @@ def _known(order: Order) -> dict[Model, Latency]:
     return {model: latency for model, latency in found.items() if latency is not None}
 
 
-def _keys(order: Order) -> dict[Model, tuple[Timings, dict[str, Any]]]:
+def _keys(order: Order) -> dict[Model, tuple[LatencyCache, dict[str, Any]]]:
     first = order.models[0]
     if not first.is_base or first.run is None:
         return {}
-    timings = Timings(first.run / "latency")
+    timings = LatencyCache(first.run / "latency")
     return {
         model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
         for model in order.models

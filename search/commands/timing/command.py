@@ -38,23 +38,23 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
 
 
 def _time(words: Sequence[str], form: str) -> None:
-    from search.commands.progress import Speaker
+    from search.commands.progress import StatusLine
     from search.commands.timing.bench import bench, facts_of, order_of
     from search.present.terminal.bench import render_bench
 
     order = order_of(words)
-    with Speaker() as say:
+    with StatusLine() as say:
         rows = facts_of(order, bench(order, say))
     emit(Console(), rows, form, render_bench(rows))
 
 
 def _bundle(words: Sequence[str], out: Path, form: str) -> None:
-    from search.commands.progress import Speaker
+    from search.commands.progress import StatusLine
     from search.commands.timing.bench import settings_of
     from search.commands.timing.device_kit import build_kit
 
     study, keys = _run_and_keys(words)
-    with Speaker() as say:
+    with StatusLine() as say:
         manifest = build_kit(study, out, settings_of(study, keys), say)
     facts = {
         "kit": str(out),

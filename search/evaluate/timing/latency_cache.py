@@ -76,7 +76,7 @@ def _version(runtime: str) -> str:
 
 
 @dataclass(frozen=True)
-class Timings:
+class LatencyCache:
     """The folder of cached latencies."""
 
     folder: Path

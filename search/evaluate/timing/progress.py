@@ -77,7 +77,7 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrialProgress:
     """Progress of a trial.
 
     Attributes:
@@ -89,15 +89,15 @@ class Standing:
     expected_s: float | None = None
 
 
-def read_standing(work_dir: Path) -> Standing:
+def read_standing(work_dir: Path) -> TrialProgress:
     """Read a trial's latest progress."""
     try:
         found = json.loads((work_dir / _FILE).read_text())
         share = f" {100 * found['share']:.0f} %" if found["share"] else ""
         expected = found["expected_s"]
-        return Standing(f"{found['phase']}{share}", None if expected is None else float(expected))
+        return TrialProgress(f"{found['phase']}{share}", None if expected is None else float(expected))
     except (OSError, ValueError, KeyError, TypeError):
-        return Standing()
+        return TrialProgress()
 
 
 def standing_text(work_dir: Path) -> str:
@@ -117,6 +117,6 @@ def show_standing(work_dir: Path, text: str) -> None:
             part.replace(work_dir / _FILE)
 
 
-def discard_standing(work_dir: Path) -> None:
+def discard_progress(work_dir: Path) -> None:
     """Delete the progress of work that has ended, or is about to be repeated."""
     (work_dir / _FILE).unlink(missing_ok=True)

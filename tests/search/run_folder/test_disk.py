@@ -19,7 +19,7 @@ from search.orchestration.loop import Progress
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.storage_errors import storage_errors
 from search.run_folder import atomic
-from search.run_folder.disk import LEAST_BYTES, Room, disk_errors
+from search.run_folder.disk import LEAST_BYTES, DiskSpace, disk_errors
 from search.run_folder.record import RunRecord
 from search.study import Listener, Study
 from search.testing.simulated import Cut
@@ -61,10 +61,10 @@ def failing(error: OSError | Exception, calls: range, work: Callable[..., Any]) 
 
 def test_room_is_for_the_base_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: LEAST_BYTES + 799)
-    assert Room(tmp_path, 99).missing() is None
-    assert "a trial needs" in str(Room(tmp_path, 100).missing())
+    assert DiskSpace(tmp_path, 99).missing() is None
+    assert "a trial needs" in str(DiskSpace(tmp_path, 100).missing())
     monkeypatch.setattr("search.run_folder.disk.free_bytes", failing(OSError(errno.EIO, "?"), range(1), lambda path: 0))
-    assert Room(tmp_path, 100).missing() is None, "who cannot look does not stop a search"
+    assert DiskSpace(tmp_path, 100).missing() is None, "who cannot look does not stop a search"
 
 
 def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
