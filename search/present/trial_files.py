@@ -1,4 +1,4 @@
-"""Which files of a run the page may show, and what it shows about one trial beside its row."""
+"""Files of a run that the page may show, and the details of one trial."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Address = Callable[[Path], str]
 
 
 def trial_folder(run: Path, number: int) -> Path:
-    """Where the trial lies."""
+    """Return the trial's folder."""
     return run / "trials" / f"{number:04d}"
 
 
 def files_of(run: Path, number: int) -> list[Path]:
-    """The trial's files, then what was delivered of it: picks of this trial. Of an export: what it was delivered as."""
+    """Return the trial's files, then its picks' deliverables; for an export, its delivered files."""
     if (export := exported_from(number)) is not None:
         return [*filter(Path.is_file, [point_path(run, *export)]), *_delivered(run, export[0])]
     folder = trial_folder(run, number)
@@ -40,15 +40,15 @@ def files_of(run: Path, number: int) -> list[Path]:
 
 
 def samples_of(folder: Path) -> list[Path]:
-    """Sample images of a trial or of base/, in order."""
+    """Return the sample images of a trial or of base/, in order."""
     return sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
 
 
 def details(run: Path, number: int, address: Address) -> dict[str, Any]:
-    """{"files": [{"name", "bytes", "address"}], "samples": [address]}.
+    """Return {"files": [{"name", "bytes", "address"}], "samples": [address]}.
 
     Args:
-        address: where the page finds a file: of a server, or the content itself.
+        address: returns a file's address for the page: of a server, or the content itself.
     """
     files = [
         {"name": _name(run, path), "bytes": path.stat().st_size, "address": address(path)}
@@ -59,12 +59,12 @@ def details(run: Path, number: int, address: Address) -> dict[str, Any]:
 
 
 def inside(run: Path, path: Path) -> bool:
-    """False for what leads out of the run's folder: a link that somebody put there."""
+    """Return False for paths outside the run's folder, such as links."""
     return path.resolve().is_relative_to(run.resolve())
 
 
 def data_address(path: Path) -> str:
-    """The image itself, as an address; nothing for what is not an image."""
+    """Return the image as a data URL; "" if it is no image."""
     if path.suffix != ".jpg":
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
@@ -87,7 +87,7 @@ def _name(run: Path, path: Path) -> str:
 
 
 def fitting(wanted: list[int], run: Path, room: int) -> dict[str, Any]:
-    """Details of as many trials as fit into `room` bytes of JSON, in the order wanted."""
+    """Return details of as many trials as fit into `room` bytes of JSON, in the given order."""
     found: dict[str, Any] = {}
     for number in wanted:
         one = details(run, number, data_address)

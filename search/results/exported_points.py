@@ -1,4 +1,4 @@
-"""Points of the front that were not searched: a trial's export in another precision, measured by `export`.
+"""Exported points: a trial's export in another precision, measured by `export`, as a further point of the front.
 
     exports/0017-int8.json      figures of the file that `paretoprune export RUN:17 quantize=8` delivered
 
@@ -30,12 +30,12 @@ _PLACES = {"fp32": 0, "fp16": 1, "int8": 2}
 
 
 def number_of(trial: int, precision: str) -> int:
-    """The number of an exported point."""
+    """Return the number of an exported point."""
     return FIRST + 10 * trial + _PLACES[precision]
 
 
 def exported_from(number: int) -> tuple[int, str] | None:
-    """(trial, precision) of an exported point's number; None for a trial's."""
+    """Return (trial, precision) of an exported point's number; None for a trial's."""
     if number < FIRST:
         return None
     trial, place = divmod(number - FIRST, 10)
@@ -43,12 +43,12 @@ def exported_from(number: int) -> tuple[int, str] | None:
 
 
 def point_path(record_path: Path, trial: int, precision: str) -> Path:
-    """Where the figures of an exported point lie."""
+    """Return the path of an exported point's figures."""
     return record_path / "exports" / f"{trial:04d}-{precision}.json"
 
 
 def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The exported points of these trials, by number. A file that cannot be read is no point: it can be made again."""
+    """Return the exported points of these trials, by number. Unreadable files are skipped: they can be made again."""
     known = {trial.number: trial for trial in trials}
     found = (_read(path, known) for path in sorted((record.path / "exports").glob("*.json")))
     return tuple(sorted((point for point in found if point is not None), key=lambda point: point.number))
@@ -74,9 +74,9 @@ def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
 def record_points(
     record: RunRecord, spec: StudySpec, base: Measurement | None, trial: Trial, report: ExportReport
 ) -> tuple[str, ...]:
-    """Write a point for every delivered artefact that can be compared with the trials; returns their names.
+    """Write a point for every delivered artefact that is comparable with the trials; return their names.
 
-    That is: of the study's own runtime, in another precision than the trial's, timed and validated here.
+    Those are of the study's own runtime, in another precision than the trial's, timed and validated here.
     """
     names = []
     for check in report.artefacts:
@@ -96,7 +96,7 @@ def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
 
 
 def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
-    """The trial's figures, with what the artefact changes: its accuracy, time and size."""
+    """Return the trial's figures with the artefact's accuracy, latency and size."""
     assert trial.measurement is not None and check.latency is not None
     figures = dict(shifted(trial.measurement.figures, report.accuracy, check.accuracy))
     per_class = {

@@ -1,4 +1,4 @@
-"""marks.json of a run: what a reader wrote beside trials. A pinned trial keeps its weights whatever `keep` says."""
+"""marks.json of a run: a user's notes on trials. A pinned trial keeps its weights whatever `keep` says."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Mark:
 
 
 def read_marks(run: Path) -> dict[int, Mark]:
-    """Trial number -> mark; none where nothing was written. RunCorrupt for a file that is not JSON."""
+    """Return trial number -> mark. Raises RunCorrupt for a file that is not JSON."""
     rows: Mapping[str, Any] = (read_json(run / FILE) or {}).get("trials", {})
     return {int(number): Mark(str(row["note"]), bool(row["pinned"])) for number, row in rows.items()}
 
 
 def write_mark(run: Path, number: int, mark: Mark) -> None:
-    """Set or, with an empty mark, take away what is written beside one trial."""
+    """Set the mark of one trial; an empty mark deletes it."""
     marks = read_marks(run) | {number: Mark(mark.note[:MAX_NOTE], mark.pinned)}
     kept = {str(n): asdict(one) for n, one in sorted(marks.items()) if one != Mark()}
     write_json(run / FILE, {"format": FORMAT, "trials": kept})
 
 
 def pinned(run: Path) -> frozenset[int]:
-    """Numbers of the pinned trials."""
+    """Return the numbers of the pinned trials."""
     return frozenset(number for number, mark in read_marks(run).items() if mark.pinned)

@@ -1,7 +1,7 @@
-"""A run as the server follows it: read again when its files change, and only what is new is sent.
+"""A run as the server follows it: reread when its files change; only changes are sent.
 
-A reader that was away says up to which trial it knows everything (`Position`): trial numbers count up, so one number is
-enough, and a checksum over those rows tells whether one of them has changed since.
+A reconnecting client sends its `Position`: trial numbers count up, so one number is enough, and a checksum of the rows
+before it detects changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOOK_AT_LOCK_S = 5.0
 
 @dataclass(frozen=True)
 class Position:
-    """All trials below `upto` are known, as rows whose checksum is `sum`."""
+    """All trials below `upto` are known, as rows with the checksum `sum`."""
 
     upto: int = 0
     sum: int = 0
@@ -39,7 +39,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Inverse of `str`; the beginning for anything else."""
+        """Parse the output of `str`; the start for anything else."""
         upto, _, checksum = text.partition("-")
         try:
             return cls(int(upto), int(checksum, 16)) if len(text) < 40 else cls()
@@ -57,14 +57,14 @@ class View:
     data: Data = field(repr=False)
 
     def position(self) -> Position:
-        """How far the numbers go without a gap, and the checksum of those rows."""
+        """Return the end of the gapless numbers, and the checksum of those rows."""
         upto = 0
         while upto in self.rows:
             upto += 1
         return Position(upto, self._sum(upto))
 
     def after(self, known: Position) -> dict[int, str]:
-        """The rows that a reader at `known` lacks: all of them, if what it knows has changed."""
+        """Return the rows that a client at `known` lacks: all of them if its rows have changed."""
         if known.upto and self._sum(known.upto) == known.sum and all(n in self.rows for n in range(known.upto)):
             return {number: row for number, row in self.rows.items() if number >= known.upto}
         return self.rows
@@ -77,7 +77,7 @@ class View:
 
 
 class LiveRun:
-    """A run's folder under an id that says nothing about where it lies."""
+    """A run's folder under an opaque id."""
 
     def __init__(self, path: Path) -> None:
         self.record = RunRecord.existing(path)
@@ -90,7 +90,7 @@ class LiveRun:
         self._reading = threading.Lock()
 
     def view(self) -> View:
-        """The run now; read again only when a file has changed."""
+        """Return the current reading; files are reread only after a change."""
         with self._reading:
             stamp = (*(_stamp(self.path / name) for name in _FILES), self.is_running())
             if self._view is None or stamp != self._stamp:
@@ -99,13 +99,13 @@ class LiveRun:
             return self._view
 
     def is_running(self) -> bool:
-        """Whether a coordinator holds the run; looked up every few seconds."""
+        """Return whether a coordinator holds the run; checked every few seconds."""
         if time.monotonic() - self._looked >= _LOOK_AT_LOCK_S:
             self._locked, self._looked = self.record.lock.is_held(), time.monotonic()
         return self._locked
 
     def standing(self) -> list[dict[str, Any]]:
-        """Trials that run: [{"trial", "phase"}]."""
+        """Return the running trials: [{"trial", "phase"}]."""
         if not self.is_running():
             return []
         known = self.view().rows
@@ -117,28 +117,28 @@ class LiveRun:
         return not (self.record.trial_dir(number) / "result.json").exists()
 
     def brief(self) -> dict[str, Any]:
-        """One line of the list of runs."""
+        """Return one line of the list of runs."""
         data = self.view().data
         progress = data.get("progress") or {}
         return {"id": self.id, "name": data["name"], "state": data["state"], "done": progress.get("done", 0)}
 
 
 def chunks(rows: dict[int, str], size: int = 250) -> Iterator[str]:
-    """JSON lists of at most `size` rows, by number."""
+    """Yield JSON lists of at most `size` rows, by number."""
     texts = [rows[number] for number in sorted(rows)]
     for begin in range(0, len(texts), size):
         yield f"[{','.join(texts[begin : begin + size])}]"
 
 
 class Rows:
-    """The JSON of each trial, made again only for those that have changed: of thousands that is one at a time."""
+    """The JSON of each trial, cached; only changed ones are rebuilt."""
 
     def __init__(self) -> None:
         self._frame: Frame | None = None
         self._made: dict[int, tuple[Any, str]] = {}
 
     def texts(self, rows: Sequence[Any], frame: Frame) -> dict[int, str]:
-        """number -> JSON of all rows."""
+        """Map number -> JSON of all rows."""
         known = self._made if frame == self._frame else {}
         self._frame, self._made = frame, {}
         for row in rows:
