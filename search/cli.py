@@ -477,7 +477,7 @@ def _detached(command: str, words: list[str] | None, study: Any, trust: str | No
 
     asked = [command, *(words or []), *([] if trust is None else ["--trust", trust])]
     made = detach(asked, study.record)
-    print(f"process {made['pid']} searches {made['run']}; what it says is in {made['log']}")
+    print(f"process {made['pid']} searches {made['run']}; its output is in {made['log']}")
     print(f"next: paretoprune status {made['run']}; paretoprune stop {made['run']} ends it")
 
 

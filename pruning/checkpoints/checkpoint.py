@@ -63,11 +63,11 @@ def _opened(path: Path) -> Any:
     check_archive(path)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except Exception as error:  # a file that was made to harm fails in ways that nobody has listed
+    except Exception as error:  # a malicious file may raise anything
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
-            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: whoever trusts its maker "
-            f"with this machine gives that to --trust of paretoprune check or search."
+            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: if you trust its "
+            f"source, give that to --trust of paretoprune check or search."
         ) from error
     return checkpoint
 

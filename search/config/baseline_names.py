@@ -45,4 +45,4 @@ def row_fault(text: str) -> str | None:
     known = ", ".join(NAMES[:-1])
     near = near_miss(text, NAMES)
     hint = f" did you mean {near}?" if near and near != text else ""
-    return f"no honest row {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"
+    return f"no baseline {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"

@@ -178,7 +178,7 @@ class StudySpec(Section):
             return None
         rows = [value] if isinstance(value, str | Mapping) else value
         if not isinstance(rows, list | tuple):
-            raise ValueError("expected a list of honest rows, such as [lower_size, uniform]")
+            raise ValueError("expected a list of baselines, such as [lower_size, uniform]")
         texts = [row_text(row) for row in rows]
         if (fault := next(filter(None, map(row_fault, texts)), None)) is not None:
             raise ValueError(fault)

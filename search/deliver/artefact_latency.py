@@ -92,6 +92,6 @@ class _BackendRunner:
 
     def describe(self) -> Mapping[str, str | int]:
         batch, imgsz = self._input.shape[0], self._input.shape[-1]
-        # The backend opens its runtime with as many threads as that likes; nobody can set it.
+        # The backend chooses the number of threads of its runtime; it cannot be set.
         runtime = f"ultralytics {self._form}"
         return {"runtime": runtime, "device": "cpu", "threads": "own", "batch": batch, "imgsz": imgsz}

@@ -156,7 +156,7 @@ class PickedTrial:
 
         spec = self.results.spec
         options.setdefault("quantize", self._bits())
-        # before anybody is told to make weights for it
+        # before suggesting to make weights for it
         checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()

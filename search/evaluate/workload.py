@@ -26,7 +26,7 @@ from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import OwnReference
 from search.evaluate import user_task
 
-harden()  # whoever reads a model or data for a study comes through here
+harden()  # every reader of a model or data for a study imports this module
 
 
 def load_model(path: str | Path) -> nn.Module:

@@ -57,5 +57,5 @@ def _hopeless(what: str, trial: Trial, trials_dir: Path) -> SearchFailing:
         what,
         where=str(trials_dir / f"{trial.number:04d}" / "error.txt"),
         expected="trials that succeed",
-        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} goes on",
+        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} continues",
     )

@@ -36,10 +36,10 @@ def interrupting(loop: Loop) -> Iterator[None]:
 @contextmanager
 def surviving_hangup() -> Iterator[None]:
     """On SIGHUP, redirect the standard streams to /dev/null and keep running."""
-    terminals = [stream for stream in (0, 1, 2) if os.isatty(stream)]  # afterwards nobody could tell
+    terminals = [stream for stream in (0, 1, 2) if os.isatty(stream)]  # cannot be told after the hangup
 
     def handle(number: int, frame: FrameType | None) -> None:
-        log.warning("the terminal is gone; the search goes on")
+        log.warning("the terminal is gone; the search continues")
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in terminals:
             os.dup2(nowhere, stream)

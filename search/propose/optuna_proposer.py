@@ -100,14 +100,14 @@ class OptunaProposer:
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-            number = min(waiting, default=len(trials))  # what somebody enqueued goes first
+            number = min(waiting, default=len(trials))  # enqueued candidates first
             known = None if waiting else self._known(number, trials)
             self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
             with warnings.catch_warnings(), _one_thread(self._kind):
                 warnings.simplefilter("ignore")
                 trial = self._begun(*known) if known else self._study.ask()
                 if trial.number != number:
-                    raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
+                    raise RunCorrupt(f"trial {trial.number} was created by another process", expected=str(number))
                 return self._proposal(trial)
 
     def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:

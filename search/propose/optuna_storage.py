@@ -139,7 +139,7 @@ def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
         f"the storage does not answer: {first}",
         where=f"storage: {shown(url)}",
         expected="a PostgreSQL server that lets this user in; the password in PGPASSWORD or ~/.pgpass",
-        next_command="psql with the same host, user and database says more",
+        next_command="for details: psql with the same host, user and database",
     )
 
 

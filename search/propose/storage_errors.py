@@ -90,7 +90,7 @@ def _fault(path: Path, busy_s: float) -> str | None:
         with closing(sqlite3.connect(path, timeout=busy_s)) as connection:
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.OperationalError:  # the disk's, or somebody who holds the file; the content may be whole
+    except sqlite3.OperationalError:  # of the disk, or another process locks the file; the content may be intact
         raise
     except sqlite3.DatabaseError as error:
         return str(error)

@@ -160,7 +160,7 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
         return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
     if says_nothing(base, gain):
         return (
-            f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
+            f"No verdict: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
             f"Check that model and data belong together."
         )
     best = verdict_trial(ranked, base, objectives)

@@ -127,7 +127,7 @@ def run_iterative(order: IterativePruning, tell: Say = _nothing, show: Say = _no
         done = len(_read(folder)["steps"]) - 1
         raise Interrupted(
             f"stopped; {max(done, 0)} of {order.steps} steps are kept in {folder}",
-            next_command="the same command goes on",
+            next_command="run the same command to continue",
         ) from None
     finally:
         discard_progress(folder)
@@ -150,7 +150,7 @@ def _earlier(order: IterativePruning) -> dict[str, Any]:
         raise ConfigError(
             f"{folder} holds the steps of another run: {key} was {found['asked'].get(key)!r}, now {asked[key]!r}",
             where="out=",
-            expected="the same keys to go on with it, or a new folder: out=FOLDER",
+            expected="the same keys to continue it, or a new folder: out=FOLDER",
         )
     return found
 

@@ -46,7 +46,7 @@ class OneShotPruning(Order):
         if order.plan is None and "ratio" not in keys:
             raise ConfigError(cls.lacking, expected=cls.example)
         if order.plan is not None and settled:
-            raise ConfigError(f"plan= says everything, {settled}= cannot change it", expected=cls.example)
+            raise ConfigError(f"plan= fixes everything, so {settled}= is not allowed", expected=cls.example)
         return order
 
     @property

@@ -40,7 +40,7 @@ class Mask(Order):
             _n_and_m(order.mask)
             surplus = next((key for key in keys if key in ("sparsity", "scope")), None)
             if surplus:
-                raise ConfigError(f"mask={order.mask} says everything, {surplus}= cannot change it")
+                raise ConfigError(f"mask={order.mask} fixes everything, so {surplus}= is not allowed")
         return order
 
     @property

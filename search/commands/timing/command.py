@@ -77,7 +77,9 @@ def _render_kit(facts: Mapping[str, Any]) -> RenderableType:
 def _import(words: Sequence[str], figures: Path, name: str | None, form: str) -> None:
     study, keys = _run_and_keys(words)
     if keys:
-        raise ConfigError(f"{next(iter(keys))}= says nothing here", where="--import", expected="a run and nothing else")
+        raise ConfigError(
+            f"{next(iter(keys))}= has no effect here", where="--import", expected="a run and nothing else"
+        )
     target = import_figures(study.record, figures, name)
     study.refresh()
     facts = compared(study, target)

@@ -1,4 +1,4 @@
-"""The verdict against the honest rows: won, lost, within the error, faster than every trial."""
+"""The verdict against the baselines: won, lost, within the error, faster than every trial."""
 
 from __future__ import annotations
 
@@ -115,4 +115,4 @@ def test_a_base_without_accuracy_is_no_measure_of_worth() -> None:
     trial = Trial(0, TrialState.COMPLETE, Candidate({}), Measurement(_figures(0.0, 2.0, 0.0)))
     rows = [_row("the base at 480 px", 0.0, 3.4, error=0.0)]
     said = compared_verdict(rank([trial], [], OBJECTIVES), rows, base, OBJECTIVES, 1)
-    assert said.startswith("Nothing can be said") and "orth it" not in said and "480" not in said
+    assert said.startswith("No verdict") and "orth it" not in said and "480" not in said
