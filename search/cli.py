@@ -21,7 +21,7 @@ from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code,
 
 app = typer.Typer(
     name="paretoprune",
-    help="Searches how much of each layer of a YOLO model to remove, and shows the Pareto front.",
+    help="Search the pruning ratio of each layer of a YOLO model, and show the Pareto front.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -34,9 +34,9 @@ Form = Annotated[str, typer.Option("-f", "--format", help="table, json or yaml")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; default: the latest.")]
 Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, base or best@latency_ms<=5.")]
-Target = Annotated[str | None, typer.Option("--target", help="By the latencies of this device (bench --import).")]
+Target = Annotated[str | None, typer.Option("--target", help="Use the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
-Detach = Annotated[bool, typer.Option("--detach", help="Go on without this terminal.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Run in the background, without this terminal.")]
 Trust = Annotated[
     str | None,
     typer.Option("--trust", metavar="SHA256", help="Unpickle a checkpoint that is refused, once, if it has this hash."),
