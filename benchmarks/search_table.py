@@ -116,7 +116,7 @@ def sweep(method: str, prepared: Prepared, levels: int) -> Iterator[Candidate]:
 def tolerant(allocator: Allocator, most: float) -> Candidate:
     """Every part as narrow as it can be with a divergence of at most `most` alone, whatever that brings."""
     limit = float(price_of(np.array(most)))
-    entries = [int(np.flatnonzero(menu.prices <= limit)[-1]) for menu in allocator.menus]
+    entries = [int(np.flatnonzero(options.prices <= limit)[-1]) for options in allocator.dims]
     removed = tuple(one.path for one in allocator.removals if one.price <= limit)
     return allocator.candidate(Vector(tuple(entries), removed))
 
@@ -275,8 +275,8 @@ def _divergences(allocator: Allocator, row: dict[str, Any]) -> list[float]:
     vector = allocator.vector(Candidate(row["ratios"], removed=tuple(row["removed"])))
     gone = frozenset().union(*(r.inside for r in allocator.removals if r.path in vector.removed))
     found = []
-    for menu, entry in zip(allocator.menus, vector.entries, strict=True):
-        found.append(0.0 if menu.name in gone else float(divergence_of(menu.prices[entry])))
+    for options, entry in zip(allocator.dims, vector.entries, strict=True):
+        found.append(0.0 if options.name in gone else float(divergence_of(options.prices[entry])))
     whole = ((one.path in vector.removed) * one.price for one in allocator.removals)
     return found + [float(divergence_of(np.float64(price))) for price in whole]
 

@@ -1,7 +1,7 @@
-"""Figures and what they mean together: accuracy, measured latency, fronts and picks.
+"""Objectives: accuracy, measured latency, Pareto fronts and the choice of a model.
 
-The package itself imports nothing heavy; `objectives.accuracy`, `objectives.latency`, `objectives.runtimes`,
-`objectives.pareto` and `objectives.choice` are imported by whoever needs them.
+The package imports nothing heavy; import `objectives.accuracy`, `objectives.latency`, `objectives.runtimes`,
+`objectives.pareto` and `objectives.choice` as needed.
 """
 
 import os as _os

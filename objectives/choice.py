@@ -1,4 +1,4 @@
-"""From a front to one model: the best within budgets, the knee, the simplest within one standard error."""
+"""Choose one model from a front: the best within budgets, the knee, the simplest within one standard error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bound:
 
     @classmethod
     def parse(cls, text: str) -> Bound:
-        """Read `name<=number` or `name>=number`. Raises `BoundError` with the way to write it."""
+        """Parse `name<=number` or `name>=number`. Raises `BoundError` with the expected syntax."""
         match = _BOUND.fullmatch(text)
         if match is None:
             raise BoundError(f"Cannot read the bound {text!r}. Expected name<=number, such as latency_ms<=5.")
@@ -53,7 +53,7 @@ class Bound:
 
     @classmethod
     def budget(cls, name: str, limit: float) -> Bound:
-        """The bound on the better side: at most for a cost, at least for an accuracy."""
+        """Return the bound on the good side: at most for a cost, at least for an accuracy."""
         return cls(name, _BETTER_SIDE[_bounded_objective(name).direction], float(limit))
 
     @property
@@ -61,15 +61,15 @@ class Bound:
         return OBJECTIVES[self.name]
 
     def holds(self, row: Row, where: str = "the row") -> bool:
-        """Whether the row's figure, not the end of its interval, is within the bound."""
+        """Return whether the row's figure, not the end of its interval, is within the bound."""
         return self.excess(row, where) <= 0
 
     def excess(self, row: Row, where: str = "the row") -> float:
-        """How far the figure is beyond the limit, as a share of the limit; 0 or less if it is within."""
+        """Return by what share of the limit the figure exceeds it; 0 or less if it is within."""
         return self._beyond(figure(row, self.name, where).value)
 
     def is_clear(self, row: Row) -> bool:
-        """Whether the whole 95 % interval is within the bound."""
+        """Return whether the whole 95 % interval is within the bound."""
         estimate = figure(row, self.name, "the row")
         return self._beyond(estimate.high if self.op == "<=" else estimate.low) <= 0
 
@@ -121,7 +121,7 @@ def _check_limit(objective: Objective, limit: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen row, and one sentence that says why, with figures."""
+    """The chosen row, and a sentence that gives the reason with figures."""
 
     index: int
     sentence: str
@@ -134,11 +134,11 @@ def pick(
     *,
     labels: Sequence[str] | None = None,
 ) -> Choice:
-    """The row of best accuracy within all bounds; equal accuracy: less latency, then fewer parameters.
+    """Return the row of best accuracy within all bounds; ties: lower latency, then fewer parameters.
 
-    Accuracy is the first objective that is no cost; without one, the first objective decides.
-    `labels` name the rows in the sentence ("trial 17"). Raises `NothingFits` with the closest row,
-    `ObjectiveError` on no rows or a missing figure.
+    Accuracy is the first objective that is no cost; without one, the first objective decides. `labels` name the rows in
+    the sentence ("trial 17"). Raises `NothingFits` with the closest row, `ObjectiveError` on no rows or a missing
+    figure.
     """
     names = _labels(rows, labels)
     goal = first_accuracy(objectives) or objectives[0]
@@ -175,7 +175,7 @@ def _pick_sentence(
 
 
 def _nothing_fits(rows: Sequence[Row], bounds: Sequence[Bound], names: Sequence[str]) -> NothingFits:
-    """The closest row is the one whose worst relative excess is smallest."""
+    """Build the error with the closest row: the one whose worst relative excess is smallest."""
     excess = [max(b.excess(row, names[i]) for b in bounds) for i, row in enumerate(rows)]
     closest = min(range(len(rows)), key=lambda i: (excess[i], i))
     missed = [b for b in bounds if not b.holds(rows[closest])]
@@ -192,7 +192,7 @@ def _nothing_fits(rows: Sequence[Row], bounds: Sequence[Bound], names: Sequence[
 
 
 def _rounded_outwards(value: float, op: str) -> float:
-    """Three digits, on the side that lets `value` in."""
+    """Round to three digits, towards the side that admits `value`."""
     if value == 0:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
@@ -204,14 +204,13 @@ def _rounded_outwards(value: float, op: str) -> float:
 
 
 def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None) -> Choice:
-    """The row after which more accuracy becomes expensive.
+    """Return the row after which more accuracy becomes expensive.
 
-    On the accuracy-cost front, both scaled to 0..1, the row farthest above the straight line from the
-    cheapest to the most accurate row (Das 1999, "On characterizing the knee of the Pareto curve"; the same
-    distance as in Satopaa et al. 2011, "Kneedle"). Cost is `latency_ms` where it is an objective, else the
-    first objective of which less is better. With fewer than three rows on the front, or none above the line,
-    the most accurate row is chosen and the sentence says so. Raises `ObjectiveError` on no rows or without an
-    accuracy and a cost.
+    On the accuracy-cost front, both scaled to 0..1, the row farthest above the straight line from the cheapest to the
+    most accurate row (Das 1999, "On characterizing the knee of the Pareto curve"; the same distance as in Satopaa et
+    al. 2011, "Kneedle"). Cost is `latency_ms` if it is an objective, else the first objective that is minimised. With
+    fewer than three rows on the front, or none above the line, the most accurate row is chosen and the sentence says
+    so. Raises `ObjectiveError` on no rows or without an accuracy and a cost.
     """
     names = _labels(rows, labels)
     accuracy, cost = first_accuracy(objectives), _cost(objectives)
@@ -234,7 +233,7 @@ def knee(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequen
 
 
 def _staircase(rows: Sequence[Row], accuracy: Objective, cost: Objective) -> list[int]:
-    """Indices of the two-objective front by bare figures, from the cheapest to the most accurate."""
+    """Return indices of the two-objective front by point values, from the cheapest to the most accurate."""
     points = costs(rows, (cost, accuracy)).value
     line: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: (*points[i], i)):
@@ -272,12 +271,11 @@ def _knee_sentence(
 
 
 def one_se(rows: Sequence[Row], objectives: Sequence[Objective], *, labels: Sequence[str] | None = None) -> Choice:
-    """The smallest model whose accuracy is within one standard error of the best.
+    """Return the smallest model whose accuracy is within one standard error of the best.
 
-    Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the 1
-    SE rule). The standard error is that of the best row. Smallest: by the first of params_m, macs_g, size_mb,
-    latency_ms that every row has; ties go to the higher accuracy. Raises `ObjectiveError` on no rows, or
-    without an accuracy or a size.
+    Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the 1 SE rule).
+    The standard error is that of the best row. Smallest: by the first of params_m, macs_g, size_mb, latency_ms that
+    every row has; ties go to the higher accuracy. Raises `ObjectiveError` on no rows, or without an accuracy or a size.
     """
     names = _labels(rows, labels)
     accuracy = first_accuracy(objectives)

@@ -1,4 +1,4 @@
-"""What no class may lose: a mean hides a class that is gone."""
+"""The largest accuracy drop of any class, which the mean hides."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from objectives.objective import Estimate
 def largest_drop(
     before: Mapping[str, float], after: Mapping[str, float], errors: Mapping[str, float]
 ) -> tuple[str, Estimate] | None:
-    """The class that lost most against the base, and how much, as a fraction: the figure `per_class_drop`.
+    """Return the class that lost most against the base, and its loss as a fraction: the figure `per_class_drop`.
 
     `before` and `after` are accuracies by class, `errors` the standard errors of `after`. A class that the base has and
-    the candidate lacks has lost everything; one that is new loses nothing. Below 0: every class has gained. The first
-    of equal classes is named. None where the base has no classes.
+    the candidate lacks has lost everything; a new one loses nothing. Below 0 every class has gained. The first of equal
+    classes is named. None if the base has no classes.
     """
     if not before:
         return None

@@ -1,4 +1,4 @@
-"""What can go wrong in this room.
+"""Exceptions of the package.
 
     ObjectivesError
     ├── ObjectiveError      caller: an unknown objective, or a row without the figure that is asked for
@@ -10,7 +10,7 @@
     │   └── ProgramMissing  world: the program of a `command:` is not there or may not be executed
     └── NothingFits         an answer, not a fault: no row is within the budgets; carries the closest one
 
-Every message says what happened, where, what was expected, and what to do next.
+Every message names the fault, its place, what was expected and the next step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 class ObjectivesError(Exception):
-    """Base of this room's exceptions."""
+    """Base class of the package's exceptions."""
 
 
 class ObjectiveError(ObjectivesError, ValueError):
@@ -42,7 +42,7 @@ class LatencyError(ObjectivesError):
 class CommandFailed(LatencyError):
     """A `command:` runtime did not give milliseconds.
 
-    `reason` is start, timeout, exit or output; `tail` holds the last lines that the program printed.
+    `reason` is start, timeout, exit or output; `tail` holds the program's last lines.
     """
 
     def __init__(self, reason: str, sentence: str, tail: tuple[str, ...] = ()) -> None:
@@ -55,7 +55,7 @@ class CommandFailed(LatencyError):
 
 
 class BackendMissing(ObjectivesError):
-    """A runtime's package is not installed. `install` is the line that gets it."""
+    """A runtime's package is not installed. `install` is the command that installs it."""
 
     def __init__(self, package: str, *, needed_for: str, install: str) -> None:
         super().__init__(f"{package} is not installed, and {needed_for} needs it. Install it with: {install}")
@@ -64,7 +64,7 @@ class BackendMissing(ObjectivesError):
 
 
 class ProgramMissing(BackendMissing):
-    """The program of a `command:` runtime cannot be found, or is a file that may not be executed."""
+    """The program of a `command:` runtime is missing or not executable."""
 
     def __init__(self, program: str, runtime: str) -> None:
         self.install = f"chmod +x {program}" if Path(program).is_file() else "name a program that is there"
@@ -75,8 +75,8 @@ class ProgramMissing(BackendMissing):
 class NothingFits(ObjectivesError):
     """No row is within the budgets.
 
-    `closest` is the index of the row that misses them least, `sentence` says so with figures, and `reach`
-    holds, for each budget that this row misses, the limit that would let it in.
+    `closest` is the index of the row that misses them least, `sentence` describes it with figures, and `reach` maps
+    each budget that it misses to the limit that would admit it.
     """
 
     def __init__(self, closest: int, sentence: str, reach: Mapping[str, float]) -> None:

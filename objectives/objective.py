@@ -1,4 +1,4 @@
-"""Names, units and directions of the figures, and a figure with its error."""
+"""Names, units and directions of the objectives, and estimates with their errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Z95 = 1.959963984540054
 class Estimate:
     """A figure and its 95 % interval, `low <= value <= high`, in the unit of its objective.
 
-    An exact figure (a parameter count) has `low == value == high`. NaN and infinity are refused with
-    `ValueError`: they would pass every comparison of a front unseen.
+    An exact figure (a parameter count) has `low == value == high`. Raises ValueError for NaN and infinity, which would
+    compare false everywhere and distort a front.
     """
 
     value: float
@@ -39,12 +39,12 @@ class Estimate:
 
     @classmethod
     def exact(cls, value: float) -> Estimate:
-        """A figure without error."""
+        """Return a figure without error."""
         return cls(value, value, value)
 
     @classmethod
     def normal(cls, value: float, standard_error: float, *, within: tuple[float, float] | None = None) -> Estimate:
-        """A figure with a normal 95 % interval, cut off at the ends of its range (`within`)."""
+        """Return a figure with a normal 95 % interval, clipped to its range (`within`)."""
         floor, ceiling = within if within else (-math.inf, math.inf)
         margin = Z95 * standard_error
         return cls(value, min(value, max(floor, value - margin)), max(value, min(ceiling, value + margin)))
@@ -55,22 +55,21 @@ class Estimate:
 
     @property
     def standard_error(self) -> float:
-        """The wider side of the interval over 1.96: the cut-off at a range's end does not count as
-        precision."""
+        """The wider side of the interval over 1.96, since the side clipped at a range's end is too short."""
         return max(self.high - self.value, self.value - self.low) / Z95
 
     def overlaps(self, other: Estimate) -> bool:
-        """Whether the two intervals share a point."""
+        """Return whether the two intervals overlap."""
         return self.low <= other.high and other.low <= self.high
 
     def scaled(self, factor: float) -> Estimate:
-        """The same figure in another unit; `factor` above 0."""
+        """Return the same figure in another unit; `factor` is above 0."""
         if not factor > 0:
             raise ValueError(f"Estimate.scaled: the factor must be above 0, found {factor}.")
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
     def to_dict(self) -> dict[str, float]:
-        """Plain data, as in `snapshot.json`."""
+        """Return plain data, as in `snapshot.json`."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
@@ -90,7 +89,7 @@ def _finite(name: str, number: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One measured quantity: its key in every table, its unit, and which way is better."""
+    """A measured quantity: its key in every table, its unit, and the direction of optimisation."""
 
     name: str
     unit: str
@@ -104,7 +103,7 @@ class Objective:
         return self.unit == "fraction"
 
     def text(self, value: float) -> str:
-        """The figure as a reader wants it: `0.412`, `5.13 ms`."""
+        """Format a figure for display: `0.412`, `5.13 ms`."""
         if self.is_fraction:
             return f"{value:.3f}"
         number = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -167,9 +166,9 @@ _BUILT_IN = frozenset(_KNOWN)
 
 
 def register(objective: Objective) -> None:
-    """Make a figure of a user's own task known in this process; the same figure again changes nothing.
+    """Register a figure of a user's own task in this process; repeating the same one changes nothing.
 
-    Raises `ObjectiveError` where the name is taken: by a figure of this package, or by another of the user's.
+    Raises `ObjectiveError` if the name is taken by a figure of this package or another of the user's.
     """
     known = _KNOWN.get(objective.name)
     if objective.name in _BUILT_IN and known != objective:
@@ -180,7 +179,7 @@ def register(objective: Objective) -> None:
 
 
 def objective_named(name: str) -> Objective:
-    """The objective of that name. Raises `ObjectiveError` with the near miss."""
+    """Return the objective of that name. Raises `ObjectiveError` with the nearest name."""
     if name in OBJECTIVES:
         return OBJECTIVES[name]
     near = difflib.get_close_matches(name, OBJECTIVES, n=1, cutoff=0.5)
@@ -189,8 +188,7 @@ def objective_named(name: str) -> Objective:
 
 
 def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
-    """Objectives in the order of `names`. Raises `ObjectiveError` on an unknown or repeated name, or on
-    none."""
+    """Return objectives in the order of `names`. Raises `ObjectiveError` if one is unknown or repeated, or on none."""
     found = tuple(objective_named(name) for name in names)
     if not found:
         raise ObjectiveError(f"No objective was named. Expected at least one of: {', '.join(OBJECTIVES)}.")
@@ -201,17 +199,17 @@ def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
 
 
 def first_accuracy(objectives: Iterable[Objective]) -> Objective | None:
-    """The first objective that is no cost: the figure that a search pays with."""
+    """Return the first objective that is no cost: the quality that a search trades for cost."""
     return next((objective for objective in objectives if not objective.is_cost), None)
 
 
 def first_cost(objectives: Iterable[Objective]) -> Objective | None:
-    """The first objective that is a cost."""
+    """Return the first objective that is a cost."""
     return next((objective for objective in objectives if objective.is_cost), None)
 
 
 def figure(row: Mapping[str, Estimate], name: str, where: str) -> Estimate:
-    """`row[name]`, or an `ObjectiveError` that says which row lacks it and what it has."""
+    """Return `row[name]`. Raises `ObjectiveError` naming the row and its figures if it is missing."""
     estimate = row.get(name)
     if isinstance(estimate, Estimate):
         return estimate

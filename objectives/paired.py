@@ -1,4 +1,4 @@
-"""The error of a difference: two models judged on the same images.
+"""The error of a difference between two models validated on the same images.
 
 Which images happen to be in the split moves both models the same way, so the difference of their accuracies is known
 far better than either. Models are therefore ranked by intervals of the difference to the base, from one set of
@@ -19,9 +19,9 @@ Replicates = Mapping[str, Sequence[float]]
 
 
 def paired_errors(model: Replicates, base: Replicates) -> dict[str, float]:
-    """Figure -> standard error of its difference to the base's; figures that only one of them has are left out.
+    """Return the standard error of the difference to the base for each figure that both have.
 
-    Where one of them has fewer resamples, those that both have are used; fewer than two say nothing.
+    If one of them has fewer resamples, the common ones are used; at least two are needed.
     """
     found = {}
     for name in model.keys() & base.keys():
@@ -32,6 +32,6 @@ def paired_errors(model: Replicates, base: Replicates) -> dict[str, float]:
 
 
 def ranked_figures(figures: Mapping[str, Estimate], paired: Mapping[str, float]) -> dict[str, Estimate]:
-    """The same figures with the intervals by which models are compared with each other."""
+    """Return the same figures with the intervals by which models are compared with each other."""
     narrowed = {name: Estimate.normal(figures[name].value, error) for name, error in paired.items() if name in figures}
     return {**figures, **narrowed}

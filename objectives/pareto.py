@@ -1,9 +1,9 @@
 """Fronts and hypervolume, given the measuring error.
 
-n rows, m objectives. This module is the one boundary where signs are flipped: `costs` turns figures into
-numbers of which less is better, and whatever is ranked anywhere is ranked by them.
+n rows, m objectives. Signs are flipped here only: `costs` turns figures into numbers to minimise, and every ranking
+uses them.
 
-Overlapping 95 % intervals are a tie: what they differ by may be noise. A front is made in two steps.
+Overlapping 95 % intervals are a tie: the difference may be noise. A front is computed in two steps.
 
 **Dominance.** Row a dominates row b when
 
@@ -14,17 +14,17 @@ This is a strict partial order (transitive: a over b over c gives bad(a) <= bad(
 beats c; irreflexive: an interval overlaps itself). Hence some row is always undominated, and adding a dominated row
 changes nothing.
 
-**Ties.** Among the undominated rows there are still some that are there by noise: a slower, larger model whose accuracy
-came out a hair higher. Row a *beats* row b when a is better beyond both errors in at least one objective, and b is so
-in none: all that b has to show are ties. Who is beaten by a member of the front is not on it.
+**Ties.** Some undominated rows are so by noise only, e.g. a slower, larger model whose accuracy came out slightly
+higher. Row a *beats* row b when a is significantly better (beyond both errors) in at least one objective and b in none.
+Rows that a member of the front beats are excluded.
 
 Beating is not transitive: in a chain of small steps, each inside the error, each row beats the one before, and the last
-is far worse than the first. So membership is decided from the top: rows that nobody beats are members, who is beaten by
-a member is out, and again among the rest. The ends of a chain are both on the front if they differ beyond the errors.
-Where rows beat each other in a circle (it takes three objectives), all of the circle are members.
+is far worse than the first. So membership is decided from the top: unbeaten rows are members, rows that a member beats
+are excluded, and so on among the rest. The ends of a chain are both on the front if they differ beyond the errors.
+Rows that beat each other in a cycle (possible from three objectives on) are all members.
 
-Exact figures give the usual Pareto front; equal rows do not beat each other: all of them stay. A row that is left out
-is dominated, or beaten by a member; a member is beaten by nobody but its own circle.
+Exact figures give the usual Pareto front; equal rows all stay. An excluded row is dominated, or beaten by a member; a
+member is beaten only within its own cycle.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Row = Mapping[str, Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Figures with one sign: less is better. Each array has the shape (n, m)."""
+    """Figures with one sign, to be minimised. Each array has the shape (n, m)."""
 
     value: Floats
     good: Floats
@@ -56,7 +56,7 @@ class Costs:
 
 
 def costs(rows: Sequence[Row], objectives: Sequence[Objective]) -> Costs:
-    """The rows' figures as costs. Raises `ObjectiveError` for a missing figure or no objective."""
+    """Convert the rows' figures to costs. Raises `ObjectiveError` for a missing figure or no objective."""
     if not objectives:
         raise ObjectiveError("No objective was given: a front needs at least one.")
     cells = [[_cost(row, o, f"row {i}") for o in objectives] for i, row in enumerate(rows)]
@@ -90,9 +90,9 @@ def significant_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> t
 
 
 def undominated(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    """Indices, ascending, of the rows that may yet be on the front when further rows come in.
+    """Return the ascending indices of the rows that may still reach the front when further rows are added.
 
-    Who is dominated stays so. Who is only beaten returns when the one who beats him is beaten himself.
+    A dominated row stays dominated. A row that is only beaten returns when the row that beats it is beaten itself.
     """
     return tuple(_undominated(costs(rows, objectives)))
 
@@ -102,14 +102,14 @@ def _undominated(table: Costs) -> list[int]:
 
 
 def _beats(table: Costs, rows: Sequence[int]) -> Flags:
-    """Shape (k, k) over `rows`: whether the first beats the second."""
+    """Return, with shape (k, k) over `rows`, whether the first beats the second."""
     good, bad = table.good[rows], table.bad[rows]
     clearly = np.asarray((bad[:, None] < good[None]).any(axis=2))
     return clearly & ~clearly.T
 
 
 def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
-    """The members among `rows`: nobody beats them, or only their own circle, or who beats them is beaten himself."""
+    """Return the members among `rows`: unbeaten, or beaten only within their cycle or by rows that are beaten."""
     from scipy.sparse.csgraph import connected_components  # a second of imports that a refused command need not wait
 
     kept: list[int] = []
@@ -125,7 +125,7 @@ def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
 
 
 def _dominated_by(table: Costs, i: int) -> Flags:
-    """Shape (n,): which rows dominate row i."""
+    """Return (n,) which rows are dominated by row i."""
     not_worse = (table.value <= table.value[i]) & (table.bad <= table.bad[i])
     better = table.bad < table.good[i]
     dominators: Flags = not_worse.all(axis=1) & better.any(axis=1)
@@ -133,14 +133,14 @@ def _dominated_by(table: Costs, i: int) -> Flags:
 
 
 def hypervolume(rows: Sequence[Row], objectives: Sequence[Objective], reference: Mapping[str, float]) -> float:
-    """The volume between the rows' bare figures and the reference, in the product of the objectives' units.
+    """Return the volume between the rows' point values and the reference, in the product of the objectives' units.
 
-    `reference` names one worst acceptable figure per objective; a row that is not better than it in every
-    objective adds nothing. Intervals play no part here: the figure tracks progress of a search and must not
-    jump when a re-measurement only narrows an interval.
+    `reference` gives the worst acceptable figure per objective; a row that is not better than it in every objective
+    adds nothing. Intervals are ignored: the figure tracks the progress of a search and must not jump when a
+    re-measurement only narrows an interval.
 
-    Raises `ObjectiveError` if the reference lacks an objective or is not finite.
-    Source: Zitzler and Thiele 1998 (S-metric); computed by moocore (Fonseca, Paquete, Lopez-Ibanez 2006).
+    Raises `ObjectiveError` if the reference lacks an objective or is not finite. Source: Zitzler and Thiele 1998
+    (S-metric); computed by moocore (Fonseca, Paquete, Lopez-Ibanez 2006).
     """
     corner = costs([_reference_row(objectives, reference)], objectives).value[0]
     points = costs(rows, objectives).value

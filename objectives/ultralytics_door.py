@@ -1,8 +1,7 @@
-"""The one door to Ultralytics of this room: quiet, and leaving the process as it was.
+"""Wrapper around Ultralytics: silences it and restores the process's state.
 
-Ultralytics logs through one logger, shows progress bars, warns, and `select_device` resets the process'
-number of torch threads (8.4: `torch.set_num_threads(NUM_THREADS)`), which would change every latency measured
-afterwards.
+Ultralytics logs through one logger, shows progress bars, warns, and `select_device` resets the process' number of torch
+threads (8.4: `torch.set_num_threads(NUM_THREADS)`), which would change every latency measured afterwards.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, Ultralytics logs nothing below CRITICAL, shows no bar, warns of nothing; afterwards all is as
-    before."""
+    """Silence Ultralytics below CRITICAL, its progress bars and warnings; restore all on exit."""
     from ultralytics.utils import LOGGER
 
     level, threads, visible = LOGGER.level, torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -44,20 +42,19 @@ def quiet() -> Iterator[None]:
 
 
 def is_ultralytics(model: nn.Module) -> bool:
-    """Whether the module is one of Ultralytics' task models, pruned or not."""
+    """Return whether the module is one of Ultralytics' task models, pruned or not."""
     return isinstance(model, _tasks().BaseModel)
 
 
 def load_module(path: Path) -> nn.Module:
-    """The float32 module of an Ultralytics checkpoint, by Ultralytics' own loader. Its errors pass
-    through."""
+    """Load the float32 module of a checkpoint by Ultralytics' own loader, whose errors pass through."""
     with quiet():
         module: nn.Module = _tasks().load_checkpoint(str(path), device=torch.device("cpu"))[0]
     return module
 
 
 def twin_of(model: nn.Module) -> Any:
-    """A copy that may be fused and altered; `Any`, since Ultralytics hangs its attributes on modules."""
+    """Return a copy that may be fused and altered; `Any`, since Ultralytics sets its attributes on modules."""
     twin: Any = deepcopy(model)
     if is_ultralytics(model) and not getattr(twin, "task", None):
         with quiet():
@@ -66,5 +63,5 @@ def twin_of(model: nn.Module) -> Any:
 
 
 def _tasks() -> Any:
-    """`Any`: whether a type checker follows Ultralytics' untyped functions depends on its settings."""
+    """Return Ultralytics' task classes; `Any`, since type checkers differ in following its untyped functions."""
     return importlib.import_module("ultralytics.nn.tasks")

@@ -1,4 +1,4 @@
-"""A model in, a smaller model out: tracing, planning, surgery, cost, recovery."""
+"""Structured pruning of a PyTorch model: tracing, planning, surgery, cost, recovery."""
 
 import os
 

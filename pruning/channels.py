@@ -1,4 +1,4 @@
-"""The channels of a traced model: which ones are coupled, and what each costs.
+"""Coupled channels of a traced model, and the cost of each.
 
 Symbols: n rows, G groups, F features of a latency model.
 """
@@ -17,14 +17,14 @@ from pruning.cost import Cost, CostModel, Floats
 from pruning.importance import Scores, score
 from pruning.structure.block_removal import RemovableBlock, removable_blocks
 from pruning.structure.fingerprint import fingerprint
-from pruning.structure.slice_template import Mould
+from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.export import walked
 from pruning.trace.groups import Group, GroupTable, Ints, build_groups
 
 
 @dataclass(frozen=True)
 class TracedChannels:
-    """The channels of a model: which ones are coupled, what each costs. Plain data; pickles without the model."""
+    """Coupled channels of a model and what they cost. Plain data; pickles without the model."""
 
     groups: tuple[Group, ...]
     table: GroupTable = field(repr=False)
@@ -34,16 +34,16 @@ class TracedChannels:
     fingerprint: str
     blocks: tuple[RemovableBlock, ...] = ()
     model: nn.Module | None = field(default=None, repr=False, compare=False)
-    moulds: list[Mould] = field(default_factory=list, repr=False, compare=False)  # surgery's, at most one
+    slice_templates: list[SliceTemplate] = field(default_factory=list, repr=False, compare=False)  # at most one
 
     @property
     def free(self) -> tuple[Group, ...]:
-        """The groups that can be pruned."""
+        """Groups that can be pruned."""
         return tuple(group for group in self.groups if group.frozen is None)
 
     @property
     def attention(self) -> dict[str, int]:
-        """Attention blocks that can lose whole heads, and how many they have."""
+        """Attention blocks whose heads can be removed, with their number of heads."""
         return {block: len(members) for block, members in self.table.heads.items()}
 
     def stages(self) -> dict[str, tuple[str, ...]]:
@@ -54,7 +54,7 @@ class TracedChannels:
         return {stage: tuple(names) for stage, names in found.items()}
 
     def score(self, model: nn.Module, importance: str = "l2") -> Scores:
-        """Scores of every removable channel of `model` by a data-free criterion (importance.py)."""
+        """Score every removable channel of `model` by a data-free criterion (see `pruning.importance`)."""
         return score(self.table, model, importance)
 
     def cost(self) -> Cost:
@@ -62,7 +62,7 @@ class TracedChannels:
         return self.costs.of_widths(self.table.full_widths())
 
     def costs_without(self, removed: Sequence[str]) -> CostModel:
-        """Costs of the model without the named blocks."""
+        """Return the cost model without the named blocks."""
         readers = {block.path: block.reader for block in self.blocks}
         return self.costs.without({path: readers[path] for path in removed}, self.table) if removed else self.costs
 
@@ -72,7 +72,7 @@ class TracedChannels:
         return self.costs.share_touching(free, self.table.full_widths())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "model": None, "moulds": []}
+        return {**self.__dict__, "model": None, "slice_templates": []}
 
 
 def traced_channels(model: nn.Module, example: Tensor) -> TracedChannels:
@@ -93,8 +93,7 @@ def traced_channels(model: nn.Module, example: Tensor) -> TracedChannels:
 
 
 def work_of(graph: TracedChannels, widths: Ints, removed: tuple[str, ...] = (), tile: int = 1) -> Floats:
-    """(n, G) group widths, rounded up to whole tiles -> (n, F) work in the columns of the base, whatever blocks are
-    gone."""
+    """Return the work (n, F), in the unpruned model's columns, at group widths (n, G) rounded up to whole tiles."""
     names, values = graph.costs_without(removed).work(tiled(widths, tile))
     columns = {name: number for number, name in enumerate(names)}
     zeros = np.zeros(len(values))
@@ -102,10 +101,10 @@ def work_of(graph: TracedChannels, widths: Ints, removed: tuple[str, ...] = (), 
 
 
 def tiled(widths: Ints, tile: int) -> Ints:
-    """Widths rounded up to whole tiles, as kernels see them."""
+    """Round widths up to whole tiles, the unit in which kernels process channels."""
     return widths if tile == 1 else np.asarray(-(-widths // tile) * tile)
 
 
 def feature_names(graph: TracedChannels) -> tuple[str, ...]:
-    """(F,) names of the features that a latency model of this network is fitted on."""
+    """Names (F,) of the features that a latency model of this network is fitted on."""
     return graph.costs.work(graph.table.full_widths()[None])[0]

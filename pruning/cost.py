@@ -31,7 +31,7 @@ FEATURES = ("macs of ", "elements of ")
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters and multiply-accumulates (one input) of a model."""
+    """Parameters and multiply-accumulates (MACs, one input) of a model."""
 
     params: int
     macs: int
@@ -39,8 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Terms:
-    """factor (T,), the two counts that each term multiplies (index 0 is the constant 1), and the elements that it
-    writes for each of its left count."""
+    """Terms `factor` (T,) times two channel counts (by index; 0: the constant 1), and the elements each one writes."""
 
     factor: Floats
     left: Ints
@@ -48,12 +47,12 @@ class Terms:
     positions: Floats
 
     def only(self, keep: Sequence[bool]) -> Terms:
-        """The terms that a mask keeps."""
+        """Select the terms where `keep` is true."""
         mask = np.array(keep, dtype=bool)
         return Terms(self.factor[mask], self.left[mask], self.right[mask], self.positions[mask])
 
     def total(self, counts: Floats) -> Floats:
-        """(n, S + 1) counts -> (n,) totals."""
+        """Sum the terms for counts (n, S + 1); returns (n,)."""
         products: Floats = counts[:, self.left] * counts[:, self.right]
         return products @ self.factor
 
@@ -72,7 +71,7 @@ class CostModel:
 
     @classmethod
     def build(cls, products: Sequence[Product], table: GroupTable, model: nn.Module) -> CostModel:
-        """`products` are the MACs of one inference; the parameters are read off the model's shapes."""
+        """Build the model from `products`, the MACs of one inference; parameters are read from the model's shapes."""
         column = {slot: number + 1 for number, slot in enumerate(table.slots)}
         group_of_unit = np.repeat(np.arange(len(table.names)), np.diff(table.starts))
         per_width = np.zeros((len(table.names), len(table.slots)))
@@ -84,9 +83,9 @@ class CostModel:
         return cls(per_width, _terms(params, column), _terms(products, column), owners)
 
     def without(self, removed: Mapping[str, str | None], table: GroupTable) -> CostModel:
-        """The same model without blocks: path -> the block that concatenates its output (None in a plain chain).
+        """Return the cost model without blocks: path -> the block that concatenates its output (None in a plain chain).
 
-        The terms of the block go, and a reader's `cv2` loses as many inputs as the block has outputs.
+        The terms of the block are dropped, and a reader's `cv2` loses as many inputs as the block has outputs.
         """
         prefixes = tuple(f"{path}." for path in removed)
         params, macs = (
@@ -103,12 +102,12 @@ class CostModel:
         return CostModel(per_width, params, macs, (owners[0], owners[1]))
 
     def of_widths(self, widths: Ints) -> Cost:
-        """Cost of one vector of group widths (G,)."""
+        """Return the cost of one vector of group widths (G,)."""
         params, macs = self.of_many(np.asarray(widths)[None])
         return Cost(int(params[0]), int(macs[0]))
 
     def of_many(self, widths: npt.ArrayLike) -> tuple[Ints, Ints]:
-        """Group widths (n, G) -> parameters (n,), MACs (n,)."""
+        """Return parameters (n,) and MACs (n,) of group widths (n, G)."""
         all_widths = np.asarray(widths, dtype=np.float64)
         parts = [self._batch(all_widths[i : i + BATCH]) for i in range(0, len(all_widths), BATCH)]
         params, macs = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
@@ -119,10 +118,10 @@ class CostModel:
         return self.params.total(counts), self.macs.total(counts)
 
     def work(self, widths: npt.ArrayLike) -> tuple[tuple[str, ...], Floats]:
-        """What a latency model can be fitted on: names (F,), and (n, G) group widths -> (n, F).
+        """Return the features of a latency model: names (F,), and their values (n, F) at group widths (n, G).
 
-        For every place of the network (`place_of`) the multiply-accumulates of its layers, which are sums of
-        c_in * c_out, and the elements that they write: activations, and the memory that they move.
+        For every part of the network (`place_of`) there are two: the MACs of its layers, which are sums of c_in *
+        c_out, and the elements that they write (activations, i.e. memory traffic).
         """
         all_widths = np.asarray(widths, dtype=np.float64)
         counts = np.concatenate([np.ones((len(all_widths), 1)), all_widths @ self.per_width], axis=1)
@@ -138,11 +137,11 @@ class CostModel:
     def form(
         self, *, macs: Mapping[str, float], elements: Mapping[str, float], params: float, constant: float = 0.0
     ) -> Floats:
-        """A weighted cost as a quadratic form of the widths: (G + 1, G + 1), to be multiplied by (1, widths) on both
-        sides.
+        """Return a weighted cost as a quadratic form (G + 1, G + 1), applied to (1, widths) on both sides.
 
         `macs` and `elements` weigh the features of `work` by place, `params` every parameter. Each count is linear in
-        the widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds."""
+        the widths and each term a product of two counts, so the form is exact; evaluating it takes microseconds.
+        """
         extended = np.zeros((len(self.per_width) + 1, self.per_width.shape[1] + 1))
         extended[0, 0] = 1.0
         extended[1:, 1:] = self.per_width
@@ -156,7 +155,7 @@ class CostModel:
         return form
 
     def share_touching(self, groups: npt.NDArray[np.bool_], widths: Ints) -> float:
-        """Share of all MACs at `widths` (G,) in terms of which a count depends on a group of the mask (G,)."""
+        """Return the share of all MACs at `widths` (G,) in terms that depend on a group of the mask (G,)."""
         touched = np.concatenate([[False], self.per_width[groups].any(axis=0)])
         inside = touched[self.macs.left] | touched[self.macs.right]
         counts = np.concatenate([[1.0], widths @ self.per_width])
@@ -165,15 +164,15 @@ class CostModel:
 
 
 def _outer(extended: Floats, weights: Floats, left: Ints, right: Ints) -> Floats:
-    """Sum over terms of weight * count[left] * count[right], as a form of the extended widths."""
+    """Sum weight * count[left] * count[right] over the terms, as a quadratic form of the extended widths."""
     return np.asarray((extended[:, left] * weights) @ extended[:, right].T)
 
 
 def place_of(owner: str) -> str:
-    """The part of the network that a layer is accounted to: its top-level module (`model.4` of `model.4.cv1.conv.`).
+    """Return the part of the network that a layer belongs to: its top-level module (`model.4` of `model.4.cv1`).
 
     Modules that hold parallel branches at several resolutions (`cv2`, `cv3`, ... of a detection head, one entry each)
-    are told apart by branch: `model.22.cv2.0`.
+    are split by branch: `model.22.cv2.0`.
     """
     parts = owner.rstrip(".").split(".")
     branch = len(parts) > 4 and parts[2].startswith(("cv", "one2one")) and parts[3].isdigit()
@@ -181,7 +180,7 @@ def place_of(owner: str) -> str:
 
 
 def _parameter(column: Mapping[Slot, int], name: str, shape: tuple[int, ...]) -> Product:
-    """A tensor's size: the product of its dimensions, of which at most two are channels."""
+    """Return a tensor's size as a product of its dimensions, of which at most two are channels."""
     slots = tuple((name, dim) for dim in range(len(shape)) if (name, dim) in column)
     fixed = [length for dim, length in enumerate(shape) if (name, dim) not in column]
     return Product(prod(fixed), slots)

@@ -1,7 +1,7 @@
-"""The cost model and the width rule of a graph as small plain data, so that another language can compute the same.
+"""The cost model and the width rule of a graph as plain data, for use from other languages (the report's JavaScript).
 
-A page that lets a reader drag a layer's bar must not ask a server for every pixel. The table holds what `cost.py` and
-`plan.py` compute from, merged where two entries are the same: for yolov8n about 15 kB of JSON.
+The report recomputes costs while a layer's ratio is dragged, without a server. The table holds the inputs of `cost.py`
+and `plan.py`, equal entries merged: about 15 kB of JSON for yolov8n.
 
     count of column c   = sum of weight * width over its `of`, less the same over `less[b]` for every removed block b
     cost                = sum of factor * count[i] * count[j] over terms whose blocks are all still there
@@ -26,10 +26,9 @@ Form = tuple[tuple[int, float], ...]
 
 
 def cost_table(graph: TracedChannels) -> dict[str, Any]:
-    """{"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks"}.
+    """Return {"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks"}.
 
-    `layers` names the columns of the outputs and inputs of every weight of at least two dimensions: what a latency
-    model over layers reads.
+    `layers` names the columns of outputs and inputs of every weight of at least two dimensions.
     """
     columns, places = _columns(graph)
     blocks = [block.path for block in graph.blocks]
@@ -48,7 +47,7 @@ def cost_table(graph: TracedChannels) -> dict[str, Any]:
 
 
 def width_rule(graph: TracedChannels, round_to: int, min_width: int = 1) -> list[dict[str, Any]]:
-    """One row per tie that can be pruned: {"groups", "steps", "n", "step", "minimum"}, see `plan.realised_widths`."""
+    """Return one row per prunable tie: {"groups", "steps", "n", "step", "minimum"}, see `plan.realised_widths`."""
     rows = []
     for members, n, widest, channels in graph.table.tied.values():
         if graph.groups[members[0]].frozen is None:
@@ -59,7 +58,7 @@ def width_rule(graph: TracedChannels, round_to: int, min_width: int = 1) -> list
 
 
 def _columns(graph: TracedChannels) -> tuple[list[tuple[Form, dict[str, Form]]], list[int]]:
-    """Distinct columns, and for every column of the cost model (0: the constant) the number of its distinct one."""
+    """Return the distinct columns, and for every column of the cost model (0: the constant 1) the index of its own."""
     less = _narrowed_by_blocks(graph)
     found: dict[Any, int] = {((), ()): 0}
     kept: list[tuple[Form, dict[str, Form]]] = [((), {})]
@@ -75,7 +74,7 @@ def _columns(graph: TracedChannels) -> tuple[list[tuple[Form, dict[str, Form]]],
 
 
 def _narrowed_by_blocks(graph: TracedChannels) -> Mapping[int, dict[str, Form]]:
-    """Column -> {block: form}: how many inputs a reader loses with each block (`CostModel.without`)."""
+    """Map column -> {block: form}: the inputs that a reader loses with each block (`CostModel.without`)."""
     slots = list(graph.table.slots)
     found: dict[int, dict[str, Form]] = {}
     for block in graph.blocks:
@@ -92,12 +91,12 @@ def _form(weights: Floats) -> Form:
 
 
 def _plain(number: float) -> float:
-    """A whole number without its point."""
+    """Return whole numbers as int, for shorter JSON."""
     return int(number) if float(number).is_integer() else float(number)
 
 
 def _terms(terms: Terms, owners: Sequence[str], places: Sequence[int], blocks: Sequence[str]) -> list[list[Any]]:
-    """[factor, i, j, *blocks] with equal products added up; `blocks` are numbers of those that the term goes with."""
+    """Return [factor, i, j, *blocks] with equal products summed; removing one of `blocks` (by index) drops the term."""
     totals: dict[tuple[int, ...], float] = {}
     for factor, left, right, owner in zip(terms.factor, terms.left, terms.right, owners, strict=True):
         pair = sorted((places[left], places[right]))
@@ -108,7 +107,7 @@ def _terms(terms: Terms, owners: Sequence[str], places: Sequence[int], blocks: S
 
 
 def _layers(graph: TracedChannels, places: Sequence[int]) -> dict[str, list[int]]:
-    """Weight's layer -> [column of its outputs, column of its inputs (0: fixed)]."""
+    """Map each weight's layer to [column of its outputs, column of its inputs (0: fixed)]."""
     column = {slot: places[number + 1] for number, slot in enumerate(graph.table.slots)}
     weights = [name for name, dim in graph.table.slots if dim == 1 and name.endswith(".weight")]
     outputs = [name for name, dim in graph.table.slots if dim == 0 and name.endswith("conv.weight")]

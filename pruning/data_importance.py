@@ -1,4 +1,4 @@
-"""Scores measured on data: what the loss or the activations say about each channel.
+"""Data-driven importance: channel scores from gradients of the loss or from activations.
 
 A channel's *gate* is a factor on its filter, 1 in the trained model. The derivative of the loss by the gate is the sum
 of gradient times weight over the filter; coupled filters share one gate, so theirs add up before anything is squared.
@@ -32,7 +32,7 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """Training loss of an Ultralytics model on one of its own batches (a scalar)."""
+    """Return the training loss (a scalar) of an Ultralytics model on one of its own batches."""
     arguments = getattr(model, "args", None)
     if isinstance(arguments, dict):  # as loaded; the loss reads its weights as attributes
         model.__dict__["args"] = IterableSimpleNamespace(**{**DEFAULT_CFG_DICT, **arguments})
@@ -40,7 +40,7 @@ def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
 
 
 def labelled_batches(model: nn.Module, data: str | Path, imgsz: int, count: int = 128, batch: int = 16) -> list[Any]:
-    """About `count` training images with labels, not augmented, as Ultralytics' own loader gives them to the loss."""
+    """Load about `count` labelled training images, not augmented, in batches of Ultralytics' loader."""
     task = str(getattr(model, "task", "detect"))
     with tempfile.TemporaryDirectory() as folder, quiet():
         settings = settings_for(model, data, Recovery(imgsz=imgsz, batch=batch), None, Path(folder))
@@ -57,7 +57,7 @@ def score_on_batches(
     batches: Iterable[Any],
     loss: Loss = ultralytics_loss,
 ) -> Scores:
-    """Scores of every removable channel on `batches` (what `loss` takes). `model` is not changed. Raises PlanError."""
+    """Score every removable channel on `batches` (what `loss` takes). `model` is not changed. Raises PlanError."""
     if criterion not in DATA_CRITERIA:
         raise PlanError(f"importance: {criterion!r} is not measured on data; those are {', '.join(DATA_CRITERIA)}")
     working = copy.deepcopy(model).train()
@@ -74,7 +74,7 @@ def score_on_batches(
 
 
 def _gates(table: GroupTable, model: nn.Module, batches: Iterable[Any], loss: Loss) -> list[Floats]:
-    """dL/dgate of every unit, one row for each batch."""
+    """Return dL/dgate of every unit, one row per batch."""
     rows = []
     parameters = dict(model.named_parameters())
     for parameter in parameters.values():
@@ -91,7 +91,7 @@ def _gates(table: GroupTable, model: nn.Module, batches: Iterable[Any], loss: Lo
 
 
 def _activations(table: GroupTable, model: nn.Module, batches: Iterable[Any], loss: Loss) -> list[Floats]:
-    """Mean |activation| of every unit, one row for each batch, from the outputs of normalisation layers."""
+    """Return the mean |activation| of every unit, one row per batch, from the outputs of normalisation layers."""
     row = np.zeros(int(table.starts[-1]))
 
     def hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:

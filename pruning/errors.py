@@ -1,11 +1,11 @@
-"""What can go wrong in this room, drawn.
+"""Exceptions of the package.
 
 ::
 
     PruningError
     ├── PlanError          the caller's mistake: a ratio outside [0, 1), an unknown group, a plan for another model
     ├── TraceError         the model cannot be exported, so its channels cannot be followed
-    ├── CheckpointError    a file that is missing, torn, not a model, or not safe to load
+    ├── CheckpointError    a file that is missing, truncated, not a model, or unsafe to load
     └── RecoveryError      a fine-tune that failed
         ├── GrewBackError      the trained model has another parameter count than the pruned one
         └── DivergedError      the loss became NaN or infinite
@@ -15,23 +15,23 @@ from __future__ import annotations
 
 
 class PruningError(Exception):
-    """Base of everything that this room raises on purpose."""
+    """Base class of the package's exceptions."""
 
 
 class PlanError(PruningError, ValueError):
-    """A ratio, a group name or a plan that does not fit the model."""
+    """Invalid ratio, group name or plan for the model."""
 
 
 class TraceError(PruningError):
-    """The model could not be exported."""
+    """The model could not be exported by torch.export."""
 
 
 class CheckpointError(PruningError):
-    """A checkpoint that cannot be read, or must not be."""
+    """A checkpoint that is unreadable or unsafe to load."""
 
 
 class RecoveryError(PruningError):
-    """A fine-tune that did not give a usable model."""
+    """A fine-tune that gave no usable model."""
 
 
 class GrewBackError(RecoveryError):

@@ -22,7 +22,7 @@ from pruning.plan import Plan, Ranking, make_plan
 
 @dataclass(frozen=True)
 class ChannelGraph(TracedChannels):
-    """The channels of a model: which ones are coupled, what each costs. Plain data; pickles without the model."""
+    """Coupled channels of a model and what they cost. Plain data; pickles without the model."""
 
     def plan(
         self,
@@ -34,12 +34,17 @@ class ChannelGraph(TracedChannels):
         removed: Sequence[str] = (),
         heads: Mapping[str, int] | None = None,
     ) -> Plan:
-        """Ratios per group (or one for all) -> the channels to keep.
+        """Choose the channels to keep for a pruning ratio per group, or one ratio for all.
 
-        A name may be a group, a layer or a block (all groups below it). `importance` names a data-free
-        criterion, read from the traced model, or gives scores. `ranking="global"` lets the channels of all groups
-        compete for one ratio. `removed` names blocks (of `self.blocks`) that go whole; `heads` how many
-        heads an attention block (of `self.attention`) keeps. Raises PlanError.
+        Args:
+            ratios: by the name of a group, a layer or a block (all groups below it), each in [0, 1).
+            importance: a data-free criterion, read from the traced model, or scores.
+            round_to: widths are rounded up to multiples of this.
+            ranking: "global" lets the channels of all groups compete for one ratio.
+            removed: blocks (of `self.blocks`) to remove whole.
+            heads: number of heads that each attention block (of `self.attention`) keeps.
+
+        Raises PlanError.
         """
         scores = importance if isinstance(importance, Scores) else self._own_scores(importance)
         return make_plan(
@@ -55,7 +60,7 @@ class ChannelGraph(TracedChannels):
 def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     """Export `model` on `example` (shape (1, C, H, W)) and find its coupled channels. The model is not changed.
 
-    Raises TraceError when torch.export cannot follow the model. Operators without a rule freeze the channels that
-    they touch and are listed in `ChannelGraph.unsupported`.
+    Raises TraceError when torch.export cannot follow the model. Operators without a rule freeze the channels that they
+    touch and are listed in `ChannelGraph.unsupported`.
     """
     return ChannelGraph(**vars(traced_channels(model, example)))

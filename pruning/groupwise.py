@@ -1,7 +1,7 @@
-"""One group after the other: prune it, look, keep it or leave it. What careful hands do, without a backup to restore.
+"""Groupwise pruning: prune one group after the other and keep each cut only if the metric drops little.
 
-The given model never changes. Every attempt is one plan on it: the groups that were kept so far, and the next one. So a
-group that costs too much is left out of the next plan, and there is nothing to put back.
+The given model is never changed. Every attempt is one plan on it: the accepted groups plus the next one. A rejected
+group is simply left out of the next plan, so nothing has to be restored.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pruning.recovery.repair import Origin
 Repair = Callable[[nn.Module, Origin], nn.Module]
 
 
-def as_it_is(model: nn.Module, origin: Origin) -> nn.Module:
-    """No repair."""
+def no_repair(model: nn.Module, origin: Origin) -> nn.Module:
+    """Return `model` unrepaired."""
     return model
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One group pruned on top of those that were kept before; the first attempt is the model itself, group None.
+    """One group pruned in addition to the accepted ones; the first attempt is the unpruned model, with group None.
 
     `before` and `width` are channels of the group; `params` and `macs` (one input) are exact and of the whole attempt.
     """
@@ -51,17 +51,19 @@ def prune_one_by_one(
     measure: Measure,
     *,
     max_drop: float | None = None,
-    repair: Repair = as_it_is,
+    repair: Repair = no_repair,
     importance: str = "l2",
     round_to: int = 1,
 ) -> Iterator[Attempt]:
-    """Prune each of `groups` of `model` by `ratio`, in order; yields the model itself, then an attempt for each group.
+    """Prune each of `groups` of `model` by `ratio`, in order; yield the unpruned model, then one attempt per group.
 
-    A group after which `measure` (more is better) is more than `max_drop` below the unpruned model's is not accepted
-    and stays whole (None: no limit). `repair` is given every pruned module and where it comes from, for example to
-    correct its batch norms; it may change it in place. `graph` is the trace of `model`.
+    Args:
+        graph: the trace of `model`.
+        measure: returns the metric, more is better.
+        max_drop: a group is rejected if the metric falls further than this below the unpruned model's (None: no limit).
+        repair: takes every pruned module and its origin, e.g. to correct batch norms; may change it in place.
 
-    Raises PlanError for a ratio, a drop or a group that makes no sense, DivergedError for a metric that is not finite.
+    Raises PlanError for an invalid ratio, drop or group, DivergedError for a metric that is not finite.
     """
     check_ratio("ratio", ratio)
     if max_drop is not None and not max_drop >= 0:

@@ -1,4 +1,4 @@
-"""Scores per channel: which channels go first. A higher score is kept longer.
+"""Importance scores per channel: those with the lowest score are removed first.
 
 A unit (trace/groups.py) touches slices of several layers; its score joins the slices of the layers that *produce* it,
 as the group criterion of DepGraph does (Fang et al., arXiv 2301.12900, section 3.3). Data-free criteria:
@@ -44,17 +44,17 @@ class Scores:
 
     @cached_property
     def best_first(self) -> Mapping[str, Ints]:
-        """Units of each group, the highest score first (equal scores: the lower index)."""
+        """Units of each group by descending score (ties: the lower index first)."""
         return {name: np.argsort(-found, kind="stable") for name, found in self.by_group.items()}
 
     @cached_property
     def ranks(self) -> Mapping[str, Ints]:
-        """Place of each unit in its group: 0 has the highest score. The inverse of `best_first`."""
+        """Rank of each unit in its group: 0 has the highest score. The inverse of `best_first`."""
         return {name: np.argsort(order, kind="stable") for name, order in self.best_first.items()}
 
 
 def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
-    """Scores by a data-free criterion. Raises PlanError for a name that is none."""
+    """Compute the scores of a data-free criterion. Raises PlanError for an unknown name."""
     if criterion not in CRITERIA:
         if criterion in DATA_CRITERIA:
             raise PlanError(f"importance: {criterion!r} is measured on data: give scores of pruning.data_importance")
@@ -66,13 +66,13 @@ def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
 
 
 def as_scores(table: GroupTable, criterion: str, per_unit: Floats) -> Scores:
-    """One number per unit -> Scores."""
+    """Convert one number per unit to `Scores`."""
     bounds = table.starts
     return Scores(criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)})
 
 
 def produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tuple[Ints, Tensor]]:
-    """(unit of each filter, filters as rows) of every convolution and linear layer."""
+    """Yield (unit of each filter, filters as rows) of every convolution and linear layer."""
     for name, dim in table.outputs:
         weight = parameters.get(name)
         if weight is not None:
@@ -80,7 +80,7 @@ def produced(table: GroupTable, parameters: Mapping[str, Tensor]) -> Iterator[tu
 
 
 def _accumulate(table: GroupTable, parameters: Mapping[str, Tensor], layer_score: LayerScore) -> Floats:
-    """Sum of a per-filter score over all filters of each unit."""
+    """Sum a per-filter score over all filters of each unit."""
     total = np.zeros(int(table.starts[-1]))
     for units, filters in produced(table, parameters):
         np.add.at(total, units, layer_score(filters).double().cpu().numpy())

@@ -1,8 +1,8 @@
-"""Iterative pruning: a little, recover, measure, again, until the target or a given drop of the metric.
+"""Iterative pruning: prune, fine-tune and measure in steps, until the target ratio or the largest allowed drop.
 
 Removing a share in several steps with training between them keeps more accuracy than removing it at once (Han et al.,
-NeurIPS 2015, arXiv 1506.02626, section 3.3; Molchanov et al., ICLR 2017, arXiv 1611.06440, section 2). Scores are read
-anew from the recovered weights before every step.
+NeurIPS 2015, arXiv 1506.02626, section 3.3; Molchanov et al., ICLR 2017, arXiv 1611.06440, section 2). Scores are
+recomputed from the recovered weights before every step.
 
 Symbols: r the target ratio, K steps. After step k a share 1 - (1 - r)^(k / K) of the *base's* channels is gone, so each
 step removes the same share of what its predecessor left.
@@ -32,10 +32,10 @@ GroupKey = tuple[tuple[tuple[Slot, int], ...], int]
 
 @dataclass(frozen=True)
 class Step:
-    """One model on the way. Step 0 is the base; `ratio` is asked of the base's channels, `metric` is after recovery.
+    """One model of the sequence. Step 0 is the base; `ratio` is relative to it, `metric` is measured after recovery.
 
-    `params` and `macs` (one input) are exact; `plan` is what was removed from the model of the step before. A step
-    that is not `accepted` fell further than allowed; it is the last.
+    `params` and `macs` (one input) are exact; `plan` applies to the model of the step before. A step that is not
+    `accepted` fell further than allowed; it is the last.
     """
 
     step: int
@@ -49,10 +49,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Course:
-    """Where iterative pruning goes, and how it chooses. `removed` blocks and `heads` go first, in a step of their own.
+class PruningSchedule:
+    """Target ratio, steps and criterion of iterative pruning. `removed` and `heads` are removed in a first step.
 
-    `max_drop` is the largest fall of the metric below the base's, None for no limit.
+    `max_drop` is the largest allowed fall of the metric below the base's, None for no limit.
     """
 
     target_ratio: float
@@ -72,18 +72,18 @@ class Course:
             raise PlanError(f"max_drop must be at least 0 (a fall of the metric), found {self.max_drop}")
 
     @property
-    def thins_first(self) -> bool:
-        """Is there a step that takes blocks and heads?"""
+    def removes_blocks_first(self) -> bool:
+        """True if the first step removes blocks or heads."""
         return bool(self.removed or self.heads)
 
     @property
     def last(self) -> int:
         """Number of the last step."""
-        return self.steps + self.thins_first
+        return self.steps + self.removes_blocks_first
 
     def ratio_of(self, step: int) -> float:
-        """Share of the channels that is gone after `step`."""
-        number = step - self.thins_first
+        """Return the cumulative ratio after `step`."""
+        number = step - self.removes_blocks_first
         return cumulative_ratio(self.target_ratio, number, self.steps) if number > 0 else 0.0
 
 
@@ -100,33 +100,41 @@ def prune_iteratively(
     ranking: Ranking = "local",
     round_to: int = 1,
 ) -> tuple[Step, ...]:
-    """Prune `model` to `target_ratio` in `steps` of prune and recover; the base and every step that was accepted.
+    """Prune `model` to `target_ratio` in `steps` of prune and recover; return the base and every accepted step.
 
-    `example` is what the model is traced on, (1, 3, 640, 640) zeros by default. `measure` returns a figure of which
-    more is better; a step that falls more than `max_drop` below the base's is left out and ends the run (None: no
-    limit). `recover` is given what was pruned and where it comes from, and may train in place; the given `model` is not
-    changed. Every step is traced anew. With "local" ranking every width is what one plan of the same cumulative ratio
-    on the base keeps; which channels stay differs.
+    Every step is traced anew; the given `model` is not changed. With "local" ranking the widths equal those of one plan
+    of the same cumulative ratio on the base; the kept channels may differ.
 
-    Raises PlanError for a ratio, a number of steps or a drop that makes no sense, DivergedError for a metric that is
-    not finite, and what `recover` and `measure` raise.
+    Args:
+        example: input to trace with; (1, 3, 640, 640) zeros by default.
+        recover: takes the pruned model and its origin; may train in place.
+        measure: returns the metric, more is better.
+        max_drop: a step that falls further than this below the base is left out and ends the run (None: no limit).
+
+    Raises PlanError for an invalid ratio, number of steps or drop, DivergedError for a metric that is not finite, and
+    whatever `recover` and `measure` raise.
     """
-    course = Course(target_ratio, steps, max_drop, importance, ranking, round_to)
+    schedule = PruningSchedule(target_ratio, steps, max_drop, importance, ranking, round_to)
     if example is None:
         parameter = next(model.parameters())
         example = torch.zeros(1, 3, 640, 640, dtype=parameter.dtype, device=parameter.device)
-    return tuple(step for step in steps_of(model, example, course, recover, measure) if step.accepted)
+    return tuple(step for step in steps_of(model, example, schedule, recover, measure) if step.accepted)
 
 
 def steps_of(
-    model: nn.Module, example: Tensor, course: Course, recover: Recover, measure: Measure, done: Sequence[Step] = ()
+    model: nn.Module,
+    example: Tensor,
+    schedule: PruningSchedule,
+    recover: Recover,
+    measure: Measure,
+    done: Sequence[Step] = (),
 ) -> Iterator[Step]:
-    """The steps of `course` one by one, the refused one too; see `prune_iteratively`.
+    """Yield the steps of `schedule` one by one, including a rejected one; see `prune_iteratively`.
 
-    `done`: steps of an earlier run, base first, of which only the last needs its model; the course goes on after them.
+    `done`: steps of an earlier run to continue, base first; only the last one needs its model.
     """
     graph = trace(model, example)
-    start = graph.plan(0.0, removed=course.removed, heads=course.heads) if course.thins_first else None
+    start = graph.plan(0.0, removed=schedule.removed, heads=schedule.heads) if schedule.removes_blocks_first else None
     full = _widths(graph if start is None else trace(start.apply(model), example))
     if done:
         base, last = done[0].metric, done[-1]
@@ -134,35 +142,35 @@ def steps_of(
         base = checked_metric(measure, model, 0)
         last = Step(0, 0.0, graph.cost().params, graph.cost().macs, base, model)
         yield last
-    for number in range(last.step + 1, course.last + 1):
+    for number in range(last.step + 1, schedule.last + 1):
         if number == 1 and start is not None:
             plan = start
         else:
             graph = trace(last.model, example) if number > 1 else graph
-            plan = _next_plan(graph, full, course, number)
+            plan = _next_plan(graph, full, schedule, number)
         small = recover(plan.apply(last.model), Origin(plan, last.model))
         metric, cost = checked_metric(measure, small, number), plan.cost()
-        accepted = course.max_drop is None or base - metric <= course.max_drop
-        last = Step(number, course.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
+        accepted = schedule.max_drop is None or base - metric <= schedule.max_drop
+        last = Step(number, schedule.ratio_of(number), cost.params, cost.macs, metric, small, plan, accepted)
         yield last
         if not accepted:
             return
 
 
-def _next_plan(graph: ChannelGraph, full: Mapping[GroupKey, int], course: Course, number: int) -> Plan:
-    ratios = _still_to_remove(graph, full, course.ratio_of(number), course.ranking)
-    return graph.plan(ratios, course.importance, course.round_to, ranking=course.ranking)
+def _next_plan(graph: ChannelGraph, full: Mapping[GroupKey, int], schedule: PruningSchedule, number: int) -> Plan:
+    ratios = _still_to_remove(graph, full, schedule.ratio_of(number), schedule.ranking)
+    return graph.plan(ratios, schedule.importance, schedule.round_to, ranking=schedule.ranking)
 
 
 def cumulative_ratio(target: float, step: int, steps: int) -> float:
-    """Share of the base's channels that is gone after `step` of `steps`: 1 - (1 - target)^(step / steps)."""
+    """Return the share of the base's channels removed after `step` of `steps`: 1 - (1 - target)^(step / steps)."""
     return float(target if step == steps else 1.0 - (1.0 - target) ** (step / steps))
 
 
 def _still_to_remove(
     graph: ChannelGraph, full: Mapping[GroupKey, int], ratio: float, ranking: Ranking
 ) -> float | dict[str, float]:
-    """What to ask of the present model so that `ratio` of the base's channels (`full`) is gone."""
+    """Return the ratio to request of the present model so that `ratio` of the base's channels (`full`) is removed."""
     keys, widths = _keys(graph), graph.table.full_widths()
     free = [g for g, group in enumerate(graph.groups) if group.frozen is None]
     if ranking == "global":
@@ -172,7 +180,7 @@ def _still_to_remove(
 
 
 def _share(base: int, present: int, ratio: float) -> float:
-    """Share of `present` channels to remove so that 1 - `ratio` of the `base` stay; 0 when fewer are there already."""
+    """Return the share of `present` channels to remove so that 1 - `ratio` of `base` stay; 0 if fewer are left."""
     return max(0.0, 1.0 - (1.0 - ratio) * base / present)
 
 
@@ -181,10 +189,10 @@ def _widths(graph: ChannelGraph) -> dict[GroupKey, int]:
 
 
 def _keys(graph: ChannelGraph) -> list[GroupKey]:
-    """What names each group in the base and in every pruned model: the dimensions that it touches, and how often.
+    """Return keys that identify each group in the base and every pruned model: the dimensions it touches, with counts.
 
-    A group's own name may hold a range of channels, which changes when channels go. Groups that touch the same
-    dimensions (the heads of an attention block) keep their order.
+    A group's own name may hold a range of channels, which changes with pruning. Groups that touch the same dimensions
+    (the heads of an attention block) keep their order.
     """
     table = graph.table
     group_of_unit = np.repeat(np.arange(len(table.names)), np.diff(table.starts))
@@ -202,7 +210,7 @@ def _keys(graph: ChannelGraph) -> list[GroupKey]:
 
 
 def checked_metric(measure: Measure, model: nn.Module, step: int) -> float:
-    """What `measure` says. Raises DivergedError unless it is finite."""
+    """Return `measure(model)`. Raises DivergedError unless it is finite."""
     metric = float(measure(model))
     if not isfinite(metric):
         raise DivergedError(f"step {step}: the metric is {metric}; expected a finite figure, more is better")

@@ -1,6 +1,6 @@
-"""Ratios -> Plan: pure and monotone. A plan is plain data: the kept channel indices of every group.
+"""Pruning plans: the kept channel indices of every group, as plain data, computed from ratios.
 
-    width = n - floor to the multiple:  w = min(n, max(minimum, ceil(ceil((1 - r) n) / step) step))
+    w = min(n, max(minimum, ceil(ceil((1 - r) n) / step) step))
 
 for a tie of n removable widths; both roundings go up and grow with (1 - r), so a larger ratio never keeps more.
 Within a group the channels with the highest scores stay (ties of the score: the lower index), so the channels kept at
@@ -42,9 +42,9 @@ Ranking = Literal["local", "global"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The kept channels of every group: ((group, (index, ...)), ...), and the blocks removed whole. JSON both ways.
+    """Kept channels of every group ((group, (index, ...)), ...) and the blocks removed whole. Serialises to JSON.
 
-    `graph` is the trace that the plan was made on. A plan read from JSON has none: it traces the model it is given.
+    `graph` is the trace that the plan was made on. A plan read from JSON has none and traces the model it is given.
     """
 
     kept: tuple[tuple[str, tuple[int, ...]], ...]
@@ -57,21 +57,21 @@ class Plan:
 
     @property
     def widths(self) -> dict[str, int]:
-        """Channels kept per group: what was realised."""
+        """Channels kept per group."""
         return {name: len(indices) for name, indices in self.kept}
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of kept channels and removed blocks: equal digests, equal models."""
+        """SHA-256 of kept channels and removed blocks: equal digests mean equal models."""
         return hashlib.sha256(json.dumps([self.fingerprint, self.kept, self.removed]).encode()).hexdigest()
 
     def bind(self, model: nn.Module) -> Plan:
-        """The same plan with its graph, traced on `model` where it has none. Raises PlanError for another model."""
+        """Return the plan with its graph, traced on `model` if it has none. Raises PlanError for another model."""
         graph = self.graph_on(model)
         return self if graph is self.graph else replace(self, graph=graph)
 
     def graph_on(self, model: nn.Module) -> TracedChannels:
-        """The graph, traced on `model` where the plan has none. Raises PlanError for another model."""
+        """Return the graph, traced on `model` if the plan has none. Raises PlanError for another model."""
         check_fingerprint(model, self.fingerprint)
         if self.graph is not None:
             return self.graph
@@ -86,24 +86,24 @@ class Plan:
         return graph
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """A new, smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
+        """Return a smaller module of the same classes; `model` is not changed. Raises PlanError for another model."""
         graph = self.graph or self.graph_on(model)
         return apply(graph, self.unit_mask(graph.table), self.removed, model)
 
     def mask(self, model: nn.Module) -> nn.Module:
-        """A copy of full size whose removed channels are zero: computes what `apply` computes."""
+        """Return a full-size copy whose removed channels are zero; it computes the same as `apply`."""
         graph = self.graph_on(model)
         return mask(graph.table, self.unit_mask(graph.table), self.removed, model)
 
     def cost(self) -> Cost:
-        """Exact parameters and MACs, without building the model. Raises PlanError when the plan has no graph."""
+        """Return exact parameters and MACs without building the model. Raises PlanError when the plan has no graph."""
         if self.graph is None:
             raise PlanError("this plan was read from JSON: bind it first, plan.bind(model).cost()")
         costs = self.graph.costs_without(self.removed)
         return costs.of_widths(np.array(list(self.widths.values())))
 
     def unit_mask(self, table: GroupTable) -> Flags:
-        """(units,) True where a unit is kept."""
+        """Return (units,), True where a unit is kept."""
         if self.keep is not None:
             return self.keep
         keep = np.zeros(int(table.starts[-1]), dtype=bool)
@@ -112,7 +112,7 @@ class Plan:
         return keep
 
     def to_json(self) -> str:
-        """One line of JSON; kept channels as [first, last] runs."""
+        """Serialise to one line of JSON; kept channels as [first, last] runs."""
         document = {
             "format": FORMAT,
             "fingerprint": self.fingerprint,
@@ -124,7 +124,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Inverse of `to_json`. Raises PlanError for anything that is not a plan."""
+        """Parse the output of `to_json`. Raises PlanError for anything else."""
         try:
             document: dict[str, Any] = json.loads(text)
             kept = tuple((str(name), _indices(runs)) for name, runs in document["kept"].items())
@@ -159,7 +159,18 @@ def make_plan(
     removed: Sequence[str] = (),
     heads: Mapping[str, int] | None = None,
 ) -> Plan:
-    """Requested ratios -> realised widths -> the best channels of each group. Raises PlanError."""
+    """Round ratios to widths and keep the channels with the highest scores in each group.
+
+    Args:
+        ratios: requested share to remove, in [0, 1), by group, layer or block name, or one for all.
+        round_to: a tie's widest group is rounded up to a multiple of this.
+        min_width: channels that every group keeps at least.
+        ranking: "global" lets the channels of all groups compete for one ratio.
+        removed: paths of blocks to remove whole.
+        heads: attention block -> number of heads to keep.
+
+    Raises PlanError.
+    """
     check_blocks(removed, [block.path for block in graph.blocks])
     if round_to < 1 or min_width < 1:
         raise PlanError(f"round_to and min_width must be at least 1, found {round_to} and {min_width}")
@@ -180,7 +191,7 @@ def make_plan(
 
 
 def _kept_by_group(table: GroupTable, keep: Flags, widths: Ints) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The indices of kept units, counted in each group."""
+    """Return the indices of kept units, counted within each group."""
     places = table.places[keep].tolist()
     ends = np.cumsum(widths).tolist()
     begins = [0, *ends[:-1]]
@@ -188,7 +199,7 @@ def _kept_by_group(table: GroupTable, keep: Flags, widths: Ints) -> tuple[tuple[
 
 
 def ratios_of_ties(graph: TracedChannels, ratios: float | Mapping[str, float]) -> dict[int, float]:
-    """Tie number -> requested ratio. Two different ratios for one tie are an error, never a silent winner."""
+    """Map tie number -> requested ratio. Raises PlanError where names give one tie two different ratios."""
     ties = graph.table.tie_list
     if not isinstance(ratios, Mapping):
         check_ratio("ratio", ratios)
@@ -207,11 +218,11 @@ def ratios_of_ties(graph: TracedChannels, ratios: float | Mapping[str, float]) -
 
 
 def globally_ranked_ratios(graph: TracedChannels, ratio: float, scores: Scores) -> dict[int, float]:
-    """Tie number -> ratio, when the channels of all groups compete and the worst `ratio` of all channels goes.
+    """Map tie number -> ratio when the channels of all groups compete and the worst `ratio` of all channels is removed.
 
-    Scores of a group are divided by their mean first, since layers differ in scale (DepGraph, arXiv 2301.12900,
-    section 3.3). Taking one width from a tie takes the worst channel of each member, so it is priced at their mean.
-    No tie loses more than MAX_GLOBAL_SHARE of its widths: a criterion must not cut the network in two.
+    Scores of a group are divided by their mean first, since layers differ in scale (DepGraph, arXiv 2301.12900, section
+    3.3). One width of a tie removes the worst channel of each member, so it is ranked by their mean score. No tie loses
+    more than MAX_GLOBAL_SHARE of its widths, so that no criterion disconnects the network.
     """
     check_ratio("ratio", ratio)
     full, steps = graph.table.full_widths(), graph.table.steps
@@ -233,7 +244,7 @@ def globally_ranked_ratios(graph: TracedChannels, ratio: float, scores: Scores) 
 
 
 def _worst_first(group_scores: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
-    """Relative score of removing `step` more channels, again and again: ascending, one entry per width of the tie."""
+    """Return the relative score of each successive removal of `step` channels: ascending, one per width of the tie."""
     ascending = np.sort(group_scores) / max(float(group_scores.mean()), 1e-12)
     return np.asarray(ascending.reshape(-1, step).mean(axis=1), dtype=np.float64)
 
@@ -244,13 +255,13 @@ def _tie_size(graph: TracedChannels, tie: int) -> int:
 
 
 def check_ratio(name: str, ratio: float) -> None:
-    """Raises PlanError unless 0 <= ratio < 1."""
+    """Raise PlanError unless 0 <= ratio < 1."""
     if not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
         raise PlanError(f"{name}: the ratio must be at least 0 and below 1, found {ratio!r}")
 
 
 def members(graph: TracedChannels, name: str) -> list[int]:
-    """Groups that a name means: a group, a layer, or everything below a prefix. Raises PlanError with the near miss."""
+    """Return the groups that a name selects: a group, a layer, or all below a prefix. Raises PlanError."""
     exact = graph.table.numbers.get(name)
     below = (f"{name}.", f"{name}[")
     found = [g for g, group in enumerate(graph.groups) if group.name.startswith(below)] if exact is None else [exact]
@@ -265,7 +276,7 @@ def members(graph: TracedChannels, name: str) -> list[int]:
 
 
 def realised_widths(graph: TracedChannels, per_tie: Mapping[int, float], round_to: int, min_width: int) -> Ints:
-    """(G,) channels kept per group after rounding, ties and minimums."""
+    """Return the channels kept per group (G,) after rounding, ties and minimums."""
     table = graph.table
     widths = table.full_widths().tolist()
     for tie, ratio in per_tie.items():
@@ -279,7 +290,7 @@ def realised_widths(graph: TracedChannels, per_tie: Mapping[int, float], round_t
 
 
 def remove_heads(graph: TracedChannels, widths: Ints, scores: Scores, heads: Mapping[str, int]) -> None:
-    """Keep the `heads[block]` best heads of attention blocks whole, in place in `widths` (G,).
+    """Keep the `heads[block]` best heads of attention blocks, in place in `widths` (G,).
 
     The stream that an attention block adds to has as many channels as its heads have values, so it shrinks with them,
     and so does every block on the same stream, which must keep as many heads. Raises PlanError.
@@ -316,6 +327,6 @@ def _in_heads(table: GroupTable, group: int) -> bool:
 
 
 def realised_width(n: int, ratio: float, step: int, minimum: int) -> int:
-    """w of the module's docstring; `n` widths, requested `ratio`."""
+    """Return w of the module's docstring for `n` widths and a requested `ratio`."""
     wanted = ceil((1 - ratio) * n - 1e-9)
     return min(n, max(minimum, ceil(wanted / step) * step))

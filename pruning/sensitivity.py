@@ -1,6 +1,6 @@
-"""How much each part of the network minds being pruned, alone, without labels and without training.
+"""Pruning sensitivity of each part of the network, without labels and without training.
 
-Each part (a stage, a group) is pruned at a few ratios, its batch-norm statistics are corrected, and the outputs are
+Each part (a stage, a group) is pruned alone at a few ratios, its batch norms are corrected, and the outputs are
 compared with the base's on the same images. Outputs move long before mAP does, and mAP is 0 too early to rank anything.
 (One layer at a time: Li et al., ICLR 2017, arXiv 1608.08710; with the pruned network's own statistics: EagleEye, Li et
 al., ECCV 2020, arXiv 2007.02491.)
@@ -27,20 +27,20 @@ LEVELS = (0.25, 0.5, 0.75, 0.9)
 
 @dataclass(frozen=True)
 class Curve:
-    """Divergence of the outputs against the ratio of one part; starts at (0, 0), never falls (made monotone)."""
+    """Divergence of the outputs against the ratio of one part; starts at (0, 0) and is made monotone."""
 
     ratios: tuple[float, ...]
     divergences: tuple[float, ...]
 
     @classmethod
     def through(cls, points: Sequence[tuple[float, float]]) -> Curve:
-        """From measured (ratio, divergence) points."""
+        """Build the curve from measured (ratio, divergence) points."""
         ordered = [(0.0, 0.0), *sorted(points)]
         rising = np.maximum.accumulate([value for _, value in ordered])
         return cls(tuple(ratio for ratio, _ in ordered), tuple(float(value) for value in rising))
 
     def at(self, ratio: float) -> float:
-        """Divergence at a ratio, interpolated; beyond the last measured point it goes on as it rose on the whole."""
+        """Return the divergence at a ratio: interpolated, beyond the last point extrapolated at the mean slope."""
         last = self.ratios[-1]
         if ratio > last > 0:
             return self.divergences[-1] * ratio / last
@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass
 class SensitivityProbe:
-    """Prunes parts of one network alone and compares outputs; the base is run once.
+    """Prunes parts of one network alone and compares the outputs; the base runs once.
 
     Args:
         batches: (B, 3, H, W) images, 0 to 1, on the device of `model`.
@@ -68,7 +68,7 @@ class SensitivityProbe:
         self._base = OutputDivergence(self.model, self.batches)
 
     def curve(self, groups: Sequence[str], levels: Sequence[float] = LEVELS) -> Curve:
-        """The curve of groups that share a ratio. One unit is an output that has nothing to do with the base's."""
+        """Measure the curve of groups that share a ratio. A divergence of 1 means outputs unrelated to the base's."""
         found: dict[float, float] = {}
         for level in levels:
             plan = self.graph.plan(dict.fromkeys(groups, level), self.scores, round_to=self.round_to)
@@ -78,21 +78,21 @@ class SensitivityProbe:
         return Curve.through(list(found.items()))
 
     def removal(self, block: str) -> float:
-        """Divergence without a block of `graph.blocks`."""
+        """Return the divergence without a block of `graph.blocks`."""
         return self.divergence_of(self.graph.plan({}, self.scores, removed=(block,)))
 
     def divergence_of(self, plan: Plan) -> float:
-        """Divergence of a pruned network, its statistics corrected and not trained; 0 of an empty plan."""
+        """Return the divergence of a pruned network with corrected statistics, untrained; 0 for an empty plan."""
         small = plan.apply(self.model)
         match_statistics(small, plan, self._moments)
         return float(self._base.losses(small).mean())
 
 
 class OutputDivergence:
-    """A `Judge` without labels: how far a network's outputs are from the base's, on the same batches."""
+    """A `Judge` without labels: divergence of a network's outputs from the base's on the same batches."""
 
     def __init__(self, base: nn.Module, batches: Sequence[Tensor], beat: Callable[[], None] = lambda: None) -> None:
-        """Run `base` on `batches` ((B, C, H, W), 0 to 1, on its device); `beat` is called before each, always."""
+        """Run `base` on `batches` ((B, C, H, W), 0 to 1, on its device); `beat` is called before every batch."""
         self.batches, self.beat = batches, beat
         self.expected = self._outputs_of(base)
 
@@ -113,17 +113,17 @@ class OutputDivergence:
 
 
 def _share_removed(graph: ChannelGraph, plan: Plan, groups: Sequence[str]) -> float:
-    """Share of the channels of `groups` that a plan removes: rounding and minimums make it less than was asked."""
+    """Return the share of the channels of `groups` that a plan removes: rounding and minimums reduce the request."""
     sizes = {group.name: group.size for group in graph.groups}
     widths = plan.widths
     return 1.0 - sum(widths[name] for name in groups) / sum(sizes[name] for name in groups)
 
 
 def divergence(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Mean over outputs of the squared difference relative to the expected output's own square.
+    """Return the mean over outputs of the squared difference relative to the squared expected output.
 
-    Class scores count by probability; whatever else is predicted at the same places (boxes, masks, keypoints) counts as
-    much as the base is confident there.
+    Class scores are compared as probabilities; other predictions at the same positions (boxes, masks, keypoints) are
+    weighted by the base's confidence there.
     """
     parts = []
     for name, target in expected.items():
@@ -134,7 +134,7 @@ def divergence(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> f
 
 
 def _confidence(name: str, target: Tensor, expected: Mapping[str, Tensor]) -> Tensor:
-    """How much each place of an output counts: the base's best class probability there, or 1 without places."""
+    """Return the weight of each position of an output: the base's best class probability, or 1 without positions."""
     head, dot, last = name.rpartition(".")
     scores = expected.get(f"{head}{dot}scores")
     if last == "scores" or scores is None or target.dim() != 3 or target.shape[-1] != scores.shape[-1]:
@@ -143,7 +143,7 @@ def _confidence(name: str, target: Tensor, expected: Mapping[str, Tensor]) -> Te
 
 
 def _outputs(value: Any) -> dict[str, Tensor]:
-    """Raw outputs by name; class scores as probabilities. Decoded predictions are left out where raw ones exist."""
+    """Return raw outputs by name, class scores as probabilities. Decoded predictions are dropped if raw ones exist."""
     if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], dict):
         value = value[1]
     return {name: leaf.sigmoid() if name.endswith("scores") else leaf for name, leaf in _leaves(value, "")}

@@ -1,4 +1,4 @@
-"""Plan.apply and Plan.mask: the same plan as a smaller module, and as a module of full size with zeros.
+"""Surgery: apply a plan as a smaller module, or as a full-size module with zeros.
 
 `apply` builds the new module from the kept slices directly; nothing of full size is copied first. The module tree is
 rebuilt by a template (module_template.py), tensors are sliced along the dimensions that the group table names, and the
@@ -20,33 +20,33 @@ from torch import Tensor, nn
 from pruning.channels import TracedChannels
 from pruning.structure.block_removal import remove_blocks, silence_blocks
 from pruning.structure.fingerprint import check_fingerprint
-from pruning.structure.module_template import Cast, TreeChanged
-from pruning.structure.slice_template import Mould
+from pruning.structure.module_template import ModelClone, TreeChanged
+from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.groups import GroupTable
 
 Flags = npt.NDArray[np.bool_]
 
 
 def apply(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
-    """A new module that holds only the kept channels. Classes, names, hooks of the model stay; weights are copied.
+    """Return a new module with only the kept channels; classes, names and hooks stay, weights are copied.
 
     Args:
-        keep: (units,) True where a unit of the graph is kept. removed: names of blocks that go whole.
+        keep: (units,) True where a unit of the graph is kept.
+        removed: names of blocks to remove whole.
 
-    Raises:
-        PlanError: the graph is not that of the model.
+    Raises PlanError: the graph is not that of the model.
     """
     with torch.no_grad(), _no_collection():
-        mould, cast = _cast(graph, model)
-        small = cast.filled(mould.cut(cast.tensors, keep))
+        slicing, clone = _clone(graph, model)
+        small = clone.filled(slicing.cut(clone.tensors, keep))
         _set_heads(graph.table, keep, small)
-        mould.refresh(cast.clones)
+        slicing.refresh(clone.clones)
     return remove_blocks(small, removed) if removed else small
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Thousands of new containers and no garbage: the collector would go over them several times for nothing."""
+    """Disable garbage collection: thousands of new containers would trigger several useless passes."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -56,26 +56,26 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _cast(graph: TracedChannels, model: nn.Module) -> tuple[Mould, Cast]:
-    """Clones of the modules, by the mould of the graph, made anew for a model of another structure."""
-    if graph.moulds:
+def _clone(graph: TracedChannels, model: nn.Module) -> tuple[SliceTemplate, ModelClone]:
+    """Clone the modules with the graph's template, rebuilt for a model of another structure."""
+    if graph.slice_templates:
         with suppress(TreeChanged):
-            return graph.moulds[0], graph.moulds[0].template.cast(model)
-    check_fingerprint(model, graph.fingerprint)  # a mould is only kept for a model that the graph fits
-    mould = Mould.of(graph.table.alike, model)
-    graph.moulds[:] = [mould]
-    return mould, mould.template.cast(model)
+            return graph.slice_templates[0], graph.slice_templates[0].template.clone(model)
+    check_fingerprint(model, graph.fingerprint)  # a template is only kept for a model that the graph fits
+    slicing = SliceTemplate.of(graph.table.alike, model)
+    graph.slice_templates[:] = [slicing]
+    return slicing, slicing.template.clone(model)
 
 
 def _set_heads(table: GroupTable, keep: Flags, small: nn.Module) -> None:
-    """How many heads are left: the one width that no tensor tells."""
+    """Set the number of remaining heads, the only width that no tensor shows."""
     for block, heads in table.heads.items():
         left = sum(any(keep[table.starts[g] : table.starts[g + 1]].any() for g in head) for head in heads)
         small.get_submodule(block).num_heads = left  # type: ignore[assignment]
 
 
 def mask(table: GroupTable, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
-    """A deep copy whose removed channels are zero where they are made and where they are read."""
+    """Return a deep copy whose removed channels are zero where they are produced and where they are read."""
     twin = copy.deepcopy(model)
     tensors = dict(twin.named_parameters())
     with torch.no_grad():

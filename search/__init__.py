@@ -1,4 +1,4 @@
-"""search: proposes candidates, schedules and remembers trials, shows the front.
+"""Search of pruning ratios: proposes candidates, schedules and records trials, shows the front.
 
 Importing this package is cheap: torch, ultralytics and Optuna are loaded by the parts that need them.
 """

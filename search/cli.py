@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Decisions live elsewhere.
+"""The command line: parses arguments, calls the library, prints the result.
 
 Errors are one message on stderr and the exit code of `errors.exit_code`; `--debug` adds the traceback.
 """
@@ -21,7 +21,7 @@ from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code,
 
 app = typer.Typer(
     name="paretoprune",
-    help="Searches how much of each layer of a YOLO model to remove, and shows the Pareto front.",
+    help="Search the pruning ratio of each layer of a YOLO model, and show the Pareto front.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -34,7 +34,7 @@ Form = Annotated[str, typer.Option("-f", "--format", help="table, json or yaml")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; default: the latest.")]
 Ref = Annotated[str, typer.Argument(metavar="RUN:REF", help="17, pick, knee, base or best@latency_ms<=5.")]
-Target = Annotated[str | None, typer.Option("--target", help="By the latencies of this device (bench --import).")]
+Target = Annotated[str | None, typer.Option("--target", help="Use the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
 Detach = Annotated[bool, typer.Option("--detach", help="Go on without this terminal.")]
 MixVersions = Annotated[
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def guarded(command: _Command) -> _Command:
-    """Turn an exception into one message on stderr and an exit code."""
+    """Print an exception as one message on stderr and exit with its code."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -73,7 +73,7 @@ def guarded(command: _Command) -> _Command:
 
 
 def error_text(error: BaseException) -> str:
-    """What stderr shows for an exception."""
+    """Return the text that stderr shows for an exception."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if is_foreseen(error):
@@ -99,7 +99,7 @@ def init(words: Keys = None, debug: Debug = False) -> None:
 @app.command()
 @guarded
 def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
-    """Environment, prunable groups, what can be reached, whether budgets can be met, time estimate."""
+    """Check environment, prunable groups, reachable budgets and estimate the time."""
     from search.commands.check import check as facts_of
     from search.commands.progress import emit
     from search.config.spec import load_spec
@@ -114,7 +114,7 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
 @app.command()
 @guarded
 def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
-    """How much the outputs mind the loss of each part, measured once; the search starts from there."""
+    """Measure (and cache) the pruning sensitivity of every part of the network."""
     from search.commands.progress import emit, following
     from search.prepare.sensitivity_curves import read_curves
     from search.present.terminal.sensitivity import render_sensitivity, sensitivity_facts
@@ -133,7 +133,7 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 @app.command()
 @guarded
 def search(words: Words = None, detach: Detach = False, trust: Trust = None, debug: Debug = False) -> None:
-    """Search a study; continues its run if there is one. Ctrl-C stops, resume goes on."""
+    """Search a study; continue its run if there is one. Ctrl-C stops, resume continues."""
     from search.study import Study
 
     path, keys = study_and_keys(words)
@@ -164,7 +164,7 @@ def resume(
 @app.command()
 @guarded
 def stop(run: Run = None, debug: Debug = False) -> None:
-    """Ask a running search to end; it can be resumed."""
+    """Stop a running search; it can be resumed."""
     from search.references import find_run
     from search.run_folder.record import RunRecord
 
@@ -179,7 +179,7 @@ def stop(run: Run = None, debug: Debug = False) -> None:
 @app.command()
 @guarded
 def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
-    """State, progress, picks and front of a run."""
+    """Show state, progress, picks and front of a run."""
     from search.commands.progress import emit
     from search.present.terminal.status import render_status
 
@@ -190,7 +190,7 @@ def status(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 @app.command()
 @guarded
 def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
-    """All runs, or all trials of a run."""
+    """List all runs, or all trials of a run."""
     from search.commands.progress import emit
     from search.commands.runs import runs
     from search.present.terminal.exports_and_plans import render_runs
@@ -207,7 +207,7 @@ def ls(run: Run = None, form: Form = "table", debug: Debug = False) -> None:
 @app.command()
 @guarded
 def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
-    """One trial in full."""
+    """Show one trial in full."""
     from search.commands.progress import emit
     from search.present.terminal.tables import front_table, trial_details
     from search.references import resolve
@@ -229,7 +229,7 @@ def report(
     run: Run = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: report.html of the run.")] = None,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Draw sample images and what-if, which older runs lack.")
+        bool, typer.Option("--fill", help="Add sample images and what-if data missing in older runs.")
     ] = False,
     target: Target = None,
     debug: Debug = False,
@@ -249,17 +249,13 @@ def dashboard(
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs to show; default: the latest.")
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Another address than this machine's needs --token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8060,
-    token: Annotated[str, typer.Option("--token", help="What a reader must present; auto makes one.")] = "",
-    optuna: Annotated[
-        bool, typer.Option("--optuna", help="Start optuna-dashboard beside it, on the next port.")
-    ] = False,
+    host: Annotated[str, typer.Option("--host", help="Non-loopback addresses require --token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 chooses a free port.")] = 8060,
+    token: Annotated[str, typer.Option("--token", help="Access token; auto generates one.")] = "",
+    optuna: Annotated[bool, typer.Option("--optuna", help="Also start optuna-dashboard, on the next port.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Serve the live page: look at the front, set a budget, export a trial. Ctrl-C ends it."""
+    """Serve the live page: inspect the front, set a budget, export a trial. Ctrl-C ends it."""
     from search.present.dashboard.main import serve
     from search.references import find_run
 
@@ -272,15 +268,17 @@ def dashboard(
 def pick(
     run: Run = None,
     most: Annotated[list[str] | None, typer.Option("--max", help="latency_ms=5, or 80% (of the base).")] = None,
-    least: Annotated[list[str] | None, typer.Option("--min", help="A floor, such as map50_95=0.4.")] = None,
+    least: Annotated[list[str] | None, typer.Option("--min", help="A lower limit, such as map50_95=0.4.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="A budget of the study, by name.")] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="Where more accuracy becomes expensive.")] = False,
-    one_se: Annotated[bool, typer.Option("--one-se", help="The smallest within one standard error.")] = False,
+    knee: Annotated[bool, typer.Option("--knee", help="The knee: more accuracy becomes expensive.")] = False,
+    one_se: Annotated[
+        bool, typer.Option("--one-se", help="The smallest within one standard error of the best.")
+    ] = False,
     target: Target = None,
     form: Form = "table",
     debug: Debug = False,
 ) -> None:
-    """The best trial within budgets; writes picks/NAME/{pick.json,model.pt} where the weights were kept."""
+    """Pick the best trial within budgets; write picks/NAME/{pick.json,model.pt} if its weights were kept."""
     from search.commands.pick import choose, picked_facts
     from search.commands.progress import emit
     from search.present.terminal.pick import render_picked
@@ -294,10 +292,10 @@ def pick(
 @app.command()
 @guarded
 def baselines(words: Words = None, form: Form = "table", debug: Debug = False) -> None:
-    """What a search has to beat, measured as its trials are: baselines RUN uniform global random sibling=small.pt.
+    """Measure baselines as the trials are: baselines RUN uniform global random sibling=small.pt.
 
     lower_size and int8 (the base without training), uniform, global, random (fine-tuned, a trial each), sibling=FILE.
-    Without names: those of the study. Rows that were measured stay; those that failed are tried again.
+    Without names: those of the study. Measured baselines are kept; failed ones are tried again.
     """
     from search.commands.baselines import measure_named
     from search.commands.progress import emit
@@ -337,7 +335,7 @@ def export(
 
 
 def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tuple[Callable[[], Any], Path]:
-    """What exports a trial or a checkpoint, and where to."""
+    """Return the function that exports a trial or a checkpoint, and its target folder."""
     from search.commands.export_file import FileExport, export_file
     from search.references import resolve
 
@@ -356,16 +354,16 @@ def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tup
 def bench(
     words: Annotated[list[str] | None, typer.Argument(metavar="MODEL... [key=value ...]")] = None,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Write a kit that times RUN's front elsewhere.")
+        Path | None, typer.Option("--bundle", help="Write a kit to time RUN's front on another device.")
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option("--import", help="Figures of such a kit: re-rank RUN's front.")
+        Path | None, typer.Option("--import", help="Re-rank RUN's front by a kit's figures.json.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="With --import: what to call that device.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="With --import: name of that device.")] = None,
     form: Form = "table",
     debug: Debug = False,
 ) -> None:
-    """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick), interleaved, the first is the reference: runtime=openvino.
+    """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick) interleaved with the first, the reference: runtime=openvino.
 
     runtime= onnxruntime, torch, openvino, tensorrt or "command:./time_on_board.sh {model}"; further keys: threads,
     device, batch, imgsz, seconds (per model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
@@ -382,18 +380,18 @@ def compare(
     form: Form = "table",
     debug: Debug = False,
 ) -> None:
-    """Models side by side, the first is the reference: best.pt pruned.pt finetuned.pt finetuned.onnx data=data.yaml.
+    """Compare models with the first, the reference: best.pt pruned.pt finetuned.pt finetuned.onnx data=data.yaml.
 
     Parameters, MACs, file size, latency (as bench: runtime=, threads=, seconds=, imgsz=), frames per second, objects
     found and accuracy. RUN, RUN:17 and RUN:pick are models too. Without data= nothing is validated.
     """
-    from search.commands.progress import Speaker, emit
+    from search.commands.progress import StatusLine, emit
     from search.commands.timing.compare import compare as rows_of
     from search.commands.timing.compare import order_of
     from search.present.terminal.compare import render_compare
 
     order = order_of(words or [])
-    with Speaker() as say:
+    with StatusLine() as say:
         rows = rows_of(order, say)
     emit(Console(), rows, form, render_compare(rows))
 
@@ -401,23 +399,23 @@ def compare(
 @app.command()
 @guarded
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """One model without a search: model=best.pt ratio=0.3 [groups= imgsz= round_to= importance= ranking= out=].
+    """Prune one model without a search: model=best.pt ratio=0.3 [groups= imgsz= round_to= importance= ranking= out=].
 
-    plan=plan.json instead of a ratio rebuilds the model that the plan was made for, bit for bit.
+    plan=plan.json instead of a ratio rebuilds the model of an earlier plan, bit for bit.
 
-    data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes a little, fine-tunes, validates, and goes on until the
-    metric has fallen too far [recover.epochs=1 ...]; the same command goes on after an interruption.
+    data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes, fine-tunes and validates in steps until the metric has
+    fallen too far [recover.epochs=1 ...]; the same command continues after an interruption.
 
-    data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02 tries one group after the other and leaves those
-    whole that cost too much.
+    data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02 tries one group after the other and keeps those whole
+    that cost too much accuracy.
 
     mask=unstructured sparsity=0.8 [scope=layer], or mask=2:4, removes single weights instead of channels.
 
-    The keys may stand in a YAML file: prune steps.yaml [key=value ...].
+    The keys may also be read from a YAML file: prune steps.yaml [key=value ...].
     """
     from search.commands.progress import emit
-    from search.commands.prune.groupwise import OneAtATime, prune_groups
-    from search.commands.prune.one_shot import OnePlan, prune_once
+    from search.commands.prune.groupwise import GroupwisePruning, prune_groups
+    from search.commands.prune.one_shot import OneShotPruning, prune_once
     from search.commands.prune.sparsify import Mask, mask_once
     from search.present.terminal.exports_and_plans import render_groups, render_masked, render_pruned, render_steps
 
@@ -425,29 +423,29 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
     if "mask" in keys:
         facts, drawn = mask_once(Mask.from_keys(keys)), render_masked
     elif "groups" in keys and {"data", "max_drop"} & keys.keys():
-        facts, drawn = prune_groups(OneAtATime.from_keys(keys)), render_groups
+        facts, drawn = prune_groups(GroupwisePruning.from_keys(keys)), render_groups
     elif {"steps", "max_drop", "data"} & keys.keys():
         facts, drawn = _prune_gradually(keys), render_steps
     else:
-        facts, drawn = prune_once(OnePlan.from_keys(keys)), render_pruned
+        facts, drawn = prune_once(OneShotPruning.from_keys(keys)), render_pruned
     emit(Console(), facts, form, drawn(facts))
 
 
 def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
-    from search.commands.progress import Speaker
-    from search.commands.prune.iterative import Gradual, prune_gradually
+    from search.commands.progress import StatusLine
+    from search.commands.prune.iterative import IterativePruning, run_iterative
 
-    order = Gradual.from_keys(keys)
-    with Speaker() as speaker:
-        return prune_gradually(order, speaker.tell, speaker.show)
+    order = IterativePruning.from_keys(keys)
+    with StatusLine() as speaker:
+        return run_iterative(order, speaker.tell, speaker.show)
 
 
 @app.command()
 @guarded
 def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
-    """Full recovery of a trial: epochs=100, and any key of YOLO.train.
+    """Fine-tune a trial in full: epochs=100, and any key of YOLO.train.
 
-    A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks stay in place.
+    A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks are kept.
     """
     from search.commands.progress import emit
     from search.commands.prune.finetune import Tuning, finetune_file
@@ -470,16 +468,16 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
 
 
 def _follow(study: Any) -> None:
-    from search.commands.progress import following, last_word
+    from search.commands.progress import following, print_summary
 
     console = Console()
     try:
         with following(study, console) as listener:
             study.search(listener)
     except Interrupted:
-        last_word(study, console)
+        print_summary(study, console)
         raise
-    last_word(study, console)
+    print_summary(study, console)
 
 
 def _detached(command: str, words: list[str] | None, study: Any, trust: str | None = None) -> None:
@@ -487,7 +485,7 @@ def _detached(command: str, words: list[str] | None, study: Any, trust: str | No
 
     asked = [command, *(words or []), *([] if trust is None else ["--trust", trust])]
     made = detach(asked, study.record)
-    print(f"process {made['pid']} searches {made['run']}; what it says is in {made['log']}")
+    print(f"process {made['pid']} searches {made['run']}; its output is in {made['log']}")
     print(f"next: paretoprune status {made['run']}; paretoprune stop {made['run']} ends it")
 
 

@@ -1,12 +1,12 @@
-"""Every exception of this package, drawn.
+"""Exceptions of the package.
 
     ParetoPruneError                     exit 1
     |
-    |-- the caller's mistakes: the same call fails again until it is changed
+    |-- errors of the caller: the same call fails again until it is changed
     |   |-- ConfigError                  exit 2   study.yaml, a key=value, a reference that names nothing
     |   `-- NotComparable                exit 5   the run on disk was made by a different study
     |
-    `-- the world's failures
+    `-- errors of the environment
         |-- RunLocked                    exit 5   another coordinator writes this run; retry when it ended
         |-- RunCorrupt                   exit 5   files of the run are missing or contradict each other
         |-- DeviceMissing                exit 4   a GPU that this machine does not have
@@ -16,13 +16,13 @@
         |-- DiskFailing                  exit 1   the disk of the run is full, read-only or broken; resumable
         `-- Interrupted                  exit 130 stopped by the user; resumable
 
-    from the other rooms, by name (see `exit_code`)
+    from the other packages, by name (see `exit_code`)
         objectives.NothingFits           exit 3   carries the closest trial
         objectives.BackendMissing        exit 4   carries the line that installs it
         pruning.PlanError, TraceError, CheckpointError   exit 2
     from the system: a folder or file that may not be read or written   exit 2
 
-An error says what is wrong, where, what was expected, the near miss and the next command.
+An error names the fault, its place, what was expected, the nearest valid name and the next command.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ INTERNAL = 1
 
 
 class ParetoPruneError(Exception):
-    """Base of all errors that a user is meant to read.
+    """Base class of all errors written for users.
 
     Args:
         what: one sentence, without a full stop at the end of a path or value.
         where: file, line and key, or the command-line argument.
         expected: what would have been accepted.
-        near: the closest name that exists.
+        near: the closest valid name.
         next_command: a command that the user can type now.
     """
 
@@ -79,7 +79,7 @@ class ConfigError(ParetoPruneError):
 
 
 class NotComparable(ParetoPruneError):
-    """The run on disk and the study at hand would not measure the same thing."""
+    """The run on disk and the present study would not measure the same thing."""
 
     exit_code = 5
 
@@ -97,13 +97,13 @@ class RunCorrupt(ParetoPruneError):
 
 
 class DeviceMissing(ParetoPruneError):
-    """The study names a device that is not there."""
+    """The study names a device that does not exist."""
 
     exit_code = 4
 
 
 class ServerMissing(ParetoPruneError):
-    """The database or the Ray cluster of a study does not answer. What was measured is kept."""
+    """The database or the Ray cluster of a study does not answer. Measurements so far are kept."""
 
     exit_code = 4
 
@@ -120,11 +120,11 @@ class TrialFailed(ParetoPruneError):
 
 
 class SearchFailing(ParetoPruneError):
-    """No trial has succeeded, or most recent ones failed for one reason: going on would waste the night."""
+    """Search aborted: no trial succeeded so far, or most recent ones failed with the same error."""
 
 
 class DiskFailing(ParetoPruneError):
-    """The run cannot be written. What was acknowledged is on disk."""
+    """The run cannot be written. Acknowledged results are on disk."""
 
 
 class Interrupted(ParetoPruneError):
@@ -150,7 +150,7 @@ _ELSEWHERE = {
 
 
 def exit_code(error: BaseException) -> int:
-    """Exit code for any exception, following the table of DESIGN.md; 1 for what nobody foresaw."""
+    """Return the exit code of any exception, following the table of DESIGN.md; 1 for unforeseen ones."""
     if isinstance(error, ParetoPruneError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -165,7 +165,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def is_foreseen(error: BaseException) -> bool:
-    """True when the text of the error is written for users, so that no traceback is needed."""
+    """Return True if the error's text is written for users, so that no traceback is needed."""
     if isinstance(error, (ParetoPruneError, *_NO_ACCESS)):
         return True
     rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
@@ -173,6 +173,6 @@ def is_foreseen(error: BaseException) -> bool:
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, or None when nothing is close."""
+    """Return the known name closest to `name`, or None."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None

@@ -19,7 +19,7 @@ _GRAMMAR = "RUN:17, RUN:pick, RUN:knee, RUN:base, RUN:edge (a budget), RUN:17-in
 
 
 def find_run(text: str | None, project: Path = Path("runs/prune")) -> Path:
-    """A run's folder from a path, a name below `project`, or nothing: the run that was written last.
+    """Return a run's folder from a path, a name below `project`, or nothing: the most recently written run.
 
     Raises:
         ConfigError: there is no such run.
@@ -36,7 +36,7 @@ def find_run(text: str | None, project: Path = Path("runs/prune")) -> Path:
 
 
 def resolve(text: str, open_study: Callable[[Path], Study] = Study.load) -> PickedTrial:
-    """The trial that `RUN:REF` names.
+    """Return the trial that `RUN:REF` names.
 
     Raises:
         ConfigError: no such run, or a reference that names nothing.
@@ -76,7 +76,7 @@ def _point_of(ref: str) -> PointId | None:
 
 
 def _default_pick(study: Study) -> PickedTrial:
-    """What `paretoprune pick` chose last; before that, the pick of the study's first budget, or the knee."""
+    """Return the last pick of `paretoprune pick`, else the pick of the study's first budget, else the knee."""
     made = sorted((study.record.path / "picks").glob("*/pick.json"), key=lambda path: path.stat().st_mtime)
     if made:
         point = PointId.parse(id_of(json.loads(made[-1].read_text())["trial"]))

@@ -63,7 +63,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Block:
-    """A block that may be removed whole; `groups` lie inside it and are gone with it."""
+    """A block that may be removed whole; `groups` lie inside it and are removed with it."""
 
     path: str
     groups: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Block:
 
     @property
     def chain(self) -> str:
-        """The list of blocks that it belongs to: `model.4.m` of `model.4.m.0`."""
+        """List of blocks that it belongs to: `model.4.m` of `model.4.m.0`."""
         return self.path.rpartition(".")[0]
 
 
@@ -90,7 +90,7 @@ class Space:
 
     @classmethod
     def from_graph(cls, graph: GraphLike, spec: SpaceSpec, sizes: tuple[int, ...]) -> Space:
-        """The space of a traced model.
+        """Build the space of a traced model.
 
         Raises:
             ConfigError: a pattern matches nothing, or nothing is left to prune.
@@ -107,14 +107,14 @@ class Space:
         return cls(dimensions, sizes, spec.precision, removable)
 
     def candidate(self, vector: Mapping[str, Value]) -> Candidate:
-        """The candidate at a point; choices with one value may be absent from the vector."""
+        """Return the candidate at a point; choices with one value may be absent from the vector."""
         ratios = {dimension.name: float(vector[dimension.name]) for dimension in self.dimensions}
         size = int(vector.get(SIZE, self.sizes[0]))
         removed = tuple(block.path for block in self.blocks if vector.get(block.parameter, False))
         return Candidate(ratios, size, str(vector.get(PRECISION, self.precisions[0])), removed)
 
     def vector(self, candidate: Candidate) -> dict[str, Value]:
-        """Inverse of `candidate`, holding exactly the parameters that are searched."""
+        """Invert `candidate`; holds exactly the searched parameters."""
         point: dict[str, Value] = {d.name: candidate.ratios[d.name] for d in self.dimensions}
         if len(self.sizes) > 1:
             point[SIZE] = candidate.imgsz
@@ -124,13 +124,13 @@ class Space:
         return point
 
     def choices(self) -> dict[str, tuple[Value, ...]]:
-        """The categorical parameters: those with more than one value."""
+        """Categorical parameters: those with more than one value."""
         found: dict[str, tuple[Value, ...]] = {SIZE: self.sizes, PRECISION: self.precisions}
         found |= {block.parameter: (False, True) for block in self.blocks}
         return {name: values for name, values in found.items() if len(values) > 1}
 
     def group_ratios(self, candidate: Candidate) -> dict[str, float]:
-        """Group name -> ratio, as `ChannelGraph.plan` takes it.
+        """Map group name -> ratio, as `ChannelGraph.plan` takes it.
 
         Groups inside a removed block are left out: their ratios change nothing, so equal networks get equal plans.
         """
@@ -139,12 +139,12 @@ class Space:
         return {group: ratio for group, ratio in named if group not in gone}
 
     def uniform(self, ratio: float, imgsz: int | None = None, removed: tuple[str, ...] = ()) -> Candidate:
-        """The same ratio everywhere, clipped to the bounds."""
+        """Return the candidate with the same ratio everywhere, clipped to the bounds."""
         ratios = {d.name: min(max(ratio, d.low), d.high) for d in self.dimensions}
         return Candidate(ratios, imgsz or self.sizes[0], self.precisions[0], removed)
 
     def smallest(self) -> Candidate:
-        """The largest ratio everywhere and every block removed: the end of what can be reached."""
+        """Return the smallest candidate: the largest ratio everywhere and every block removed."""
         highest = max(d.high for d in self.dimensions)
         return self.uniform(highest, min(self.sizes), tuple(block.path for block in self.blocks))
 
@@ -156,7 +156,7 @@ def _check_ignored(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], patte
 
 
 def _removable(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], ignored: tuple[str, ...]) -> Iterator[Block]:
-    """Blocks of which no part is to be left alone."""
+    """Yield the blocks without ignored parts."""
     for path in blocks:
         inside = tuple(group for group in groups if _lies_in(group, path))
         if not any(fnmatchcase(path, p) for p in ignored) and not any(_any_matches(group, ignored) for group in inside):
@@ -164,7 +164,7 @@ def _removable(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], ignored: 
 
 
 def _lies_in(group: GroupLike, path: str) -> bool:
-    """Every layer that holds channels of the group is part of the block."""
+    """Return whether every layer that holds channels of the group is part of the block."""
     return bool(group.layers) and all(layer == path or layer.startswith(f"{path}.") for layer in group.layers)
 
 
@@ -190,7 +190,7 @@ def _tied(
 def chosen_groups(
     groups: tuple[GroupLike, ...], patterns: tuple[str, ...], where: str = "space.groups"
 ) -> tuple[GroupLike, ...]:
-    """The groups that match a pattern by name or layer. Raises ConfigError for a pattern that matches nothing."""
+    """Return the groups that match a pattern by name or layer. Raises ConfigError for a pattern without a match."""
     for pattern in patterns:
         if not any(_matches(group, pattern) for group in groups):
             raise _nothing_matches(where, pattern, groups)
@@ -198,7 +198,7 @@ def chosen_groups(
 
 
 def _one_each(groups: tuple[GroupLike, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Groups that are tied to equal widths share a dimension: separate ratios could not both be met."""
+    """Yield one dimension per set of tied groups: separate ratios could not both be met."""
     members: dict[str, list[str]] = {}
     for group in groups:
         members.setdefault(group.tie or group.name, []).append(group.name)

@@ -1,4 +1,4 @@
-"""Study: what a user holds. A file or a run in, a search, a front and picks out."""
+"""Public API: load a study, run the search, read the Pareto front, pick and export a trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import Ending
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
-from search.orchestration.session import Beginning, interrupting, log, logging_to, surviving_hangup
+from search.orchestration.session import StartCleanup, interrupting, log, logging_to, surviving_hangup
 from search.orchestration.stopping import Limits, next_time
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
@@ -35,7 +35,7 @@ from search.results.snapshot import current_snapshot, refresh, snapshot, state_o
 from search.run_folder import environment
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
-from search.run_folder.disk import Room, disk_errors, model_bytes
+from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import RunRecord
 from search.trial import Measurement, Trial
 from search.workers.clock import Clock, SystemClock
@@ -47,7 +47,7 @@ _SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a study is put together from; tests pass their own."""
+    """Components of a study; tests replace them."""
 
     prepare: Preparation = prepare_pruning
     engine: EngineMaker | None = None
@@ -56,10 +56,10 @@ class Parts:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who follows a search.
+    """Callbacks of a search.
 
-    `note` gets sentences, `preparing` what is being done before the first trial (several times a second), `trial` each
-    ended trial, `watch` the progress between them.
+    `note` gets sentences, `preparing` the current activity before the first trial (several times a second), `trial`
+    each ended trial, `watch` the progress between them.
     """
 
     note: Callable[[str], None] = lambda text: None
@@ -73,8 +73,8 @@ class Study:
 
     Args:
         study: a study.yaml; None when `model` and `data` are given as overrides.
-        parts: what the study is put together from.
-        overrides: `imgsz=320`, `search={"trials": 5}` or `**{"search.trials": 5}`; they go before the file.
+        parts: components of the study; tests replace them.
+        overrides: `imgsz=320`, `search={"trials": 5}` or `**{"search.trials": 5}`; they take precedence over the file.
 
     Raises:
         ConfigError: every fault of the study at once.
@@ -117,17 +117,17 @@ class Study:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What is searched for, in the order of the study."""
+        """Objectives, in the order of the study."""
         return objectives_named(self.spec.objectives)
 
     def search(self, listener: Listener | None = None) -> Study:
-        """Search until a limit is reached (`stopping`), then take the last steps (`final_steps`); continues a run that
-        is there already. Returns itself.
+        """Search until a limit is reached (`stopping`), then run the `final_steps`; resumes an existing run. Returns
+        itself.
 
         Raises:
             RunLocked: another process searches this run.
             NotComparable: the run was made by a different study.
-            BackendMissing, ServerMissing: a package, the storage or the cluster is not there.
+            BackendMissing, ServerMissing: a package, the storage or the cluster is missing.
             Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
         """
         listener = listener or Listener()
@@ -136,7 +136,7 @@ class Study:
         return self
 
     def prepare(self, listener: Listener | None = None) -> Prepared:
-        """Everything before the first trial: the base, sensitivity, the latency model. A search goes on from there.
+        """Measure the base, sensitivity and latency model without searching; a later search reuses them.
 
         Raises as `search`.
         """
@@ -145,11 +145,11 @@ class Study:
 
     @contextmanager
     def _prepared(self, listener: Listener) -> Iterator[Prepared]:
-        """The run is this process's, and ready to search."""
+        """Own the run and prepare the search."""
         until = self.spec.search.until
         self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
-        beginning = Beginning(self.record)
+        beginning = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
             try:
                 self._claim(listener)
@@ -168,22 +168,22 @@ class Study:
 
     @contextmanager
     def _session(self) -> Iterator[None]:
-        """The run is this process's; its log, its disk and its terminal are seen to."""
+        """Own the run; set up its log, disk errors and signals."""
         path = self.record.path
         with self.record.lock, logging_to(path / "search.log"), disk_errors(path), surviving_hangup():
             yield
 
     def results(self) -> Results:
-        """What the run holds now; during a search in this process, what it held when the last trial ended."""
+        """Return the run's results: those on disk, or, during a search in this process, as of the last ended trial."""
         return self._results or self._read()
 
     def _read(self) -> Results:
-        """Results with what lies on disk at this moment."""
+        """Read the results from disk."""
         trials = None if self._loop is None else [self._loop.trials[number] for number in sorted(self._loop.trials)]
         return Results.read(self.record, self.spec, trials, self._volumes)
 
     def on(self, device: str) -> Selection:
-        """Choose by another device's latencies: those that `bench --import` brought from there (`Results.on`).
+        """Choose by another device's latencies, as imported by `bench --import` (`Results.on`).
 
         Raises:
             ConfigError: no figures of such a device.
@@ -196,7 +196,7 @@ class Study:
         return Selection(self.results())
 
     def trials(self) -> tuple[Trial, ...]:
-        """All trials, by number; those of a live search in this process as it knows them."""
+        """All trials by number; during a search in this process its live ones."""
         return self.results().trials
 
     def base(self) -> Measurement | None:
@@ -204,11 +204,11 @@ class Study:
         return self.record.read_base()
 
     def front(self) -> tuple[Trial, ...]:
-        """The trials that no other dominates, given the measuring error."""
+        """Trials that no other dominates, given the measuring error."""
         return self.results().front
 
     def pick(self, *bounds: Bound, budget: str | None = None, **limits: float) -> PickedTrial:
-        """The most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
+        """Return the most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
 
         Raises:
             NothingFits: carries the closest trial. ConfigError: no such budget.
@@ -216,11 +216,11 @@ class Study:
         return self.selection.pick(*bounds, budget=budget, **limits)
 
     def knee(self) -> PickedTrial:
-        """The trial after which more accuracy becomes expensive."""
+        """Return the trial after which more accuracy becomes expensive."""
         return self.selection.knee()
 
     def one_se(self) -> PickedTrial:
-        """The smallest trial within one standard error of the most accurate."""
+        """Return the smallest trial within one standard error of the most accurate."""
         return self.selection.one_se()
 
     def trial(self, number: int, precision: str = "") -> PickedTrial:
@@ -230,7 +230,7 @@ class Study:
     def report(self, path: Path | None = None, device: str | None = None) -> Path:
         """Write the offline page; by default report.html of the run.
 
-        By the times of `device`: report-<device>.html, the same page opened by them; a user can switch back.
+        For a `device`: report-<device>.html, the same page opened by its latencies; a user can switch back.
 
         Raises:
             ConfigError: no figures of such a device.
@@ -249,21 +249,21 @@ class Study:
         return write_report({**content, "on_targets": views}, path, self.record.path, shown_on.name)
 
     def refresh(self) -> None:
-        """Write what is derived again (`snapshot.refresh`)."""
+        """Rewrite derived files (`snapshot.refresh`)."""
         refresh(self.record, self.spec)
 
     def snapshot(self) -> Snapshot:
-        """The plain record that is drawn; taken from disk while another process searches."""
+        """Return the plain record for display, from disk while another process searches."""
         if self._loop is None and (not self._ended or self.record.lock.is_held()):
             return current_snapshot(self.results())
         return snapshot(self.results(), self.state(), self.progress())
 
     def state(self) -> str:
-        """running, finished or interrupted. What was killed could not say so: it is interrupted."""
+        """Return running, finished or interrupted; a killed search counts as interrupted."""
         return "running" if self._loop is not None else self._ended or state_on_disk(self.record)
 
     def progress(self) -> ProgressRow:
-        """Counts and times, as in the snapshot."""
+        """Return counts and times, as in the snapshot."""
         if self._loop is None:
             return self.results().progress()
         now = self._loop.progress()
@@ -277,7 +277,7 @@ class Study:
         }
 
     def _check_inputs(self) -> None:
-        """What is known to be wrong before a folder is made."""
+        """Run the checks that need no folder."""
         for path in (self.spec.model, self.spec.data):
             own = OwnReference.parse(path)
             if not (Path(path) if own is None else own.file).exists():
@@ -286,7 +286,7 @@ class Study:
             check_packages(self.spec)
 
     def _claim(self, listener: Listener) -> None:
-        """Write args.yaml and env.json, or make sure that the run on disk is this study's."""
+        """Write args.yaml and env.json, or check that the run on disk is this study's."""
         self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here = environment.environment()
@@ -325,7 +325,7 @@ class Study:
             opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
-        room = Room(self.record.path, model_bytes(self.spec.model))
+        room = DiskSpace(self.record.path, model_bytes(self.spec.model))
         loop = Loop(
             proposer,
             self._engine(prepared),
@@ -357,7 +357,7 @@ class Study:
                 self._notify(content)
 
     def _notify(self, content: Snapshot) -> None:
-        """The morning message, also of a search that gave up."""
+        """Send the notification, also of a search that gave up."""
         from search.orchestration.notify import notify
         from search.present.summary import summary
 
@@ -365,7 +365,7 @@ class Study:
             notify(self.spec.notify.command, self.record.path, self._ended, "\n".join(summary(content)) + "\n")
 
     def _run_to_the_end(self, prepared: Prepared, loop: Loop, listener: Listener) -> None:
-        """The trials, then the last steps; of a session that was cut in those, the rest of them."""
+        """Run the trials, then the final steps, or the rest of those that were interrupted."""
         before, limits = self.record.read_ending(), self._limits()
         if before is not None and not before["closed"] and before["limits"] == limits:
             loop.restore()
@@ -382,7 +382,7 @@ class Study:
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
 
     def _limits(self) -> dict[str, Any]:
-        """What ends a search: a session with other limits goes on searching."""
+        """Return the limits of the search; a session with other limits continues searching."""
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
@@ -390,11 +390,10 @@ class Study:
         return Ending(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
-        """Measure the honest rows of these names (`evaluate.baselines`) for a run that is there; those that failed
-        before are tried again. Returns itself.
+        """Measure the named baselines of an existing run; failed ones are tried again. Returns itself.
 
         Raises:
-            RunLocked: somebody searches this run. Interrupted: a stop was requested; what was measured stays.
+            RunLocked: a process searches this run. Interrupted: a stop was requested; finished measurements are kept.
         """
         listener = listener or Listener()
         with self._session():
@@ -430,7 +429,7 @@ class Study:
         listener.trial(trial, self._loop.progress())
 
     def _drawn(self, results: Results) -> Snapshot:
-        """The snapshot, on disk where the disk takes it: it can be drawn again at any time."""
+        """Write the snapshot if the disk permits; it is derived and can be written again."""
         state, progress = self.state(), self.progress()
         try:
             return write_snapshot(results, state, progress)
@@ -440,7 +439,7 @@ class Study:
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`search={"trials": 5}` changes one key of a section; budgets and constraints are replaced as a whole."""
+    """Flatten `search={"trials": 5}` to one key of a section; budgets and constraints are replaced as a whole."""
     found: dict[str, Any] = {}
     for key, value in overrides.items():
         if key in _SECTIONS and isinstance(value, Mapping):
@@ -451,7 +450,7 @@ def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clock) -> Engine:
-    """Processes of this machine for `engine: optuna`, workers of a Ray cluster for `engine: ray`.
+    """Return the engine: processes of this machine for `optuna`, workers of a Ray cluster for `ray`.
 
     Raises:
         ServerMissing: there is no cluster at `search.address`.
@@ -469,6 +468,6 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
 
 
 def _file_of(value: str) -> Path:
-    """A checkpoint, a data set's YAML, or the file of a user's own model or task."""
+    """Return the path of a checkpoint, a data set's YAML, or the file of a user's own model or task."""
     own = OwnReference.parse(value)
     return Path(value) if own is None else own.file

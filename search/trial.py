@@ -4,7 +4,7 @@ The life of a trial:
 
     waiting --ask--> running --measured--> complete
                         |
-                        |--its outputs promise too little--> screened    (not fine-tuned)
+                        |--predicted to miss the front--> screened    (not fine-tuned)
                         |
                         |--crash, killed, stuck, out of memory--> running again, once (`failure_policy`)
                         |
@@ -27,7 +27,7 @@ from objectives.objective import Estimate
 
 
 class TrialState(StrEnum):
-    """Where a trial stands in its life."""
+    """State of a trial."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -38,9 +38,9 @@ class TrialState(StrEnum):
 
 
 class FailureKind(StrEnum):
-    """Why a trial failed; `ERROR` is an exception whose text is in error.txt.
+    """Kind of a trial's failure; `ERROR` is an exception whose text is in error.txt.
 
-    `LOST`: the node or the worker of a cluster that ran it is gone, twice.
+    `LOST`: the node or the worker of a cluster that ran it was lost, twice.
     """
 
     ERROR = "error"
@@ -73,13 +73,13 @@ class CandidateRow(TypedDict):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the search space: what is asked for.
+    """A point of the search space.
 
     Attributes:
         ratios: dimension name -> share of channels to remove, 0 to below 1.
         imgsz: input size in pixels.
         precision: number format of the delivered model.
-        removed: paths of the blocks that go whole, in network order.
+        removed: paths of the blocks to remove whole, in network order.
     """
 
     ratios: Mapping[str, float]
@@ -104,12 +104,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RepairStep:
-    """What a step of the repair did to the loss on held-out training images.
+    """Effect of a repair step on the loss on held-out training images.
 
     Attributes:
-        kept: False where the network is better without it.
-        change: mean of the paired differences, below 0 is better; None where the loss is no number any more.
-        error: its standard error; None where there is but one difference.
+        kept: False if the network is better without it.
+        change: mean of the paired differences, below 0 is better; None if the loss is not finite.
+        error: its standard error; None if there is only one difference.
     """
 
     step: str
@@ -120,26 +120,25 @@ class RepairStep:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured about a candidate, beside what it became.
+    """Measurements of a candidate, and its realised network.
 
     Attributes:
         figures: objective name -> value with its 95 % interval.
         widths: group name -> channels kept, after rounding and ties.
-        plan: the pruning plan as JSON text; None where no plan exists (the base, fakes).
+        plan: the pruning plan as JSON text; None if there is none (the base, fakes).
         digest: sha256 of the kept channel indices; equal digests are equal networks.
         seconds: phase -> wall-clock seconds.
         per_class: class name -> map50_95.
-        notes: what a reader should know, one sentence each.
-        score: divergence of the outputs before the fine-tune; None where it was not taken.
-        paired: accuracy figure -> standard error of its difference to the base's on the same images; models are ranked
-            by it.
-        replicates: of the base only: accuracy figure -> value in each resample, which trials are paired with.
-        screened: True when the score ended the trial: there is no accuracy, and the latency is a prediction.
+        notes: remarks for the reader, one sentence each.
+        score: divergence of the outputs before the fine-tune; None if not measured.
+        paired: accuracy figure -> standard error of its difference to the base's on the same images, used for ranking.
+        replicates: of the base only: accuracy figure -> value in each resample, to pair trials with.
+        screened: True if the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
-            runtime, version, device, threads, processor; empty where nothing was timed.
-        seeds: trainings whose mean the accuracy is.
-        weights: sha256 of weights.pt as it was validated; empty where nothing was saved.
-        repair: what each step of the repair did, and whether it was kept.
+            runtime, version, device, threads, processor; empty if nothing was timed.
+        seeds: number of trainings whose mean the accuracy is.
+        weights: sha256 of weights.pt as validated; empty if nothing was saved.
+        repair: the effect of each repair step, and whether it was kept.
     """
 
     figures: Mapping[str, Estimate]
@@ -267,12 +266,12 @@ class Trial:
 
     @property
     def outcome(self) -> Outcome | None:
-        """What ended the trial; None while it has not ended."""
+        """The measurement or failure; None while it has not ended."""
         return self.failure if self.measurement is None else self.measurement
 
     @property
     def error(self) -> str | None:
-        """The failure as text, `timeout: not finished after 10 minutes`; None where it did not fail."""
+        """The failure as text, `timeout: not finished after 10 minutes`; None if it did not fail."""
         return None if self.failure is None else f"{self.failure.kind.value}: {self.failure.message}"
 
     @property
@@ -301,12 +300,12 @@ class Trial:
 
 
 def figures_to_json(figures: Mapping[str, Estimate]) -> dict[str, FigureCell]:
-    """{name: {"value", "low", "high"}}."""
+    """Return {name: {"value", "low", "high"}}."""
     return {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in figures.items()}
 
 
 def figures_from_json(data: Mapping[str, FigureCell]) -> dict[str, Estimate]:
-    """Inverse of `figures_to_json`; ValueError where a figure is not finite."""
+    """Invert `figures_to_json`. Raises ValueError if a figure is not finite."""
     return {
         str(name): Estimate(value=float(e["value"]), low=float(e["low"]), high=float(e["high"]))
         for name, e in data.items()
@@ -315,10 +314,10 @@ def figures_from_json(data: Mapping[str, FigureCell]) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class Gate:
-    """The largest divergence with which a candidate is fine-tuned; `screening.gate_for` makes it."""
+    """The largest divergence with which a candidate is fine-tuned; `screening.gate_for` computes it."""
 
     limit: float
 
     def admits(self, divergence: float) -> bool:
-        """Whether a candidate climbs."""
+        """Return whether a candidate is fine-tuned."""
         return divergence <= self.limit

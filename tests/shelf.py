@@ -78,4 +78,4 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     from pruning.structure.fingerprint import fingerprint
 
     kind = f"{type(model).__name__}-{fingerprint(model)}-{'x'.join(map(str, example.shape))}"
-    return replace(shared(f"graph-{kind}", lambda: pruning.trace(model, example)), model=model, moulds=[])
+    return replace(shared(f"graph-{kind}", lambda: pruning.trace(model, example)), model=model, slice_templates=[])

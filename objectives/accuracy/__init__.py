@@ -1,1 +1,1 @@
-"""Accuracy: validation runs, their batches, and the intervals of what they find."""
+"""Accuracy: validation runs, cached batches and bootstrap intervals."""

@@ -1,11 +1,11 @@
-"""Validation batches, prepared once and read by every later validation of a study.
+"""A disk cache of prepared validation batches, shared by all validations of a study.
 
 A search validates the same images hundreds of times, each time in a fresh process. Listing files, verifying labels,
 decoding, scaling and padding images, drawing masks: all of it gives the same batches every time. The first validation
-leaves them in a folder; the others map that file into memory, so that processes side by side share one copy.
+stores them in a folder; the others map that file into memory, so that concurrent processes share one copy.
 
-The file's name says what the batches depend on: the files of the split with their sizes and times of change, the task,
-the input size, the batch size. Changed data make a new file and the old one is removed.
+The file's name is a digest of what the batches depend on: the files of the split with their sizes and times of change,
+the task, the input size, the batch size. If the data change, a new file replaces the old one.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MOST_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class BatchShelf:
-    """Batches of one data set in a folder of their own."""
+class BatchCache:
+    """Cached batches of one data set, in a folder of their own."""
 
     folder: Path
 
     def loader(self, key: str, loader: Any) -> Any:
-        """What a validator iterates: the stored batches of `key`, else `loader()`, which fills the shelf as it goes."""
+        """Return the stored batches of `key` for a validator, else `loader()`, whose batches are stored on reading."""
         stored = self._stored(key)
         return StoredBatches(stored) if stored is not None else RecordedBatches(loader(), self, key)
 
     def put(self, key: str, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Store batches whole or not at all; a full disk is no reason to fail."""
+        """Store batches atomically; a full disk is ignored."""
         part = self._path(key).with_suffix(f".{os.getpid()}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class BatchShelf:
 
 @dataclass(frozen=True)
 class _Labels:
-    """What validators ask of a data set: how many images it has, and how many labels each of them."""
+    """The part of a data set that validators read: number of images, and labels of each."""
 
     labels: list[dict[str, Any]]
 
@@ -71,7 +71,7 @@ class _Labels:
 
 
 class StoredBatches:
-    """Stored batches in the place of a data loader. Each turn gives fresh dictionaries: validators write into them."""
+    """Stored batches in place of a data loader. Iterations yield fresh dictionaries, since validators modify them."""
 
     def __init__(self, batches: Sequence[Mapping[str, Any]]) -> None:
         self._batches = batches
@@ -86,9 +86,9 @@ class StoredBatches:
 
 
 class RecordedBatches:
-    """A data loader whose batches are put on a shelf when all of them have been seen and they are not too many."""
+    """A data loader whose batches are stored once all of them were read, unless there are too many."""
 
-    def __init__(self, loader: Any, shelf: BatchShelf, key: str) -> None:
+    def __init__(self, loader: Any, shelf: BatchCache, key: str) -> None:
         self._loader, self._shelf, self._key = loader, shelf, key
         self.batch_size = loader.batch_size
         self.dataset = loader.dataset
@@ -111,7 +111,7 @@ class RecordedBatches:
 
 
 def batch_key(places: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
-    """A name for batches: their size in px, and a digest of everything that they depend on."""
+    """Return the cache key of batches: their size in px, and a digest of everything that they depend on."""
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode())
     for path in _files(places):
         for found in (path, _label_of(path)):
@@ -124,7 +124,7 @@ def batch_key(places: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
 
 
 def _files(places: Sequence[str | Path]) -> Iterator[Path]:
-    """Every file below folders, and every line of list files, in order."""
+    """Yield every file below folders, and every line of list files, in order."""
     for place in map(Path, places):
         if place.is_dir():
             for parent, folders, names in os.walk(place, followlinks=True):
@@ -136,7 +136,7 @@ def _files(places: Sequence[str | Path]) -> Iterator[Path]:
 
 
 def _label_of(image: Path) -> Path:
-    """Where YOLO looks for the label file of an image: the last folder `images` becomes `labels`."""
+    """Return the label file of an image by YOLO's rule: the last folder `images` becomes `labels`."""
     head, found, tail = str(image).rpartition(f"{os.sep}images{os.sep}")
     return Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt") if found else image.with_suffix(".txt")
 
@@ -148,7 +148,7 @@ def _labels(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """The same without NumPy, whose arrays PyTorch's restricted loader refuses."""
+    """Convert NumPy arrays, which PyTorch's restricted loader refuses."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value

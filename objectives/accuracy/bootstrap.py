@@ -32,8 +32,9 @@ two."""
 
 @dataclass(frozen=True, slots=True)
 class ImageStats:
-    """What a validator learned about each image, flat. Arrays over detections: `tp` (D, T) bool, `conf` (D,),
-    `pred_cls` (D,), `pred_image` (D,); over labels: `target_cls` (G,), `target_image` (G,)."""
+    """Detections and labels of all images, flat. Arrays over detections: `tp` (D, T) bool, `conf` (D,), `pred_cls`
+    (D,), `pred_image` (D,); over labels: `target_cls` (G,), `target_image` (G,).
+    """
 
     tp: npt.NDArray[np.bool_]
     conf: Floats
@@ -47,7 +48,7 @@ class ImageStats:
 
     @property
     def cells(self) -> int:
-        """Numbers that one resample has to touch: detections, and a curve for each class."""
+        """Size of one resample's computation: detections, and a curve for each class."""
         return len(self.conf) + len(CONFIDENCES) * len(np.unique(self.target_cls))
 
     @classmethod
@@ -59,7 +60,7 @@ class ImageStats:
         target_cls: Sequence[Floats],
         ignored: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> ImageStats:
-        """From per-image arrays, in the order of the images."""
+        """Build from per-image arrays, in the order of the images."""
         return cls(
             tp=np.concatenate(tp).astype(bool),
             conf=np.concatenate(conf).astype(np.float64),
@@ -88,10 +89,9 @@ class ResampledFigures:
 
 
 def resample_weights(images: int, cells: int, *, resamples: int, seed: int) -> Floats:
-    """How often each image is drawn, shape (R, n); every row sums to n.
+    """Draw how often each image is used, shape (R, n); every row sums to n.
 
-    R is `resamples`, or fewer (at least 20) where R times `cells`, the work of one resample, is over
-    `MOST_CELLS`.
+    R is `resamples`, or fewer (at least 20) where R times `cells`, the work of one resample, exceeds `MOST_CELLS`.
     """
     count = max(20, min(resamples, int(MOST_CELLS / max(1, cells))))
     random = np.random.default_rng(seed)
@@ -99,8 +99,7 @@ def resample_weights(images: int, cells: int, *, resamples: int, seed: int) -> F
 
 
 def resampled_figures(stats: ImageStats, weights: Floats) -> ResampledFigures:
-    """Means over the classes that have labels in the resample, as Ultralytics takes them. `weights` is (R,
-    n).
+    """Compute means over the classes that have labels in the resample, as Ultralytics does. `weights` is (R, n).
 
     A resample without any label counts as 0 in every figure.
     """
@@ -127,7 +126,7 @@ def resampled_figures(stats: ImageStats, weights: Floats) -> ResampledFigures:
 
 
 def resampled_map(stats: ImageStats, weights: Floats) -> Floats:
-    """Only the mean AP50-95, shape (R,): what `resampled_figures` says, without precision and recall."""
+    """Compute only the mean AP50-95, shape (R,): as `resampled_figures`, without precision and recall."""
     classes = np.unique(stats.target_cls)
     ap, labels = np.zeros((len(weights), len(classes))), np.zeros((len(weights), len(classes)))
     for k, (number, curve) in enumerate(_by_class(stats, weights, classes)):
@@ -137,20 +136,20 @@ def resampled_map(stats: ImageStats, weights: Floats) -> Floats:
 
 
 def _mean(values: Floats, present: npt.NDArray[np.bool_]) -> Floats:
-    """Over the present classes; (R, K) to (R,)."""
+    """Average over the present classes; (R, K) to (R,)."""
     totals: Floats = (values * present).sum(axis=1) / np.maximum(1, present.sum(axis=1))
     return totals
 
 
 def _best_f1(precision: Floats, recall: Floats, present: npt.NDArray[np.bool_]) -> Ints:
-    """The confidence at which the smoothed mean F1 over classes is largest, shape (R, 1, 1)."""
+    """Return the index of the confidence with the largest smoothed mean F1 over classes, shape (R, 1, 1)."""
     f1 = 2 * precision * recall / (precision + recall + 1e-16)
     mean = (f1 * present[:, :, None]).sum(axis=1) / np.maximum(1, present.sum(axis=1))[:, None]
     return np.array([_smooth(curve).argmax() for curve in mean])[:, None, None]
 
 
 def _smooth(curve: Floats, share: float = 0.1) -> Floats:
-    """A box filter with the end values repeated, as `ultralytics.utils.metrics.smooth`."""
+    """Apply a box filter with repeated end values, as `ultralytics.utils.metrics.smooth`."""
     width = round(len(curve) * share * 2) // 2 + 1
     padding = np.ones(width // 2)
     padded = np.concatenate((padding * curve[0], curve, padding * curve[-1]))
@@ -159,7 +158,7 @@ def _smooth(curve: Floats, share: float = 0.1) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
-    """The detections of one class in falling confidence, and their weights (R, D of the class)."""
+    """Detections of one class by descending confidence, and their weights (R, D of the class)."""
 
     tp: npt.NDArray[np.bool_]
     conf: Floats
@@ -167,7 +166,7 @@ class _Curve:
     ignored: npt.NDArray[np.bool_] | None
 
     def average_precision(self, labels: Floats) -> Floats:
-        """Shape (R, T). `labels` (R,) is the weighted number of labels."""
+        """Return AP per IoU threshold, shape (R, T). `labels` (R,) is the weighted number of labels."""
         ap = np.zeros((len(labels), self.tp.shape[1]))
         drawn = self.weights.cumsum(axis=1)
         for t in range(self.tp.shape[1]):
@@ -179,7 +178,7 @@ class _Curve:
         return ap
 
     def at_confidences(self, labels: Floats) -> tuple[Floats, Floats]:
-        """Precision and recall at IoU 0.5 over `CONFIDENCES`, each (R, 1000)."""
+        """Return precision and recall at IoU 0.5 over `CONFIDENCES`, each (R, 1000)."""
         shape = (len(labels), len(CONFIDENCES))
         if not len(self.conf):
             return np.zeros(shape), np.zeros(shape)
@@ -205,10 +204,10 @@ def _by_class(stats: ImageStats, weights: Floats, classes: Ints) -> Iterator[tup
 
 
 def _interpolated(hits: Floats, drawn: Floats, labels: Floats) -> Floats:
-    """Area under the precision envelope at 101 recalls, shape (R,).
+    """Return the area under the precision envelope at 101 recalls, shape (R,).
 
-    Between two true positives precision only falls, so the envelope at a recall r is the largest precision of
-    any true positive with a recall above r: only true positives (R, P) are needed.
+    Between two true positives precision only falls, so the envelope at a recall r is the largest precision of any true
+    positive with a recall above r: only true positives (R, P) are needed.
     """
     precision = np.divide(hits, drawn, out=np.zeros_like(hits), where=drawn > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -221,8 +220,7 @@ def _interpolated(hits: Floats, drawn: Floats, labels: Floats) -> Floats:
 
 
 def _grid_positions(conf: Floats) -> tuple[Ints, Floats]:
-    """Where `CONFIDENCES` lie among falling confidences: the index before (-1: above all), and the share of
-    the way to the next."""
+    """Locate `CONFIDENCES` among descending confidences: index before (-1: above all) and fraction to the next."""
     rising = -conf
     lower = np.searchsorted(rising, -CONFIDENCES, side="right") - 1
     inner = np.clip(lower, 0, max(0, len(conf) - 2))
@@ -233,7 +231,7 @@ def _grid_positions(conf: Floats) -> tuple[Ints, Floats]:
 
 
 def _at(curve: Floats, lower: Ints, share: Floats, *, left: float) -> Floats:
-    """Linear interpolation like `numpy.interp(-CONFIDENCES, -conf, curve, left=left)`, for all resamples."""
+    """Interpolate linearly like `numpy.interp(-CONFIDENCES, -conf, curve, left=left)`, for all resamples."""
     last = curve.shape[1] - 1
     inner = np.clip(lower, 0, max(0, last - 1))
     upper = np.minimum(inner + 1, last)

@@ -1,6 +1,6 @@
-"""The accuracy of a model on a split, by Ultralytics' own validator, with the error that few images leave.
+"""Accuracy of a model on a split by Ultralytics' validator, with the error due to the finite number of images.
 
-The interval comes from resampling validation images (`bootstrap`). It says how far the figure would move with
+The interval comes from resampling validation images (`bootstrap`). It covers the variation of the figure over
 other images of the same kind. Two models measured on the *same* images share most of that: their difference
 is better known than the two intervals suggest.
 
@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.accuracy.batch_cache import BatchShelf
+from objectives.accuracy.batch_cache import BatchCache
 from objectives.accuracy.bootstrap import Floats, ImageStats, resample_weights, resampled_figures, resampled_map
 from objectives.accuracy.subjects import check_data, exported_subject, subject_of
-from objectives.accuracy.validators import VALIDATORS, Seen, arguments, validate
+from objectives.accuracy.validators import VALIDATORS, ValidationStats, arguments, validate
 from objectives.errors import AccuracyError
 from objectives.objective import Estimate
 from objectives.ultralytics_door import quiet
@@ -36,7 +36,7 @@ from objectives.ultralytics_door import quiet
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The figures of one model on one split, as fractions."""
+    """Accuracy figures of one model on one split, as fractions."""
 
     figures: Mapping[str, Estimate]
     """By objective name, with 95 % intervals."""
@@ -67,14 +67,18 @@ def measure_accuracy(
     rect: bool = True,
     like: Path | None = None,
 ) -> Accuracy:
-    """Validate `model` on a split of `data`.
+    """Validate `model` on a split of `data`; equal arguments give equal figures.
 
-    `model` is an Ultralytics module, pruned or not (it is copied; neither fused nor changed nor rebuilt from its YAML),
-    or a file: `.pt`, `.onnx`. `data` is a data YAML, or a folder to classify; `imgsz` in pixels. Temporary files go
-    below `work_dir` and are removed. `shelf` is a folder where prepared batches stay for the next call, in this process
-    or another (see `batch_cache`). With `rect` false images are square, as exported files of fixed shape get them.
-    `like`: the checkpoint that `model`, a file or folder of any format, was exported from. The same call gives the same
-    figures: `seed` draws the resamples.
+    Args:
+        model: an Ultralytics module, pruned or not (copied; never fused, changed or rebuilt), or a `.pt` or `.onnx`
+            file.
+        data: a data YAML, or a folder to classify.
+        imgsz: in pixels.
+        work_dir: parent of temporary files, which are removed.
+        seed: draws the resamples.
+        shelf: a folder that keeps prepared batches for later calls, also of other processes (see `batch_cache`).
+        rect: False for square images, as exported files of fixed shape get them.
+        like: the checkpoint that `model`, a file or folder of any format, was exported from.
 
     Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
     unlabelled split, classes that do not match.
@@ -88,7 +92,7 @@ def measure_accuracy(
     asked = arguments(
         facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single, rect=rect
     )
-    kept = None if shelf is None else BatchShelf(shelf)
+    kept = None if shelf is None else BatchCache(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
         validator, seen = validate(facts.task, subject, asked, Path(folder), kept)
     if facts.task == "classify":
@@ -116,7 +120,7 @@ def _check_counts(validator: Any, data: str | Path, split: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One way to judge detections: by box, mask or keypoints."""
+    """One kind of true positives: by box, mask or keypoints."""
 
     prefix: str
     metric: str
@@ -137,8 +141,8 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
 }
 
 
-def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
-    """Figures of boxes, masks or keypoints; the last kind of a task is what it is about."""
+def _of_objects(task: str, validator: Any, seen: ValidationStats, resamples: int, seed: int) -> Accuracy:
+    """Compute the figures of boxes, masks or keypoints; the last kind of a task is its main one."""
     first = _image_stats(seen, "tp")
     weights = resample_weights(first.images, first.cells, resamples=resamples, seed=seed)
     figures: dict[str, Estimate] = {}
@@ -164,13 +168,13 @@ def _of_objects(task: str, validator: Any, seen: Seen, resamples: int, seed: int
     )
 
 
-def _image_stats(seen: Seen, tp: str) -> ImageStats:
+def _image_stats(seen: ValidationStats, tp: str) -> ImageStats:
     stats = seen.stats
     return ImageStats.collect(stats[tp], stats["conf"], stats["pred_cls"], stats["target_cls"])
 
 
-def _small_stats(seen: Seen, tp: str) -> ImageStats | None:
-    """The same for small labels only; None where there is none."""
+def _small_stats(seen: ValidationStats, tp: str) -> ImageStats | None:
+    """Return the statistics of small labels only; None if there are none."""
     small, stats = seen.small[tp], seen.stats
     targets = [classes[matches.small] for classes, matches in zip(stats["target_cls"], small, strict=True)]
     if not any(len(classes) for classes in targets):
@@ -179,8 +183,8 @@ def _small_stats(seen: Seen, tp: str) -> ImageStats | None:
     return ImageStats.collect(found, stats["conf"], stats["pred_cls"], targets, ignored)
 
 
-def _of_classes(validator: Any, seen: Seen, resamples: int, seed: int) -> Accuracy:
-    """Top-1 and top-5 of images, each of which is right or wrong."""
+def _of_classes(validator: Any, seen: ValidationStats, resamples: int, seed: int) -> Accuracy:
+    """Compute top-1 and top-5 accuracy."""
     hits = seen.predictions == seen.targets[:, None]
     right = np.column_stack([hits[:, 0], hits.any(axis=1)]).astype(np.float64)
     weights = resample_weights(len(right), len(right), resamples=resamples, seed=seed)
@@ -197,7 +201,7 @@ def _of_classes(validator: Any, seen: Seen, resamples: int, seed: int) -> Accura
 
 
 def _class_shares(right: Floats, targets: Any, classes: Any, weights: Floats) -> Floats:
-    """Share of each class's images (K) that are right, in each resample (R): (R, K); NaN without any."""
+    """Return the share of right images per class and resample: (R, K); NaN for a class without images."""
     own = (targets[:, None] == classes).astype(np.float64)
     total = weights @ own
     shares: Floats = np.divide(
@@ -207,7 +211,7 @@ def _class_shares(right: Floats, targets: Any, classes: Any, weights: Floats) ->
 
 
 def _errors(drawn: Floats) -> Iterator[float]:
-    """Standard deviation over resamples (R, K), of each class; 0 where fewer than two resamples have the class."""
+    """Yield each class's standard deviation over resamples (R, K); 0 if fewer than two resamples have the class."""
     for column in drawn.T:
         known = column[~np.isnan(column)]
         yield float(known.std(ddof=1)) if len(known) > 1 else 0.0
@@ -218,10 +222,9 @@ def _kept(drawn: Floats) -> tuple[float, ...]:
 
 
 def _estimate(value: float, resampled: Any) -> Estimate:
-    """The validator's figure with the normal interval of the bootstrap's standard error.
+    """Return the validator's figure with the normal interval of the bootstrap's standard error.
 
-    Not the percentile interval: drawing images twice makes mAP's ranking easier, so resampled figures lie
-    around a slightly different centre (Efron and Tibshirani 1993, section 10.2); their spread is what is
-    wanted.
+    Not the percentile interval: drawing images twice makes mAP's ranking easier, so resampled figures are biased (Efron
+    and Tibshirani 1993, section 10.2); only their spread is used.
     """
     return Estimate.normal(float(value), float(np.std(resampled, ddof=1)), within=(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Which detections count for the accuracy on small objects, as COCO defines it.
+"""Matching of detections for the accuracy on small objects, as COCO defines it.
 
 D detections, L labels of one image, T IoU thresholds.
 
@@ -27,7 +27,7 @@ SMALL_AREA = 32.0**2
 
 @dataclass(frozen=True, slots=True)
 class SmallMatches:
-    """One image. `tp` (D, T): takes a small label; `ignored` (D, T): does not count; `small` (L,): which labels."""
+    """Matches of one image. `tp` (D, T): takes a small label; `ignored` (D, T): not counted; `small` (L,): labels."""
 
     tp: Flags
     ignored: Flags
@@ -35,7 +35,7 @@ class SmallMatches:
 
 
 def match_small(iou: Floats, thresholds: Floats, areas: Floats, label_areas: Floats) -> SmallMatches:
-    """Match detections, in falling confidence, to labels.
+    """Match detections, sorted by descending confidence, to labels.
 
     `iou` (L, D) is 0 where the classes differ; `areas` (D,) and `label_areas` (L,) in px of the original image.
     """
@@ -51,7 +51,7 @@ def match_small(iou: Floats, thresholds: Floats, areas: Floats, label_areas: Flo
 
 
 def _take(free: Floats, rows: Flags, thresholds: Floats, taken: Flags, wanted: Flags) -> Flags:
-    """Give one detection the best free label among `rows`, at every threshold where it is `wanted`; (T,)."""
+    """Assign one detection the best free label among `rows`, at every threshold where it is `wanted`; (T,)."""
     if not rows.any():
         return np.zeros(len(thresholds), bool)
     every = np.arange(len(thresholds))

@@ -1,7 +1,7 @@
-"""What is validated on which data: the facts that must agree before a validator looks.
+"""Checks that a model and its data agree before validation.
 
-A validator would download missing data, skip the labels of surplus classes, and mix up reordered ones, all without a
-word. Here that is refused. Data are never downloaded, and the `download:` script of a data YAML is never run.
+Ultralytics' validator silently downloads missing data, skips the labels of surplus classes and mixes up reordered ones.
+Here all of that is refused: data are never downloaded, and the `download:` script of a data YAML is never run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from objectives.ultralytics_door import is_ultralytics, load_module, quiet, twin
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What must be known of a model before it can be validated."""
+class ModelFacts:
+    """Properties of a model that validation needs."""
 
     where: str
     task: str
@@ -27,11 +27,8 @@ class Facts:
     single_cls: bool
 
 
-def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
-    """What the validator is given, and its facts. A checkpoint is loaded here: its task is inside.
-
-    Raises `AccuracyError`.
-    """
+def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, ModelFacts]:
+    """Return the validator's input and its facts; a checkpoint is loaded for its task. Raises `AccuracyError`."""
     if isinstance(model, nn.Module):
         return model, _module_facts(model, type(model).__name__)
     path = Path(model)
@@ -48,17 +45,14 @@ def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, Facts]:
     return module, _module_facts(module, str(path))
 
 
-def exported_subject(artefact: Path, model: Path) -> tuple[str, Facts]:
-    """The same for an artefact of any format; what it is about is known from the checkpoint it was exported from.
-
-    Raises `AccuracyError`.
-    """
+def exported_subject(artefact: Path, model: Path) -> tuple[str, ModelFacts]:
+    """Return the same for an exported file of any format, with the facts of its checkpoint. Raises `AccuracyError`."""
     if not artefact.exists():
         raise AccuracyError(f"There is no artefact at {artefact}.")
     return str(artefact), replace(subject_of(model)[1], where=str(artefact))
 
 
-def _module_facts(model: nn.Module, where: str) -> Facts:
+def _module_facts(model: nn.Module, where: str) -> ModelFacts:
     if not is_ultralytics(model):
         raise AccuracyError(
             f"{where} is not an Ultralytics model, so Ultralytics cannot validate it. "
@@ -67,16 +61,16 @@ def _module_facts(model: nn.Module, where: str) -> Facts:
     twin = model if getattr(model, "task", None) else twin_of(model)
     arguments = getattr(model, "args", {})
     single = arguments.get("single_cls") if isinstance(arguments, Mapping) else getattr(arguments, "single_cls", False)
-    return Facts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
+    return ModelFacts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
 
 
-def _onnx_facts(path: Path) -> Facts:
+def _onnx_facts(path: Path) -> ModelFacts:
     import onnx
 
     try:
         graph = onnx.load(str(path), load_external_data=False)
         notes = {entry.key: entry.value for entry in graph.metadata_props}
-        return Facts(str(path), notes["task"], _names(ast.literal_eval(notes["names"])), single_cls=False)
+        return ModelFacts(str(path), notes["task"], _names(ast.literal_eval(notes["names"])), single_cls=False)
     except Exception as fault:
         raise AccuracyError(
             f"{path} is not an ONNX file that Ultralytics exported: its task and class names cannot be read "
@@ -89,7 +83,7 @@ def _names(names: Mapping[int, str] | Sequence[str]) -> tuple[str, ...]:
     return tuple(str(names[i]) for i in sorted(names)) if isinstance(names, Mapping) else tuple(map(str, names))
 
 
-def check_data(data: str | Path, split: str, facts: Facts) -> None:
+def check_data(data: str | Path, split: str, facts: ModelFacts) -> None:
     """Refuse data that are missing, or whose classes are not the model's. Raises `AccuracyError`."""
     if facts.task == "classify":
         _check_folders(Path(data), split, facts)
@@ -104,8 +98,8 @@ def check_data(data: str | Path, split: str, facts: Facts) -> None:
     _check_names(data, _names(found["names"]), facts)
 
 
-def _check_folders(data: Path, split: str, facts: Facts) -> None:
-    """Data to classify: a folder of splits, each with a folder per class, whose order is that of the alphabet."""
+def _check_folders(data: Path, split: str, facts: ModelFacts) -> None:
+    """Check classification data: a folder of splits, each with one folder per class in alphabetical order."""
     place = data / split
     if not place.is_dir():
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {place}.")
@@ -118,7 +112,7 @@ def _check_folders(data: Path, split: str, facts: Facts) -> None:
         )
 
 
-def _check_names(data: str | Path, wanted: tuple[str, ...], facts: Facts) -> None:
+def _check_names(data: str | Path, wanted: tuple[str, ...], facts: ModelFacts) -> None:
     if facts.single_cls:
         return
     if len(facts.names) != len(wanted):

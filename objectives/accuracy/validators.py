@@ -1,12 +1,12 @@
-"""Ultralytics' own validators, run in this process, and what they learn about each image.
+"""Run Ultralytics' validators in this process and keep their per-image statistics.
 
-What is pinned, so that base, trials and exported files stand on the same ground whatever the defaults become: float32,
+Settings are pinned, so that base, trials and exported files are comparable whatever the defaults become: float32,
 rectangular batches as in `yolo val` (Ultralytics turns them off by itself for files of fixed shape), one metric (COCO
 data would switch to pycocotools for the unpruned figure only), Ultralytics' confidence and IoU thresholds, no plots, no
 files left behind.
 
-A validator forgets what it learned about single images when it is done. Here a subclass keeps it: true positives by
-box, mask or keypoints, and what counts for small objects. The figures themselves stay Ultralytics'.
+A validator drops its per-image statistics at the end. Here a subclass keeps them: true positives by box, mask or
+keypoints, and matches of small objects. The figures themselves stay Ultralytics'.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from objectives.accuracy.batch_cache import BatchShelf, batch_key
+from objectives.accuracy.batch_cache import BatchCache, batch_key
 from objectives.accuracy.small_objects import SmallMatches, match_small
 from objectives.errors import AccuracyError
 
@@ -38,8 +38,8 @@ VALIDATORS: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass
-class Seen:
-    """What a validator learned about each image.
+class ValidationStats:
+    """Per-image statistics of a validation.
 
     Attributes:
         stats: Ultralytics' per-image arrays: tp, tp_m (masks) or tp_p (keypoints), conf, pred_cls, target_cls.
@@ -54,14 +54,14 @@ class Seen:
 
 
 def validate(
-    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchShelf | None
-) -> tuple[Any, Seen]:
+    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchCache | None
+) -> tuple[Any, ValidationStats]:
     """Run the task's validator over one split; `folder` is for its temporary files.
 
-    Returns the validator, done, and what it saw. Raises `AccuracyError` with the cause.
+    Returns the finished validator and its per-image statistics. Raises `AccuracyError` with the cause.
     """
     module, name = VALIDATORS[task].split(":")
-    seen = Seen()
+    seen = ValidationStats()
     try:
         kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
         validator = kind(args=dict(arguments), save_dir=folder)
@@ -76,7 +76,7 @@ def validate(
 def arguments(
     task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool, rect: bool
 ) -> Mapping[str, Any]:
-    """What is pinned of a validation; see the head of this module."""
+    """Return the pinned settings of a validation; see the module's docstring."""
     return {
         "task": task,
         "mode": "val",
@@ -96,8 +96,8 @@ def arguments(
     }
 
 
-def _watched(kind: type[Any], seen: Seen, shelf: BatchShelf | None) -> type[Any]:
-    """A subclass of a validator that fills `seen`, and takes its batches from the shelf."""
+def _watched(kind: type[Any], seen: ValidationStats, shelf: BatchCache | None) -> type[Any]:
+    """Subclass a validator to fill `seen` and to take its batches from the cache."""
 
     class Watched(kind):  # type: ignore[misc]  # which class it is becomes known when Ultralytics is imported
         def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
@@ -133,7 +133,7 @@ def _watched(kind: type[Any], seen: Seen, shelf: BatchShelf | None) -> type[Any]
 
 
 def _of_batches(validator: Any, batch_size: int) -> dict[str, Any]:
-    """Everything beside the files that a validator's batches depend on."""
+    """Return everything except the files that a validator's batches depend on."""
     import ultralytics
 
     args = validator.args
@@ -148,7 +148,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _small(validator: Any, preds: Any, batch: Any, count: int) -> list[SmallMatches]:
-    """Matches of small objects in one image, for each kind of true positive; see `small_objects`."""
+    """Match small objects in one image, for each kind of true positive; see `small_objects`."""
     gain = float(batch["ratio_pad"][0][0])
     label_areas = _label_areas(batch) / gain**2
     box_areas = _box_areas(preds["bboxes"]) / gain**2
@@ -166,12 +166,12 @@ def _label_areas(batch: Any) -> Any:
 
 
 def _box_areas(boxes: Any) -> Any:
-    """(n, 4) corners, or (n, 5) centre, sides and angle, in px: (n,)."""
+    """Return areas (n,) of boxes: (n, 4) corners, or (n, 5) centre, sides and angle, in px."""
     sides = boxes[:, 2:4] if boxes.shape[1] == 5 else boxes[:, 2:4] - boxes[:, :2]
     return sides.prod(1).double().cpu().numpy()
 
 
 def _mask_areas(masks: Any, imgsz: Any) -> Any:
-    """(n, h, w) of 0 and 1, coarser than the input (H, W): areas in px of the input, (n,)."""
+    """Return areas (n,), in px of the input, of masks (n, h, w) of 0 and 1 that are coarser than the input (H, W)."""
     cell = (imgsz[0] / masks.shape[1]) * (imgsz[1] / masks.shape[2])
     return masks.flatten(1).double().sum(1).cpu().numpy() * cell

@@ -1,4 +1,4 @@
-"""Keeping a measurement on the processors that are least busy, so that nothing moves it while it runs."""
+"""Pin a measurement to the least busy processors, so that the scheduler does not migrate it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ LOOK_S = 0.05
 
 @contextlib.contextmanager
 def pinned(threads: int) -> Iterator[tuple[int, ...]]:
-    """Inside, all threads of this process, and those it starts, stay on the `threads` least busy processors.
+    """Pin all threads of this process, and new ones, to the `threads` least busy processors.
 
-    Yields these processors; nothing is pinned, and () is yielded, where the system has no affinity (macOS), where
-    /proc does not say the load, or where the process may use no more processors than that anyway. Afterwards every
-    thread may go where the process could go before.
+    Yields these processors, or () without pinning: the system has no affinity (macOS), /proc does not give the load, or
+    the process may not use more processors than that anyway. On exit every thread gets the process's former affinity.
     """
     allowed = _allowed()
     if len(allowed) <= threads:
@@ -36,15 +35,17 @@ def pinned(threads: int) -> Iterator[tuple[int, ...]]:
 
 
 def quietest(busy_s: Mapping[int, float], count: int, allowed: set[int]) -> tuple[int, ...]:
-    """The `count` processors with the least busy time; () where one is not known. The highest numbers go first among
-    equals: interrupts tend to be served by the lowest."""
+    """Return the `count` least busy processors; () if the load of one is unknown.
+
+    Ties go to higher numbers: interrupts tend to be served by the lowest.
+    """
     if not allowed <= busy_s.keys():
         return ()
     return tuple(sorted(sorted(allowed, key=lambda cpu: (busy_s[cpu], -cpu))[:count]))
 
 
 def busy_seconds() -> dict[int, float]:
-    """Processor -> seconds that it was busy during the next `LOOK_S`; empty where /proc/stat does not say."""
+    """Measure each processor's busy seconds over the next `LOOK_S`; empty if /proc/stat is unavailable."""
     before = _busy_ticks()
     time.sleep(LOOK_S)
     after = _busy_ticks()
@@ -53,7 +54,7 @@ def busy_seconds() -> dict[int, float]:
 
 
 def _busy_ticks() -> dict[int, int]:
-    """Fields of `/proc/stat` (proc(5)): user nice system idle iowait irq softirq steal; not idle, not iowait."""
+    """Read `/proc/stat` (proc(5)): user nice system idle iowait irq softirq steal; without idle and iowait."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
@@ -67,7 +68,7 @@ def _allowed() -> set[int]:
 
 
 def _restrict(cpus: set[int]) -> None:
-    """Affinity belongs to threads: runtimes and PyTorch have some already."""
+    """Set the affinity of every thread: runtimes and PyTorch have started some already."""
     for task in Path("/proc/self/task").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # a thread that ended in between
             os.sched_setaffinity(int(task.name), cpus)

@@ -16,12 +16,12 @@ MEDIAN_LOSS = math.sqrt(math.pi / 2)
 
 
 def median_interval(samples: Sequence[float]) -> Estimate:
-    """The median and its 95 % interval between two order statistics.
+    """Return the median and its 95 % interval between two order statistics.
 
-    With n samples the interval from the k-th smallest to the k-th largest encloses the median with the
-    probability 1 - 2 P(Binomial(n, 1/2) < k) (David and Nagaraja 2003, "Order Statistics", equation 7.1.1); k is
-    the largest for which that is at least 95 %. Below six samples not even the range does: then it is the wider of the
-    range and Student's t, and of one sample, which says nothing about its error, from half of it to twice of it.
+    With n samples the interval from the k-th smallest to the k-th largest encloses the median with the probability 1 -
+    2 P(Binomial(n, 1/2) < k) (David and Nagaraja 2003, "Order Statistics", equation 7.1.1); k is the largest for which
+    that is at least 95 %. Below six samples not even the range reaches that: then it is the wider of the range and
+    Student's t, and for a single sample, whose error is unknown, from half of it to twice of it.
     """
     from scipy import special  # half a second of imports that a refused command need not wait for
 
@@ -38,12 +38,12 @@ def median_interval(samples: Sequence[float]) -> Estimate:
 
 
 def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
-    """The median of all samples, with an interval that covers what varies between clusters too.
+    """Return the median of all samples, with an interval that includes the variance between clusters.
 
-    Samples of one cluster share something that is drawn anew for the next one, so there are only as many independent
+    Samples of one cluster share an effect that is drawn anew for the next one, so there are only as many independent
     samples as clusters: half the interval is t * MEDIAN_LOSS * sd(medians of the clusters) / sqrt(number of clusters),
-    and no end lies inside that of `median_interval` over all samples. One cluster is `median_interval`. (The mean of
-    the clusters' medians would need no MEDIAN_LOSS, but on a loaded machine it scattered twice as much.)
+    and neither end lies inside that of `median_interval` over all samples. One cluster is `median_interval`. (The mean
+    of the clusters' medians would need no MEDIAN_LOSS, but on a loaded machine it varied twice as much.)
     """
     pooled = median_interval([sample for cluster in clusters for sample in cluster])
     medians = [float(np.median(cluster)) for cluster in clusters if len(cluster)]
@@ -56,7 +56,7 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
 
 
 def _t95(freedom: int) -> float:
-    """Half-width of the central 95 % of Student's t."""
+    """Return the half-width of the central 95 % of Student's t."""
     from scipy import special
 
     return float(special.stdtrit(freedom, 0.975))

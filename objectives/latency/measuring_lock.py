@@ -1,4 +1,4 @@
-"""Only one process of a machine times at once."""
+"""A machine-wide lock: only one process measures latency at a time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from objectives.errors import LatencyError
 
 @contextlib.contextmanager
 def measuring_lock(path: str | Path, *, timeout_s: float | None = None, poll_s: float = 0.05) -> Iterator[None]:
-    """Hold the machine's measuring lock: only one process times at once.
+    """Hold the machine's measuring lock, so that only one process measures at a time.
 
-    The lock is `flock` on `path`, which is created and left in place; the kernel frees it when its holder
-    dies, so there is no stale lock. It waits for the holder; after `timeout_s` it raises `LatencyError` with
-    the holder's process id. POSIX only.
+    The lock is `flock` on `path`, which is created and left in place; the kernel frees it when its holder dies, so
+    there is no stale lock. Waits for the holder; after `timeout_s` raises `LatencyError` with the holder's process id.
+    POSIX only.
     """
     try:
         import fcntl

@@ -7,16 +7,16 @@ Symbols: n measured candidates, F features, x (n, F) work relative to the base's
 Work is what the caller says it is; for pruned networks the sums of c_in * c_out of the convolutions of each part, and
 the channels that it writes (pruning.cost). Latency depends on the two widths of a layer jointly, so the product is a
 feature and the widths alone are not enough (HALP, Shen et al., NeurIPS 2022, arXiv 2110.10811; MDP, Sun et al., CVPR
-2025, arXiv 2504.02168). Coefficients cannot be negative: more work does not take less time. They are drawn towards the
-shares of the base's time that the caller expects by a ridge whose strength cross-validation chooses, so that a dozen
-candidates are enough to begin with, and hundreds are used.
+2025, arXiv 2504.02168). Coefficients cannot be negative: more work does not take less time. A ridge penalty,
+whose strength cross-validation chooses, shrinks them towards the shares of the base's time that the caller expects, so
+that a dozen candidates are enough to start with.
 
-Kernels work on channels in tiles: 9 channels may cost as much as 16. Who computes the work may round widths up to
-multiples of a tile first, fit one model for each of several tiles, and keep the one that cross-validates best; the
-model remembers its tile.
+Kernels work on channels in tiles: 9 channels may cost as much as 16. The caller may round widths up to multiples of a
+tile before computing the work, fit one model per tile, and keep the one that cross-validates best; the model stores its
+tile.
 
-A prediction carries its error: the cross-validated residual, widened by how far the candidate lies from those that were
-measured. Where that is more than `TRUSTED`, the model says that it does not know.
+A prediction carries its error: the cross-validated residual, widened by the candidate's distance from the measured
+ones. Where that exceeds `TRUSTED`, the prediction is marked as unknown.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BASE_COUNTS = 5
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """A fitted model. Plain data, JSON both ways.
+    """A fitted model. Plain data, serialises to JSON.
 
     Attributes:
         names: (F,) features, in the order of the caller's columns.
@@ -56,7 +56,7 @@ class LatencyModel:
         coefficients: (F + 1,) shares of the base's latency; the first is the constant part.
         covariance: (F + 1, F + 1) of the coefficients, in units of `residual` squared.
         residual: cross-validated standard deviation of predicted / measured - 1.
-        measured: how many candidates it was fitted to.
+        measured: number of candidates it was fitted to.
         tile: widths are rounded up to multiples of this before their work is counted.
     """
 
@@ -97,23 +97,23 @@ class LatencyModel:
         return cls(tuple(names), reference, coefficients, covariance, errors[strength], len(y), tile)
 
     def predict(self, work: npt.ArrayLike) -> Floats:
-        """(n, F) work -> (n,) latency as a ratio to the base's."""
+        """Return the predicted latency ratio to the base (n,) for work (n, F)."""
         return np.asarray(_relative(np.asarray(work, dtype=np.float64), self.base) @ self.coefficients)
 
     def estimate(self, work: Sequence[float]) -> Estimate:
-        """Ratio of one candidate with its 95 % interval."""
+        """Return the ratio of one candidate with its 95 % interval."""
         row = _relative(np.asarray([work], dtype=np.float64), self.base)[0]
         value = float(row @ self.coefficients)
         spread = value * self.residual * float(np.sqrt(1.0 + row @ self.covariance @ row))
         return Estimate(value, max(0.0, value - Z95 * spread), value + Z95 * spread)
 
     def knows(self, work: Sequence[float]) -> bool:
-        """Whether the prediction's interval is narrow enough to act on (`TRUSTED`)."""
+        """Return whether the prediction's interval is narrow enough to act on (`TRUSTED`)."""
         estimate = self.estimate(work)
         return estimate.high - estimate.value <= TRUSTED * estimate.value
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; the page's what-if reads it too."""
+        """Return plain data, which the report's what-if view reads too."""
         return {
             "names": list(self.names),
             "base": self.base.tolist(),
@@ -126,7 +126,7 @@ class LatencyModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LatencyModel:
-        """Inverse of `to_json`."""
+        """Parse the output of `to_json`."""
         base, coefficients, covariance = (np.asarray(data[key]) for key in ("base", "coefficients", "covariance"))
         residual, measured, tile = float(data["residual"]), int(data["measured"]), int(data.get("tile", 1))
         return cls(tuple(data["names"]), base, coefficients, covariance, residual, measured, tile)
@@ -142,21 +142,21 @@ def _check(names: Sequence[str], base: Floats, x: Floats, y: Floats) -> None:
 
 
 def _relative(work: Floats, base: Floats) -> Floats:
-    """(n, F) -> (n, F + 1): a constant, then the work as a share of the base's; a part without work is always 0."""
+    """Return (n, F + 1): a constant, then the work (n, F) as a share of the base's; parts without work are always 0."""
     share = np.divide(work, base, out=np.zeros_like(work), where=base > 0)
     return np.concatenate([np.ones((len(work), 1)), share], axis=1)
 
 
 def _with_base(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """The base is known exactly: it counts as several candidates."""
+    """Append the base, which is known exactly and therefore weighted as several candidates."""
     return np.concatenate([x, np.ones((_BASE_COUNTS, x.shape[1]))]), np.concatenate([y, np.ones(_BASE_COUNTS)])
 
 
 def _ridge(x: Floats, y: Floats, prior: Floats, strength: float) -> tuple[Floats, Floats]:
-    """Non-negative coefficients drawn to the prior, and their covariance in units of the residual variance.
+    """Fit non-negative coefficients shrunk towards the prior; return them with their covariance over residual variance.
 
-    Rows are divided by y, so that errors are relative. A coefficient may leave its prior by about as much as the prior
-    is large; `strength` times n is the weight of that belief.
+    Rows are divided by y, so that errors are relative. A coefficient may deviate from its prior by about the prior's
+    own size; `strength` times n is the weight of the prior.
     """
     x, y = _with_base(x, y)
     rows = x / y[:, None]
@@ -169,7 +169,7 @@ def _ridge(x: Floats, y: Floats, prior: Floats, strength: float) -> tuple[Floats
 
 
 def _cross_validated(x: Floats, y: Floats, prior: Floats, strength: float) -> float:
-    """Standard deviation of predicted / measured - 1 on candidates that were left out."""
+    """Return the standard deviation of predicted / measured - 1 on held-out candidates."""
     fold = np.arange(len(y)) % min(FOLDS, len(y))
     errors = np.zeros(len(y))
     for number in range(fold.max() + 1):

@@ -1,9 +1,8 @@
-"""How latency is measured, so that two close variants come out in the right order on a machine that is not
-quiet.
+"""Latency measurement that orders two close variants correctly on a machine under load.
 
-The protocol. Candidates are compared with a reference, never with a stopwatch alone. A *round* visits every
+The protocol. Latency is always measured relative to, and interleaved with, a reference. A *round* visits every
 candidate once in random order and puts a block of the reference before and after each: R a R c R b R. A
-*block* is a few inferences, timed one by one, of which the fastest counts: disturbance only ever adds time.
+*block* is a few inferences, timed one by one, of which the fastest counts: disturbances only add time.
 One round yields one ratio per candidate,
 
     ratio = min(block of candidate) / sqrt(min(block before) * min(block after)),
@@ -14,12 +13,12 @@ reference. The result is the median of the ratios over the rounds, with a 95 % i
 distribution (`intervals`). A candidate leaves when its interval is within `half_width` of the median; all
 leave at the time cap.
 
-The same file opened twice is not equally fast: where weights and buffers come to lie in memory is worth up to 2 % of a
-small model, for as long as it is open. So a *side* may be several runners of one artefact (`runtimes.open.open_side`),
-which take turns from round to round; the interval then counts openings, not rounds, as independent.
+The same file opened twice is not equally fast: the memory placement of weights and buffers changes the latency of a
+small model by up to 2 %, as long as it is open. So a *side* may be several runners of one artefact
+(`runtimes.open.open_side`), which alternate by round; the interval then counts openings, not rounds, as independent.
 
-What disturbs a measurement raises a flag (`quality_flags.FLAGS`); the figure then comes with its flag instead of
-silently. The threads that compute stay on the processors that are least busy at the start (`cpu_pinning`).
+Disturbed measurements are flagged (`quality_flags.FLAGS`). The computing threads are pinned to the processors that are
+least busy at the start (`cpu_pinning`).
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ MOST_RATIOS = 40
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One candidate against the reference. Times are per inference (of the whole batch), in milliseconds."""
+    """Latency of one candidate relative to the reference. Times are per inference (whole batch) in milliseconds."""
 
     ratio: Estimate
     """Candidate time over reference time: 0.8 is a fifth faster."""
@@ -79,10 +78,10 @@ class Latency:
     """The ratio of each round, in order: how far single rounds scatter. Of many rounds MOST_RATIOS, evenly taken."""
 
     def in_ms(self, base_ms: float | None = None) -> Estimate:
-        """The ratio times the reference's milliseconds.
+        """Return the ratio times the reference's milliseconds.
 
-        Give `base_ms`, measured once per study, to make trials of different hours comparable; without it this
-        measurement's own reference counts.
+        Give `base_ms`, measured once per study, to make trials of different hours comparable; the default is this
+        measurement's own reference.
         """
         return self.ratio.scaled(self.reference_ms if base_ms is None else base_ms)
 
@@ -125,13 +124,18 @@ def compare_many(
 ) -> tuple[Latency, ...]:
     """Time candidates against the reference, interleaved; one `Latency` each, in their order.
 
-    `half_width` is the relative half-width of the 95 % interval at which a candidate is done, `cap_s` the
-    seconds allowed per candidate, `seed` orders the rounds. `clock` is injected in tests; `waiting` counts
-    the seconds this process was ready to run while another had the processor (`runqueue_wait_s`; not used
-    with an injected clock). `watch` is told after each round which share of the time cap is used up.
+    At least one round is measured, whatever the cap, and every opening of a side is used at least once.
 
-    At least one round is measured, whatever the cap; every opening of a side is used at least once before
-    anything is settled. Raises `LatencyError` on arguments out of range and on a clock that stands still.
+    Args:
+        half_width: relative half-width of the 95 % interval at which a candidate is done.
+        cap_s: seconds allowed per candidate.
+        seed: orders the rounds.
+        clock: injected in tests.
+        waiting: counts the seconds this process was ready to run while another had the processor (`runqueue_wait_s`;
+            not used with an injected clock).
+        watch: called after each round with the share of the time cap that is used up.
+
+    Raises `LatencyError` on arguments out of range and on a clock that stands still.
     """
     _check(candidates, half_width, cap_s, min_rounds)
     if waiting is None:
@@ -171,8 +175,11 @@ def _check(candidates: Sequence[Side], half_width: float, cap_s: float, min_roun
 
 @dataclass(slots=True)
 class _Rounds:
-    """The samples of one call, in seconds; `ratios[i]` grows by one per round that visits candidate i, and
-    `numbers[i]` says which round that was: it decides which opening of each side was used."""
+    """The samples of one call, in seconds.
+
+    `ratios[i]` grows by one per round that visits candidate i; `numbers[i]` holds the round numbers, which decide which
+    opening of each side was used.
+    """
 
     sides: Sequence[tuple[Runner, ...]]
     reference: tuple[Runner, ...]
@@ -206,8 +213,10 @@ class _Rounds:
         deadline: float,
         tell: Callable[[], None],
     ) -> None:
-        """Rounds until every candidate is settled or time is up. Settledness is looked at rarely: looking
-        after every round would stop at lucky moments and make the intervals too narrow."""
+        """Run rounds until every candidate is settled or time is up.
+
+        This is checked rarely: checking after every round would stop at lucky moments and bias the intervals.
+        """
         look = max(min_rounds, 2 * self._openings)
         active = list(range(len(self.sides)))
         for number in count():
@@ -242,8 +251,10 @@ class _Rounds:
         return least
 
     def _block(self, runner: Runner) -> tuple[Floats, float]:
-        """(seconds of the block's inferences, the least). The first one, which finds the caches full of another
-        model, counts for the least only."""
+        """Return the seconds of the block's inferences, and their minimum.
+
+        The first inference, which finds the caches full of another model, counts for the minimum only.
+        """
         times = _timed(runner, self.runs, self.clock)
         cold = 1 if len(times) > 1 and not isinstance(runner, SelfTimed) else 0
         return times[cold:], float(times.min())
@@ -285,7 +296,7 @@ def _thinned(ratios: Sequence[float]) -> tuple[float, ...]:
 
 
 def _timed(runner: Runner, runs: int, clock: Clock) -> Floats:
-    """Seconds of `runs` inferences, shape (runs,); of a runner with a clock of its own, what that says."""
+    """Return the seconds of `runs` inferences, shape (runs,); a `SelfTimed` runner reports its own."""
     if isinstance(runner, SelfTimed):
         return runner.times_s()
     ticks = np.empty(runs + 1)
@@ -300,7 +311,7 @@ def _timed(runner: Runner, runs: int, clock: Clock) -> Floats:
 
 
 def _warm_up(side: tuple[Runner, ...], clock: Clock) -> float:
-    """Let the runtime allocate and choose kernels; seconds of a typical inference."""
+    """Let the runtime allocate and choose kernels; return the seconds of a typical inference."""
     if isinstance(side[0], SelfTimed):  # its program warms up by itself; this call finds what is wrong with it
         return float(side[0].times_s().min())
     for runner in side:
@@ -309,8 +320,7 @@ def _warm_up(side: tuple[Runner, ...], clock: Clock) -> float:
 
 
 def _runs_per_block(typical_s: Sequence[float], cap_s: float, min_rounds: int) -> int:
-    """Enough for the fastest runner to fill a block, but so few that the least number of rounds fits the
-    cap."""
+    """Return enough runs for the fastest runner to fill a block, few enough that `min_rounds` fit into the cap."""
     wanted = max(FEWEST_RUNS, math.ceil(BLOCK_S / min(typical_s)))
     one_run_everywhere = sum(typical_s[1:]) + typical_s[0] * len(typical_s)
     affordable = int(cap_s * (len(typical_s) - 1) / (one_run_everywhere * min_rounds))

@@ -1,4 +1,4 @@
-"""What disturbs a measurement, and how it is noticed."""
+"""Flags of disturbed measurements, and their detection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DISTURBED = frozenset({"drift", "throttling", "foreign_load", "noisy"})
 
 
 def drift_flags(block_minima: Sequence[float]) -> list[str]:
-    """Flags of the reference's block minima (s), in the order of time."""
+    """Return the flags of the reference's block minima (s), in the order of time."""
     third = len(block_minima) // 3
     if third == 0:
         return []
@@ -46,13 +46,13 @@ def drift_flags(block_minima: Sequence[float]) -> list[str]:
 
 
 def noise_flags(times: npt.NDArray[np.float64]) -> list[str]:
-    """Flags of all inferences of the reference (s)."""
+    """Return the flags of all inferences of the reference (s)."""
     p50, p90 = np.percentile(times, [50, 90])
     return ["noisy"] if p90 > (1 + NOISE) * p50 else []
 
 
 def runqueue_wait_s() -> float:
-    """Seconds that this process' threads were ready to run while others had the processor, since they began.
+    """Return the seconds that this process's threads were ready to run while others had the processor.
 
     Source: the second field of `/proc/<pid>/task/<tid>/schedstat` (Linux). Elsewhere 0, so no flag is raised.
     """
@@ -65,7 +65,7 @@ def runqueue_wait_s() -> float:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Python's collector runs in nobody's block."""
+    """Disable Python's garbage collector during measured blocks."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,1 +1,1 @@
-"""Runtimes that a network is timed on, one module each."""
+"""Inference runtimes to measure latency on, one module each."""

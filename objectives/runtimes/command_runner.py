@@ -34,7 +34,7 @@ _TAIL_LINES = 5
 
 
 class CommandRunner:
-    """One exported file, timed by a program that reads a clock of its own."""
+    """An exported file, timed by an external program with its own clock."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class CommandRunner:
         self.times_s()
 
     def times_s(self) -> Floats:
-        """Call the program once. Raises `CommandFailed` with its last lines."""
+        """Call the program once and return its seconds. Raises `CommandFailed` with its last lines."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 code = _call(self._words, out, err, self._timeout_s)
@@ -81,13 +81,13 @@ class CommandRunner:
 
 
 def check_program(program: str, runtime: str) -> None:
-    """Make sure that the program is there and may be executed. Raises `ProgramMissing`."""
+    """Raise `ProgramMissing` unless the program exists and may be executed."""
     if shutil.which(program) is None:
         raise ProgramMissing(program, runtime)
 
 
 def milliseconds(printed: str) -> list[float]:
-    """The milliseconds that a program printed. Raises ValueError: what was expected, what was found."""
+    """Parse the milliseconds that a program printed. Raises ValueError naming what was expected and found."""
     text = printed.strip()
     found = _json_of(text)
     if found is None:
@@ -102,7 +102,7 @@ def milliseconds(printed: str) -> list[float]:
 
 
 def _json_of(text: str) -> Any:
-    """A JSON object or list; None for everything else, single numbers too: those are lines."""
+    """Parse a JSON object or list; None for everything else, including single numbers, which are lines."""
     if not text.startswith(("{", "[")):
         return None
     try:
@@ -132,10 +132,10 @@ def _filled(words: list[str], facts: dict[str, Any]) -> list[str]:
 
 
 def _call(words: Sequence[str], out: Any, err: Any, timeout_s: float) -> int | None:
-    """Exit code, or None at the time-out.
+    """Run the program; return its exit code, or None at the time-out.
 
     Output goes to files, not pipes: a grandchild that outlives its parent would hold a pipe open. The program stays in
-    the process group of this process, so that whoever ends a trial's group ends it too.
+    this process's group, so that killing a trial's group ends it too.
     """
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
     try:
@@ -148,7 +148,7 @@ def _call(words: Sequence[str], out: Any, err: Any, timeout_s: float) -> int | N
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """The program and what it started: an ssh behind a script would keep the board busy."""
+    """Kill the program and its children: an ssh behind a script would keep the board busy."""
     try:
         below = psutil.Process(process.pid).children(recursive=True)
     except psutil.Error:
@@ -162,7 +162,7 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def _text(file: Any) -> str:
-    """The end of what was printed; what is no UTF-8 is shown as such."""
+    """Return the end of the output; bytes that are not UTF-8 are escaped."""
     size = file.seek(0, 2)
     file.seek(max(0, size - MOST_OUTPUT))
     content: bytes = file.read()

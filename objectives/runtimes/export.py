@@ -1,4 +1,4 @@
-"""The plain ONNX graph of a module: what every runtime but PyTorch is given."""
+"""Export of a module to a plain ONNX graph, the input of every runtime but PyTorch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ own choice."""
 def export_for_timing(model: nn.Module, path: Path, *, imgsz: int, batch: int = 1) -> Path:
     """Write the plain ONNX graph of the module to `path`, and return `path`.
 
-    Ultralytics models go through Ultralytics' own exporter with `simplify=False` (ONNX Runtime optimises the
-    graph by itself), everything else through `torch.onnx.export`. The given module is not changed, nothing is
-    downloaded or installed, no other file is written; an existing `path` is replaced as a whole. Shapes are
-    static.
+    Ultralytics models go through Ultralytics' own exporter with `simplify=False` (ONNX Runtime optimises the graph by
+    itself), everything else through `torch.onnx.export`. The module is not changed, nothing is downloaded or installed,
+    no other file is written; an existing `path` is replaced atomically. Shapes are static.
 
-    Raises `LatencyError`: a suffix other than .onnx, an `imgsz` that the model's stride does not divide, or
-    an export that failed.
+    Raises `LatencyError`: a suffix other than .onnx, an `imgsz` that the model's stride does not divide, or an export
+    that failed.
     """
     if path.suffix != ".onnx":
         raise LatencyError(f"Expected a path that ends in .onnx, found {path}.")

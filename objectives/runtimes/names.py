@@ -1,4 +1,4 @@
-"""The names of what can time a model; imports none of it."""
+"""Names of the supported runtimes; imports none of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COMMAND = "command:"
 
 
 def is_command(runtime: str) -> bool:
-    """Whether the runtime is a user's program."""
+    """Return whether the runtime is an external program."""
     return runtime.startswith(COMMAND)
 
 
 def check_runtime(runtime: str) -> str:
-    """The runtime as it is, if there is such a one. Raises `LatencyError` with the near miss."""
+    """Return the runtime unchanged if it is supported. Raises `LatencyError` with the nearest name."""
     if is_command(runtime):
         command_words(runtime)
     elif runtime not in RUNTIMES:
@@ -33,7 +33,7 @@ def check_runtime(runtime: str) -> str:
 
 
 def command_words(runtime: str) -> list[str]:
-    """The words of `command:...`. Raises `LatencyError` where there is none, or a quote is not closed."""
+    """Split the words of `command:...`. Raises `LatencyError` if there are none, or a quote is not closed."""
     try:
         words = shlex.split(runtime.removeprefix(COMMAND))
     except ValueError as fault:

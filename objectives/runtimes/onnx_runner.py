@@ -10,7 +10,7 @@ from objectives.runtimes.runner import Conditions, describe, image_for, import_r
 
 
 class OnnxRunner:
-    """One session of an ONNX file."""
+    """An ONNX Runtime session of one file."""
 
     def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
         self._ort = import_runtime("onnxruntime")

@@ -1,7 +1,7 @@
-"""What is timed: one inference of an artefact on a runtime, its input already in place.
+"""Open an artefact on a runtime for timing, with its input in place.
 
-Every runtime is a `Runner`; `open_runner` is the way to one. Its package is imported only then, so that a
-missing one is `BackendMissing` with the line that installs it, for the runtime that needs it and nobody else.
+Every runtime is a `Runner`, opened by `open_runner`. Its package is imported only then, so that a missing one raises
+`BackendMissing` with the install command only where it is needed.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def open_runner(
     batch: int = 1,
     timeout_s: float = TIMEOUT_S,
 ) -> Runner:
-    """A runner of the artefact on the runtime.
+    """Open the artefact on the runtime.
 
     A module, or a checkpoint (`.pt`), is copied, and for every runtime but torch exported by `export_for_timing`;
-    `.onnx` files, `.xml` files or folders of OpenVINO, and `.engine` files are opened as they are. `threads` are
-    those that compute one inference (CPU). The input is random, float32, of shape (batch, channels, imgsz, imgsz).
+    `.onnx` files, `.xml` files or folders of OpenVINO, and `.engine` files are opened as they are. `threads` are those
+    that compute one inference (CPU). The input is random, float32, of shape (batch, channels, imgsz, imgsz).
     `timeout_s` bounds one call of a `command:`.
 
     Raises `BackendMissing`, or `LatencyError` if the artefact cannot be opened or does not take that input.
@@ -85,10 +85,10 @@ def open_side(
     batch: int = 1,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[Runner, ...]:
-    """At most `count` runners of one artefact, each opened anew: what `compare` takes as one side (see `open_runner`).
+    """Open one artefact up to `count` times: one side of `compare`. Parameters and errors as `open_runner`.
 
-    The artefact is exported once. One runner is opened, not several, where `FEWEST_OPENINGS` of them would take more
-    than `OPENING_S` seconds (a large model, an engine that is built), and of a `command:`: its calls open the file.
+    The artefact is exported once. It is opened only once where `FEWEST_OPENINGS` openings would take more than
+    `OPENING_S` seconds (a large model, an engine that is built), and for a `command:`, whose calls open the file.
     """
     check_runtime(runtime)
     if min(imgsz, threads, batch, count) < 1:
@@ -115,7 +115,7 @@ def _opened(count: int, opened: Callable[[], Runner]) -> tuple[Runner, ...]:
 
 
 def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: int, timeout_s: float) -> CommandRunner:
-    """Its file lives as long as it does: every call reads it."""
+    """Open a `command:`; its file exists as long as the runner, since every call reads it."""
     folder = Path(tempfile.mkdtemp(prefix="paretoprune-timing-"))
     try:
         path = _as_file(artefact, folder, imgsz, batch)

@@ -10,12 +10,12 @@ from objectives.runtimes.runner import Conditions, describe, image_for, import_r
 
 
 class OpenvinoRunner:
-    """One compiled model and its request.
+    """A compiled model and its inference request.
 
-    Where the CPU has bfloat16 (AVX512-BF16, AMX), OpenVINO computes float32 models in it unless it is told otherwise.
-    The time of one number format beside the accuracy of another is a figure of no model, so the format is pinned to
-    float32 on the CPU; layers that a file holds in INT8 stay INT8. On other devices the plugin's choice stands. What
-    was used is read back from the compiled model into `describe()`.
+    Where the CPU has bfloat16 (AVX512-BF16, AMX), OpenVINO computes float32 models in it by default. That would combine
+    the latency of one number format with the accuracy of another, so float32 is forced on the CPU; layers that a file
+    holds in INT8 stay INT8. On other devices the plugin's choice stands. The format in use is read back from the
+    compiled model into `describe()`.
     """
 
     def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:

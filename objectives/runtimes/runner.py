@@ -1,4 +1,4 @@
-"""What can be timed, and what every runtime needs to become that: an input, a package, a description."""
+"""The interface of runtimes, and their shared helpers: input, package import, description."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Conditions = Mapping[str, str | int]
 
 
 class Runner(Protocol):
-    """Something that can be timed."""
+    """An opened model that can be timed."""
 
     def run(self) -> None:
-        """One inference of one batch, complete when it returns."""
+        """Run one inference of one batch; complete on return."""
 
     def describe(self) -> Conditions:
-        """What its latency has to be reported with."""
+        """Return the conditions that its latency is reported with."""
 
 
 @runtime_checkable
 class SelfTimed(Protocol):
-    """A runner that reads a clock of its own: the inference happens on another device."""
+    """A runner with its own clock: the inference happens on another device."""
 
     def times_s(self) -> Floats:
-        """Seconds of the inferences of one block, shape (at least 1,)."""
+        """Return the seconds of the inferences of one block, shape (at least 1,)."""
 
 
 def import_runtime(name: str, install: str | None = None) -> Any:
-    """The package of a runtime. Raises `BackendMissing` with the line that installs it."""
+    """Import the package of a runtime. Raises `BackendMissing` with the install command."""
     try:
         return importlib.import_module(name)
     except ImportError as fault:
@@ -47,12 +47,12 @@ def import_runtime(name: str, install: str | None = None) -> Any:
 
 
 def random_image(batch: int, channels: int, imgsz: int) -> Image:
-    """Values of an image, 0 to 1: zeros could be faster than images on some kernels, denormals slower."""
+    """Return random image values, 0 to 1: zeros could be faster than images on some kernels, denormals slower."""
     return np.random.default_rng(0).random((batch, channels, imgsz, imgsz), dtype=np.float32)
 
 
 def image_for(path: Path, shape: list[Any], imgsz: int, batch: int) -> Image:
-    """The input that the artefact takes; `shape` may have free dimensions (anything but an int above 0)."""
+    """Return an input that the artefact accepts; `shape` may have free dimensions (anything but an int above 0)."""
     if len(shape) != 4:
         raise LatencyError(f"{path}: expected an image input of 4 dimensions, found {shape}.")
     sizes = [side if isinstance(side, int) and side > 0 else None for side in shape]
@@ -69,7 +69,7 @@ def image_for(path: Path, shape: list[Any], imgsz: int, batch: int) -> Image:
 def describe(
     runtime: str, version: str, device: str, threads: int, shape: tuple[int, ...], precision: str = "fp32"
 ) -> Conditions:
-    """`shape` is that of the input, `precision` the format in which float layers are computed."""
+    """Return the measuring conditions; `shape` is the input's, `precision` the number format of float layers."""
     return {
         "runtime": runtime,
         "version": version,
@@ -82,7 +82,7 @@ def describe(
 
 
 def processor() -> str:
-    """The name of this machine's processor: figures of another one are other figures."""
+    """Return the name of this machine's processor, since latencies of different ones are not comparable."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

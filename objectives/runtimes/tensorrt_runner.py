@@ -1,4 +1,4 @@
-"""TensorRT: an engine built here from an ONNX file, or one that was built before."""
+"""TensorRT: an engine built here from an ONNX file, or a prebuilt one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from objectives.runtimes.torch_runner import torch_device
 
 
 class TensorrtRunner:
-    """One execution context, with its tensors on the GPU and fed there: transfers are not counted.
+    """An execution context with its tensors on the GPU: transfers are not counted.
 
     Engines hold what the builder chose on this very GPU. TF32 stays on, as it is in PyTorch's and ONNX Runtime's
     convolutions: the accuracy that Ultralytics validates on a GPU is that of TF32 too.
@@ -79,7 +79,7 @@ class TensorrtRunner:
 
 
 def plan_of(path: Path) -> bytes:
-    """The engine in a file; Ultralytics writes its length-prefixed metadata before it."""
+    """Read the engine in a file, skipping the length-prefixed metadata that Ultralytics writes before it."""
     content = path.read_bytes()
     end = 4 + int.from_bytes(content[:4], "little")
     try:

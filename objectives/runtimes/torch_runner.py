@@ -58,8 +58,7 @@ def torch_device(device: str) -> torch.device:
 
 
 def input_channels(model: Any) -> int:
-    """Input channels: what the model itself says (`input_channels`, a number) or its Ultralytics YAML, else those of
-    the first convolution, else 3."""
+    """Return the input channels: those that the model or its YAML declares, else the first convolution's, else 3."""
     said = getattr(model, "input_channels", None)
     if isinstance(said, int):
         return said

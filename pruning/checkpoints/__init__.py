@@ -1,1 +1,1 @@
-"""Checkpoints read without trust, and written whole."""
+"""Safe loading and atomic writing of checkpoints."""

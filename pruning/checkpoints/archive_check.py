@@ -1,7 +1,7 @@
-"""What a checkpoint's pickle claims, read without believing it.
+"""Check the storage sizes that a checkpoint's pickle declares, without executing it.
 
-PyTorch makes a storage of the size that the pickle names and fills it from the archive's record. A pickle that names
-more than the record holds asks for memory that is not in the file.
+PyTorch allocates each storage at the size that the pickle declares and fills it from the archive's record. A pickle
+that declares more than the record holds would allocate memory for data that the file does not have.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _UNFOLDS = 4
 _SPARE = 1_000_000
 
 
-def lies(archive: zipfile.ZipFile, size_bytes: int) -> Iterator[str]:
-    """Everything that an archive of `size_bytes` claims and does not hold, one sentence each."""
+def storage_faults(archive: zipfile.ZipFile, size_bytes: int) -> Iterator[str]:
+    """Yield one sentence for every storage that an archive of `size_bytes` declares but does not hold."""
     unfolded = sum(entry.file_size for entry in archive.infolist())
     if unfolded > _UNFOLDS * size_bytes + _SPARE:
         yield f"it unfolds from {size_bytes:,} to {unfolded:,} bytes"
@@ -45,9 +45,9 @@ def _false_storages(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
 
 
 def _claims(archive: zipfile.ZipFile, name: str) -> list[tuple[str, str, int]]:
-    """(storage class, key, elements) of every storage; nothing for a pickle that cannot be read: loading says it."""
+    """Return (storage class, key, elements) of every storage; nothing for an unreadable pickle."""
     with archive.open(name) as file:
-        reader = _Inert(file)
+        reader = _InertUnpickler(file)
         try:
             reader.load()
         except Exception:  # a pickle made to harm may fail in any way
@@ -55,8 +55,8 @@ def _claims(archive: zipfile.ZipFile, name: str) -> list[tuple[str, str, int]]:
     return reader.claims
 
 
-class _Nothing:
-    """Stands for any object of a pickle: takes what it is given and does nothing with it."""
+class _Placeholder:
+    """Stand-in for any object of a pickle; ignores its arguments."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -68,27 +68,27 @@ class _Nothing:
         pass
 
     def append(self, value: Any) -> None:
-        """As a list."""
+        """Ignore an item of a list."""
 
     def extend(self, values: Any) -> None:
-        """As a list."""
+        """Ignore the items of a list."""
 
     def add(self, value: Any) -> None:
-        """As a set."""
+        """Ignore an item of a set."""
 
 
-class _Inert(pickle._Unpickler):
-    """Runs nothing. In Python: the one in C makes room for as many memos as the pickle likes to name."""
+class _InertUnpickler(pickle._Unpickler):
+    """Unpickler that executes nothing. Pure Python: the C version allocates as many memo slots as the pickle names."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.claims: list[tuple[str, str, int]] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        return type(name, (_Nothing,), {})
+        return type(name, (_Placeholder,), {})
 
     def persistent_load(self, pid: Any) -> Any:
-        """("storage", class, key, location, elements), as torch.save writes it."""
+        """Record ("storage", class, key, location, elements), as torch.save writes it."""
         if isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[4], int):
             self.claims.append((getattr(pid[1], "__name__", str(pid[1])), str(pid[2]), pid[4]))
         return None

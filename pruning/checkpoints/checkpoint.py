@@ -1,8 +1,8 @@
-"""The only place that loads or saves weights.
+"""Loading and saving of checkpoints; the only module that does either.
 
-Checkpoints are pickles, so a foreign one is read with Ultralytics' restricted loader, which rebuilds only known
-classes. `torch.load` does not check the archive's checksums, so that is done first. Files are written beside their
-place, synced and renamed: a reader sees the old file or the new one, never half of one.
+Checkpoints are pickles, so an untrusted one is read with Ultralytics' restricted loader, which rebuilds only known
+classes. `torch.load` does not check the archive's checksums, so they are verified first. Files are written to a
+temporary name, synced and renamed, so a reader sees either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.checkpoints.archive_check import lies
+from pruning.checkpoints.archive_check import storage_faults
 from pruning.errors import CheckpointError
 
 LEAST_TORCH = (2, 10)
@@ -35,7 +35,7 @@ OWN = "paretoprune_"
 
 
 def read_notes(path: str | Path) -> dict[str, Any]:
-    """What `save_model` was given beside a model as paretoprune_...; empty for a checkpoint of another tool.
+    """Return the metadata that `save_model` stored (keys paretoprune_...); {} for a checkpoint of another tool.
 
     Raises CheckpointError as `load_model` does.
     """
@@ -45,7 +45,7 @@ def read_notes(path: str | Path) -> dict[str, Any]:
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """An Ultralytics checkpoint's network (the averaged one where there are two): float32, evaluation mode, on the CPU.
+    """Load the network of an Ultralytics checkpoint (the EMA one if present): float32, evaluation mode, on the CPU.
 
     Raises CheckpointError for a file that is missing, damaged, not such a checkpoint, or refused as unsafe.
     """
@@ -63,17 +63,17 @@ def _opened(path: Path) -> Any:
     check_archive(path)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except Exception as error:  # a file that was made to harm fails in ways that nobody has listed
+    except Exception as error:  # a malicious file may raise anything
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
-            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: whoever trusts its maker "
-            f"with this machine gives that to --trust of paretoprune check or search."
+            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: if you trust its "
+            f"source, give that to --trust of paretoprune check or search."
         ) from error
     return checkpoint
 
 
 def _check_loader() -> None:
-    """Below torch 2.6 Ultralytics loads without restriction and says nothing; until 2.10 the restriction had holes."""
+    """Require safe loading: below torch 2.6 Ultralytics loads without restriction; up to 2.9 it could be bypassed."""
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < LEAST_TORCH:
         least = ".".join(map(str, LEAST_TORCH))
@@ -84,9 +84,9 @@ def _check_loader() -> None:
 
 
 def network_of(path: Path, checkpoint: Any) -> Any:
-    """The network in a checkpoint, the averaged one where there are two: float32, evaluation mode.
+    """Return the network in a loaded checkpoint (the EMA one if present): float32, evaluation mode.
 
-    Raises CheckpointError where there is none, or where it holds NaN; `path` is for the message.
+    Raises CheckpointError if there is none or it holds NaN; `path` is for the message.
     """
     found = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, Mapping) else None
     student = getattr(found, "student_model", found)  # a checkpoint of distillation wraps the network
@@ -98,8 +98,7 @@ def network_of(path: Path, checkpoint: Any) -> Any:
 
 
 def without_feature_hooks(model: nn.Module) -> nn.Module:
-    """`model` without what distillation hung on it, in place. Those hooks hold the features of the last batch, which a
-    checkpoint would carry along: 20 MB at 160 px."""
+    """Remove the hooks of distillation from `model`, in place: a checkpoint would store the features they hold."""
     for module in model.modules():
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, FeatureHook):
@@ -108,20 +107,20 @@ def without_feature_hooks(model: nn.Module) -> nn.Module:
 
 
 def check_archive(path: Path) -> None:
-    """Raises CheckpointError unless `path` is a whole zip archive, as torch.save writes it."""
+    """Raise CheckpointError unless `path` is a complete zip archive, as torch.save writes it."""
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such file. Expected the best.pt of a training, e.g. runs/detect/train/weights/"
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            lie = next(lies(archive, path.stat().st_size), None)
-            broken = archive.testzip() if lie is None else None
+            fault = next(storage_faults(archive, path.stat().st_size), None)
+            broken = archive.testzip() if fault is None else None
     # zipfile says NotImplementedError of a compression that it does not know, RuntimeError of an encrypted member.
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
-    if lie is not None:
-        raise CheckpointError(f"{path}: damaged, or made to harm: {lie}. Copy the file again, from who made it.")
+    if fault is not None:
+        raise CheckpointError(f"{path}: damaged, or made to harm: {fault}. Copy the file again, from who made it.")
     if broken is not None:
         raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
 
@@ -134,7 +133,7 @@ def _first_line(error: Exception) -> str:
 def save_model(
     model: nn.Module, path: str | Path, *, dtype: torch.dtype = torch.float16, **metadata: str | int | float | None
 ) -> None:
-    """Write `model` in half precision so that plain `YOLO(path)` opens it. `metadata` is stored beside the model."""
+    """Write `model` in half precision so that plain `YOLO(path)` opens it; `metadata` is stored beside the model."""
     stored: Any = copy.deepcopy(model).to(dtype).eval()
     for parameter in stored.parameters():
         parameter.requires_grad_(False)
@@ -159,7 +158,7 @@ def save_model(
 
 
 def _plain(arguments: Any) -> dict[str, Any]:
-    """Training arguments as plain values, without the folders of the machine that trained."""
+    """Return training arguments as plain values, without paths of the training machine."""
     values = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
     here = ("model", "data", "project", "name", "save_dir", "distill_model", "resume")
     return {
@@ -168,7 +167,7 @@ def _plain(arguments: Any) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, document: Any) -> None:
-    """torch.save to a temporary file in the same folder, synced, then renamed."""
+    """Write by torch.save to a temporary file in the same folder, sync it and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -183,7 +182,7 @@ def write_atomically(path: Path, document: Any) -> None:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises CheckpointError when there is no such file."""
+    """Return the SHA-256 of a file's bytes in hexadecimal. Raises CheckpointError if the file is missing."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -192,5 +191,5 @@ def file_digest(path: str | Path) -> str:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of parameters, shared ones once."""
+    """Count the parameters of `model`, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

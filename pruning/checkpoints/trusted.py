@@ -1,4 +1,4 @@
-"""A checkpoint that somebody trusts, unpickled once and written again as plain data and stock classes."""
+"""Convert a trusted checkpoint to plain data and stock classes by unpickling it once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pruning.errors import CheckpointError
 def write_clean_copy(path: Path, digest: str, copy: Path) -> None:
     """Unpickle `path`, whose sha256 must be `digest`, and save its network as `copy` in its own precision.
 
-    The call runs whatever the file says. The copy does not depend on when it is made: equal files give equal copies.
+    This executes arbitrary code of the file. Equal files give byte-identical copies, whenever they are made.
 
-    Raises CheckpointError: another hash, damaged, no Ultralytics model, or one with classes of somebody's own.
+    Raises CheckpointError: another hash, a damaged file, no Ultralytics model, or one with custom classes.
     """
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()

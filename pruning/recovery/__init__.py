@@ -1,1 +1,1 @@
-"""What a pruned network is given back: batch-norm statistics, the fine-tune, and who judges whether it helped."""
+"""Recovery of a pruned network: batch-norm statistics, fine-tuning, and checks that each step helped."""

@@ -41,7 +41,7 @@ Moments = tuple[Tensor, Tensor]
 
 
 class BaseMoments:
-    """What goes into every norm of a base, batch by batch and call by call: measured once for any number of plans."""
+    """Inputs of every norm of a base network, per batch and call; measured once for any number of plans."""
 
     def __init__(self, base: nn.Module, batches: Iterable[Tensor], device: torch.device | None = None) -> None:
         """Run `base` on `batches` ((B, C, H, W), 0 to 1), which are kept, on `device` or where it is."""
@@ -65,9 +65,9 @@ class BaseMoments:
             base.train(was_training)
 
     def origins(self, plan: Plan) -> dict[str, tuple[str, Tensor]]:
-        """Norm of the pruned network -> its name in the base, and which of the base's channels are left.
+        """Map each norm of the pruned network to its name in the base and the base's channels that it keeps.
 
-        The plan is applied to a copy whose statistics are their own addresses: removed blocks rename what follows them.
+        The plan is applied to a copy whose statistics encode their positions, since removing blocks renames later ones.
         """
         found = {}
         for name, norm in _norms(plan.apply(self.marked)).items():
@@ -78,17 +78,17 @@ class BaseMoments:
 
 @torch.no_grad()
 def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Callable[[], None] = lambda: None) -> None:
-    """Give `small`, which is `plan.apply` of the base or was trained from it, the statistics that suit its weights.
+    """Correct the batch-norm statistics of `small`, which is `plan.apply` of the base or was trained from it, in place.
 
-    In place; the statistics that it has do not matter. With m, v the mean and variance of a channel before its norm on
-    the batches of `base`, in the base (b) and in the pruned network (p), and mu, s^2 the base's own statistics, the
-    pruned network gets
+    Its present statistics do not matter. With m, v the mean and variance of a channel before its norm on the batches of
+    `base`, in the base (b) and in the pruned network (p), and mu, s^2 the base's own statistics, the pruned network
+    gets
 
         s_p^2 = s^2 v_p / v_b        mu_p = mu + (m_p - m_b) - (m_b - mu) (s_p / s - 1)
 
     where s^2 includes the norm's epsilon, so that (x - mu_p) / s_p has on these images the mean and variance that it
-    has in the base. Layers are corrected in the order in which they run, each on what the corrected layers before it
-    give. An empty plan changes nothing. `beat` is called before every batch.
+    has in the base. Layers are corrected in order of execution, each on the outputs of the corrected layers before it.
+    An empty plan changes nothing. `beat` is called before every batch.
     """
     with _moved(small, base.device):
         _match(small, base.origins(plan), base, beat)
@@ -121,7 +121,7 @@ def _match(
 
 @contextmanager
 def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Have a network on a device for a while."""
+    """Move a network to a device for the duration of the context."""
     home = next(model.parameters()).device
     model.to(device)
     try:
@@ -151,7 +151,7 @@ def _norms(model: nn.Module) -> dict[str, _Norm]:
 
 
 def _statistics(norm: _Norm) -> tuple[Tensor, Tensor]:
-    """Running mean and variance. Raises ValueError for a norm that keeps none."""
+    """Return running mean and variance. Raises ValueError for a norm that keeps none."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError(f"{norm} keeps no statistics")
     return norm.running_mean, norm.running_var
@@ -163,9 +163,9 @@ def _moments(inputs: Tensor) -> Moments:
 
 
 class _Correction:
-    """Corrects a norm of the pruned network for each batch before it runs, and by the mean of all at the end.
+    """Corrects a norm of the pruned network for each batch before it runs, and by the mean over batches at the end.
 
-    Shifts and log scales are summed, not statistics: of a norm that needs no correction they are 0, however one rounds.
+    Accumulates shifts and log scales, not statistics: these are exactly 0 for a norm that needs no correction.
     """
 
     def __init__(self, norm: _Norm, origin: str, channels: Tensor) -> None:
@@ -187,21 +187,21 @@ class _Correction:
         self.norm.running_mean, self.norm.running_var = self.mean + shift, self._scaled(ratio - 1)
 
     def settle(self) -> None:
-        """Leave the mean correction in the norm."""
+        """Store the mean correction in the norm."""
         self.norm.running_mean, self.norm.running_var = self.mean, self.variance
         if self.samples:
             self.mean.add_(self.shift / self.samples)
             self.variance.copy_(self._scaled(torch.expm1(self.log_scale / self.samples)))
 
     def _scaled(self, change: Tensor) -> Tensor:
-        """The variance, of which what the norm divides by has grown by the share `change`; exactly as it is for 0."""
+        """Return the variance after var + eps grew by the share `change`; bitwise unchanged for 0."""
         return (self.variance + (self.variance + self.norm.eps) * change).clamp_min(0.0)
 
 
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replace all batch-norm statistics of `model` by averages over `batches` ((B, 3, H, W), 0 to 1), in place.
 
-    For a network without a past, such as one with random weights. A pruned network has a base: `match_statistics`.
+    For a network without a base, such as one with random weights; for a pruned network use `match_statistics`.
     """
     norms = list(_norms(model).values())
     momenta = [norm.momentum for norm in norms]
@@ -225,7 +225,7 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def calibration_batches(
     data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
-    """`count` training images, chosen by `seed`, letterboxed to (B, 3, imgsz, imgsz), RGB, 0 to 1.
+    """Yield `count` training images, chosen by `seed`, letterboxed to (B, 3, imgsz, imgsz), RGB, 0 to 1.
 
     Raises RecoveryError when the data set has no training images.
     """

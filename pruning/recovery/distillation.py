@@ -1,9 +1,9 @@
-"""A better start for Ultralytics' feature distillation in a short run.
+"""Initialisation of Ultralytics' feature distillation for short runs.
 
 Its projectors, which map student features to teacher features, start at random and learn at the student's rate; in a
-run of a few dozen steps they never fit, and what reaches the student is noise (see docs/recovery.md). A pruned
-student's features are close to a linear image of the teacher's, so the projectors are fitted by least squares on a few
-batches before the first step (the hint of FitNets, Romero et al., ICLR 2015, arXiv 1412.6550, solved, not learned).
+run of a few dozen steps they never fit, and the student's gradient is noise (see docs/recovery.md). A pruned student's
+features are close to a linear image of the teacher's, so the projectors are fitted by least squares on a few batches
+before the first step (the hints of FitNets, Romero et al., ICLR 2015, arXiv 1412.6550, in closed form).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def fit_projectors(model: DistillationModel, images: Iterable[Tensor]) -> None:
 
 
 def _rows(features: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B H W, C), double precision."""
+    """Reshape (B, C, H, W) to (B H W, C) in double precision."""
     return features.double().permute(0, 2, 3, 1).flatten(0, 2)
 
 
 class _Moments:
-    """Sums from which a ridge regression with intercept is solved, whatever the number of rows."""
+    """Accumulated sums of a ridge regression with intercept; memory does not depend on the number of rows."""
 
     def __init__(self) -> None:
         self.xx: Any = 0
@@ -57,14 +57,14 @@ class _Moments:
         self.xx, self.xy, self.rows = self.xx + x.T @ x, self.xy + x.T @ y, self.rows + len(x)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """Weight (teacher channels, student channels) and intercept (teacher channels,)."""
+        """Return weight (teacher channels, student channels) and intercept (teacher channels,)."""
         scale = torch.eye(len(self.xx), dtype=self.xx.dtype, device=self.xx.device) * self.xx.diagonal().mean()
         solution = torch.linalg.solve(self.xx + RIDGE * scale, self.xy)
         return solution[:-1].T, solution[-1]
 
 
 def _set(projector: Any, weight: Tensor, intercept: Tensor) -> None:
-    """Convolution, ReLU, convolution: the linear map, shifted above zero, and back."""
+    """Write the linear map into convolution, ReLU, convolution: shifted above zero before the ReLU, back after it."""
     first, _, last = projector
     first.weight.copy_(weight[:, :, None, None])
     first.bias.copy_(intercept + SILU_FLOOR)

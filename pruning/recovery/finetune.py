@@ -1,8 +1,8 @@
-"""Recovery: the short fine-tune after pruning, by Ultralytics' own trainers, which keep the pruned module.
+"""Fine-tuning after pruning, by Ultralytics' trainers, changed to keep the pruned module.
 
-Two traps, and what is done about them:
+Two problems are solved here:
 
-* `BaseTrainer.setup_model` rebuilds the network from its YAML, so a pruned model grows back. The trainers made here
+* `BaseTrainer.setup_model` rebuilds the network from its YAML, which undoes the pruning. The trainers made here
   return the module that they are given, for a new training and for a resumed one, and count its parameters before and
   after.
 * Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a rate that
@@ -11,7 +11,7 @@ Two traps, and what is done about them:
   the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
   proportional to the damage, the relative rise of the loss over the base's (repair.py measures it).
 
-docs/recovery.md has the experiments. What calls this, and judges its result, is repair.py.
+docs/recovery.md has the experiments; repair.py calls this and evaluates the result.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from ultralytics.utils.torch_utils import unset_deterministic
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.distillation import fit_projectors
-from pruning.recovery.judge import Without, trained_criterion
+from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.weight_masks import WeightMasks
 
 if TYPE_CHECKING:
 
     class _Trainer:
-        """What the mixins below rely on in ultralytics.engine.trainer.BaseTrainer."""
+        """Attributes of ultralytics.engine.trainer.BaseTrainer that the mixins below use."""
 
         data: Mapping[str, Any]
         model: Any
@@ -110,7 +110,7 @@ DISTILLABLE = ("detect", "segment", "pose", "obb")
 
 @dataclass(frozen=True)
 class Recovery:
-    """How to fine-tune: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
+    """Fine-tune settings: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
 
     `slimming` is the weight of the L1 penalty on batch-norm scales (sparsity training before `bn_gamma` pruning:
     network slimming, Liu et al., ICCV 2017, arXiv 1708.06519); 0 is none, 1e-4 to 1e-2 are usual.
@@ -128,15 +128,15 @@ class Recovery:
 
 
 class KeepsArchitecture(_Trainer):
-    """Mixin for an Ultralytics trainer: trains the given module as it is, instead of one rebuilt from its YAML.
+    """Mixin for an Ultralytics trainer: trains the given module instead of one rebuilt from its YAML.
 
-    Use through `YOLO(path).train(trainer=trainer_for("detect"))`. Raises GrewBackError if the count changes.
+    Use as `YOLO(path).train(trainer=trainer_for("detect"))`. Raises GrewBackError if the parameter count changes.
     """
 
     expected_parameters: int = 0
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
-        """The module that was loaded, ready to train."""
+        """Return the loaded module, ready to train."""
         if not isinstance(weights, nn.Module):
             raise RecoveryError("a pruned model is trained from its checkpoint: YOLO('pruned.pt').train(trainer=...)")
         self._check_classes(weights)
@@ -159,17 +159,17 @@ class KeepsArchitecture(_Trainer):
         check_parameters(student_of(self.model), self.expected_parameters)
 
     def final_eval(self) -> None:
-        """Ultralytics' own, after the averaged model was counted."""
+        """Count the parameters of the EMA model, then run Ultralytics' final validation."""
         if self.ema is not None:
             check_parameters(student_of(self.ema.ema), self.expected_parameters)
         super().final_eval()
 
 
 class ShortRun(_Trainer):
-    """Mixin for a fine-tune whose only result is the module in memory: nothing is written.
+    """Mixin for a fine-tune whose only result is the module in memory; writes no files.
 
     The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With `fitness`
-    every epoch is judged by it and the best one is kept in `best_epoch`.
+    every epoch is scored by it and the best one is kept in `best_epoch`.
     """
 
     steps_taken: int = 0
@@ -183,9 +183,9 @@ class ShortRun(_Trainer):
     best_epoch: tuple[float, nn.Module] | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Ultralytics' own; of the training images those that are held out are missing."""
+        """Build Ultralytics' data set without the held-out training images."""
         dataset = super().build_dataset(img_path, mode, batch)
-        return Without(dataset, self.held_out) if mode == "train" and self.held_out else dataset
+        return TrainingSubset(dataset, self.held_out) if mode == "train" and self.held_out else dataset
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -205,12 +205,12 @@ class ShortRun(_Trainer):
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
 
     def first_batches(self, images: int) -> Iterator[Any]:
-        """Augmented training batches of so many images, ready for the model."""
+        """Yield augmented training batches of `images` images in all, ready for the model."""
         count = -(-images // self.train_loader.batch_size)
         return map(self.preprocess_batch, itertools.islice(self.train_loader, count))
 
     def validate(self) -> tuple[dict[str, float], float]:
-        """The fitness of the averaged network, where it is asked for; the caller measures what a short run gives."""
+        """Return the fitness of the EMA network if requested; the caller measures the result of a short run."""
         if self.fitness_of is None:
             return {}, 0.0
         network = detached_network(self)
@@ -220,17 +220,17 @@ class ShortRun(_Trainer):
         return {}, fitness
 
     def save_model(self) -> bool:
-        """Nothing is written."""
+        """Write nothing."""
         return False
 
     def save_metrics(self, metrics: Any) -> None:
-        """Nothing is written."""
+        """Write nothing."""
 
     def final_eval(self) -> None:
-        """No file to validate."""
+        """Do nothing: there is no file to validate."""
 
     def optimizer_step(self) -> None:
-        """One step at the rate of its place in the run."""
+        """Take one step at the learning rate of its position in the run."""
         if not bool(torch.isfinite(self.loss).all()):
             raise DivergedError(
                 f"the loss became {float(self.loss.detach())} at step {self.steps_taken}: lower recover.lr0"
@@ -249,7 +249,7 @@ class ShortRun(_Trainer):
             self.on_progress(min(1.0, self.steps_taken / total))
 
     def _shrink_scales(self) -> None:
-        """Add the gradient of slimming * |scale| of every batch norm (times the loss scale that backward used)."""
+        """Add the gradient of slimming * |scale| of every batch norm (times the loss scale of the backward pass)."""
         factor = self.slimming * float(self.scaler.get_scale())
         for module in student_of(self.model).modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight.grad is not None:
@@ -257,23 +257,23 @@ class ShortRun(_Trainer):
 
 
 class PrunedDetectionTrainer(KeepsArchitecture, DetectionTrainer):  # type: ignore[misc]
-    """Detection, architecture kept."""
+    """Detection trainer that keeps the architecture."""
 
 
 class PrunedSegmentationTrainer(KeepsArchitecture, SegmentationTrainer):  # type: ignore[misc]
-    """Instance segmentation, architecture kept."""
+    """Instance segmentation trainer that keeps the architecture."""
 
 
 class PrunedPoseTrainer(KeepsArchitecture, PoseTrainer):  # type: ignore[misc]
-    """Pose, architecture kept."""
+    """Pose trainer that keeps the architecture."""
 
 
 class PrunedOBBTrainer(KeepsArchitecture, OBBTrainer):  # type: ignore[misc]
-    """Oriented boxes, architecture kept."""
+    """Oriented boxes trainer that keeps the architecture."""
 
 
 class PrunedClassificationTrainer(KeepsArchitecture, ClassificationTrainer):  # type: ignore[misc]
-    """Classification, architecture kept."""
+    """Classification trainer that keeps the architecture."""
 
 
 TRAINERS: Mapping[str, type[Any]] = {
@@ -286,19 +286,19 @@ TRAINERS: Mapping[str, type[Any]] = {
 
 
 def trainer_for(task: str) -> type[Any]:
-    """The trainer class that keeps a pruned module, for `YOLO.train(trainer=...)`. Raises RecoveryError."""
+    """Return the trainer class that keeps a pruned module, for `YOLO.train(trainer=...)`. Raises RecoveryError."""
     if task not in TRAINERS:
         raise RecoveryError(f"task {task!r}: fine-tuning is known for {', '.join(TRAINERS)}")
     return TRAINERS[task]
 
 
 def student_of(model: nn.Module) -> nn.Module:
-    """The trained network itself: without the wrapper of distillation."""
+    """Return the trained network without the wrapper of distillation."""
     return model.student_model if isinstance(model, DistillationModel) else model
 
 
 def check_parameters(model: nn.Module, expected: int) -> None:
-    """Raises GrewBackError unless `model` has `expected` parameters."""
+    """Raise GrewBackError unless `model` has `expected` parameters."""
     found = count_parameters(model)
     if found != expected:
         raise GrewBackError(f"the model had {expected:,} parameters before training and {found:,} after: it grew back")
@@ -320,13 +320,13 @@ def recover(
     """Fine-tune `model`, in place.
 
     Args:
-        base: the unpruned checkpoint: the teacher where `recovery.distill` asks for one and the task allows it.
+        base: the unpruned checkpoint: the teacher if `recovery.distill` is set and the task allows it.
         damage: relative rise of the loss over the base's; sets the learning rate unless `recovery.train` has `lr0`.
-        held_out: training images that are not to be seen, by file.
-        masks: stay exactly zero throughout.
+        held_out: files of training images to leave out.
+        masks: weights that stay exactly zero.
         work_dir: receives Ultralytics' own files.
-        fitness: judges every epoch (more is better): the best epoch is the result, and as many as `patience_of` says
-            without a better one, or `patience` of `recovery.train`, end the run. Without it the last epoch is.
+        fitness: scores every epoch (more is better); the best epoch is the result, and training stops after `patience`
+            of `recovery.train` (default: `patience_of`) epochs without a better one. Without it the last epoch is.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -360,12 +360,12 @@ def recover(
 
 
 def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Batch norms in the order of the network; none of a fused one."""
+    """Return the batch norms in network order; none if they are fused."""
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[Any]:
-    """The same batches, with `beat` before each."""
+    """Yield the same batches, calling `beat` before each."""
     for batch in batches:
         if beat is not None:
             beat()
@@ -373,12 +373,12 @@ def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[A
 
 
 def patience_of(epochs: float) -> int:
-    """Epochs without progress that end a fine-tune of so many."""
+    """Return the default patience, in epochs without a better fitness, of a fine-tune of `epochs`."""
     return max(PATIENCE, round(PATIENCE_SHARE * epochs))
 
 
 def detached_network(trainer: Any) -> nn.Module:
-    """A copy of a trainer's averaged network as it is delivered: float32, evaluation mode, on the CPU."""
+    """Copy a trainer's EMA network: float32, evaluation mode, on the CPU."""
     network = copy.deepcopy(student_of(trainer.ema.ema))
     result = without_feature_hooks(network).to(memory_format=torch.contiguous_format).float().cpu().eval()
     result.__dict__.pop("class_weights", None)  # of the training's loss, not of the network
@@ -388,9 +388,9 @@ def detached_network(trainer: Any) -> nn.Module:
 
 
 def in_bfloat16(amp: Any, device: torch.device) -> bool:
-    """Train in bfloat16? On processors that multiply its matrices (AMX): half of the time, the same accuracy.
+    """Decide whether to train in bfloat16: on CPUs with AMX it halves the time at the same accuracy.
 
-    Ultralytics' mixed precision is for GPUs; `recover.amp=fp32` switches ours off, too.
+    Ultralytics' mixed precision is for GPUs; `recover.amp=fp32` disables this one, too.
     """
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and amp not in ("fp32", False) and bool(capabilities.get("amx_bf16"))
@@ -398,9 +398,9 @@ def in_bfloat16(amp: Any, device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def bfloat16_in(trainer: Any) -> Iterator[None]:
-    """Let a trainer take its steps in bfloat16 where `in_bfloat16` says so: Ultralytics' context refuses it on a CPU.
+    """Run a trainer's steps in bfloat16 where `in_bfloat16` allows it: Ultralytics' autocast refuses it on a CPU.
 
-    One context a step, never one around all of them: a context keeps the converted weights until it ends.
+    One autocast context per step, since a context caches the converted weights until it exits.
     """
     module: Any = engine_trainer
     before = module.autocast
@@ -413,7 +413,7 @@ def bfloat16_in(trainer: Any) -> Iterator[None]:
 
 
 def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_dir: Path) -> Any:
-    """A trainer that trains nothing: it prepares the batches of `model`'s task, and knows loss weights and device."""
+    """Return a trainer that only prepares the batches of `model`'s task and provides loss weights and device."""
     task = str(getattr(model, "task", "detect"))
     # A class name without "Trainer": see `recover`. What Ultralytics seeds and switches for all of PyTorch is put back.
     source = type("DataSource", (trainer_for(task),), {})
@@ -428,7 +428,7 @@ def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_di
 def settings_for(
     model: nn.Module, data: str | Path, recovery: Recovery, base: Path | None, work_dir: Path
 ) -> dict[str, Any]:
-    """The keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
+    """Return the keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
     arguments = getattr(model, "args", None)
     trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
@@ -465,7 +465,7 @@ def settings_for(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Ultralytics' progress bars and notes off the terminal; warnings stay in its log."""
+    """Suppress Ultralytics' progress bars and notes on the terminal; warnings stay in its log."""
     logger = logging.getLogger("ultralytics")
     level = logger.level
     logger.setLevel(logging.ERROR)

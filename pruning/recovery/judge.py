@@ -1,4 +1,4 @@
-"""Whether a step of the repair did any good, judged without the validation split.
+"""Decide whether a repair step helped, without using the validation split.
 
 The loss in evaluation mode on training images that the fine-tune does not see, as the validator would show them: not
 augmented, in the same batches for every network. Networks that share a base share most of the error of such a loss, so
@@ -34,9 +34,9 @@ MOST_PIXELS = 128 * 320 * 320
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one step of the repair did: mean of the paired differences of the loss (below 0: better), standard error.
+    """Effect of one repair step: mean paired difference of the loss (below 0: better) and its standard error.
 
-    `change` is None where the loss is no number any more, `error` where there is but one batch.
+    `change` is None if the loss is not finite, `error` if there is only one batch.
     """
 
     step: str
@@ -46,15 +46,15 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """Says how wrong a network is."""
+    """Measures the loss of a network."""
 
     def losses(self, model: nn.Module) -> Floats:
-        """(B,) a loss for each of the same B batches, whatever the network; less is better. The mode is put back."""
+        """Return a loss (B,) for each of the same B batches; less is better. The network's mode is restored."""
         ...
 
 
 def compare(step: str, before: Floats, after: Floats) -> Verdict:
-    """A step is kept unless the loss rose by more than the error of the difference: what is as good has seen more."""
+    """Keep a step unless the loss rose by more than its standard error: at a tie, the later network saw more data."""
     if not np.isfinite(after).all():
         return Verdict(step, False, None, None)
     if not np.isfinite(before).all():
@@ -67,12 +67,12 @@ def compare(step: str, before: Floats, after: Floats) -> Verdict:
 
 @dataclass(frozen=True)
 class TrainingLoss:
-    """Judges Ultralytics' models by their own loss on held-out training images.
+    """`Judge` of Ultralytics models by their training loss on held-out training images.
 
     Args:
         trainer: of the model's task, set up for the data; it prepares batches and knows loss weights and device.
         batches: as the data set collates them.
-        files: the images in them, which the fine-tune must not see.
+        files: the images in them, to be left out of the fine-tune.
         beat: called before every batch.
     """
 
@@ -83,7 +83,7 @@ class TrainingLoss:
 
     @classmethod
     def of(cls, trainer: Any, beat: Callable[[], None] | None = None) -> TrainingLoss:
-        """Draw the held-out images of a trainer that has its model."""
+        """Choose the held-out images of a trainer that has its model."""
         dataset = evaluation_dataset(trainer)
         files = files_of(dataset)
         chosen = held_out(len(files), most_images(int(trainer.args.imgsz)))
@@ -94,7 +94,7 @@ class TrainingLoss:
         return cls(trainer, batches, frozenset(files[index] for index in chosen), beat)
 
     def losses(self, model: nn.Module) -> Floats:
-        """See `Judge.losses`; per image."""
+        """Return the loss per image (B,) of each batch; see `Judge.losses`."""
         subject: Any = model
         arguments, was_training = getattr(subject, "args", None), subject.training
         weights = subject.__dict__.pop("class_weights", None)  # a trainer's, of one of the networks compared
@@ -119,10 +119,10 @@ class TrainingLoss:
 
 
 def trained_criterion(model: Any) -> Any:
-    """The loss of a network whose training is over.
+    """Return the loss of a fully trained network.
 
-    End-to-end heads are trained by two losses, of which the one that deployment uses begins at a fifth and ends at nine
-    tenths (`E2ELoss`). A fine-tune that began anew would train the other.
+    End-to-end heads are trained by two losses whose weights change over the epochs (`E2ELoss`): the one used in
+    deployment rises from a fifth to nine tenths. A fine-tune that restarted the schedule would train the other one.
     """
     criterion = model.init_criterion()
     if isinstance(criterion, E2ELoss):
@@ -132,7 +132,7 @@ def trained_criterion(model: Any) -> Any:
 
 
 def evaluation_dataset(trainer: Any) -> Any:
-    """The training images that the trainer takes, as a square validation shows them."""
+    """Return the trainer's training images, prepared as in a validation with square inputs."""
     arguments, images = copy.copy(trainer.args), trainer.data["train"]
     arguments.cache, arguments.rect = False, False
     if arguments.task == "classify":
@@ -145,29 +145,29 @@ def evaluation_dataset(trainer: Any) -> Any:
 
 
 def files_of(dataset: Any) -> list[str]:
-    """The image of each index."""
+    """Return the image file of each index."""
     samples = getattr(dataset, "samples", None)
     return [str(sample[0]) for sample in samples] if samples is not None else list(map(str, dataset.im_files))
 
 
 def most_images(imgsz: int) -> int:
-    """As many as are worth their time at an input size."""
+    """Return the largest useful number of held-out images at an input size."""
     return max(64, min(128, MOST_PIXELS // (imgsz * imgsz)))
 
 
 def held_out(total: int, most: int) -> list[int]:
-    """Indices to judge on: a tenth of the images, 16 at least and `most` at most, but never more than a quarter.
+    """Return the indices to hold out: a tenth of the images, 16 to `most`, but never more than a quarter.
 
-    The same in every trial of a study. Empty where there are fewer than four: then there is nothing to hold out.
+    The same in every trial of a study. Empty below four images.
     """
     count = min(most, max(total // 10, min(16, total // 4)))
     return sorted(int(index) for index in np.random.default_rng(0).permutation(total)[:count])
 
 
-class Without(Dataset[Any]):
-    """A data set of Ultralytics without some of its images; everything else is the data set's own.
+class TrainingSubset(Dataset[Any]):
+    """An Ultralytics data set without some of its images.
 
-    Mosaic and mixup, where a user switches them on, still draw from all of its images.
+    Mosaic and mixup, if a user enables them, still draw from all images.
     """
 
     def __init__(self, dataset: Any, files: frozenset[str]) -> None:

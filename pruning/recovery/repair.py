@@ -1,13 +1,12 @@
-"""The repair of a pruned network: statistics corrected, weights fine-tuned, and no step kept that does harm.
+"""Repair of a pruned network: correct statistics, fine-tune the weights, and keep only steps that do not hurt.
 
     sliced -> statistics -> fine-tune -> statistics again
 
-Each step makes a copy, and the copy replaces what it was made from unless the judge finds it worse (judge.py). Which
-steps help depends on how the base was trained, which nobody can see in its weights; so it is measured each time.
+Each step works on a copy, which replaces the network unless its loss is worse (judge.py). Which steps help depends on
+how the base was trained, which its weights do not show; so it is measured each time.
 
-The last step is for networks that had much to learn in few steps: their running averages lag behind their weights, and
-are those of augmented batches. What the new weights have changed is corrected as what pruning has changed was, by
-difference to the base.
+The last step is for networks that changed much in few steps: their running averages lag behind their weights and are
+those of augmented batches. They are corrected as after pruning, by difference to the base.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a pruned network comes from: `plan.apply(base)`."""
+    """The base and plan of a pruned network: `plan.apply(base)`."""
 
     plan: Plan
     base: nn.Module
@@ -49,7 +48,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Repaired:
-    """The network, in evaluation mode on the CPU, what became of each step, and its losses where it was judged."""
+    """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured."""
 
     model: nn.Module
     steps: tuple[Verdict, ...]
@@ -59,8 +58,10 @@ class Repaired:
 def correct_statistics(
     model: nn.Module, plan: Plan, moments: BaseMoments, judge: Judge, beat: Callable[[], None] = lambda: None
 ) -> Repaired:
-    """`model`, which is `plan.apply` of a base or was trained from it, with the statistics that suit its weights, or as
-    it was where they do not help. Not in place."""
+    """Return `model`, which is `plan.apply` of a base or was trained from it, with corrected statistics if they help.
+
+    Not in place.
+    """
     if not norms_of(model):
         return Repaired(model, ())
     matched = copy.deepcopy(model)
@@ -71,7 +72,7 @@ def correct_statistics(
 
 
 def calibration_images(imgsz: int) -> int:
-    """How many images statistics are corrected on."""
+    """Return the number of images on which statistics are corrected."""
     return max(16, min(CALIBRATION_IMAGES, CALIBRATION_PIXELS // (imgsz * imgsz)))
 
 
@@ -88,21 +89,21 @@ def repair(
     beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
-    """Repair a pruned Ultralytics network. `model` may be trained in place; take the result.
+    """Repair a pruned Ultralytics network. `model` may be trained in place; use the result.
 
     Args:
         data: what Ultralytics is given; only its training images are used.
         recovery: the fine-tune; none with 0 epochs. Slimming costs accuracy on purpose, so with it the last epoch is
             the result, whatever the verdict.
-        origin: what the network was made from, whether or not it was trained since; None where that is not known, so
-            that statistics stay.
-        base: the unpruned checkpoint: teacher, and what damage is measured against.
+        origin: the base and plan of the network, whether or not it was trained since; None if unknown, so that
+            statistics stay.
+        base: the unpruned checkpoint: teacher, and reference for the damage.
         masks: weights that stay zero.
         work_dir: receives Ultralytics' own files.
-        on_progress: takes the share of the fine-tune that is done, 0 to 1.
-        beat: called before every batch of what is not training, as a moment to wait for others.
-        fitness: judges a fine-tune in the place of the loss on held-out images, after every epoch (more is better):
-            nothing is held out then, and the best epoch is the result. For a last fine-tune, on the validation split.
+        on_progress: called with the share of the fine-tune that is done, 0 to 1.
+        beat: called before every batch outside training, as a moment to wait for others.
+        fitness: scores every epoch in place of the loss on held-out images (more is better): nothing is held out then,
+            and the best epoch is the result. For a final fine-tune, on the validation split.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -146,7 +147,7 @@ def repair(
 def _with_better_statistics(
     tuned: nn.Module, again: Callable[[nn.Module], None] | None, losses_of: Callable[[nn.Module], Floats]
 ) -> tuple[nn.Module, Floats, tuple[Verdict, ...]]:
-    """A fine-tuned network with its own statistics or with corrected ones, its losses, and the verdict on these."""
+    """Return the fine-tuned network with its own or corrected statistics, its losses, and the correction's verdict."""
     losses = losses_of(tuned)
     if again is None or not norms_of(tuned):
         return tuned, losses, ()
@@ -158,12 +159,12 @@ def _with_better_statistics(
 
 
 def _shortfall(fitness: Callable[[nn.Module], float], model: nn.Module) -> Floats:
-    """(1,) a fitness as a loss."""
+    """Return the negated fitness (1,), as a loss."""
     return np.array([-fitness(model)])
 
 
 def damage_of(pruned: Floats, unpruned: Floats) -> float:
-    """Relative rise of the loss over the base's on the same batches: 0 is no damage, infinity where it is no number."""
+    """Return the relative rise of the loss over the base's on the same batches; infinity if it is not finite."""
     if not np.isfinite(pruned).all():
         return math.inf
     return max(0.0, float(pruned.sum()) / max(float(unpruned.sum()), 1e-9) - 1.0)

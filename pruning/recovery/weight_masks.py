@@ -20,7 +20,7 @@ from pruning.errors import PlanError
 
 @dataclass(frozen=True, eq=False)
 class WeightMasks:
-    """Weight name -> boolean tensor of its shape, true where the weight stays."""
+    """Boolean tensors by weight name, true where the weight stays."""
 
     keep: Mapping[str, Tensor]
 
@@ -32,26 +32,26 @@ class WeightMasks:
                 parameters[name].mul_(keep.to(parameters[name].device))
 
     def holds(self, model: nn.Module) -> bool:
-        """Are all masked weights of `model` exactly zero?"""
+        """Return whether all masked weights of `model` are exactly zero."""
         parameters = dict(model.named_parameters())
         return all(not bool(parameters[name].detach().cpu()[~keep].any()) for name, keep in self.keep.items())
 
 
 def sparsity(model: nn.Module) -> float:
-    """Share of exact zeros among the weights of convolutions and linear layers, 0 to 1."""
+    """Return the share of exact zeros among the weights of convolutions and linear layers, 0 to 1."""
     weights = [weight.detach() for _, weight in prunable_weights(model)]
     return sum(int((w == 0).sum()) for w in weights) / max(1, sum(w.numel() for w in weights))
 
 
 def prunable_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights of convolutions and linear layers that are trained (a fixed decoding such as DFL is not)."""
+    """Yield the trainable weights of convolutions and linear layers (a fixed decoding such as DFL is none)."""
     for path, module in model.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)) and ".dfl." not in path:
             yield f"{path}.weight" if path else "weight", module.weight
 
 
 def unstructured(model: nn.Module, share: float, *, whole_model: bool = True) -> WeightMasks:
-    """Masks that zero the `share` of weights with the smallest absolute value, over the model or in each layer.
+    """Mask the `share` of weights with the smallest absolute value, over the model or within each layer.
 
     Raises PlanError unless 0 <= share < 1.
     """
@@ -72,16 +72,16 @@ def _largest(sizes: Tensor, share: float) -> Tensor:
 
 
 def masks_of(model: nn.Module) -> WeightMasks:
-    """The masks of a model whose masked weights are zero, as a checkpoint has them: what is not zero stays.
+    """Recover the masks of a model from its zeros: whatever is not zero stays.
 
-    Layers without a zero are not masked. A weight that is zero by chance stays zero; it has no effect either way.
+    Layers without a zero are not masked. A weight that is zero by chance stays zero, which has no effect on the output.
     """
     found = {name: weight.detach().cpu() != 0 for name, weight in prunable_weights(model)}
     return WeightMasks({name: keep for name, keep in found.items() if not bool(keep.all())})
 
 
 def n_of_m(model: nn.Module, n: int = 2, m: int = 4) -> WeightMasks:
-    """Masks that keep the `n` largest of every `m` weights along the inputs; other layers stay dense.
+    """Mask all but the `n` largest of every `m` weights along the inputs; other layers stay dense.
 
     Raises PlanError unless 0 < n <= m.
     """

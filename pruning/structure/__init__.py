@@ -1,1 +1,1 @@
-"""Modules as surgery sees them: blocks that store widths, blocks that can go whole, templates to fill."""
+"""Module structure for surgery: width attributes of blocks, removable blocks, templates."""

@@ -20,7 +20,7 @@ from pruning.errors import PlanError
 
 @dataclass(frozen=True)
 class Residual:
-    """How to tell that a block of one class is residual, and which norms end its branches."""
+    """How to recognise a residual block of one class, and which norms end its branches."""
 
     is_residual: Callable[[Any], bool]
     ends: tuple[str, ...]
@@ -48,7 +48,7 @@ class RemovableBlock:
 
 
 def removable_blocks(model: nn.Module) -> tuple[RemovableBlock, ...]:
-    """All residual blocks that can be taken out, in network order."""
+    """Return all residual blocks that can be removed, in network order."""
     found = []
     for path, module in model.named_modules():
         if isinstance(module, nn.Sequential):
@@ -68,7 +68,7 @@ def _residual(block: Any) -> bool:
 
 
 def remove_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
-    """Take the named blocks out of `model`, in place, and return it. Raises PlanError for a block that cannot go."""
+    """Remove the named blocks from `model`, in place, and return it. Raises PlanError."""
     blocks = {block.path: block for block in removable_blocks(model)}
     check_blocks(paths, blocks)
     for path in sorted(paths, key=_position, reverse=True):  # from the back: earlier blocks keep their numbers
@@ -82,7 +82,7 @@ def remove_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
 
 
 def check_blocks(paths: Iterable[str], blocks: Iterable[str]) -> None:
-    """Raises PlanError unless every path names a removable block, once."""
+    """Raise PlanError unless every path names a removable block, once."""
     known, asked = set(blocks), list(paths)
     unknown = [path for path in asked if path not in known]
     if unknown or len(set(asked)) != len(asked):
@@ -97,7 +97,7 @@ def _position(path: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def _merge_inputs(reader: Any, index: int) -> None:
-    """Add the filters of `cv2` that read block `index` to those that read its input, and drop them."""
+    """Add the filters of `cv2` that read block `index` to those that read its input, and drop the former."""
     conv = reader.cv2.conv
     width = _chain_width(reader)
     first = conv.weight.shape[1] - len(reader.m) * width  # the blocks' outputs are the last slices
@@ -111,13 +111,13 @@ def _merge_inputs(reader: Any, index: int) -> None:
 
 
 def _chain_width(reader: Any) -> int:
-    """Channels of the stream that runs through the blocks of the list."""
+    """Return the channels of the stream through the blocks of the list."""
     first = reader.cv1.conv.weight.shape[0]
     return int(first if _kind(reader, ("A2C2f",)) else first // 2)
 
 
 def silence_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
-    """Zero the branches of the named blocks in place: computes what `remove_blocks` computes, at full size."""
+    """Zero the branches of the named blocks in place: equals `remove_blocks` in output, at full size."""
     check_blocks(paths, [block.path for block in removable_blocks(model)])
     for path in paths:
         block: Any = model.get_submodule(path)

@@ -1,11 +1,11 @@
-"""What Ultralytics blocks store about their own widths, one entry per class.
+"""Width attributes of Ultralytics blocks, one entry per class.
 
-Widths live in tensors, and for some blocks in attributes too. After surgery each entry re-reads its attributes from
-the tensors of the pruned block, so the tensors stay the only truth. An entry also says how the block cuts its
-channels: `pieces` (a split by stored sizes that `refresh` keeps right), or `dims` (attention: all heads keep equally
-many channels, chosen head by head, and heads can go whole). Attention divides by the root of a head's dimension; where
-that shrinks, the queries are multiplied by what the division has changed, so the block computes the same.
-Classes are found by name along the method resolution order, so subclasses follow their parents.
+Widths are stored in tensors, and for some blocks in attributes too. After surgery each entry re-reads its attributes
+from the tensors of the pruned block, so the tensors are the only source. An entry also says how the block splits its
+channels: `pieces` (a split by stored sizes that `refresh` updates), or `dims` (attention: all heads keep equally many
+channels, chosen head by head, and whole heads can be removed). Attention divides by the root of a head's dimension;
+where that shrinks, the queries are rescaled, so the block computes the same. Classes are found by name along the method
+resolution order, so subclasses inherit the entry of their parents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SplitMode = Literal["pieces", "dims"]
 
 @dataclass(frozen=True)
 class Block:
-    """How one class stores and cuts widths. `equal_inputs`: (layer, layer) whose input widths must stay equal."""
+    """How one class stores and splits widths. `equal_inputs`: (layer, layer) whose input widths must stay equal."""
 
     mode: SplitMode | None = None
     refresh: Callable[[Any], None] | None = None
@@ -38,7 +38,7 @@ def _transformer(block: Any) -> None:
 
 
 def _attention(block: Any) -> None:
-    """`num_heads` was set by the surgery, which knows how many heads are left."""
+    """Re-read the widths of an attention block; `num_heads` was set by surgery."""
     block.head_dim = block.proj.conv.weight.shape[1] // block.num_heads
     block.key_dim = (_outputs(block.qkv) // block.num_heads - block.head_dim) // 2
     scale = block.key_dim**-0.5
@@ -82,14 +82,14 @@ BLOCKS: dict[str, Block] = {
 
 
 def block_of(module: nn.Module) -> Block | None:
-    """The entry of a module's class or of its nearest listed parent."""
+    """Return the entry of a module's class or of its nearest listed parent."""
     kind: Any = type(module)
     return block_of_class(kind)
 
 
 @cache
 def block_of_class(kind: type[Any]) -> Block | None:
-    """The entry of a class or of its nearest listed parent."""
+    """Return the entry of a class or of its nearest listed parent."""
     for cls in kind.__mro__:
         if cls.__name__ in BLOCKS and (cls.__module__ or "").startswith("ultralytics."):
             return BLOCKS[cls.__name__]
@@ -97,6 +97,6 @@ def block_of_class(kind: type[Any]) -> Block | None:
 
 
 def split_mode(class_name: str) -> SplitMode | None:
-    """How a class of this name cuts channels by stored numbers; None when it is not known."""
+    """Return how a class of this name splits channels by stored numbers; None if unknown."""
     entry = BLOCKS.get(class_name)
     return entry.mode if entry else None

@@ -1,4 +1,4 @@
-"""A short hash of a model's structure: what a plan fits."""
+"""Hash of a model's structure, which ties a plan to the models it fits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pruning.errors import PlanError
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short hash of names and shapes of all tensors: what a plan fits."""
+    """Return a short hash of the names and shapes of all tensors."""
     text = ";".join(f"{name}{tuple(value.shape)}" for name, value in _tensors(model))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_fingerprint(model: nn.Module, expected: str) -> None:
-    """Raises PlanError unless the model has this fingerprint."""
+    """Raise PlanError unless the model has this fingerprint."""
     found = fingerprint(model)
     if found != expected:
         raise PlanError(
@@ -27,7 +27,7 @@ def check_fingerprint(model: nn.Module, expected: str) -> None:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, then buffers, shared ones once: what named_parameters and named_buffers yield, in one quick walk."""
+    """Yield parameters, then buffers, shared ones once: named_parameters and named_buffers in one faster pass."""
     modules: dict[nn.Module, str] = {}
     _collect(model, "", modules)
     for tree in ("_parameters", "_buffers"):

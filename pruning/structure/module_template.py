@@ -1,11 +1,11 @@
-"""The module tree of a model, read once, so that it can be rebuilt a hundred times a second.
+"""A template of a model's module tree, for fast cloning.
 
-`copy.deepcopy` asks every attribute of every module what it is. A search rebuilds one tree thousands of times, so a
-`Template` remembers the answers: which attributes may be shared, which are empty containers, which need a copy, where
-modules and tensors are used twice. It holds the structure; weights are read from the model every time. `cast` first
-compares the model with what was read (one comparison of dictionaries for each module, which sees attributes, children,
-hooks and exchanged tensors) and raises TreeChanged where they differ. Both matter: sharing what can change would tie
-the pruned model to its base.
+`copy.deepcopy` inspects every attribute of every module. A search clones one tree thousands of times, so a `Template`
+caches the result: which attributes may be shared, which are empty containers, which need a copy, where modules and
+tensors are used twice. It holds the structure only; weights are read from the model every time. `clone` first compares
+the model with the template (one comparison of dictionaries per module, which sees attributes, children, hooks and
+replaced tensors) and raises TreeChanged where they differ, since a shared attribute that changes would couple the
+pruned model to its base.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Places = tuple[tuple[str, int | None], ...]
 
 
 class TreeChanged(Exception):
-    """The model is not what the template was read from."""
+    """The model differs from the one that the template was read from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
-    """A tree in the making: clones with attributes of their own, but without tensors and children."""
+class ModelClone:
+    """A clone under construction: modules with attributes of their own, but without tensors and children."""
 
     template: Template
     clones: list[nn.Module]
@@ -49,11 +49,11 @@ class Cast:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The tensors of the model that is copied, shared ones once."""
+        """Return the tensors of the source model, shared ones once."""
         return self.template.tensors
 
     def filled(self, tensors: Sequence[Tensor]) -> nn.Module:
-        """The finished tree, with `tensors` in the place of the model's own."""
+        """Return the finished tree, with `tensors` in place of the model's own."""
         template, clones = self.template, self.clones
         for number, key, places in template.branches:
             found: Sequence[Any] = clones if key == "_modules" else tensors
@@ -63,7 +63,7 @@ class Cast:
         return clones[0]
 
     def _copied(self, value: Any, tensors: Sequence[Tensor]) -> Any:
-        """Own copy of an attribute; what refers to a part of the old tree refers to its counterpart in the new one."""
+        """Copy an attribute; references into the source tree become references to their counterparts in the clone."""
         kind = type(value)
         if kind in SHARED or (kind is tuple and SHARED.issuperset(map(type, value))):
             return value
@@ -86,7 +86,7 @@ class Cast:
 
 
 class Template:
-    """The structure of one model: `modules` in the order of `named_modules`, `tensors` and their `names`; shared once.
+    """Structure of one model: `modules` in the order of `named_modules`, `tensors` and their `names`; shared ones once.
 
     `snapshots` are the attributes of the modules as they were read, containers copied.
     """
@@ -106,8 +106,8 @@ class Template:
         self.snapshots = [_snapshot(state) for state in self.states]
         self.fresh = [_fresh(state) for state in self.states]
 
-    def cast(self, model: nn.Module) -> Cast:
-        """Clones of all modules of `model`. Raises TreeChanged."""
+    def clone(self, model: nn.Module) -> ModelClone:
+        """Clone all modules of `model`. Raises TreeChanged."""
         if not self._fits(model):
             raise TreeChanged
         clones, states = [], []
@@ -119,7 +119,7 @@ class Template:
             object.__setattr__(clone, "__dict__", own)
             clones.append(clone)
             states.append(own)
-        return Cast(self, clones, states)
+        return ModelClone(self, clones, states)
 
     def _fits(self, model: nn.Module) -> bool:
         if model is not self.modules[0] or [tensor.shape for tensor in self.tensors] != self.shapes:
@@ -131,18 +131,18 @@ class Template:
 
 
 def _snapshot(state: Attributes) -> Attributes:
-    """Attributes to compare with later: trees are copied, since they change in place; all empty containers are one."""
+    """Return attributes to compare with later; trees, which change in place, are copied, empty containers shared."""
     kept = {key: NOTHING[type(v)] for key, v in state.items() if type(v) in NOTHING and not v}
     return {**state, **{key: dict(state[key]) for key in TREES}, **kept}
 
 
 def _fresh(state: Attributes) -> list[tuple[str, type[Any]]]:
-    """Attributes that a clone gets as new empty containers; those of its trees that are not empty are filled later."""
+    """Return attributes that a clone gets as new empty containers; trees that are not empty are filled later."""
     return [(key, type(value)) for key, value in state.items() if type(value) in NOTHING and not value]
 
 
 class _Reader:
-    """Walks a model once and fills a template."""
+    """Reads a model once into a template."""
 
     def __init__(self, template: Template) -> None:
         self.template = template
@@ -150,7 +150,7 @@ class _Reader:
         self.tensors: dict[int, int] = {}
 
     def module(self, source: nn.Module, prefix: str) -> int:
-        """Number of `source`, whose tensors' names begin with `prefix`."""
+        """Return the number of `source`, whose tensors' names begin with `prefix`."""
         if id(source) in self.modules:
             return self.modules[id(source)]
         number = self.modules[id(source)] = len(self.template.modules)

@@ -1,4 +1,4 @@
-"""Cutting tensors: what one candidate after another needs to slice the weights of models of one structure."""
+"""Slicing of weights, prepared once per model structure and reused for every candidate."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Cuts = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Mould:
-    """What one candidate after another needs of a graph and a model's structure. Holds no weights.
+class SliceTemplate:
+    """Index tables for slicing models of one structure. Holds no weights.
 
     V vectors of units (the units of a dimension, index by index) serve all tensors. `units` holds them end to end,
     `places` the index of each entry in its own vector, `bounds` (V + 1,) where they begin; `parameters` are the tensors
@@ -37,8 +37,8 @@ class Mould:
     refreshers: tuple[tuple[int, Callable[[Any], None]], ...]
 
     @classmethod
-    def of(cls, alike: Sequence[tuple[Ints, tuple[tuple[str, int], ...]]], model: nn.Module) -> Mould:
-        """The mould of models that look like `model`; `alike` is that of a `GroupTable`."""
+    def of(cls, alike: Sequence[tuple[Ints, tuple[tuple[str, int], ...]]], model: nn.Module) -> SliceTemplate:
+        """Build the template of models structured like `model`; `alike` is that of a `GroupTable`."""
         template = Template(model)
         vectors = [units for units, _ in alike]
         numbers = {slot: number for number, (_, slots) in enumerate(alike) for slot in slots}
@@ -53,7 +53,7 @@ class Mould:
         return cls(template, cuts, np.concatenate(vectors), places, bounds, parameters, refreshers)
 
     def cut(self, tensors: Sequence[Tensor], keep: npt.NDArray[np.bool_]) -> list[Tensor]:
-        """Copies of the kept slices of `tensors`; `keep` (units,) says what stays. To be called without gradients."""
+        """Copy the kept slices of `tensors`; `keep` (units,) is True where a unit stays. Call without gradients."""
         kept = _Kept(self, keep)
         on_cpu = kept.on(torch.device("cpu"))
         cut = []
@@ -74,24 +74,24 @@ class Mould:
         return cut
 
     def refresh(self, modules: Sequence[nn.Module]) -> None:
-        """Make the stored widths of all layers and blocks agree with their tensors."""
+        """Update the stored widths of all layers and blocks from their tensors."""
         for number, refresh in self.refreshers:
             refresh(modules[number])
 
 
 class _Kept:
-    """Kept indices of every vector of units (None: all of them), made once for each device."""
+    """Kept indices of every vector of units (None: all of them), cached per device."""
 
-    def __init__(self, mould: Mould, keep: npt.NDArray[np.bool_]) -> None:
-        flags = keep[mould.units]
-        counts = np.add.reduceat(flags, mould.bounds[:-1], dtype=np.int64)
-        self.whole: list[bool] = (counts == np.diff(mould.bounds)).tolist()
+    def __init__(self, slicing: SliceTemplate, keep: npt.NDArray[np.bool_]) -> None:
+        flags = keep[slicing.units]
+        counts = np.add.reduceat(flags, slicing.bounds[:-1], dtype=np.int64)
+        self.whole: list[bool] = (counts == np.diff(slicing.bounds)).tolist()
         self.counts: list[int] = counts.tolist()
-        self.indices = torch.from_numpy(mould.places[flags])
+        self.indices = torch.from_numpy(slicing.places[flags])
         self.of_device: dict[torch.device, list[Tensor | None]] = {}
 
     def on(self, device: torch.device) -> list[Tensor | None]:
-        """The kept indices of each vector."""
+        """Return the kept indices of each vector on `device`."""
         found = self.of_device.get(device)
         if found is None:
             pieces = self.indices.to(device).split(self.counts)
@@ -101,7 +101,7 @@ class _Kept:
 
 
 def _sliced(source: Tensor, cuts: Sequence[tuple[int, Tensor | None]]) -> Tensor:
-    """The slices of one tensor that (dimension, indices) keep; the tensor itself where nothing goes."""
+    """Return the slices of one tensor that (dimension, indices) keep; the tensor itself where nothing is removed."""
     asked = [(dim, indices) for dim, indices in cuts if indices is not None]
     if len(asked) == 2 and asked[0][0] == 0 and len(asked[0][1]) * source.stride(0) > BLOCK:
         return _in_blocks(source, asked[0][1], *asked[1])
@@ -115,7 +115,7 @@ BLOCK = 1 << 19
 
 
 def _in_blocks(source: Tensor, rows: Tensor, dim: int, indices: Tensor) -> Tensor:
-    """Kept `rows`, then kept `indices` of `dim`, a block of rows at a time: the rows never exist as a whole."""
+    """Slice `rows`, then `indices` of `dim`, a block of rows at a time, to avoid an intermediate copy of all rows."""
     shape = list(source.shape)
     shape[0], shape[dim] = len(rows), len(indices)
     result = source.new_empty(shape)
@@ -164,7 +164,7 @@ LAYERS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Refresh], ...
 
 
 def _refreshers(kind: Any) -> Iterator[Refresh]:
-    """What makes the stored widths of a layer or block of this class agree with its tensors."""
+    """Yield the functions that update the stored widths of a layer or block of this class from its tensors."""
     yield from (refresh for classes, refresh in LAYERS if issubclass(kind, classes))
     block = block_of_class(kind)
     if block is not None and block.refresh is not None:

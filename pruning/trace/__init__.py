@@ -1,1 +1,1 @@
-"""A model in, its coupled channels out: the exported graph, labels, operator rules, groups."""
+"""Tracing: exported graph, channel labels, operator rules, coupled groups."""

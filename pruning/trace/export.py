@@ -1,4 +1,4 @@
-"""One walk over the exported graph of a model, which pushes channel labels through a rule per operator."""
+"""Export a model and propagate channel labels through its graph, one rule per operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pruning.trace.tracer import Tracer, strip_root
 
 
 class _TrueOutputs(nn.Module):
-    """Runs the model and drops what only passes features through (Ultralytics heads return them as 'feats')."""
+    """Runs the model and drops intermediate features from its outputs (Ultralytics heads return them as 'feats')."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ def _without_features(value: Any) -> Any:
 
 
 def walked(model: nn.Module, example: Tensor) -> Tracer:
-    """Push labels through `model`, which is in evaluation mode again afterwards. Raises TraceError."""
+    """Propagate labels through `model`, which is in evaluation mode again afterwards. Raises TraceError."""
     tracer = Tracer(dict(model.named_modules()), _first_names(model))
     with torch.no_grad():
         _walk(tracer, _export(model, example))
@@ -47,7 +47,7 @@ def walked(model: nn.Module, example: Tensor) -> Tracer:
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:
-    """Every name of every tensor -> its first: a tied weight has several, and the export may choose any."""
+    """Map every name of every tensor to its first: a tied weight has several, and the export may choose any."""
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
@@ -82,7 +82,7 @@ def _walk_training(tracer: Tracer, model: nn.Module, example: Tensor) -> None:
 
 
 def _freeze_unseen(tracer: Tracer, model: nn.Module) -> None:
-    """A layer that no trace reached may still read a traced feature: its input is unknown, its output is left alone."""
+    """Freeze layers that no trace reached: they may read a traced feature, and their inputs are unknown."""
     for name in _unseen(tracer, model):
         tracer.unsupported.add(f"untraced parameter {name}")
 
@@ -125,7 +125,7 @@ LAYER_OPERATORS = ("aten.conv", "aten.batch_norm", "aten.linear", "aten.layer_no
 
 
 def _loose_parameter(tracer: Tracer, node: fx.Node, name: str, shape: tuple[int, ...]) -> Tensor:
-    """A vector used outside a layer (a layer scale, a channel weight) has channels of its own."""
+    """Label a vector used outside a layer (a layer scale, a channel weight), which has channels of its own."""
     wide = [dim for dim, length in enumerate(shape) if length > 1]
     in_layers = all(str(user.target).startswith(LAYER_OPERATORS) for user in node.users)
     if in_layers or len(wide) != 1:

@@ -1,4 +1,4 @@
-"""From labels to the group table: names, members, sizes, ties, and why a group is frozen.
+"""Build the group table from labels: names, members, sizes, ties, and why a group is frozen.
 
 A *unit* is a connected component of coupled atoms: the smallest set of slices that is removed together. Units that
 touch the same dimensions of the same tensors equally often form a *group*; any number of its units can go. A *tie*
@@ -35,7 +35,7 @@ INPUT = "input of the model"
 class Group:
     """Coupled channels that are removed by number: `size` units, produced by `layers`.
 
-    `tie` names the groups that keep the same share (None: free of others); `frozen` says why none can be removed.
+    `tie` names the groups that keep the same share (None: none); `frozen` is the reason why none can be removed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Group:
 
 
 class Tie(NamedTuple):
-    """Groups that keep the same share: `widths` are possible; per width the largest member has `units` (`channels`)."""
+    """Groups that keep the same share: `widths` are possible; the largest member has `units` (`channels`) per width."""
 
     members: list[int]
     widths: int
@@ -57,11 +57,11 @@ class Tie(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupTable:
-    """Which unit each index of each tensor dimension belongs to. Units are numbered group by group.
+    """Unit of each index of each tensor dimension. Units are numbered group by group.
 
-    `slots[name, dim]` holds the unit of every index; `outputs` are the slots that layers produce;
-    `starts[g] : starts[g + 1]` are the units of group g; `ties[g]` is the tie's number; `steps[g]` the channels of
-    group g per width of its tie; `heads` are the groups of each head of an attention block whose heads shrink evenly.
+    `slots[name, dim]` holds the unit of every index; `outputs` are the slots that layers produce; `starts[g] : starts[g
+    + 1]` are the units of group g; `ties[g]` is the tie's number; `steps[g]` the channels of group g per width of its
+    tie; `heads` are the groups of each head of an attention block whose heads shrink evenly.
     """
 
     names: tuple[str, ...]
@@ -83,7 +83,7 @@ class GroupTable:
 
     @cached_property
     def tied(self) -> Mapping[int, Tie]:
-        """Tie number -> the tie."""
+        """Ties by number."""
         full = self.full_widths()
         found = {}
         for tie in np.unique(self.ties):
@@ -95,35 +95,35 @@ class GroupTable:
 
     @cached_property
     def tie_list(self) -> list[int]:
-        """`ties` as plain numbers, which a loop reads faster."""
+        """`ties` as a list, which a loop reads faster."""
         return [int(tie) for tie in self.ties]
 
     @cached_property
     def step_list(self) -> list[int]:
-        """`steps` as plain numbers."""
+        """`steps` as a list."""
         return [int(step) for step in self.steps]
 
     @cached_property
     def places(self) -> Ints:
-        """(units,) the index of every unit in its group."""
+        """(units,) index of every unit in its group."""
         return np.arange(int(self.starts[-1])) - np.repeat(self.starts[:-1], self.full_widths())
 
     @cached_property
     def numbers(self) -> Mapping[str, int]:
-        """Name -> number of a group."""
+        """Group numbers by name."""
         return {name: number for number, name in enumerate(self.names)}
 
     def full_widths(self) -> Ints:
-        """Width of every group before pruning."""
+        """Return the width of every group before pruning."""
         return np.diff(self.starts)
 
     def index(self, name: str) -> int:
-        """Number of a group."""
+        """Return the number of a group."""
         return self.names.index(name)
 
 
 class _Units:
-    """Atoms -> units, and what each unit touches."""
+    """Unit of each atom, and the slots that each unit touches."""
 
     def __init__(self, tracer: Tracer) -> None:
         self.of_atom = _components(tracer)
@@ -169,7 +169,7 @@ def build_groups(tracer: Tracer, model: nn.Module) -> tuple[tuple[Group, ...], G
 
 
 def _first_places(tracer: Tracer, units: _Units) -> dict[int, tuple[str, int]]:
-    """Unit -> (layer, index) where the network first makes it, in network order."""
+    """Map each unit to the (layer, index) that first produces it, in network order."""
     places: dict[int, tuple[str, int]] = {}
     outputs = [(layer, slot) for layer, (slot, _) in tracer.producers.items()]
     others = [(name.rpartition(".")[0] or name, (name, dim)) for name, dim in units.slots]
@@ -188,7 +188,7 @@ def _ties(
     reasons: list[str | None],
     model: nn.Module,
 ) -> list[int]:
-    """Number of the tie of each group. Freezes what cannot keep equal counts. A frozen member freezes its tie."""
+    """Return the tie number of each group. Groups that cannot keep equal counts are frozen, with all of their tie."""
     joined: list[tuple[int, int]] = []
     for partition in tracer.partitions:
         pieces = [_groups_of(units.of_atom[p.numpy()], group_of) for p in partition.pieces]
@@ -209,7 +209,7 @@ def _ties(
 
 
 def _groups_of(unit_vector: Ints, group_of: Mapping[int, int]) -> list[tuple[int, int]]:
-    """(group, units of it) in order of appearance."""
+    """Return (group, its units) in order of appearance."""
     counts: dict[int, set[int]] = {}
     for unit in unit_vector:
         group = group_of.get(int(unit))
@@ -224,7 +224,7 @@ def _join_pieces(
     reasons: list[str | None],
     where: str,
 ) -> list[tuple[int, int]]:
-    """Pairs of groups to tie, piece by piece; pieces of different make-up freeze."""
+    """Return pairs of groups to tie, piece by piece; pieces of different composition are frozen."""
     first = pieces[0]
     sane = all([count for _, count in piece] == [count for _, count in first] for piece in pieces)
     whole = all(count == len(lists[group]) for piece in pieces for group, count in piece)
@@ -244,7 +244,7 @@ def _join_sum(
     reasons: list[str | None],
     where: str,
 ) -> list[tuple[int, int]]:
-    """Both sides keep the same number of channels in all: every group keeps the same share."""
+    """Tie all groups of both sides, whose total channel counts must stay equal: every group keeps the same share."""
     groups = {group for group, _ in [*wide, *narrow]}
     if any(count != len(lists[group]) for group, count in [*wide, *narrow]):
         _freeze(groups, reasons, where)
@@ -312,7 +312,7 @@ def _table(
 def _heads(
     tracer: Tracer, units: _Units, lists: Sequence[Sequence[int]], reasons: Sequence[str | None]
 ) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Attention block -> groups of each of its heads (keys and queries, values); frozen blocks are left out."""
+    """Map attention block -> groups of each of its heads (keys and queries, values), without frozen blocks."""
     group_of = {unit: g for g, group in enumerate(lists) for unit in group}
     found = {}
     for partition in tracer.partitions:
@@ -340,7 +340,7 @@ def _tie_name(tie: int, ties: Sequence[int], names: Sequence[str]) -> str | None
 
 
 def _layers(tracer: Tracer, units: _Units, group: set[int]) -> tuple[str, ...]:
-    """Layers that make a group's channels, in network order."""
+    """Return the layers that produce a group's channels, in network order."""
     made = {layer: units.slots[slot].tolist() for layer, (slot, _) in tracer.producers.items()}
     return tuple(layer for layer, vector in made.items() if not group.isdisjoint(vector))
 
@@ -348,7 +348,7 @@ def _layers(tracer: Tracer, units: _Units, group: set[int]) -> tuple[str, ...]:
 def _names(
     tracer: Tracer, units: _Units, lists: Sequence[Sequence[int]], places: Mapping[int, tuple[str, int]]
 ) -> list[str]:
-    """The layer that makes the group first, with its channel range where the layer makes several groups."""
+    """Name each group by the layer that first produces it, with a channel range if that layer produces several."""
     made: dict[str, list[int]] = defaultdict(list)
     for g, group in enumerate(lists):
         made[places[group[0]][0]].append(g)
@@ -368,16 +368,16 @@ def _range(places: Mapping[int, tuple[str, int]], group: Sequence[int]) -> str:
 
 
 def _top(layer: str) -> str:
-    """The top-level block of a layer: 'model.4' of 'model.4.cv1.conv', 'layer1' of 'layer1.0.conv1'."""
+    """Return the top-level block of a layer: 'model.4' of 'model.4.cv1.conv', 'layer1' of 'layer1.0.conv1'."""
     parts = layer.split(".")
     return ".".join(parts[:2]) if parts[0] == "model" and len(parts) > 1 else parts[0]
 
 
 def _stages(tracer: Tracer) -> dict[str, str]:
-    """Layer -> stage: a run of top-level blocks that end at one resolution.
+    """Map layer -> stage: a run of top-level blocks that end at one resolution.
 
-    The last block (the head) is a stage of its own, or one for each resolution that it works at: objects of one size
-    may need one of its levels and not the others.
+    The last block (the head) is a stage of its own, or one per resolution that it works at: objects of one size may
+    need only one of its levels.
     """
     pixels = {layer: width for layer, (_, width) in tracer.producers.items()}
     extent = {_top(layer): width for layer, width in pixels.items()}  # of a block: that of its last layer

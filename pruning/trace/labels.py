@@ -15,25 +15,25 @@ from torch import Tensor
 
 
 def spread(vector: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
-    """Labels of shape `shape` that vary along `dim` only, as `vector` (length shape[dim]) says."""
+    """Return labels of shape `shape` that vary along `dim` only, with the values of `vector` (length shape[dim])."""
     view = [1] * len(shape)
     view[dim] = -1
     return vector.reshape(view).expand(tuple(shape))
 
 
 def unlabelled(shape: Sequence[int]) -> Tensor:
-    """All zero: nothing here depends on a removable channel."""
+    """Return all-zero labels: nothing depends on a removable channel."""
     return torch.zeros((), dtype=torch.int32).expand(tuple(shape))
 
 
 def broadcast(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both tensors in their common shape."""
+    """Expand both tensors to their common shape."""
     shape = torch.broadcast_shapes(first.shape, second.shape)
     return first.expand(shape), second.expand(shape)
 
 
 def compress(labels: Tensor) -> Tensor:
-    """The same labels with every stride-0 dimension cut to length 1 (a view)."""
+    """Cut every stride-0 dimension to length 1 (a view)."""
     index = tuple(
         slice(0, 1) if stride == 0 else slice(None) for stride, _ in zip(labels.stride(), labels.shape, strict=True)
     )
@@ -41,7 +41,7 @@ def compress(labels: Tensor) -> Tensor:
 
 
 def varies(labels: Tensor, dim: int) -> bool:
-    """Does the label change along `dim`?"""
+    """Return whether the label changes along `dim`."""
     small = compress(labels)
     dim %= labels.dim()
     if small.shape[dim] <= 1:
@@ -50,7 +50,7 @@ def varies(labels: Tensor, dim: int) -> bool:
 
 
 def flatten_constant(labels: Tensor, dim: int) -> Tensor | None:
-    """The label of each index along `dim`, or None when labels also vary along another dimension."""
+    """Return the label of each index along `dim`, or None if labels also vary along another dimension."""
     small = compress(labels)
     dim %= labels.dim()
     vector = small
@@ -66,6 +66,6 @@ def flatten_constant(labels: Tensor, dim: int) -> Tensor | None:
 
 
 def atoms_in(labels: Tensor) -> Tensor:
-    """The distinct atoms of a label tensor, without 0."""
+    """Return the distinct atoms of a label tensor, without 0."""
     found: Tensor = compress(labels).unique()
     return found[found != 0]

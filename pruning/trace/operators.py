@@ -1,9 +1,9 @@
-"""One small rule per ATen operator: labels of the inputs in, labels of the output out.
+"""Label propagation rules, one per ATen operator: labels of the inputs in, labels of the output out.
 
 A rule has the signature `rule(tracer, node, *labels, **keywords)`; arguments that are not tensors come as they are.
 It couples, binds and freezes through the tracer (tracer.Tracer). An operator without a rule freezes every channel that
-it touches and is reported by name, so a new operator costs pruning freedom, never correctness. The table grows by
-adding a decorated function.
+it touches and is reported by name, so an unknown operator reduces what can be pruned, never correctness. To add a
+rule, decorate a function with `rule`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RULES: dict[str, Rule] = {}
 
 
 class Unsupported(Exception):
-    """Raised by a rule that meets a case it has no answer for: the channels are frozen, with this reason."""
+    """Raised by a rule for a case that it does not handle: the channels are frozen, with this reason."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -39,7 +39,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def unsupported(tracer: Tracer, node: fx.Node, *args: Any, reason: str = "", **kwargs: Any) -> Any:
-    """Freeze whatever comes in; what goes out is unlabelled."""
+    """Freeze the channels of all inputs; the outputs are unlabelled."""
     touched = [item for item in _tensors((args, kwargs)) if lab.atoms_in(item).numel()]
     if touched:
         name = str(node.target).removeprefix("aten.")
@@ -53,7 +53,7 @@ def unsupported(tracer: Tracer, node: fx.Node, *args: Any, reason: str = "", **k
 
 
 def _fixed_macs(node: fx.Node) -> int:
-    """Multiply-accumulates of a product that has no rule: its channels are frozen, so they cannot change."""
+    """Return the MACs of a product without a rule: its channels are frozen, so they cannot change."""
     shapes: list[tuple[int, ...]] = [tuple(a.meta["val"].shape) for a in node.all_input_nodes if _is_tensor(a)]
     name = str(node.target).removeprefix("aten.").partition(".")[0]
     if name in ("linear", "matmul", "bmm", "mm"):
@@ -70,7 +70,7 @@ def _is_tensor(node: fx.Node) -> bool:
 
 
 def outputs_unlabelled(node: fx.Node) -> Any:
-    """Zero labels in the shape of the node's value (tensors, tuples of tensors, or None)."""
+    """Return zero labels in the shape of the node's value (tensors, tuples of tensors, or None)."""
     value = node.meta.get("val")
     if isinstance(value, Tensor):
         return lab.unlabelled(value.shape)
@@ -94,7 +94,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _name(tracer: Tracer, node: fx.Node, position: int) -> str | None:
-    """State-dict name of the parameter given as argument `position`, None when there is none."""
+    """Return the state-dict name of the parameter given as argument `position`, None if there is none."""
     argument = node.args[position] if position < len(node.args) else None
     return tracer.parameters.get(argument.name) if isinstance(argument, fx.Node) else None
 
@@ -111,13 +111,13 @@ def _vector(labels: Tensor, dim: int) -> Tensor:
 
 @rule("conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding")
 def convolution(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any) -> Tensor:
-    """Weight (out, in / groups, k...): new output channels, or the input's own for a depthwise convolution."""
+    """Label a weight (out, in / groups, k...): new output channels, or the input's own for a depthwise convolution."""
     return _convolve(tracer, node, x, weight, groups=int(rest[4]) if len(rest) > 4 else 1, transposed=False)
 
 
 @rule("conv_transpose2d.input")
 def transposed_convolution(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *rest: Any, **_: Any) -> Tensor:
-    """Weight (in, out / groups, k...)."""
+    """Label a weight (in, out / groups, k...)."""
     return _convolve(tracer, node, x, weight, groups=int(rest[4]) if len(rest) > 4 else 1, transposed=True)
 
 
@@ -148,7 +148,7 @@ def _convolve(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: 
 
 
 def _grouped(tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: int, transposed: bool) -> Tensor:
-    """1 < groups < channels: the slices of a group are frozen (their counts would have to agree across groups)."""
+    """Freeze the slices of 1 < groups < channels, whose counts would have to agree across groups."""
     if transposed:
         raise Unsupported("grouped transposed convolution")
     tracer.freeze(source, "grouped convolution")
@@ -179,14 +179,14 @@ def _count(
 
 
 def _produced(tracer: Tracer, output: tuple[str, int], extent: int) -> None:
-    """Remember the order of the layers, and the width in pixels of the feature map that each one makes."""
+    """Record the order of the layers and the width in pixels of each one's feature map."""
     layer = output[0].rpartition(".")[0]
     tracer.producers.setdefault(layer, (output, int(extent)))
 
 
 @rule("linear.default")
 def linear(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *_: Any) -> Tensor:
-    """Weight (out, in), applied to the last dimension."""
+    """Label a weight (out, in), applied to the last dimension."""
     name, bias = _name(tracer, node, 1), _name(tracer, node, 2)
     if name is None:
         raise Unsupported("its weight is not a parameter")
@@ -203,7 +203,7 @@ def linear(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, *_: Any) ->
 
 @rule("batch_norm.default")
 def batch_norm(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any) -> Tensor:
-    """Scale, shift and both running statistics follow the channels of dimension 1."""
+    """Bind scale, shift and both running statistics to the channels of dimension 1."""
     vector = _vector(x, 1)
     for position in range(1, 5):
         name = _name(tracer, node, position)
@@ -214,7 +214,7 @@ def batch_norm(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any) -> Tensor:
 
 @rule("prelu.default")
 def prelu(tracer: Tracer, node: fx.Node, x: Tensor, slope: Tensor, *_: Any) -> Tensor:
-    """One slope for all channels of dimension 1, or one for each of them."""
+    """Bind the slopes, one for all channels of dimension 1 or one for each."""
     name = _name(tracer, node, 1)
     if slope.numel() == 1:
         return x
@@ -226,7 +226,7 @@ def prelu(tracer: Tracer, node: fx.Node, x: Tensor, slope: Tensor, *_: Any) -> T
 
 @rule("layer_norm.default", "group_norm.default", "instance_norm.default")
 def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    """The statistics run over channels: removing one changes all, so they stay."""
+    """Freeze the channels: the statistics run over all of them."""
     tracer.freeze(x, "normalisation over channels")
     return x
 
@@ -250,7 +250,7 @@ def norm_across_channels(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__
     *("mul_.Scalar", "rsub.Scalar", "nan_to_num.default"),
 )
 def same_channels(tracer: Tracer, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
-    """Each element depends on the element at its own place."""
+    """Keep the labels: each output element depends on the input element at its own position."""
     return x
 
 
@@ -260,7 +260,7 @@ def same_channels(tracer: Tracer, node: fx.Node, x: Any, *_: Any, **__: Any) -> 
     "pow.Tensor_Tensor",
 )
 def meet(tracer: Tracer, node: fx.Node, a: Any, b: Any, *_: Any, **__: Any) -> Any:
-    """Two tensors elementwise, broadcast: channels that meet are coupled."""
+    """Couple the channels of two tensors that are combined elementwise, broadcast."""
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
         return a if isinstance(a, Tensor) else b
     shape = _shape(node)
@@ -272,7 +272,7 @@ def meet(tracer: Tracer, node: fx.Node, a: Any, b: Any, *_: Any, **__: Any) -> A
 
 
 def _fixed_operand(tracer: Tracer, node: fx.Node, labelled: Tensor, other: Tensor) -> None:
-    """A constant that differs from channel to channel cannot be shortened: the channels stay."""
+    """Freeze the channels that a constant with per-channel values is combined with: it cannot be shortened."""
     if bool((lab.compress(other) != 0).any()) or not bool((lab.compress(labelled) != 0).any()):
         return
     offset = labelled.dim() - other.dim()
@@ -304,7 +304,7 @@ def move(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) ->
     "constant_pad_nd.default", "upsample_bicubic2d.vec", "max_pool2d_with_indices.default",
 )  # fmt: skip
 def resample(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> Any:
-    """Pooling, resizing, padding of the map: dimension 1 keeps its channels."""
+    """Keep the labels of dimension 1 through pooling, resizing or padding of the map."""
     shape = _shape(node)
     if shape[1] != x.shape[1]:
         raise Unsupported("the number of channels changes")
@@ -313,7 +313,7 @@ def resample(tracer: Tracer, node: fx.Node, x: Tensor, *_: Any, **__: Any) -> An
 
 @rule("mean.dim", "sum.dim_IntList", "amax.default", "amin.default", "logsumexp.default")
 def reduce(tracer: Tracer, node: fx.Node, x: Tensor, dims: Any, keepdim: bool = False, **_: Any) -> Tensor:
-    """A reduction over places keeps channels; over channels it does not."""
+    """Keep channels through a reduction over positions; freeze those that are reduced."""
     dims = [dims] if isinstance(dims, int) else list(dims)
     if any(lab.varies(x, dim) for dim in dims):
         raise Unsupported("it reduces over channels")
@@ -324,7 +324,7 @@ def reduce(tracer: Tracer, node: fx.Node, x: Tensor, dims: Any, keepdim: bool = 
 
 @rule("max.dim", "min.dim", "topk.default", "sort.default")
 def select_values(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **__: Any) -> Any:
-    """Only seen on outputs: what is chosen depends on all of them."""
+    """Freeze the channels of a data-dependent selection, which only occurs on outputs."""
     tracer.freeze(x, OUTPUT)
     return outputs_unlabelled(node)
 
@@ -334,7 +334,7 @@ def select_values(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **__: An
     "floor_divide.default", "slice_scatter.default", "select_scatter.default", "index_put_.default",
 )  # fmt: skip
 def decoding(tracer: Tracer, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
-    """Operators of the decoding after the heads: everything that reaches them stays as it is."""
+    """Freeze everything that reaches the decoding after the heads."""
     for item in _tensors((args, kwargs)):
         tracer.freeze(item, f"operator {str(node.target).removeprefix('aten.')}")
     return outputs_unlabelled(node)
@@ -342,7 +342,7 @@ def decoding(tracer: Tracer, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
 
 @rule("softmax.int", "_softmax.default", "log_softmax.int")
 def softmax(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
-    """Along places it leaves channels alone; along channels removing one changes the rest."""
+    """Keep channels if it runs along positions; freeze them if it normalises over channels."""
     if lab.varies(x, dim):
         tracer.freeze(x, "softmax over channels")
     return x
@@ -353,20 +353,20 @@ def softmax(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, *_: Any, **__: A
 
 @rule("cat.default", "concat.default")
 def concatenate(tracer: Tracer, node: fx.Node, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Channels of several tensors side by side."""
+    """Place the channels of several tensors side by side."""
     tensors = [t for t in tensors if not (t.dim() == 1 and t.shape[0] == 0)]
     return _join(tensors, dim % tensors[0].dim())
 
 
 @rule("stack.default")
 def stack(tracer: Tracer, node: fx.Node, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """A new dimension over several tensors."""
+    """Stack the labels along a new dimension."""
     dim %= tensors[0].dim() + 1
     return _join([t.unsqueeze(dim) for t in tensors], dim)
 
 
 def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
-    """torch.cat on labels that keeps dimensions lean in which no tensor varies."""
+    """Concatenate labels, leaving dimensions unexpanded in which no tensor varies."""
     shape = list(tensors[0].shape)
     shape[dim] = sum(t.shape[dim] for t in tensors)
     lean = [d for d in range(len(shape)) if d != dim and all(t.stride(d) == 0 or t.shape[d] == 1 for t in tensors)]
@@ -378,7 +378,7 @@ def _join(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 @rule("chunk.default", "split.Tensor", "split_with_sizes.default", "unbind.int", "tensor_split.sections")
 def cut(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Pieces along a dimension. Pieces of channels of equal length must keep equal counts."""
+    """Split along a dimension. Equally long pieces of a channel dimension must keep equal counts."""
     pieces = tuple(node.target(x, *args, **kwargs))  # type: ignore[operator]
     dim = _cut_dim(node, args, kwargs) % x.dim()
     if not lab.varies(x, dim):
@@ -407,7 +407,7 @@ def _tie_pieces(tracer: Tracer, node: fx.Node, pieces: Sequence[Tensor]) -> None
 
 @rule("slice.Tensor")
 def take_range(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """A range of places is harmless; a range of channels has fixed ends, so the channels stay."""
+    """Slice a range of positions; a range of channels has fixed bounds, so these channels are frozen."""
     dim = int(args[0]) if args else 0
     part: Tensor = node.target(x, *args, **kwargs)  # type: ignore[operator]
     if part.shape[dim] != x.shape[dim] and lab.varies(x, dim):
@@ -417,7 +417,7 @@ def take_range(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **kwargs: A
 
 @rule("select.int")
 def take_one(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, index: int) -> Tensor:
-    """One index of a dimension."""
+    """Select one index of a dimension."""
     if lab.varies(x, dim):
         tracer.freeze(x, "a channel chosen by number")
     return x.select(dim, index)
@@ -428,7 +428,7 @@ def take_one(tracer: Tracer, node: fx.Node, x: Tensor, dim: int, index: int) -> 
 
 @rule("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int")
 def reshape(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **_: Any) -> Tensor:
-    """Merging dimensions is free. Splitting a dimension of channels (attention heads) needs a block that says how."""
+    """Merge dimensions freely; splitting a channel dimension (attention heads) needs a known block."""
     shape = _shape(node)
     for start, dims in _split_dims(tuple(x.shape), shape):
         if lab.varies(x, start):
@@ -437,7 +437,7 @@ def reshape(tracer: Tracer, node: fx.Node, x: Tensor, *args: Any, **_: Any) -> T
 
 
 def _split_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
-    """Dimensions of `before` that become several dimensions (> 1) of `after`: [(dim, dims of after)]."""
+    """Return the dimensions of `before` that become several (> 1) of `after`: [(dim, dims of after)]."""
     found = []
     i = j = 0
     while i < len(before) and j < len(after):
@@ -469,7 +469,7 @@ def _split_channels(tracer: Tracer, node: fx.Node, shaped: Tensor, dims: tuple[i
 
 @rule("matmul.default", "bmm.default", "mm.default")
 def matmul(tracer: Tracer, node: fx.Node, a: Tensor, b: Tensor) -> Tensor:
-    """(..., n, k) @ (..., k, m): channels along k are contracted and couple; those along n and m go through."""
+    """Multiply (..., n, k) @ (..., k, m): channels along k are contracted and coupled; those along n and m stay."""
     shape = _shape(node)
     n, k = a.shape[-2:]
     along_a = a.select(-2, 0) if not lab.varies(a, -2) else None  # (..., k)
@@ -499,7 +499,7 @@ def _matmul_cost(tracer: Tracer, node: fx.Node, rows: Tensor, columns: Tensor, k
 
 
 def _contracted(tracer: Tracer, node: fx.Node, labels: Tensor) -> tuple[str, int]:
-    """A slot of its own for the channels that a matrix product runs over."""
+    """Return a separate slot for the channels that a matrix product contracts."""
     slot = (f"product:{node.name}", 0)
     if tracer.counting:
         tracer.bind(*slot, labels.reshape(-1))
@@ -515,7 +515,7 @@ def _contracted(tracer: Tracer, node: fx.Node, labels: Tensor) -> tuple[str, int
     "_assert_tensor_metadata.default", "full_like.default", "new_ones.default", "empty.memory_format",
 )  # fmt: skip
 def constant(tracer: Tracer, node: fx.Node, *_: Any, **__: Any) -> Any:
-    """Values made from sizes, not from features."""
+    """Return unlabelled values that depend on sizes, not on features."""
     return outputs_unlabelled(node)
 
 
@@ -529,14 +529,14 @@ def constant(tracer: Tracer, node: fx.Node, *_: Any, **__: Any) -> Any:
     "logical_not.default",
 )
 def grid(tracer: Tracer, node: fx.Node, *args: Any, **kwargs: Any) -> Any:
-    """Coordinates and conditions; channels never meet them in a known model, so they freeze if they do."""
+    """Return unlabelled coordinates and conditions; freeze channels that meet them, which no known model does."""
     for item in _tensors((args, kwargs)):
         tracer.freeze(item, f"operator {str(node.target).removeprefix('aten.')}")
     return outputs_unlabelled(node)
 
 
 def get_item(tracer: Tracer, node: fx.Node, values: Sequence[Any], index: int) -> Any:
-    """One of several outputs."""
+    """Return one of several outputs."""
     return values[index]
 
 

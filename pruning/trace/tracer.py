@@ -1,4 +1,4 @@
-"""What the operator rules write into while they walk the exported graph of a model."""
+"""State that the operator rules update while they traverse the exported graph of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Slot = tuple[str, int]
 class Partition:
     """Pieces of a channel dimension (atoms of each) whose kept counts must agree.
 
-    `separate`: the pieces are heads, which choose their own channels, so they must not fall into one group.
+    `separate`: the pieces are heads, which choose their own channels, so they must not be merged into one group.
     """
 
     pieces: tuple[Tensor, ...]
@@ -30,8 +30,10 @@ class Partition:
 
 @dataclass(frozen=True)
 class Product:
-    """A term: `factor` times the channel counts of at most two slots; `owner` is the layer or module it comes from, and
-    `positions` how many elements it writes for each channel of the first slot."""
+    """A MAC term: `factor` times the channel counts of at most two slots.
+
+    `owner` is its layer or module, `positions` the elements written per channel of the first slot.
+    """
 
     factor: int
     slots: tuple[Slot, ...] = ()
@@ -41,7 +43,7 @@ class Product:
 
 @dataclass
 class Tracer:
-    """What the operator rules write into while they walk the graph."""
+    """State that the operator rules update while they traverse the graph."""
 
     modules: Mapping[str, nn.Module]
     first_names: Mapping[str, str] = field(default_factory=dict)  # of tensors: any name -> the one that is used
@@ -59,20 +61,20 @@ class Tracer:
     width: int = 1  # of the input, in pixels
 
     def fresh(self, count: int) -> Tensor:
-        """`count` new atoms."""
+        """Create `count` new atoms."""
         atoms = torch.arange(self.size, self.size + count, dtype=torch.int32)
         self.size += count
         return atoms
 
     def couple(self, first: Tensor, second: Tensor) -> None:
-        """Elementwise: these atoms go together (0 couples with nothing)."""
+        """Couple two label tensors elementwise (0 couples with nothing)."""
         first, second = lab.broadcast(first, second)
         both = (first != 0) & (second != 0) & (first != second)
         if bool(both.any()):
             self.meetings.append((first[both], second[both]))
 
     def bind(self, name: str, dim: int, vector: Tensor) -> None:
-        """The indices of dimension `dim` of tensor `name` are these atoms. A shared weight couples both of its uses."""
+        """Assign atoms to the indices of dimension `dim` of tensor `name`. A shared weight couples both of its uses."""
         known = self.slots.setdefault((name, dim), vector)
         if known is not vector:
             self.couple(known, vector)
@@ -83,13 +85,13 @@ class Tracer:
             self.products.append(Product(factor, slots, f"{self.owner(node)[0]}.", positions))
 
     def freeze(self, labels: Tensor, reason: str) -> None:
-        """None of these channels may be removed."""
+        """Mark these channels as not removable."""
         atoms = lab.atoms_in(labels)
         if atoms.numel():
             self.frozen.append((reason, atoms))
 
     def owner(self, node: fx.Node) -> tuple[str, str]:
-        """(path, class name) of the module whose forward ran this node."""
+        """Return (path, class name) of the module whose forward ran this node."""
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path, cls = stack[-1] if stack else ("", "")
         name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
@@ -97,9 +99,9 @@ class Tracer:
 
 
 def strip_root(path: str) -> str:
-    """Path of a module of the model, from its path inside the exported wrapper.
+    """Return the path of a module in the model from its path inside the exported wrapper.
 
-    A model that iterates over `self.model[:-1]`, as RT-DETR does, has the slice in its paths; it keeps the numbers.
+    A model that iterates over `self.model[:-1]`, as RT-DETR does, has the slice in its paths; the numbers are kept.
     """
     if path == ROOT:
         return ""

@@ -1,4 +1,4 @@
-"""The words after a command: at most one study or run, and key=value overrides."""
+"""Parse the words after a command: at most one study or run, and key=value overrides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search.errors import ConfigError, near_miss
 
 
 def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
-    """(the study or run, overrides): the first word without `=` is the study or run."""
+    """Return (study or run, overrides): the first word without `=` is the study or run."""
     plain = [word for word in words or [] if "=" not in word or Path(word).exists()]
     if len(plain) > 1:
         raise ConfigError(f"{plain[1]!r} is not key=value", where="command line", expected="one study or run")
@@ -19,7 +19,7 @@ def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
 
 
 def study_and_keys(words: list[str] | None) -> tuple[Path | None, dict[str, Any]]:
-    """(study file, overrides); study.yaml of this folder when neither a file nor a model is named."""
+    """Return (study file, overrides); study.yaml of this folder if neither a file nor a model is named."""
     target, keys = split(words)
     if target is None and "model" not in keys:
         target = "study.yaml"
@@ -27,7 +27,7 @@ def study_and_keys(words: list[str] | None) -> tuple[Path | None, dict[str, Any]
 
 
 def only_keys(words: list[str] | None, known: tuple[str, ...]) -> dict[str, Any]:
-    """Overrides among `known`; ConfigError with the near miss for others."""
+    """Return overrides among `known`. Raises ConfigError with the nearest name for others."""
     target, keys = split(words)
     for key in [target] if target else [key for key in keys if key not in known]:
         raise ConfigError(
@@ -40,7 +40,7 @@ _PATHS = {"model", "data", "base", "plan"}
 
 
 def file_and_keys(words: list[str] | None) -> dict[str, Any]:
-    """key=value words, and before them those of a YAML file if the first word is one; words win.
+    """Merge key=value words with those of a YAML file if the first word is one; words take precedence.
 
     Its section `recover: {epochs: 2}` is `recover.epochs=2`; its paths are relative to it.
 

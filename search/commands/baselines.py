@@ -16,10 +16,10 @@ from search.study import Study
 
 
 def measure_named(words: Sequence[str], console: Console) -> Snapshot:
-    """Measure the rows that the words name, or those of the study; returns the snapshot.
+    """Measure the named baselines, or those of the study; return the snapshot.
 
     Raises:
-        ConfigError: no such run, row or file.
+        ConfigError: no such run, baseline or file.
     """
     run, named = split_rows(words)
     study = Study.load(find_run(run))
@@ -29,10 +29,10 @@ def measure_named(words: Sequence[str], console: Console) -> Snapshot:
 
 
 def split_rows(words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
-    """(the run, names of rows); the run comes first, and may be left out.
+    """Return (run, names of baselines); the run comes first and is optional.
 
     Raises:
-        ConfigError: a row that does not exist, with the near miss; a sibling that is no file.
+        ConfigError: an unknown baseline, with the nearest name; a sibling that is no file.
     """
     rows = [f"{SIBLING}{word.removeprefix('sibling=')}" if word.startswith("sibling=") else word for word in words]
     has_run = bool(rows) and rows[0] not in NAMES and not rows[0].startswith(SIBLING)

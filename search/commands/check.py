@@ -1,4 +1,4 @@
-"""`paretoprune check`: can the study run, what can it reach, how long will it take. Nothing is searched."""
+"""`paretoprune check`: report whether the study can run, what it can reach and how long it takes, without searching."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from objectives.choice import Bound
 from search.config.comparability import comparable
 from search.config.inputs.user_code import OwnReference
 from search.config.spec import StudySpec, with_defaults
-from search.orchestration.stopping import Limits, Standpoint, next_time, seconds_left
+from search.orchestration.stopping import Limits, SearchState, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
@@ -24,11 +24,11 @@ _ENOUGH_TRIALS = 3
 
 
 def check(spec: StudySpec) -> dict[str, Any]:
-    """Facts about a study, as plain data.
+    """Check a study; return the facts as plain data.
 
     Raises:
         PreparationFailed: the model cannot be traced or timed, with the exit code of the cause.
-        BackendMissing, ServerMissing: a package, the storage or the cluster is not there; nothing was done yet.
+        BackendMissing, ServerMissing: a package, the storage or the cluster is missing; nothing was done yet.
     """
     check_packages(spec)
     check_servers(spec)
@@ -42,7 +42,7 @@ def check(spec: StudySpec) -> dict[str, Any]:
 
 
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
-    """What `check` does, in the process that may crash."""
+    """Run `check` in a child process that may crash."""
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.importance_scores import scores_of
@@ -87,7 +87,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
 def _reach(
     spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
 ) -> tuple[dict[str, tuple[float, float]], float]:
-    """(figure -> (base, smallest candidate), seconds that exporting and timing one candidate takes)."""
+    """Return (figure -> (base, smallest candidate), seconds to export and time one candidate)."""
     from objectives.runtimes.open import export_for_timing
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import Turnstile
@@ -117,8 +117,8 @@ def _run(spec: StudySpec) -> Path:
 def _budgets(
     spec: StudySpec, reach: Mapping[str, tuple[float, float]], expected: Callable[[float], dict[str, Any] | None]
 ) -> dict[str, dict[str, Any]]:
-    """For every budget and the constraints: can the costs be met at all, does the base meet them as it is, and what a
-    latency limit takes.
+    """Return for every budget and the constraints: whether the costs can be met, whether the base already meets them,
+    and what meeting a latency limit takes.
 
     Accuracy is not known before the search.
     """
@@ -143,17 +143,17 @@ def _budgets(
 def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:
     from search.evaluate import pruning_evaluator
     from search.evaluate.timing.threads import limit_threads, share_of_cores
-    from search.prepare.trial_time import rehearse, trial_seconds
+    from search.prepare.trial_time import profile_trial, trial_seconds
 
     if OwnReference.parse(spec.data) is not None:
         return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
-    pace = rehearse(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
+    pace = profile_trial(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
     return trial_seconds(spec, pace, timing_s)
 
 
 def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> dict[str, Any] | None:
-    """Seconds of a trial and of the search; None where nothing can be said."""
+    """Estimate the seconds of a trial and of the search; None if unknown."""
     if trial_s is None:
         return None
     total = trial_s * spec.search.trials / spec.search.workers
@@ -169,14 +169,14 @@ def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> d
 
 
 def _allowed_s(spec: StudySpec) -> float | None:
-    """Seconds that a search begun now may take; None where only its trials limit it."""
+    """Return the seconds that a search started now may take; None if only its trials limit it."""
     now, until = datetime.now(), spec.search.until
     limits = Limits(spec.search.trials, spec.search.hours, until=None if until is None else next_time(until, now))
-    return seconds_left(limits, Standpoint(0, 0.0, now, now))
+    return seconds_left(limits, SearchState(0, 0.0, now, now))
 
 
 def _recorded_trial_s(spec: StudySpec) -> float | None:
-    """Seconds of a trial as this run measured them already, if it has some."""
+    """Return the mean seconds of this run's measured trials, if any."""
     record = RunRecord(Path(spec.project) / spec.run_name)
     if not record.args_path.is_file():
         return None

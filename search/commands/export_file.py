@@ -1,4 +1,4 @@
-"""`paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32`: a checkpoint without a run."""
+"""`paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32`: export without a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FileExport(Order):
-    """What was asked. `base`: the model it was pruned from; latencies are compared with its float32 file."""
+    """Arguments of the export. `base`: the unpruned model; latencies are compared with its float32 file."""
 
     example = "paretoprune export pruned.pt data=data.yaml base=best.pt format=onnx quantize=8,32"
     lacking = "{keys} is needed to verify what {model} is exported to"
@@ -33,7 +33,7 @@ class FileExport(Order):
 
     @property
     def folder(self) -> Path:
-        """Where the artefacts and export.json go."""
+        """Folder of the artefacts and export.json."""
         return self.out or self.model.with_name(f"{self.model.stem}-exported")
 
 

@@ -1,4 +1,4 @@
-"""The study.yaml that `paretoprune init` writes."""
+"""Write the study.yaml of `paretoprune init`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -
     """Write a commented study.yaml and return its path.
 
     Raises:
-        ConfigError: there is a file already.
+        ConfigError: the file exists already.
     """
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():

@@ -1,4 +1,4 @@
-"""The trial that the options of `pick` ask for."""
+"""Choose a trial by the options of `pick`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from search.trial import figures_to_json
 def choose(
     selection: Selection, most: Sequence[str], least: Sequence[str], budget: str | None, *, knee: bool, one_se: bool
 ) -> PickedTrial:
-    """The trial that the options of `pick` ask for.
+    """Return the trial that the options of `pick` select.
 
     Raises:
-        ConfigError: several ways at once. NothingFits: no trial is within the limits.
+        ConfigError: options that exclude each other. NothingFits: no trial is within the limits.
     """
     results = selection.results
     bounds = [*_bounds(results, most, "<="), *_bounds(results, least, ">=")]
@@ -36,7 +36,7 @@ def choose(
 
 
 def picked_facts(picked: PickedTrial) -> dict[str, Any]:
-    """The pick as plain data; its folder is written where the weights are on disk."""
+    """Return the pick as plain data; write its folder if the weights are on disk."""
     note = None
     try:
         folder: str | None = str(picked.write())
@@ -66,7 +66,7 @@ def _bounds(results: Results, items: Sequence[str], operator: str) -> list[Bound
 
 
 def _share_of_base(results: Results, name: str, limit: str) -> str:
-    """'80%' of the base's figure, as a number."""
+    """Convert '80%' of the base's figure to a number."""
     base = {} if results.base is None else results.base.figures
     try:
         share = float(limit.removesuffix("%")) / 100

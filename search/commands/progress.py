@@ -1,4 +1,4 @@
-"""The terminal during and after a search: one progress line, one line per trial, a last word."""
+"""Terminal output during and after a search: a progress line, one line per trial, a final summary."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ QUIET_S = 50.0
 
 
 def emit(console: Console, data: Any, form: str, drawn: RenderableType) -> None:
-    """Print `data` as JSON or YAML, or what was drawn of it.
+    """Print `data` as JSON or YAML, or its rendering `drawn`.
 
     Raises:
-        ConfigError: a format that does not exist.
+        ConfigError: an unknown format.
     """
     if form not in FORMATS:
         raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
@@ -44,7 +44,7 @@ def emit(console: Console, data: Any, form: str, drawn: RenderableType) -> None:
 
 
 def trial_line(trial: Trial, objectives: tuple[Objective, ...], on_front: bool, eta_s: float | None) -> str:
-    """`trial 17 (tpe): 0.412 mAP50-95, 5.13 ms, 1.92 M, on the front; 3 h left`."""
+    """Format `trial 17 (tpe): 0.412 mAP50-95, 5.13 ms, 1.92 M, on the front; 3 h left`."""
     head = f"trial {trial.number} ({trial.source})"
     left = "" if eta_s is None else f"; {duration(eta_s)} left"
     if trial.state == TrialState.FAILED or trial.measurement is None:
@@ -61,7 +61,7 @@ def trial_line(trial: Trial, objectives: tuple[Objective, ...], on_front: bool, 
 
 
 def progress_line(progress: Progress) -> str:
-    """`18/150 trials, trial 18 recover 40 % (1 min), 3 h left`."""
+    """Format `18/150 trials, trial 18 recover 40 % (1 min), 3 h left`."""
     ended = progress.done + progress.failed
     parts = [f"{ended}/{progress.total} trials"]
     if progress.paused is not None:
@@ -79,12 +79,12 @@ def progress_line(progress: Progress) -> str:
 
 
 @dataclass
-class Speaker:
-    """Lines that stay, and what is being done: one line that is redrawn on a terminal; elsewhere a line when the work
-    changes, and at least one a minute.
+class StatusLine:
+    """Prints lasting lines and the current activity: one line that is redrawn on a terminal; elsewhere a line when the
+    activity changes, and at least one a minute.
 
     Args:
-        now: seconds that only grow.
+        now: a monotonic clock in seconds.
     """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
@@ -104,17 +104,17 @@ class Speaker:
             self._live.stop()
 
     def __call__(self, what: str, left_s: float | None = None) -> None:
-        """Show what is being done, and the seconds that it takes at most."""
+        """Show the current activity, and the most seconds that it takes."""
         self.show(what if left_s is None else f"{what}, at most {duration(left_s)} left", what)
 
     def tell(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a lasting line."""
         self._said = self.now()
         with suppress(OSError):  # a terminal that has just gone
             self.console.print(Text(text), soft_wrap=True)
 
     def show(self, text: str, what: str = "") -> None:
-        """Redraw the live line; without one, print it if the work is another (`what`) or nothing was said for long."""
+        """Redraw the live line; without a terminal, print it if the activity (`what`) changed or after a minute."""
         if self._live is not None:
             self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
         elif what != self._what or self.now() - self._said >= QUIET_S:
@@ -127,7 +127,7 @@ class Follower:
     """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute."""
 
     study: Study
-    speaker: Speaker
+    speaker: StatusLine
     _phase: str = ""
     _since: float = 0.0
 
@@ -135,7 +135,7 @@ class Follower:
         self._before = sum(trial.state != TrialState.STOPPED for trial in self.study.trials())
 
     def listener(self) -> Listener:
-        """What a search calls."""
+        """Return the callbacks for the search."""
         return Listener(self._note, self._preparing, self._ended, self._watch)
 
     def _note(self, text: str) -> None:
@@ -159,13 +159,13 @@ class Follower:
 
 @contextmanager
 def following(study: Study, console: Console) -> Iterator[Listener]:
-    """A listener that shows a search."""
-    with Speaker(console) as speaker:
+    """Yield a listener that shows a search."""
+    with StatusLine(console) as speaker:
         yield Follower(study, speaker).listener()
 
 
-def last_word(study: Study, console: Console) -> None:
-    """State, picks, verdict and front, and what to type next."""
+def print_summary(study: Study, console: Console) -> None:
+    """Print state, picks, verdict and front, and the next commands."""
     from search.present.terminal.status import render_status
 
     content = study.snapshot()
@@ -176,7 +176,7 @@ def last_word(study: Study, console: Console) -> None:
 
 
 def next_commands(run: object, content: Mapping[str, Any]) -> list[str]:
-    """What a user does with a front."""
+    """Suggest the next commands for a finished run."""
     if content["state"] != "finished":
         return []  # the error says how to go on
     if not content["front"]:

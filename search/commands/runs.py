@@ -1,4 +1,4 @@
-"""The runs below a folder."""
+"""List the runs below a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search.run_folder.record import RunRecord
 
 
 def runs(project: Path) -> list[dict[str, Any]]:
-    """The runs below a folder, oldest first. A run that cannot be read is listed as such."""
+    """Return the runs below a folder, oldest first; unreadable runs are listed as such."""
     return [_run(path.parent) for path in sorted(project.glob("*/args.yaml"), key=lambda p: p.stat().st_mtime)]
 
 

@@ -1,1 +1,1 @@
-"""What a user writes: study.yaml, its sections and checks, and what it points at."""
+"""Configuration: study.yaml, its sections and validation, and the inputs that it names."""

@@ -1,4 +1,4 @@
-"""The names of baselines in a study: what they may be, and how a sibling's file is written."""
+"""Names of baselines in a study: validation, and the syntax of a sibling's file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRAINED = ("uniform", "global", "random")
 
 
 def row_text(row: object) -> str:
-    """A row of a study as one word: `{sibling: small.pt}` is `sibling:small.pt`."""
+    """Convert a baseline of a study to one word: `{sibling: small.pt}` is `sibling:small.pt`."""
     if isinstance(row, Mapping) and len(row) == 1:
         ((name, value),) = row.items()
         return f"{name}:{value}"
@@ -23,7 +23,7 @@ def row_text(row: object) -> str:
 
 
 def siblings_located(rows: object, folder: Path) -> object:
-    """The rows of a study with the siblings' paths made absolute, relative ones being those of `folder`."""
+    """Make the siblings' paths absolute; relative ones are relative to `folder`."""
     if isinstance(rows, str | Mapping):
         rows = [rows]
     if not isinstance(rows, list | tuple):
@@ -37,7 +37,7 @@ def siblings_located(rows: object, folder: Path) -> object:
 
 
 def row_fault(text: str) -> str | None:
-    """What is wrong with the name of a row in a study; None where nothing is."""
+    """Return the error in the name of a baseline, or None."""
     if text in NAMES and text != "sibling":
         return None
     if text.startswith(SIBLING) and text != SIBLING:
@@ -45,4 +45,4 @@ def row_fault(text: str) -> str | None:
     known = ", ".join(NAMES[:-1])
     near = near_miss(text, NAMES)
     hint = f" did you mean {near}?" if near and near != text else ""
-    return f"no honest row {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"
+    return f"no baseline {text!r};{hint} expected {known} or {{sibling: smaller.pt}}"

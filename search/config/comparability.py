@@ -1,4 +1,4 @@
-"""What makes trials comparable: the settings that shape a measurement, and the content of model and data."""
+"""Comparability of trials: the settings that affect a measurement, and the content of model and data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STUDY_KEYS = ("imgsz", "space", "figures", "objectives", "constraints", "recove
 
 
 def fingerprint(spec: StudySpec) -> dict[str, str]:
-    """sha256 of the checkpoint's bytes, and of the dataset file with names and sizes of the images it lists."""
+    """Return sha256 sums of the checkpoint, and of the dataset file with names and sizes of the images it lists."""
     model, data = OwnReference.parse(spec.model), OwnReference.parse(spec.data)
     return {
         "model": _file_sha256(Path(spec.model)) if model is None else _own_sha256(model),
@@ -29,7 +29,7 @@ def fingerprint(spec: StudySpec) -> dict[str, str]:
 
 
 def _own_sha256(reference: OwnReference) -> str:
-    """Of the user's file, the name in it, and the data: a file's bytes, or the names and sizes of a folder's files."""
+    """Hash the user's file, the name in it, and the data: a file's bytes, or names and sizes of a folder's files."""
     digest = hashlib.sha256(f"{reference.name}\0{_file_sha256(reference.file)}".encode())
     data = None if reference.data is None else Path(reference.data)
     if data is not None and data.is_file():
@@ -41,7 +41,7 @@ def _own_sha256(reference: OwnReference) -> str:
 
 
 def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[str, Any]:
-    """The part of a resolved study that may not differ between trials of one run.
+    """Return the part of a resolved study that may not differ between trials of one run.
 
     trials, hours, workers, budgets, keep, device, paths and names are left out: they may change on resume.
     """
@@ -98,7 +98,7 @@ def _data_sha256(path: Path) -> str:
 
 
 def count_images(data: Path, split: str) -> int:
-    """Images of one split; 0 where they cannot be found without downloading."""
+    """Count the images of one split; 0 if they cannot be found without downloading."""
     if data.is_dir():
         return sum(1 for _ in _images(data / split))
     sources = _listed(data, (split,))
@@ -110,7 +110,7 @@ def count_images(data: Path, split: str) -> int:
 
 
 def _listed(path: Path, splits: tuple[str, ...]) -> Iterator[Path]:
-    """Folders and list files of a dataset YAML that exist; those still to be downloaded are skipped."""
+    """Yield the existing folders and list files of a dataset YAML; those still to be downloaded are skipped."""
     data = read_data_yaml(path)
     if not isinstance(data, dict):
         return

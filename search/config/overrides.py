@@ -1,6 +1,6 @@
-"""The `key=value` words of a command as a frozen model: one type per kind of value, which says what it expected.
+"""Parse the `key=value` words of a command into a frozen model, with one validated type per kind of value.
 
-What cannot be read is a ConfigError from inside the validation: it is no ValueError, so pydantic lets it through.
+Invalid values raise ConfigError inside the validation: it is no ValueError, so pydantic passes it through.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from search.errors import ConfigError, near_miss
 
 
 class Order(BaseModel):
-    """What a command was asked for. Each field is a key, except those that `from_keys` is given beside the keys."""
+    """Arguments of a command. Each field is a key, except those passed to `from_keys` beside the keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,10 +29,10 @@ class Order(BaseModel):
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
-        """From `key=value` pairs.
+        """Parse `key=value` pairs.
 
         Raises:
-            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a file that is not there.
+            ConfigError: an unknown, missing or contradicting key, a value of the wrong kind, a missing file.
         """
         known = [name for name in cls.model_fields if name not in given]
         for key in keys:
@@ -52,14 +52,14 @@ class Order(BaseModel):
 
     @classmethod
     def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
-        """The same on a file that is named before the keys. Raises as `from_keys`."""
+        """Parse keys for a file that is named before them. Raises as `from_keys`."""
         if not model.is_file():
             raise ConfigError(f"no such file: {model}", expected=cls.example)
         return cls.from_keys(keys, model=model)
 
 
 def recover_spec(keys: Mapping[str, Any], expected: str, section: str = "") -> RecoverSpec:
-    """How to fine-tune, from `key=value` pairs. Raises ConfigError for the first fault, as of a key of `section`."""
+    """Parse fine-tune settings from `key=value` pairs. Raises ConfigError for the first fault in `section`."""
     try:
         return RecoverSpec.model_validate(keys)
     except ValidationError as error:
@@ -69,7 +69,7 @@ def recover_spec(keys: Mapping[str, Any], expected: str, section: str = "") -> R
 
 
 def trained_size(data: Mapping[str, Any]) -> int:
-    """The input size that the checkpoint `model` was trained at; 640 where it does not say."""
+    """Return the input size that the checkpoint `model` was trained at; 640 if unknown."""
     return ("model" in data and checkpoint_facts(data["model"]).imgsz) or 640
 
 
@@ -149,7 +149,7 @@ def _network(value: Any, info: ValidationInfo) -> Path:
 
 
 def existing_data(value: object) -> Path:
-    """A file or folder that is there. Raises ConfigError."""
+    """Return the path of an existing file or folder. Raises ConfigError."""
     path = Path(str(value))
     if not path.exists():
         raise ConfigError(f"no such file: {path}", where="data=", expected="a data YAML, or a folder to classify")
@@ -157,7 +157,7 @@ def existing_data(value: object) -> Path:
 
 
 def one_of(*known: str) -> BeforeValidator:
-    """A validator that takes one of the `known` words."""
+    """Return a validator that accepts one of the `known` words."""
 
     def read(value: Any, info: ValidationInfo) -> str:
         if value not in known:

@@ -1,4 +1,4 @@
-"""Which precisions a runtime has, and the file that it is given in each. Light: read by the study's specification."""
+"""Precisions of each runtime, and the file format used in each. Light: read by the study's specification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GPU = {"onnxruntime": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "int8")}
 
 
 def precisions_of(runtime: str, device: str = "cpu") -> tuple[str, ...]:
-    """The precisions in which a candidate can be timed and validated; fp32 everywhere."""
+    """Return the precisions in which a candidate can be timed and validated; fp32 everywhere."""
     if is_command(runtime):
         return ("fp32", "fp16", "int8")
     table = _GPU if runtime == "tensorrt" or device != "cpu" else _CPU
@@ -20,15 +20,15 @@ def precisions_of(runtime: str, device: str = "cpu") -> tuple[str, ...]:
 
 
 def file_format(runtime: str) -> str:
-    """The export format that the runtime is given."""
+    """Return the export format that the runtime uses."""
     return "onnx" if is_command(runtime) else FILES[runtime]
 
 
 def precision_fault(precisions: tuple[str, ...], runtime: str, device: str, *, own: bool = False) -> str | None:
-    """Why these precisions cannot be searched on this runtime; None where they can.
+    """Return why these precisions cannot be searched on this runtime, or None.
 
     Args:
-        own: the model is a network of the user's own (`module.py:function`).
+        own: the model is the user's own network (`module.py:function`).
     """
     if own and set(precisions) != {"fp32"}:
         return "space.precision: a network of your own is not quantised; expected [fp32]"

@@ -1,4 +1,4 @@
-"""The sections of study.yaml; `spec.py` puts them together."""
+"""The sections of study.yaml; `spec.py` assembles them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ADDRESS = re.compile(r"^(ray://)?[A-Za-z0-9._-]+:[0-9]+$")
 
 
 class Section(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Base of all sections: frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ResourcesSpec(Section):
-    """What one trial needs of a Ray cluster. `cpu` null: 1, or this machine's cores over the trials at once where the
+    """Resources of one trial on a Ray cluster. `cpu` null: 1, or this machine's cores over the concurrent trials if the
     cluster is this machine. `gpu` null: as many as `device` names; a fraction lets trials share one.
     """
 
@@ -41,18 +41,17 @@ class ResourcesSpec(Section):
 
 
 class SearchSpec(Section):
-    """How long and by what to search. `trial_minutes` null: ten times the median trial, at least ten minutes.
+    """Sampler and limits of the search. `trial_minutes` null: ten times the median trial, at least ten minutes.
 
-    `stuck_minutes`: without a sign of life for so long, a trial is given up; null: 30, and never for an own task, which
-    need not give signs.
+    `stuck_minutes`: a trial without a heartbeat for this long is given up; null: 30, and never for a user's own task,
+    which need not send any.
 
-    `until`: the local time at which a session is to be over, the next one from its start. `patience`: trials in which
-    the hypervolume must have grown by 0.1 %; null, as is the default, for no such limit: a front may rest for long
-    before somebody finds the way on, and whoever gave the night away wants all of it. `confirm`: seeds with which the
-    picks are trained at the end, the search's own included.
+    `until`: local time of the session's deadline, the next one from its start. `patience`: trials within which the
+    hypervolume must grow by 0.1 %; null, the default: off, since it may plateau long before it improves again.
+    `confirm`: number of seeds with which the picks are trained at the end, including the search's own.
 
-    Of `engine: ray` only: `address` of the cluster (auto, ray://HOST:10001; null: a Ray of this machine), `resources`
-    of one trial, and `artefacts`: a path or URI that every node can write, null for the run's own folder.
+    Only with `engine: ray`: `address` of the cluster (auto, ray://HOST:10001; null: a local Ray), `resources` of one
+    trial, and `artefacts`: a path or URI that every node can write, null for the run's own folder.
     """
 
     engine: Literal["optuna", "ray"] = "optuna"
@@ -96,9 +95,10 @@ class SearchSpec(Section):
 
 
 class SpaceSpec(Section):
-    """What may be varied.
+    """The search space.
 
-    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may go; imgsz null: the study's only.
+    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; imgsz null: the
+    study's.
     """
 
     ratio: tuple[float, float] = (0.0, 0.8)
@@ -154,7 +154,7 @@ class SpaceSpec(Section):
 
 
 class RecoverSpec(BaseModel):
-    """The short fine-tune after pruning. Keys that are not listed go to YOLO.train as they are.
+    """The short fine-tune after pruning. Unknown keys are passed to YOLO.train.
 
     `slimming`: weight of the L1 penalty on batch-norm scales (`pruning.recovery.finetune.Recovery`).
     """
@@ -176,15 +176,15 @@ class RecoverSpec(BaseModel):
 
     @property
     def train(self) -> dict[str, Any]:
-        """The further keys of YOLO.train."""
+        """Additional keys of YOLO.train."""
         return dict(self.model_extra or {})
 
 
 class LatencySpec(Section):
-    """What is timed, and on what: `runtime` is a name of `objectives.runtimes.names`, or `command:PROGRAM`.
+    """Latency measurement: `runtime` is a name of `objectives.runtimes.names`, or `command:PROGRAM`.
 
-    `seconds`: the most that one candidate's comparison with the base may take, 60 for a command if nothing is said.
-    `timeout_s`: the most that one call of a command may take.
+    `seconds`: limit of one candidate's comparison with the base; 60 for a command by default. `timeout_s`: limit of one
+    call of a command.
     """
 
     runtime: str = "onnxruntime"
@@ -216,28 +216,28 @@ class LatencySpec(Section):
 
 
 class FigureSpec(Section):
-    """A figure of a user's own task: its unit ("" for none, "fraction" for a share) and which way is better."""
+    """A figure of a user's own task: its unit ("" for none, "fraction" for a share) and its direction."""
 
     unit: str = ""
     direction: Literal["max", "min"]
     title: str | None = None
 
     def objective(self, name: str) -> Objective:
-        """As the rest of the program knows it."""
+        """Return the corresponding `Objective`."""
         return Objective(name, self.unit, self.direction, self.title or name)
 
 
 class KeepSpec(Section):
-    """Which trials keep their weights on disk, and the most they may fill. front: those that may yet be on it, too."""
+    """Trials that keep their weights on disk, and their total size. front: including those that may still reach it."""
 
     weights: Literal["all", "front", "none"] = "front"
     max_gb: float = Field(default=20.0, gt=0)
 
 
 def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
-    """Why the sampler cannot search this study; None where it can.
+    """Return why the sampler cannot search this study, or None.
 
-    CMA-ES moves a cloud of points in a continuous space towards one best.
+    CMA-ES samples a continuous space around one optimum.
     """
     if search.sampler != "cmaes":
         return None
@@ -253,13 +253,13 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str 
 
 
 class NotifySpec(Section):
-    """`command`: a shell line that gets the morning summary on its standard input when a search has ended."""
+    """`command`: a shell line that receives the summary on its standard input when a search has ended."""
 
     command: str | None = None
 
 
 def check_size(size: int) -> int:
-    """An input size that the models take. Raises ValueError."""
+    """Validate an input size. Raises ValueError."""
     if size < STRIDE or size % STRIDE:
         raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models")
     return size
@@ -269,7 +269,7 @@ _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 def clock_time(text: str) -> tuple[int, int]:
-    """(hours, minutes) of `7:00` or `07:00`. Raises ValueError."""
+    """Parse `7:00` or `07:00` to (hours, minutes). Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f'{text!r} is no time of day; expected for example "07:00"')

@@ -1,4 +1,4 @@
-"""study.yaml as frozen models: unknown keys refused, every fault reported at once with its line.
+"""study.yaml as frozen models: unknown keys are refused, all faults are reported at once with their lines.
 
 Precedence: command-line `key=value`, then YAML, then the defaults written here.
 """
@@ -46,12 +46,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class StudySpec(Section):
-    """One study. See DESIGN.md, study.yaml, for the words.
+    """One study. DESIGN.md, study.yaml, explains the keys.
 
-    `figures`: what a user's own task measures, by name. They are known in every process that has the study.
-    `baselines`: the honest rows that are measured at the end (`search.evaluate.baselines`); null: the cheap ones.
-    `trust`: sha256 of a checkpoint that the restricted loader refuses; it is unpickled once
-    (`search.prepare.trusted_checkpoint`).
+    `figures`: figures of a user's own task, by name; known in every process that has the study. `baselines`: baselines
+    measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
+    restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`).
     """
 
     model: str
@@ -179,7 +178,7 @@ class StudySpec(Section):
             return None
         rows = [value] if isinstance(value, str | Mapping) else value
         if not isinstance(rows, list | tuple):
-            raise ValueError("expected a list of honest rows, such as [lower_size, uniform]")
+            raise ValueError("expected a list of baselines, such as [lower_size, uniform]")
         texts = [row_text(row) for row in rows]
         if (fault := next(filter(None, map(row_fault, texts)), None)) is not None:
             raise ValueError(fault)
@@ -187,14 +186,14 @@ class StudySpec(Section):
 
     @property
     def honest_rows(self) -> tuple[str, ...]:
-        """Names of the rows that are measured at the end of a search; the cheap ones are of no use to an own task."""
+        """Names of the baselines to measure at the end of a search; by default none for a user's own task."""
         if self.baselines is not None:
             return self.baselines
         return () if OwnReference.parse(self.data) is not None else CHEAP
 
     @property
     def stuck_s(self) -> float:
-        """Seconds without a sign of life after which work is given up; a user's own task need not give any."""
+        """Seconds without a heartbeat after which work is given up; a user's own task need not send any."""
         said = self.search.stuck_minutes
         if said is None:
             said = STUCK_MINUTES if OwnReference.parse(self.data) is None else float("inf")
@@ -202,40 +201,40 @@ class StudySpec(Section):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Input sizes that are searched."""
+        """Input sizes to search."""
         return self.space.imgsz or (self.imgsz,)
 
     @property
     def searched_space(self) -> SpaceSpec:
-        """The space with `groups: auto` made definite.
+        """The space with `groups: auto` resolved.
 
-        A sampler that draws ratios gets one for each stage: sixty at random are far from anything good. The guided one
-        allocates, so every group has its own.
+        A sampler that draws ratios gets one per stage: sixty random ratios are far from any good model. The guided
+        sampler allocates, so every group has its own.
         """
         free = self.search.sampler == "auto" and self.space.groups == "auto"
         return self.space.model_copy(update={"groups": "each"}) if free else self.space
 
     @property
     def run_name(self) -> str:
-        """Name of the run folder: `name`, else the checkpoint's, as far as it can name a folder."""
+        """Name of the run folder: `name`, else the checkpoint's, reduced to valid characters."""
         return self.name or _folder_name(Path(self.model).stem) or "study"
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
-        """The constraints."""
+        """The constraints as bounds."""
         return tuple(Bound.parse(name + text) for name, text in self.constraints.items())
 
     def budget(self, name: str) -> tuple[Bound, ...]:
-        """The limits of a named budget."""
+        """Return the limits of a named budget."""
         return tuple(Bound.budget(figure, limit) for figure, limit in self.budgets[name].items())
 
     @property
     def without_secrets(self) -> StudySpec:
-        """The same study as everybody may see it: what is written down, and what travels to other processes."""
+        """Return the study without passwords, for writing to disk and sending to other processes."""
         return self if self.storage is None else self.model_copy(update={"storage": shown(self.storage)})
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data with every default filled in: what args.yaml holds. The storage's password is not in it."""
+        """Return plain data with every default filled in: the content of args.yaml, without the storage's password."""
         return {**self.without_secrets.model_dump(mode="json"), "name": self.run_name}
 
 
@@ -269,7 +268,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
 
 
 def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults that depend on the model: the accuracy that its task is about, the input size that it was trained at."""
+    """Return defaults that depend on the checkpoint: the main accuracy of its task, its training input size."""
     own = data.get("figures")
     if OwnReference.parse(data.get("model")) is not None:
         return {"objectives": [next(iter(own)), *_COSTS]} if isinstance(own, Mapping) and own else {}
@@ -283,7 +282,7 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved study with the keys that came after it was written; as it is where it cannot be read any more."""
+    """Add defaults of newer keys to a resolved study; return it unchanged if it cannot be parsed any more."""
     try:
         return StudySpec.model_validate(resolved, context={"check_paths": False}).resolved()
     except ValidationError:
@@ -296,7 +295,7 @@ def _name_of(study: Path) -> str | None:
 
 
 def _folder_name(text: str) -> str:
-    """What of a text can name a folder: "" where nothing can."""
+    """Reduce a text to valid characters of a folder name; may be ""."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100]
 
 
@@ -318,7 +317,7 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _program_located(data: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    """`command:./time.sh` means the program beside the study, wherever the search is started."""
+    """Resolve `command:./time.sh` relative to the study, wherever the search is started."""
     runtime = data.get(key)
     if not isinstance(runtime, str) or not is_command(runtime):
         return dict(data)
@@ -342,7 +341,7 @@ def _locate(value: str, folder: Path, *, bundled: bool) -> str:
 
 
 def _file_of(value: str) -> Path:
-    """The file that must be there: of a user's own model or task the one that is named before the colon."""
+    """Return the file that must exist: for a user's own model or task the one before the colon."""
     own = OwnReference.parse(value)
     return Path(value) if own is None else own.file
 
@@ -352,7 +351,7 @@ def _paths_matter(info: ValidationInfo) -> bool:
 
 
 def _constraint(name: str, limit: object) -> str:
-    """`"<=8"` or a bare number, which bounds the better side. ValueError (BoundError) says how to write it."""
+    """Parse `"<=8"` or a bare number, which bounds the good side. Raises ValueError (BoundError) with the syntax."""
     text = str(limit).strip()
     bound = Bound.parse(name + text) if text[:1] in "<>=" else Bound.budget(name, _number(name, limit))
     return f"{bound.op}{bound.limit:g}"

@@ -1,7 +1,7 @@
-"""The address of a study's storage: what may be shown of it, and what opens it.
+"""The URL of a study's storage: masking of passwords, and the URL to open.
 
-A password belongs where libpq looks for it, PGPASSWORD or ~/.pgpass. One in the address works too, in this process; it
-is masked in everything that is written or shown, so that a resumed run needs one of the former, or the address again.
+A password belongs where libpq looks for it, PGPASSWORD or ~/.pgpass. One in the URL works too, in this process; it is
+masked in everything that is written or shown, so that a resumed run needs one of the former, or the URL again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _KINDS = ("sqlite", "postgresql+psycopg", "postgresql")
 
 
 def storage_fault(url: str) -> str | None:
-    """Why this is no storage; None where it is one. The address itself is not repeated: it may hold a password."""
+    """Return why this is no storage, or None. The URL itself is not repeated: it may hold a password."""
     kind, mark, _ = url.partition("://")
     if not mark:
         return "not an address; expected postgresql+psycopg://USER@HOST/DATABASE, or null for a file of the run"
@@ -24,19 +24,19 @@ def storage_fault(url: str) -> str | None:
 
 
 def is_postgresql(url: str) -> bool:
-    """Whether a server keeps the study."""
+    """Return whether a PostgreSQL server holds the study."""
     return url.startswith("postgresql")
 
 
 def shown(url: str) -> str:
-    """The address as it may be written and shown: passwords are stars."""
+    """Return the URL for display: passwords are replaced by asterisks."""
     found = _LOGIN.match(url)
     masked = url if found is None else f"{found['head']}:{MASK}@{found['rest']}"
     return _SECRET.sub(rf"\g<key>{MASK}", masked)
 
 
 def usable(url: str) -> str:
-    """The address to open: stars, which are what a resumed run remembers, give way to libpq's own places."""
+    """Return the URL to open: a masked password (of a resumed run) is dropped in favour of libpq's own sources."""
     plain = re.sub(r"^postgresql://", "postgresql+psycopg://", url.replace(f":{MASK}@", "@", 1))
     if f"={MASK}" not in plain:
         return plain
@@ -46,7 +46,7 @@ def usable(url: str) -> str:
 
 
 def scrubbed(text: str, url: str) -> str:
-    """A foreign library's text without the secrets of the address."""
+    """Remove the URL's secrets from the text of another library."""
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text

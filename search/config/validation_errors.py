@@ -1,4 +1,4 @@
-"""Every fault of a study in one message: file, line, key, what was expected, the near miss."""
+"""Report all faults of a study in one message: file, line, key, what was expected, the nearest key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search.errors import ConfigError, near_miss
 def faults_error(
     error: ValidationError, source: Source, overrides: Mapping[str, Any], root: type[BaseModel]
 ) -> ConfigError:
-    """One ConfigError that lists all faults that pydantic found, in the order of the file."""
+    """Build one ConfigError listing all faults that pydantic found, in the order of the file."""
     rows = [_row(detail, source, overrides, root) for detail in error.errors()]
     count = len(rows)
     title = "the study has a fault:" if count == 1 else f"the study has {count} faults:"
@@ -74,7 +74,7 @@ def _section(location: Path_, root: type[BaseModel]) -> type[BaseModel]:
 
 
 def _elsewhere(key: str, root: type[BaseModel]) -> str | None:
-    """`trials` -> `search.trials`: the key exists, in another section."""
+    """Return the full name of a key of another section: `trials` -> `search.trials`."""
     places = dict(_leaves(root))
     name = key if key in places else near_miss(key, places)
     return places[name] if name else None

@@ -1,7 +1,7 @@
 """YAML read safely, with the line of every key, and `key=value` overrides in the same notation.
 
-Only plain data can come out (safe loader semantics). Duplicate keys, anchors and files above `MAX_BYTES` are refused:
-each of them makes a study mean something else than a reader thinks.
+Yields plain data only (safe loader semantics). Duplicate keys, anchors and files above `MAX_BYTES` are refused, since
+they make a study mean something other than it seems to.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed document: its data and where each key stands.
+    """A parsed document: its data and the line of each key.
 
     Attributes:
         data: the mapping as plain Python values.
         lines: path of a key -> line number, counted from 1.
-        name: what to call the document in a message.
+        name: the document's name in messages.
     """
 
     data: dict[str, Any]
@@ -45,7 +45,7 @@ class Source:
     name: str
 
     def where(self, location: Path_) -> str:
-        """`study.yaml line 7`: the line of the deepest part of `location` that is written in the document."""
+        """Return `study.yaml line 7`: the line of the deepest part of `location` that the document has."""
         for end in range(len(location), 0, -1):
             line = self.lines.get(location[:end])
             if line is not None:
@@ -89,7 +89,7 @@ def parse(text: str, name: str = "study.yaml") -> Source:
 
 
 def parse_value(text: str) -> Any:
-    """The value of an override, typed by YAML; what is not YAML (for example `>=0.4`) is a string."""
+    """Parse the value of an override as YAML; anything else (for example `>=0.4`) is a string."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -101,7 +101,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
-    """`["search.trials=50"]` -> {"search.trials": 50}.
+    """Parse `["search.trials=50"]` to {"search.trials": 50}.
 
     Raises:
         ConfigError: an item without `=` or without a key, or a key given twice.
@@ -118,7 +118,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
 
 
 def merge(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `data` with dotted keys set; a dotted key through something that is no mapping replaces it."""
+    """Copy `data` with dotted keys set; a dotted key through something that is no mapping replaces it."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     for dotted, value in overrides.items():
         head, _, rest = dotted.partition(".")
@@ -153,7 +153,7 @@ def _construct(loader: Any, node: yaml.Node, name: str) -> Any:
 
 
 def _entries(node: yaml.Node, path: Path_ = ()) -> Iterator[tuple[int, Path_, int]]:
-    """(identity of the mapping or list, path, line) of every key and item, depth first."""
+    """Yield (identity of the mapping or list, path, line) of every key and item, depth first."""
     children: list[tuple[str | int, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
         children = [(str(key.value), key, value) for key, value in node.value]

@@ -1,1 +1,1 @@
-"""How a trial becomes something to ship: the pick's folder, verified artefacts, the model card."""
+"""Delivery of a trial: the pick's folder, verified artefacts, the model card."""

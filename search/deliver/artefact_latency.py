@@ -1,7 +1,7 @@
-"""The latency of one artefact: that very file, interleaved with the base's float32 file of the same format.
+"""Latency of one artefact, interleaved with the base's float32 file of the same format.
 
-Pruning and quantising are then judged apart from what the runtime alone brings; the eager PyTorch model is timed in the
-same rounds, for those who deploy it today.
+This separates the effect of pruning and quantising from that of the runtime; the eager PyTorch model is timed in the
+same rounds, as a reference for its users.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ JIT_RUNS = 3
 def time_artefact(
     path: Path, form: Format, base: Path, model: Path, imgsz: int, spec: LatencySpec, turns: Turnstile
 ) -> dict[str, Any]:
-    """Milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
+    """Measure milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
 
     Args:
         base: the base's float32 artefact of the same format.
-        model: the checkpoint that was exported, run by eager PyTorch.
+        model: the exported checkpoint, run by eager PyTorch.
 
     Raises:
         LatencyError, BackendMissing: it cannot be timed.
@@ -50,8 +50,9 @@ def time_artefact(
 
 
 def _here(form: Format, spec: LatencySpec) -> LatencySpec:
-    """The study's settings on the runtime of the format (an ONNX file is timed by ONNX Runtime, whatever was searched),
-    one image at a time, as the files are exported."""
+    """Return the study's settings for the format's runtime (an ONNX file is timed by ONNX Runtime, whatever was
+    searched) with one image at a time, as the files are exported.
+    """
     return spec.model_copy(update={"runtime": form.runtime or "torch", "batch": 1})
 
 
@@ -66,7 +67,7 @@ def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runn
 
 
 def _compiled(side: tuple[Runner, ...]) -> tuple[Runner, ...]:
-    """TorchScript watches its first runs and compiles in the next: that is no inference of a deployed model."""
+    """Warm up TorchScript, whose first runs profile and compile."""
     for runner in side:
         for _ in range(JIT_RUNS):
             runner.run()
@@ -74,7 +75,7 @@ def _compiled(side: tuple[Runner, ...]) -> tuple[Runner, ...]:
 
 
 class _BackendRunner:
-    """A format without a runtime of its own here, run by Ultralytics' backend as `YOLO(path)` does."""
+    """A format without its own runtime here, run by Ultralytics' backend as `YOLO(path)` does."""
 
     def __init__(self, path: Path, form: str, imgsz: int) -> None:
         from ultralytics.nn.autobackend import AutoBackend
@@ -91,6 +92,6 @@ class _BackendRunner:
 
     def describe(self) -> Mapping[str, str | int]:
         batch, imgsz = self._input.shape[0], self._input.shape[-1]
-        # The backend opens its runtime with as many threads as that likes; nobody can set it.
+        # The backend chooses the number of threads of its runtime; it cannot be set.
         runtime = f"ultralytics {self._form}"
         return {"runtime": runtime, "device": "cpu", "threads": "own", "batch": batch, "imgsz": imgsz}

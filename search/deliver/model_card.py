@@ -1,4 +1,4 @@
-"""The model card: what a delivered model is, where it came from, and what it was measured to do."""
+"""The model card: a delivered model's identity, origin and measured figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN_LICENCE = "The model's code and weights are its author's; the data set may 
 
 
 def _is_own(snapshot: Snapshot) -> bool:
-    """Whether the study is of a user's own task (docs/own_task.md)."""
+    """Return whether the study is of a user's own task (docs/own_task.md)."""
     return OwnReference.parse((snapshot.get("study") or {}).get("data")) is not None
 
 
@@ -42,7 +42,7 @@ def write_model_card(
         point: its id, `17` or `17-int8`.
         lineage: digests by what they are of ("base model", "data", "plan", ...).
         commands: the command lines that made it, in order.
-        export: the verified artefacts, if there are any.
+        export: the verified artefacts, if any.
 
     Raises:
         UnknownTrial: no row has this id.
@@ -161,7 +161,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _code(lines: Sequence[str]) -> str:
-    """A block of commands; the fence is longer than any row of backticks inside."""
+    """Format commands as a code block; the fence is longer than any run of backticks inside."""
     text = "\n".join(lines)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -169,6 +169,6 @@ def _code(lines: Sequence[str]) -> str:
 
 
 def _plain(text: object) -> str:
-    """One line of text that Markdown and HTML leave alone."""
+    """Escape text to one line without Markdown or HTML."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#!])", r"\\\1", line)

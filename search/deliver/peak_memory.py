@@ -1,4 +1,4 @@
-"""Peak memory of an artefact: of a process of its own that opens it and runs it, as a user's program would."""
+"""Peak memory of an artefact, measured in a process that opens and runs it as a user's program would."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LIMIT_S = 300.0
 
 
 def peak_memory(path: Path, form: str, shape: Sequence[int], threads: int = 1) -> dict[str, float]:
-    """{"peak_mb", "runtime_mb"}, 10^6 bytes: the whole process, and what it had before the artefact was opened.
+    """Return {"peak_mb", "runtime_mb"} (10^6 bytes): of the whole process, and before it opened the artefact.
 
     Args:
         shape: (batch, channels, height, width) of the input.
 
     Raises:
-        ExportFailed: the process ended without an answer; its last line says why.
+        ExportFailed: the process ended without a result; its last line gives the reason.
     """
     words = [str(_SCRIPT), form, str(path), ",".join(map(str, shape)), str(threads)]
     try:

@@ -1,6 +1,6 @@
 """Run as a script: FORMAT PATH SHAPE THREADS. Opens the artefact, runs it three times, prints its peak memory.
 
-It imports the runtime and nothing of this package: what is measured is what a user's own program would need.
+It imports the runtime and nothing of this package, so as to measure what a user's own program would need.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"
 
 
 def peak_mb() -> float:
-    """Largest resident size of this process so far. `ru_maxrss` would begin with the parent's on Linux."""
+    """Return the largest resident size of this process. `ru_maxrss` would start with the parent's on Linux."""
     try:
         with open("/proc/self/status") as status:
             found = re.search(r"VmHWM:\s+(\d+) kB", status.read())

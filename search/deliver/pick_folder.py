@@ -53,7 +53,7 @@ def write_pick(
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A file, or a folder for OpenVINO; what was there before is replaced."""
+    """Copy a file, or a folder for OpenVINO, replacing the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
@@ -63,7 +63,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def pick_folder(run: Path, budget: str) -> Path:
-    """Where the pick of a budget lies.
+    """Return the folder of a budget's pick.
 
     Raises:
         ConfigError: a name that is not a plain folder name.

@@ -1,4 +1,4 @@
-"""A trial that was chosen, and what can be done with it."""
+"""A picked trial, and its delivery."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PickedTrial:
     Attributes:
         results: those that it was chosen from.
         trial: None for the base.
-        sentence: why this one.
+        sentence: the reason for the choice.
         bounds: the limits that it was chosen within.
-        budget: the study's name for these limits, if they have one.
+        budget: the study's name for these limits, if any.
     """
 
     results: Results
@@ -45,8 +45,7 @@ class PickedTrial:
 
     @property
     def folder(self) -> Path:
-        """picks/<budget>, or picks/trial-0017: where what is delivered lies; picks/<budget>-on-<device> for another
-        device, whose pick is another one."""
+        """Delivery folder: picks/<budget>, or picks/trial-0017; picks/<budget>-on-<device> for another device."""
         if self.budget and self.results.target is not None:
             return self.results.record.path / "picks" / f"{self.budget}-on-{self.results.target.name}"
         name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
@@ -71,7 +70,7 @@ class PickedTrial:
         return self.results.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
 
     def weights(self) -> Path:
-        """The checkpoint of the trial as it was measured: the base's own file for the base.
+        """Return the checkpoint of the trial as it was measured; for the base its own file.
 
         Raises:
             ConfigError: the trial has no weights on disk; names the command that makes them.
@@ -92,7 +91,7 @@ class PickedTrial:
         )
 
     def model(self) -> Path:
-        """The best checkpoint there is: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
+        """Best checkpoint available: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
         tuned = self.folder / "finetuned.pt"
         return tuned if tuned.is_file() else self.weights()
 
@@ -113,8 +112,7 @@ class PickedTrial:
         )
 
     def artefact(self) -> Path | None:
-        """The file in reduced precision that was measured, where it lies on disk: a trial's beside its weights, an
-        export's where it was delivered."""
+        """Return the measured file in reduced precision, if on disk: beside the weights, or where it was exported."""
         if self.trial is None or self.trial.candidate.precision == "fp32":
             return None
         from search.evaluate.reduced_precision import target_of
@@ -153,7 +151,7 @@ class PickedTrial:
 
         spec = self.results.spec
         options.setdefault("quantize", self._bits())
-        # before anybody is told to make weights for it
+        # before suggesting to make weights for it
         checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()
@@ -176,7 +174,7 @@ class PickedTrial:
         return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
 
     def _ready(self) -> dict[str, Path]:
-        """The measured file of a trial in reduced precision, unless the weights were trained further since."""
+        """Return the measured file of a trial in reduced precision, unless its weights were trained further."""
         path = self.artefact()
         if path is None or self.trial is None or self.model() != self.weights():
             return {}
@@ -199,7 +197,7 @@ class PickedTrial:
             self._write_card(report, f"paretoprune export {self.ref} {' '.join(words)}")
 
     def _write_card(self, report: ExportReport, command: str) -> None:
-        """model_card.md beside the artefacts: what they were made from, how, and what was measured."""
+        """Write model_card.md beside the artefacts: origin, commands and measured figures."""
         from search.deliver.model_card import write_model_card
 
         _, prints = self.results.record.read_args()

@@ -1,4 +1,4 @@
-"""Choosing a trial from results: within limits, at the knee, or by its number."""
+"""Choose a trial from results: within limits, at the knee, or by its number."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from search.trial import PointId
 
 @dataclass(frozen=True)
 class Selection:
-    """What can be chosen from results, by the study's own times or by another device's."""
+    """Choices from results, by the study's own latencies or another device's."""
 
     results: Results
 
     def pick(self, *bounds: Bound, budget: str | None = None, **limits: float) -> PickedTrial:
-        """The most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
+        """Return the most accurate trial within limits: `pick(latency_ms=5)`, `pick(budget="edge")`.
 
         Raises:
             NothingFits: carries the closest trial. ConfigError: no such budget, or no trial to choose from.
@@ -31,11 +31,11 @@ class Selection:
         return PickedTrial(self.results, trial, sentence, tuple(asked), budget)
 
     def knee(self) -> PickedTrial:
-        """The trial after which more accuracy becomes expensive."""
+        """Return the trial after which more accuracy becomes expensive."""
         return PickedTrial(self.results, *self._with_trials().knee())
 
     def one_se(self) -> PickedTrial:
-        """The smallest trial within one standard error of the most accurate."""
+        """Return the smallest trial within one standard error of the most accurate."""
         return PickedTrial(self.results, *self._with_trials().one_se())
 
     def trial(self, number: int, precision: str = "") -> PickedTrial:
@@ -48,7 +48,7 @@ class Selection:
         return PickedTrial(self.results, found, f"trial {found.id}")
 
     def base(self) -> PickedTrial:
-        """The unpruned model."""
+        """Return the unpruned model."""
         return PickedTrial(self.results, None, "the unpruned model")
 
     def _budget(self, name: str) -> Sequence[Bound]:

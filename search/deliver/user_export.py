@@ -1,4 +1,4 @@
-"""Deliver a user's own network: export, run the file by its own runtime, compare, judge it by the user's own task."""
+"""Export a user's own network, and verify the file: outputs by its own runtime, accuracy by the user's own task."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PARITY_INPUTS = 4
 
 
 def write_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
-    """A plain graph whose batch size is free."""
+    """Export a plain graph with a dynamic batch size."""
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"]}
     free = {"images": {0: "batch"}, "output0": {0: "batch"}}
     torch.onnx.export(model, (example,), str(path), opset_version=OPSET, dynamic_axes=free, dynamo=False, **names)
 
 
 def write_torchscript(model: nn.Module, example: Tensor, path: Path) -> None:
-    """A traced graph: PyTorch opens it without a line of anybody's code."""
+    """Export a traced graph, which PyTorch opens without any Python code."""
     torch.jit.save(torch.jit.trace(model, example), str(path))
 
 
@@ -53,7 +53,7 @@ WRITERS: Mapping[str, tuple[str, Callable[[nn.Module, Tensor, Path], None]]] = M
 
 @dataclass(frozen=True)
 class _Order:
-    """What all artefacts of one export have in common."""
+    """Common arguments of all artefacts of one export."""
 
     model: nn.Module
     task: OwnTask
@@ -69,12 +69,12 @@ def export_plain(
 ) -> ExportReport:
     """Export a network of `workload.save_model` (or `module.py:function`), verify each file, write export.json.
 
-    Each file answers training inputs of the task as the network does, and is judged on the task's own samples.
-    `max_drop`: largest allowed loss of the task's first figure, in its unit.
+    Each file's outputs on the task's training inputs are compared with the network's, and it is evaluated on the task's
+    samples. `max_drop`: largest allowed loss of the task's first figure, in its unit.
 
     Raises:
-        ConfigError: a format that cannot be written for a plain network. ExportFailed: an export stopped.
-        CheckFailed: a file answers otherwise than the network, or worse than `max_drop` allows; it is not delivered.
+        ConfigError: a format that is not available for a plain network. ExportFailed: an export stopped.
+        CheckFailed: a file's outputs differ, or it is worse than `max_drop` allows; it is not delivered.
     """
     for name in formats:
         if name not in WRITERS:
@@ -148,7 +148,7 @@ def _loss(order: _Order, accuracy: Mapping[str, float]) -> float:
 
 
 def _opened(path: Path, form: str) -> nn.Module:
-    """The exported file as a network, so that the user's own function can judge it."""
+    """Wrap the exported file as a network, so that the user's own function can evaluate it."""
     if form == "onnx":
         return _OnnxNetwork(path)
     with warnings.catch_warnings():
@@ -158,7 +158,7 @@ def _opened(path: Path, form: str) -> nn.Module:
 
 
 class _OnnxNetwork(nn.Module):
-    """Answers by ONNX Runtime on the CPU."""
+    """A network that runs ONNX Runtime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class _OnnxNetwork(nn.Module):
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) to the network's output."""
+        """Map images (B, C, S, S) to the network's output."""
         found = self._session.run(None, {"images": np.ascontiguousarray(images.numpy())})
         return torch.from_numpy(found[0])
 

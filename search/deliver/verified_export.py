@@ -1,9 +1,9 @@
-"""Verified export: every artefact is reloaded, compared with the model, validated, timed and weighed before delivery.
+"""Verified export: every artefact is reloaded, compared, validated and timed, and its memory measured, before delivery.
 
 An export that "succeeded" proves little (INT8 can lose all accuracy, see ultralytics#23987), so each artefact passes
-the raw outputs (`parity.py`), a second validation on the exported file, the clock (`artefact_latency.py`) and a process
-of its own (`peak_memory.py`). Work happens in a folder inside the target that disappears; artefacts are renamed into
-place at the end. What fails is not delivered, and does not keep the others from it.
+comparison of raw outputs (`parity.py`), a second validation, timing (`artefact_latency.py`) and a memory measurement
+(`peak_memory.py`). Work happens in a temporary folder inside the target; artefacts are renamed into place at the end.
+Artefacts that fail are not delivered; the others are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class _Order:
-    """What was asked for, and the model's own figures that artefacts are held against."""
+    """Arguments of an export, and the model's own figures that artefacts are compared with."""
 
     model: Path
     base: Path
@@ -82,18 +82,18 @@ def export_model(
     Args:
         model_path: an Ultralytics checkpoint, pruned or not.
         formats: names of `formats.FORMATS`.
-        data: its validation split judges, its training images calibrate INT8.
+        data: its validation split is used for accuracy, its training images to calibrate INT8.
         quantize: 8, 16 or 32 bits, or several of them; None is 32.
         max_drop: largest allowed loss of the metric, as a fraction (0.01 is one point).
         latency: threads, device and seconds to time with, on the runtime of each format; None: do not time.
-        base: the checkpoint whose float32 file is what latencies are compared with; None: the model itself.
-        ready: label ("onnx int8") -> an artefact that was made before, which is verified instead of making it again.
+        base: the checkpoint whose float32 file is the reference of latencies; None: the model itself.
+        ready: label ("onnx int8") -> an existing artefact, which is verified instead of exporting it again.
 
     Raises:
         ConfigError, BackendMissing, DeviceMissing: before any work (format, precision, packages, model, data set).
         AccuracyError: the model itself cannot be validated.
-        ExportFailed: an export stopped or cannot be run. CheckFailed: an artefact's outputs or accuracy are not the
-            model's. Either carries the report; what passed is delivered, and export.json holds the figures of all.
+        ExportFailed: an export stopped or cannot be run. CheckFailed: an artefact's outputs or accuracy differ too
+            much. Either carries the report; the others are delivered, and export.json holds the figures of all.
     """
     targets, notes = checked_targets(formats, quantize, device=device)
     for path in (model_path, base or model_path):
@@ -184,7 +184,7 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
 
 
 def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _Found | None:
-    """The figure; where this machine cannot take it, None, and the reason goes to `unchecked`."""
+    """Return the figure, or None if this machine cannot measure it; the reason is added to `unchecked`."""
     try:
         return measure()
     except (AccuracyError, LatencyError, BackendMissing, ExportFailed) as error:
@@ -218,7 +218,7 @@ def _faults(order: _Order, check: ArtefactCheck, parity: Parity) -> Iterator[str
 
 
 def _deliver(made: Path, place: Path) -> None:
-    """Put an artefact in its place; a folder cannot be replaced in one step, so the old one is moved aside first."""
+    """Move an artefact into place; a folder cannot be replaced atomically, so the old one is moved aside first."""
     if place.is_dir():
         shutil.move(place, made.with_name(f"{made.name}.old"))
     os.replace(made, place)
@@ -241,7 +241,7 @@ def _report(order: _Order, checks: tuple[ArtefactCheck, ...]) -> ExportReport:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What an earlier export left; None where nothing can be read: it is derived and may be deleted."""
+    """Read the report of an earlier export; None if unreadable: it is derived and may be deleted."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

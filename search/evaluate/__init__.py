@@ -1,1 +1,1 @@
-"""What is measured about a candidate, about the base, and about baselines."""
+"""Measurement of candidates, the base and baselines."""

@@ -1,4 +1,4 @@
-"""The unpruned model, measured as the trials are."""
+"""Measurement of the unpruned model, in the same way as trials."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from search.trial import Measurement
 def measure_base(
     spec: StudySpec, model: Any, graph: Any, onnx: Path, device: str, base_dir: Path, phase: Phases
 ) -> Measurement:
-    """The unpruned model, measured as the trials are: its checkpoint as it lies on disk.
+    """Measure the unpruned model in the same way as trials, from its checkpoint on disk.
 
     Its latency is the study's reference, hence exact.
+
+    Args:
+        onnx: the base's ONNX file, to be timed.
+        base_dir: receives temporary files, and the cached validation batches.
+        phase: times the phases of the measurement.
     """
     from objectives.objective import Estimate
     from search.evaluate import pruning_evaluator
@@ -31,7 +36,7 @@ def measure_base(
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
-            known = latency_cache.Timings(base_dir.parent / "latency")
+            known = latency_cache.LatencyCache(base_dir.parent / "latency")
             known.add(
                 latency_cache.timing_key(spec.latency, latency_cache.widths_digest(widths), spec.imgsz, spec.imgsz),
                 latency,

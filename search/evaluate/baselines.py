@@ -1,4 +1,4 @@
-"""The honest rows: what a user would do instead of a search, measured as the trials are. They are never on the front.
+"""Baselines: what a user would do instead of a search, measured as trials are. They are never on the front.
 
 lower_size      the base at smaller inputs: no training          cheap
 int8            the base in INT8 on the study's runtime          cheap
@@ -30,13 +30,13 @@ _SIZES = (0.75, 0.5)
 
 @dataclass(frozen=True)
 class HonestRow:
-    """One row to measure.
+    """A baseline to measure.
 
     Attributes:
-        name: as a reader finds it in tables and sentences; `slug`: the same as a folder's name.
-        candidate: of uniform and random rows.
-        ratio: of global rows: the share of all channels that goes.
-        imgsz: of rows at a lower input size, in pixels.
+        name: as shown in tables and sentences; `slug`: the same as a folder's name.
+        candidate: of uniform and random baselines.
+        ratio: of global ones: the share of all channels to remove.
+        imgsz: of those at a lower input size, in pixels.
         model: of a sibling.
     """
 
@@ -50,12 +50,12 @@ class HonestRow:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it costs as much as a trial."""
+        """True if it costs as much as a trial."""
         return self.kind in TRAINED
 
 
 def honest_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[HonestRow, ...]:
-    """The rows that a study's `baselines` name, without duplicates.
+    """Return the baselines that a study's `baselines` name, without duplicates.
 
     Args:
         space: of the study; uniform and random ratios stay within it.
@@ -69,7 +69,7 @@ def honest_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tu
 
 
 def _base(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
-    """There already: every table begins with it."""
+    """Yield nothing: every table begins with the base already."""
     yield from ()
 
 
@@ -108,7 +108,7 @@ def _random(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
 
 
 def _sibling(text: str) -> Iterator[HonestRow]:
-    """Named by the file's content as well: another model under the same name is another row."""
+    """Yield a sibling, identified by the file's content too: another model under the same name is another baseline."""
     path = Path(text.removeprefix(SIBLING))
     digest = file_digest(path)[:8] if path.is_file() else "missing"
     yield HonestRow(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)

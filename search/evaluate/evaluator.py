@@ -1,4 +1,4 @@
-"""The seam between a search and what it measures."""
+"""The interface between a search and its measurements."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from search.trial import Candidate, Gate, Measurement
 
 @dataclass(frozen=True)
 class Realised:
-    """What a candidate becomes after rounding, ties and minimums. Equal keys are equal networks on equal inputs."""
+    """A candidate after rounding, ties and minimums. Equal keys are equal networks on equal inputs."""
 
     key: str
     widths: Mapping[str, int]
 
 
 class Evaluator(Protocol):
-    """Measures candidates. Picklable: it travels to the process that runs a trial."""
+    """Measures candidates. Picklable: it is sent to the process that runs a trial."""
 
     def realise(self, candidate: Candidate) -> Realised:
-        """What the candidate becomes: cheap, pure, called by the coordinator."""
+        """Return what the candidate becomes; cheap, pure, called by the coordinator."""
         ...
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """Everything that is measured about the candidate. May write into `work_dir`; raises to fail the trial.
+        """Measure everything about the candidate. May write into `work_dir`; raises to fail the trial.
 
         A candidate that `gate` does not admit ends there, `screened`.
         """

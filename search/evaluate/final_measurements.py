@@ -1,4 +1,4 @@
-"""What is measured beside trials on real models: the honest rows, and the front's latencies all together."""
+"""Measurements of real models beside trials: baselines, and the front's latencies in one measurement."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MOST_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class PruningClosing:
-    """See `Closing`. Plain data, so that it travels to the process that measures."""
+    """The `Closing` of real models. Plain data, since it is sent to the process that measures."""
 
     evaluator: PruningEvaluator
     base: Measurement
@@ -62,7 +62,7 @@ class PruningClosing:
         return self._unpruned(row, seed, work_dir)
 
     def _unpruned(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-        """The base at a lower input size, or another model: as it lies on disk, no training."""
+        """Measure the base at a lower input size, or another model, from its file, without training."""
         spec = self.evaluator.spec
         path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
         with Turnstile(lock_path()) as turns:
@@ -100,7 +100,7 @@ class PruningClosing:
         return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """See `Closing.together`. Candidates in reduced precision keep the figure that they have."""
+        """Time several trials as `Closing.together`. Candidates in reduced precision keep their figure."""
         spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
         known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
@@ -121,7 +121,7 @@ class PruningClosing:
         return Measurement({}, seconds=phase.seconds, timing=found)
 
     def _exported(self, number: int, candidate: Candidate, folder: Path) -> Path:
-        """Latency does not depend on the values of the weights: the base's, pruned, will do."""
+        """Export the pruned base: latency does not depend on the values of the weights."""
         model, spec = self._pruned(candidate), self.evaluator.spec
         path = folder / f"{number}.onnx"
         return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
@@ -147,9 +147,9 @@ class PruningClosing:
 
 
 def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningEvaluator, Candidate]:
-    """What one ranking of all channels takes from each group, as a candidate, and an evaluator that knows each group.
+    """Return a candidate with the ratios of one global ranking, and an evaluator with one dimension per group.
 
-    Groups that the study leaves alone lose nothing, as they do in its trials.
+    Groups that the study leaves alone keep all channels, as in its trials.
     """
     spec = evaluator.spec
     graph = evaluator.graphs[spec.imgsz]
@@ -161,7 +161,7 @@ def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningE
 
 
 def _costs(model: Any, imgsz: int, onnx: Path) -> dict[str, Estimate]:
-    """params_m, macs_g where the model can be traced, and size_mb, as trials have them."""
+    """Return params_m, macs_g if the model can be traced, and size_mb, as for trials."""
     from pruning import trace
     from pruning.errors import PruningError
 
@@ -175,7 +175,7 @@ def _costs(model: Any, imgsz: int, onnx: Path) -> dict[str, Estimate]:
 
 
 def _groups(files: Mapping[int, Path]) -> Iterator[list[int]]:
-    """All in one measurement, unless their files would not fit into memory."""
+    """Yield all in one measurement, unless their files would not fit into memory."""
     group: list[int] = []
     filled = 0
     for number, file in files.items():

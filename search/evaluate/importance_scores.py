@@ -1,4 +1,4 @@
-"""The importance of every channel, by whatever criterion the study names, made once and cached in base/."""
+"""Importance scores of every channel by the study's criterion, computed once and cached in base/."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from search.run_folder.quarantine import set_aside
 def scores_of(
     model: Any, graph: ChannelGraph, criterion: str, *, data: str, imgsz: int, folder: Path | None = None
 ) -> Scores:
-    """Scores by a data-free criterion, or by one measured on labelled training images (taylor, fisher, activation).
+    """Compute scores by a data-free criterion, or by one measured on training images (taylor, fisher, activation).
 
-    Measured scores are read from `folder` if they lie there, and written there otherwise. Raises PlanError.
+    Measured scores are cached in `folder`. Raises PlanError.
     """
     if criterion not in DATA_CRITERIA:
         return graph.score(model, criterion)
@@ -37,7 +37,7 @@ def scores_of(
 
 
 def _stored(path: Path) -> dict[str, Any] | None:
-    """What an earlier session measured; None where there is nothing, or nothing whole, which is set aside."""
+    """Load the cached scores; None if missing or damaged, in which case the file is quarantined."""
     if not path.is_file():
         return None
     try:

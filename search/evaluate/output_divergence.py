@@ -1,4 +1,4 @@
-"""The images on which outputs are compared: the same for the sensitivity of every part and the score of every trial."""
+"""The images for comparing outputs, the same for sensitivities and for the scores of trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST, _BATCH = 16, 32
 
 
 def output_probe(spec: StudySpec, model: Any, graph: ChannelGraph, scores: Scores) -> SensitivityProbe:
-    """Compares a pruned network's outputs with the base's on a few training images."""
+    """Return a probe that compares a pruned network's outputs with the base's on a few training images."""
     count = min(IMAGES, max(_LEAST, int(IMAGES * (320 / spec.imgsz) ** 2)))
     task = str(getattr(model, "task", "detect"))
     batches = list(calibration_batches(spec.data, spec.imgsz, count, _BATCH, task))

@@ -1,8 +1,8 @@
-"""A candidate pruned, timed, recovered and scored: the evaluator of every real search.
+"""The evaluator of every real search: prunes, times, fine-tunes and validates a candidate.
 
-Latency is taken before recovery: time does not depend on the values of the weights, and a model that cannot be
-exported fails in seconds instead of after the fine-tune. Accuracy is that of the half-precision checkpoint as it was
-saved and read again: what a user gets, not what was in memory.
+Latency is measured before recovery: it does not depend on the values of the weights, and a model that cannot be
+exported fails in seconds instead of after the fine-tune. Accuracy is that of the half-precision checkpoint as saved and
+reloaded, as a user gets it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from search.evaluate.reduced_precision import score, scored_file, timing_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
 from search.evaluate.timing.latency import alone, lock_path, open_timed
-from search.evaluate.timing.latency_cache import Timings, conditions, latency_to_json, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import Turnstile
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -53,7 +53,7 @@ from search.trial import Candidate, Gate, Measurement, RepairStep
 
 @dataclass(frozen=True)
 class Reference:
-    """What candidates are measured against: the base's ONNX, its milliseconds and its classes, once per study."""
+    """References of candidates: the base's ONNX, its milliseconds and its classes, measured once per study."""
 
     onnx: Path
     model: Path
@@ -64,7 +64,7 @@ class Reference:
 
     @property
     def shelf(self) -> Path:
-        """Where the prepared validation batches of the study lie."""
+        """Folder of the study's cached validation batches."""
         return self.onnx.parent / BATCHES
 
     @property
@@ -75,13 +75,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class PruningEvaluator:
-    """Measures candidates of one study. Plain data, so that it travels to the trial's process.
+    """Measures candidates of one study. Plain data, since it is sent to the trial's process.
 
     Args:
         graphs: input size -> the model traced at that size; the groups are the same, the MACs are not.
-        scores: importance of every channel, made once, so that all trials rank channels alike.
+        scores: importance of every channel, computed once, so that all trials rank channels alike.
         device: where to train and validate, as Ultralytics names it.
-        latency: predicts what a screened candidate would take; None where latency is not searched for.
+        latency: predicts the latency of a screened candidate; None if latency is no objective.
     """
 
     spec: StudySpec
@@ -97,7 +97,7 @@ class PruningEvaluator:
         return Realised(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
 
     def plan(self, candidate: Candidate) -> Plan:
-        """The channels that the candidate keeps."""
+        """Return the channels that the candidate keeps."""
         ratios = self.space.group_ratios(candidate)
         graph = self.graphs[candidate.imgsz]
         round_to, removed = self.spec.space.round_to, candidate.removed
@@ -106,7 +106,7 @@ class PruningEvaluator:
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`. Leaves weights.pt unless the study keeps none."""
+        """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
         with Turnstile(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
@@ -119,7 +119,7 @@ class PruningEvaluator:
         return measured
 
     def _score(self, candidate: Candidate, phase: Phases) -> float | None:
-        """Divergence of the outputs once statistics are corrected; None where the study has no use for it."""
+        """Return the divergence of the outputs after correcting statistics; None if the study does not use it."""
         if self.spec.search.sampler != "auto":
             return None
         with phase("score"):
@@ -128,7 +128,7 @@ class PruningEvaluator:
             return probe.divergence_of(self.plan(candidate))
 
     def _screened(self, candidate: Candidate, score: float, phase: Phases) -> Measurement:
-        """What is known without an export and a fine-tune. The latency is predicted, with the prediction's interval."""
+        """Return the figures known without export and fine-tune; the latency is predicted, with its interval."""
         plan = self.plan(candidate)
         cost = plan.cost()
         figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
@@ -194,13 +194,13 @@ class PruningEvaluator:
         )
 
     def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
-        """The file whose time and size count: the float32 ONNX, or the candidate's own."""
+        """Return the file to time and weigh: the float32 ONNX, or the candidate's own."""
         if candidate.precision == "fp32":
             return onnx
         return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
 
     def _in_precision(self, accuracy: Accuracy, candidate: Candidate, work_dir: Path) -> Accuracy:
-        """That of the quantised file, which stays beside the weights."""
+        """Return the accuracy of the quantised file, which is kept beside the weights."""
         weights, size = work_dir / WEIGHTS, candidate.imgsz
         artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
         scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size)
@@ -214,13 +214,13 @@ class PruningEvaluator:
     def _latency(
         self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: Turnstile
     ) -> Latency:
-        """Candidate against base, interleaved, while no other trial of this machine is timing or training.
+        """Time candidate and base, interleaved, while no other trial of this machine times or trains.
 
-        Equal widths are timed once in a run: it is looked for again when it is this trial's turn, since another trial
-        may have had the same widths.
+        Equal widths are timed once per run: the cache is checked again under the lock, since another trial may have
+        timed the same widths while this one waited.
         """
         spec, base = self.spec.latency, self.reference
-        known = Timings(base.run / "latency")
+        known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
         key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision)
         if (found := known.find(key)) is not None:
@@ -245,10 +245,13 @@ def accuracy_of(
     shelf: Path | None = None,
     pause: Callable[[], None] | None = None,
 ) -> Accuracy:
-    """Accuracy of a checkpoint as it lies on disk, hence in the precision in which it is delivered.
+    """Measure the accuracy of a checkpoint as saved, hence in the precision in which it is delivered.
 
-    `shelf`: where validation batches lie prepared (`objectives.accuracy.batch_cache`); `pause` is called before every
-    batch.
+    Args:
+        imgsz: input size in pixels.
+        folder: for temporary files.
+        shelf: folder of cached validation batches (`objectives.accuracy.batch_cache`).
+        pause: called before every batch.
     """
     model = load_model(weights)
     if pause is not None:
@@ -257,7 +260,7 @@ def accuracy_of(
 
 
 def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Estimate]:
-    """per_class_drop, where there are classes; `base` is the accuracy of each class before pruning."""
+    """Return per_class_drop if there are classes; `base` is the accuracy of each class before pruning."""
     found = largest_drop(base, accuracy.per_class, accuracy.per_class_error)
     return {} if found is None else {"per_class_drop": found[1]}
 
@@ -273,10 +276,13 @@ def repair_by(
     origin: Origin | None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
-    """The repair that the study's `recover` describes; `folder` is Ultralytics' own.
+    """Repair `model` as the study's `recover` says. The base is the teacher, and the reference of the damage.
 
-    The base is the teacher, and what the damage is measured against that sets the learning rate: a model that lost
-    nothing is hardly touched.
+    Args:
+        folder: for Ultralytics' own files.
+        phase: receives the progress of the fine-tune.
+        origin: the base and plan of `model`; None if unknown.
+        fitness: scores every epoch in place of the loss on held-out images.
     """
     recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
     return repair(
@@ -288,7 +294,7 @@ def repair_by(
 def fitness_of(
     data: str | Path, imgsz: int, device: str, folder: Path, pause: Callable[[], None] = lambda: None
 ) -> Callable[[nn.Module], float]:
-    """What a last fine-tune is judged by after every epoch: the task's main figure on the validation split."""
+    """Return the fitness of a final fine-tune: the task's main figure on the validation split after every epoch."""
 
     def fitness(model: nn.Module) -> float:
         pause()
@@ -299,7 +305,7 @@ def fitness_of(
 
 
 def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Recovery:
-    """What `pruning.recovery.finetune` takes, from what the study says."""
+    """Convert the study's `recover` to the arguments of `pruning.recovery.finetune`."""
     return Recovery(
         epochs=asked.epochs,
         fraction=asked.fraction,
@@ -314,7 +320,7 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
 
 
 def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
-    """params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the file that is timed)."""
+    """Return params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the timed file)."""
     exact = {
         "params_m": cost.params / 1e6,
         "macs_g": cost.macs / 1e9,
@@ -324,17 +330,17 @@ def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
 
 
 def timing_facts(spec: LatencySpec, latency: Latency) -> dict[str, Any]:
-    """The measurement behind a latency: ratio to the base, p50 and p90, flags, and what it was measured on."""
+    """Return the measurement behind a latency: ratio to the base, p50 and p90, flags and conditions."""
     return {**latency_to_json(latency), "batch": spec.batch, **conditions(spec)}
 
 
 def repair_steps(repaired: Repaired) -> tuple[RepairStep, ...]:
-    """The steps as records keep them."""
+    """Convert the steps to records."""
     return tuple(RepairStep(**asdict(step)) for step in repaired.steps)
 
 
 def repair_notes(repaired: Repaired) -> tuple[str, ...]:
-    """One sentence per step of the repair that was not kept."""
+    """Return one sentence per repair step that was not kept."""
     return tuple(f"repair: {step.step} not kept, {_worse_by(step)}" for step in repaired.steps if not step.kept)
 
 
@@ -346,24 +352,24 @@ def _worse_by(step: Verdict) -> str:
 
 
 def latency_notes(latency: Latency) -> tuple[str, ...]:
-    """One sentence per flag that the measuring raised."""
+    """Return one sentence per flag of the latency measurement."""
     return tuple(f"latency: {FLAGS.get(flag, flag)}" for flag in latency.flags)
 
 
 def task_of(model: nn.Module) -> str:
-    """detect, segment, pose, obb or classify."""
+    """Return the task: detect, segment, pose, obb or classify."""
     return str(getattr(model, "task", "detect"))
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is the first GPU, or the CPU where there is none."""
+    """Resolve `auto` to the first GPU, or the CPU if there is none."""
     if device != "auto":
         return device
     return "0" if torch.cuda.is_available() else "cpu"
 
 
 def group_rows(graph: ChannelGraph) -> tuple[dict[str, Any], ...]:
-    """Rows of the snapshot's group table."""
+    """Return the rows of the snapshot's group table."""
     return tuple(_row(group) for group in graph.groups)
 
 
@@ -372,5 +378,5 @@ def _row(group: Any) -> dict[str, Any]:
 
 
 def sizes_of(spec: StudySpec) -> Iterable[int]:
-    """Input sizes to trace at: the base's and those that are searched."""
+    """Return the input sizes to trace at: the base's and the searched ones."""
     return dict.fromkeys((spec.imgsz, *spec.sizes))

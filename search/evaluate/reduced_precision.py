@@ -1,8 +1,8 @@
-"""A candidate in reduced precision: the file that is timed, the file that is scored, and the base in INT8.
+"""Reduced precision: a candidate's file for timing, its file for validation, and the base in INT8.
 
-Timed is a file made before recovery, its ranges found on two images: time depends neither on the weights nor on the
-ranges. Scored is the file of the recovered weights, calibrated in full. It is kept beside them, so that what is picked
-is what was measured.
+The file to time is made before recovery and calibrated on two images, since latency depends neither on the weights nor
+on the ranges. The file to validate is made from the recovered weights with full calibration. It is kept beside them, so
+that the picked file is the measured one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TIMING_IMAGES = 2
 
 @dataclass(frozen=True)
 class Scored:
-    """Figures of accuracy in a precision, AP by class, and the standard error of that."""
+    """Accuracy figures in a precision, AP by class, and its standard error."""
 
     figures: Mapping[str, Estimate]
     per_class: Mapping[str, float]
@@ -47,12 +47,12 @@ class Scored:
 
 
 def target_of(spec: StudySpec, precision: str) -> Target:
-    """The file that the study's runtime is given in this precision."""
+    """Return the file type that the study's runtime uses in this precision."""
     return Target(FORMATS[file_format(spec.latency.runtime)], BITS[precision])
 
 
 def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
-    """A file as fast as the one that will be scored, in `folder`, which disappears with it.
+    """Make a file as fast as the validated one, in the temporary `folder`.
 
     Raises:
         ExportFailed: it cannot be made.
@@ -65,7 +65,7 @@ def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz:
 
 
 def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
-    """The quantised file of a checkpoint, beside it: `weights_int8.onnx` of `weights.pt`.
+    """Make the quantised file of a checkpoint, beside it: `weights_int8.onnx` of `weights.pt`.
 
     Raises:
         ExportFailed: it cannot be made.
@@ -106,10 +106,10 @@ def score(
     spec: StudySpec,
     imgsz: int,
 ) -> Scored:
-    """The accuracy of an artefact, comparable with those of checkpoints.
+    """Return the accuracy of an artefact, comparable with those of checkpoints.
 
-    A file gets square images, a checkpoint padded rectangles, which moves mAP by more than INT8 does. So both are
-    validated square, and what the file loses there is taken off the checkpoint's own figures.
+    A file takes square images, a checkpoint padded rectangles, which changes mAP by more than INT8 does. So both are
+    validated square, and the file's loss there is subtracted from the checkpoint's own figures.
 
     Args:
         figures: of the checkpoint, as every trial has them; other figures than accuracies are left out.
@@ -128,7 +128,7 @@ def score(
 
 
 def guarded(base: Mapping[str, float], scored: Scored) -> dict[str, Estimate]:
-    """per_class_drop, where there are classes."""
+    """Return per_class_drop if there are classes."""
     found = largest_drop(base, scored.per_class, scored.per_class_error)
     return {} if found is None else {"per_class_drop": found[1]}
 
@@ -136,10 +136,10 @@ def guarded(base: Mapping[str, float], scored: Scored) -> dict[str, Estimate]:
 def measure_base_precision(
     evaluator: PruningEvaluator, base: Measurement, precision: str, work_dir: Path
 ) -> Measurement:
-    """The honest row: the unpruned model, not trained any further, in another precision on the study's runtime.
+    """Measure the int8 baseline: the unpruned model, without training, in another precision on the study's runtime.
 
     Args:
-        base: what was measured of it in float32.
+        base: its float32 measurement.
         work_dir: for temporary files, which are removed.
 
     Raises:

@@ -1,6 +1,6 @@
-"""A few validation images with what a model sees in them: base and trial, side by side in the drawer.
+"""Validation images with a model's predictions: base and trial, side by side in the dashboard.
 
-Pictures never decide anything, so they never fail a trial either: what goes wrong is a line in the log.
+Errors are only logged: samples are for display and must not fail a trial.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Image = npt.NDArray[np.uint8]
 
 
 def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, folder: Path) -> tuple[Path, ...]:
-    """Write `folder`/0.jpg, 1.jpg, ...: the same few validation images for every model of a study.
+    """Write `folder`/0.jpg, 1.jpg, ...: the same validation images for every model of a study.
 
-    Returns what was written; nothing where the images cannot be read or the model cannot predict.
+    Returns the written files; none if the images cannot be read or the model cannot predict.
     """
     try:
         files = spread(read_dataset(Path(data)).images, COUNT)
@@ -46,7 +46,7 @@ def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, fo
 
 
 def spread(files: Sequence[Path], count: int) -> list[Path]:
-    """`count` files at even distances, so that neighbouring frames of one video are not all that is shown."""
+    """Return `count` files at even distances, so as not to show only neighbouring frames of one video."""
     step = max(len(files) // count, 1)
     return list(files[::step][:count])
 
@@ -73,7 +73,7 @@ def _plotted(results: Iterable[Any]) -> Image:
 
 
 def predictor_class(model: Any) -> Any:
-    """The predictor of Ultralytics that a network of its task takes."""
+    """Return Ultralytics' predictor for the network's task."""
     from ultralytics.models.rtdetr import RTDETRPredictor
     from ultralytics.models.yolo.model import YOLO
 
@@ -84,7 +84,7 @@ def predictor_class(model: Any) -> Any:
 
 
 def _readable(file: Path) -> Image:
-    """The image as it is; a small one is enlarged by a whole factor, so that a box of two pixels hides nothing."""
+    """Return the image; a small one is enlarged by a whole factor, so that boxes of two pixels stay visible."""
     image = cv2.imread(str(file))
     if image is None:
         raise ValueError(f"{file} cannot be read as an image")

@@ -1,4 +1,4 @@
-"""A user's own model and task: a plain PyTorch network, and three functions that feed, repair and judge it.
+"""A user's own model and task: a plain PyTorch network, and three functions that feed, fine-tune and evaluate it.
 
 The user's file is executed, with their rights, in the processes that train and measure.
 """
@@ -38,31 +38,38 @@ Figure = float | tuple[float, float] | Sequence[float]
 
 
 class OwnTask(Protocol):
-    """What a network is for. A module, or any object, with these three functions will do."""
+    """Task of a user's network: a module, or any object, with these three functions."""
 
     def batches(self, seed: int) -> Iterable[Tensor]:
-        """Training inputs, (B, C, S, S) float32, as often as the caller takes them: batch norms are corrected on
-        them, and it is measured on them how much each layer matters."""
+        """Yield training inputs, (B, C, S, S) float32, as many as the caller takes.
+
+        They serve to correct batch norms and to measure sensitivities.
+        """
         ...
 
     def finetune(
         self, model: nn.Module, *, epochs: int, seed: int, device: str, on_progress: Callable[[float], None]
     ) -> nn.Module:
-        """Train the pruned network as it is for `epochs` and return it. `on_progress` takes the share done, 0 to 1,
-        now and then: there the trial makes way for others that are timing."""
+        """Train the pruned network for `epochs` and return it.
+
+        Call `on_progress` with the share done, 0 to 1, now and then: the trial may pause there while others are timed.
+        """
         ...
 
     def evaluate(self, model: nn.Module, *, device: str) -> Mapping[str, Figure]:
-        """The figures that study.yaml declares, by name: a number; a number and its standard error; or the value of
-        each validation sample, of which the mean is the figure and the error follows by resampling."""
+        """Return the figures that study.yaml declares, by name.
+
+        Each is a number; a number and its standard error; or the values of all validation samples, whose mean is the
+        figure and whose resampling gives the error.
+        """
         ...
 
 
 def build(reference: OwnReference) -> nn.Module:
-    """The network: the function's result, float32, in evaluation mode, on the CPU.
+    """Return the network: the function's result, float32, in evaluation mode, on the CPU.
 
     Raises:
-        ConfigError: no such file or function, it raised, or it gave something else.
+        ConfigError: no such file or function, it raised, or it returned something else.
     """
     found = _call(reference, _named(reference))
     if not isinstance(found, nn.Module):
@@ -73,10 +80,10 @@ def build(reference: OwnReference) -> nn.Module:
 
 
 def task_of(reference: OwnReference) -> OwnTask:
-    """The task: an object as it is, or what a function or class gives, called with the data where the study has some.
+    """Return the task: the object itself, or the result of a function or class called with the study's data, if any.
 
     Raises:
-        ConfigError: no such name, or something that lacks one of the three functions.
+        ConfigError: no such name, or one of the three functions is missing.
     """
     found = _named(reference)
     if not _has_methods(found) or isinstance(found, type):
@@ -110,7 +117,7 @@ def _call(reference: OwnReference, function: Any, *arguments: Any) -> Any:
 
 
 def _executed(file: Path) -> ModuleType:
-    """The file as a module, executed once in a process; its folder can be imported from."""
+    """Execute the file as a module, once per process; its folder can be imported from."""
     name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -130,10 +137,10 @@ def _executed(file: Path) -> ModuleType:
 
 
 def batches_of(task: OwnTask, count: int, seed: int) -> Iterator[Tensor]:
-    """At most `count` training inputs, in the task's own batches.
+    """Yield at most `count` training inputs, in the task's own batches.
 
     Raises:
-        RecoveryError: the task has none, or gives something else.
+        RecoveryError: the task yields none, or something else.
     """
     seen = 0
     for batch in task.batches(seed):
@@ -157,8 +164,11 @@ def repaired(
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> Repaired:
-    """The repair of a user's own network. Statistics are judged by its outputs, since there is no loss to judge by; the
-    user's fine-tune is taken as it is. Raises what `finetuned` raises."""
+    """Repair a user's own network. Raises what `finetuned` raises.
+
+    Corrected statistics are accepted by the divergence of outputs, since there is no loss; the user's fine-tune is
+    always accepted.
+    """
     found = Repaired(model, ())
     if origin is not None:
         moments = BaseMoments(origin.base, paced(batches_of(task, CALIBRATION_IMAGES, recovery.seed), beat))
@@ -180,10 +190,10 @@ def finetuned(
     device: str,
     on_progress: Callable[[float], None] | None = None,
 ) -> nn.Module:
-    """The user's fine-tune, checked: the same shapes, and finite.
+    """Run the user's fine-tune and check its result: the same shapes, and finite.
 
     Raises:
-        RecoveryError: it gave no network, one of other shapes, or one that diverged.
+        RecoveryError: it returned no network, one of other shapes, or one that diverged.
     """
     before = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     source = getattr(model, "paretoprune_source", None)
@@ -202,7 +212,7 @@ def finetuned(
 
 
 def judged(task: OwnTask, model: nn.Module, *, device: str, seed: int = 0) -> Accuracy:
-    """What the task says about a network, with errors. Raises ValueError for a figure that is not finite."""
+    """Evaluate a network by the task, with errors. Raises ValueError for a figure that is not finite."""
     place = _device(device)
     with torch.no_grad():
         said = task.evaluate(model.to(place).eval(), device=place)
@@ -219,7 +229,7 @@ def judged(task: OwnTask, model: nn.Module, *, device: str, seed: int = 0) -> Ac
 
 
 def _resampled(value: Any, seed: int) -> np.ndarray:
-    """The mean in each resample; the same samples are drawn for every network, so that differences have an error."""
+    """Return the mean of each resample; all networks share the drawn samples, so that differences have an error."""
     samples = np.asarray(value, dtype=np.float64).ravel()
     weights = resample_weights(len(samples), len(samples), resamples=RESAMPLES, seed=seed)
     return np.asarray(weights @ samples / len(samples))
@@ -234,19 +244,19 @@ def _estimate(value: Any, drawn: np.ndarray | None) -> Estimate:
 
 
 def _is_samples(value: Any) -> bool:
-    """A pair is a value and its standard error; longer sequences are samples."""
+    """Return True for samples; a pair is a value and its standard error."""
     if isinstance(value, np.ndarray | Tensor):
         return value.ndim > 0
     return isinstance(value, list) or (isinstance(value, tuple) and len(value) != 2)
 
 
 def _device(device: str) -> str:
-    """As PyTorch names it."""
+    """Return the device by PyTorch's name."""
     return f"cuda:{device}" if device.isdigit() else device
 
 
 def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:
-    """Write the network's tensors as they are, its source and its plan: nothing in the file is code.
+    """Write the network's tensors, its source and its plan: the file contains no code.
 
     Without this project, `torch.load(path)["state_dict"]` gives the tensors; ONNX and TorchScript give a network.
     """
@@ -257,10 +267,10 @@ def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:
 
 
 def load_plain(path: Path) -> nn.Module:
-    """The network that `save_plain` wrote: built by its source, pruned by its plan, filled with its tensors.
+    """Load the network of `save_plain`: built by its source, pruned by its plan, filled with its tensors.
 
     Raises:
-        CheckpointError: a damaged file, or a source that is gone or builds another network now.
+        CheckpointError: a damaged file, or a source that is missing or builds another network now.
     """
     from pruning import Plan
     from pruning.checkpoints.checkpoint import check_archive
@@ -281,12 +291,12 @@ def load_plain(path: Path) -> nn.Module:
 
 
 def is_pruned(model: nn.Module) -> bool:
-    """Whether a network of one's own came from a file that holds its plan; it cannot hold two."""
+    """Return whether a user's network was loaded from a file with a plan; it cannot be pruned twice."""
     return hasattr(model, PLAN)
 
 
 def refuse_plain(path: Path, what: str) -> None:
-    """Raises ConfigError where `what` is asked of a file of `save_plain` but is made for Ultralytics models."""
+    """Raise ConfigError if the file is of `save_plain`, which `what` does not support."""
     if is_plain(path):
         raise ConfigError(
             f"{path} holds a network of your own; {what} is made for Ultralytics models, whose training it knows",
@@ -295,7 +305,7 @@ def refuse_plain(path: Path, what: str) -> None:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a file was written by `save_plain`; False for whatever else it is."""
+    """Return whether a file was written by `save_plain`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,8 +1,7 @@
-"""What is pruned and how it is judged: an Ultralytics model on its data, or a user's own model and task.
+"""The model and its task: an Ultralytics model on its data, or a user's own model and task.
 
-These functions have the names and arguments of the rooms' own, and lead to them; where a study names an own model
-(`model: ef.py:build`) or task (`data: ef.py:task`), they lead to the user's code instead. Whoever calls them need not
-know which it is.
+These functions wrap those of the same name in `pruning` and `objectives`; for a user's own model (`model:
+ef.py:build`) or task (`data: ef.py:task`) they call the user's code instead, so that callers need not distinguish.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import OwnReference
 from search.evaluate import user_task
 
-harden()  # whoever reads a model or data for a study comes through here
+harden()  # every reader of a model or data for a study imports this module
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """The network of a checkpoint or of a user's function: float32, evaluation mode, on the CPU.
+    """Load the network of a checkpoint or of a user's function: float32, evaluation mode, on the CPU.
 
     Raises CheckpointError, or ConfigError for a user's function.
     """
@@ -42,7 +41,7 @@ def load_model(path: str | Path) -> nn.Module:
 
 
 def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float | None) -> None:
-    """Write a network so that `load_model` reads it; Ultralytics' in half precision, others as they are."""
+    """Write a network for `load_model`; Ultralytics' in half precision, others unchanged."""
     if is_ultralytics(model):
         checkpoint.save_model(model, path, dtype=torch.float16, **metadata)
     else:
@@ -50,14 +49,14 @@ def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float
 
 
 def example_input(model: nn.Module, imgsz: int) -> Tensor:
-    """One input of zeros, (1, channels, imgsz, imgsz)."""
+    """Return one input of zeros, (1, channels, imgsz, imgsz)."""
     return torch.zeros(1, input_channels(model), imgsz, imgsz)
 
 
 def calibration_batches(
     data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
-    """`count` training inputs; an own task gives batches of its own size. Raises RecoveryError without any."""
+    """Yield `count` training inputs; a user's task yields batches of its own size. Raises RecoveryError if none."""
     reference = OwnReference.parse(data)
     if reference is not None:
         return user_task.batches_of(user_task.task_of(reference), count, seed)
@@ -76,7 +75,7 @@ def repair(
     beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
-    """See `pruning.recovery.repair.repair`; an own task is fine-tuned by the user's code. Raises RecoveryError."""
+    """Repair as `pruning.recovery.repair.repair`; a user's task fine-tunes by its own code. Raises RecoveryError."""
     reference = OwnReference.parse(data)
     if reference is None:
         return repairing.repair(
@@ -89,7 +88,7 @@ def repair(
 
 
 def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Accuracy:
-    """See `objectives.accuracy.measure.measure_accuracy`; an own task is only told the device."""
+    """Measure as `objectives.accuracy.measure.measure_accuracy`; a user's task only receives the device."""
     reference = OwnReference.parse(data)
     if reference is None:
         return by_ultralytics.measure_accuracy(model, data, **settings)

@@ -1,1 +1,1 @@
-"""Files that other runtimes read: made, quantised, compared with their checkpoint."""
+"""Export to other runtimes: conversion, quantisation, comparison with the checkpoint."""

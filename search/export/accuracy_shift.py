@@ -1,4 +1,4 @@
-"""The accuracy of an artefact beside those of checkpoints, which were validated in another way."""
+"""Make the accuracy of an artefact comparable with that of checkpoints, which are validated differently."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from objectives.objective import Estimate
 def shifted(
     figures: Mapping[str, Estimate], before: Mapping[str, float], after: Mapping[str, float]
 ) -> dict[str, Estimate]:
-    """Figures of a checkpoint, as fractions, less what its artefact loses on the same images: `before` to `after`.
+    """Subtract from a checkpoint's figures (fractions) its artefact's loss on the same images, `before` to `after`.
 
-    What was not measured on both is left out. The interval moves with its figure: it is that of the images, which both
-    share.
+    Figures that were not measured on both are left out. The interval moves with its figure: it is that of the images,
+    which both share.
     """
     found = {}
     for name, estimate in figures.items():

@@ -1,4 +1,4 @@
-"""The accuracy of a checkpoint or an exported artefact, both on the same footing.
+"""Accuracy of a checkpoint or an exported artefact under equal conditions.
 
 An exported file takes square images of one size, while `yolo val` gives a checkpoint padded rectangles (640 px become
 672), which alone moves mAP by more than INT8 does. What an export loses can be read only when both are validated alike,
@@ -14,7 +14,7 @@ from search.config.inputs.ultralytics_safety import harden
 
 
 def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str) -> Accuracy:
-    """Figures of the validation split on square images.
+    """Validate on square images.
 
     Args:
         model: the checkpoint that the artefact was exported from; may be the artefact itself.
@@ -27,5 +27,5 @@ def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str
 
 
 def values(accuracy: Accuracy) -> dict[str, float]:
-    """The figures without their errors."""
+    """Return the figures without their errors."""
     return {name: estimate.value for name, estimate in accuracy.figures.items()}

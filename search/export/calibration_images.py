@@ -1,8 +1,7 @@
-"""Training images by which INT8 ranges are found: the study's own, evenly spread, in a fixed order.
+"""Training images for INT8 calibration: evenly spread, in a fixed order.
 
-Training images, because ranges that were fitted to the validation images would make the figures measured on them too
-good. Evenly spread, because data sets are often sorted by what they show. No randomness: the same call gives the same
-file.
+Training images, since ranges fitted to the validation images would bias the figures measured on them. Evenly spread,
+since data sets are often sorted by content. No randomness: the same call gives the same file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ IMAGES = 128
 
 
 def calibration_files(data: Path, count: int = IMAGES) -> tuple[Path, ...]:
-    """At most `count` training images, evenly spread over the sorted list.
+    """Return at most `count` training images, evenly spread over the sorted list.
 
     Raises:
         ConfigError: the data set cannot be read.
@@ -32,7 +31,7 @@ def calibration_files(data: Path, count: int = IMAGES) -> tuple[Path, ...]:
 
 
 def calibration_arrays(files: Sequence[Path], imgsz: int, task: str, channels: int = 3) -> Iterator[Array]:
-    """The images as the model gets them: (1, channels, imgsz, imgsz) float32, 0 to 1. Unreadable files are left out."""
+    """Yield the images as model inputs: (1, channels, imgsz, imgsz) float32, 0 to 1. Unreadable files are left out."""
     if channels != 3:
         rng = np.random.default_rng(0)
         yield from (rng.random((1, channels, imgsz, imgsz), dtype=np.float32) for _ in files)
@@ -51,7 +50,7 @@ def _cropped(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
 
 
 def calibration_set(data: Path, folder: Path, count: int = IMAGES) -> Path:
-    """A data set of links to these images, for exporters that read one themselves; returns what they take as `data`.
+    """Link these images to a data set for exporters that read one themselves; return its `data` argument.
 
     Both its splits are the same images. The labels' cache of the user's data is left alone.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong when a model is delivered.
+"""Exceptions of exporting and delivering a model.
 
     ParetoPruneError
     `-- DeliveryError               carries the report of what was made
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DeliveryError(ParetoPruneError):
-    """A model could not be delivered, or not in all forms; `report` says what was, where there is one."""
+    """A model could not be delivered, or not in all forms; `report`, if any, lists the delivered ones."""
 
     report: ExportReport | None = None
 
@@ -31,6 +31,6 @@ class ExportFailed(DeliveryError):
 
 
 class CheckFailed(DeliveryError):
-    """An exported artefact did not pass its checks; it was not delivered, export.json says why."""
+    """An artefact did not pass its checks and was not delivered; export.json gives the reason."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""The formats that can be exported and verified here, the precisions that each has, and what each needs installed."""
+"""Export formats, their precisions, and the packages that each one needs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Format:
 
     Args:
         packages: modules that must be importable.
-        precisions: bits -> further modules; what is not here cannot be asked for.
+        precisions: bits -> further modules; others are not available.
         suffix: how Ultralytics ends the artefact's name.
-        runtime: what times and runs it; None: Ultralytics' own backend of the format.
+        runtime: times and runs it; None: Ultralytics' own backend of the format.
         calibrates: INT8 needs images through Ultralytics (ONNX is calibrated by `onnx_int8.py`).
         gpu: it is made and run on a GPU only.
         options: further keys of `YOLO.export`.
@@ -72,7 +72,7 @@ _PIP = {"modelopt": '"nvidia-modelopt[onnx]"', "pnnx": "pnnx==20260526"}
 
 @dataclass(frozen=True)
 class Target:
-    """One artefact that is asked for: a format in a precision."""
+    """A requested artefact: a format in a precision."""
 
     form: Format
     bits: int
@@ -88,18 +88,18 @@ class Target:
         return f"{self.form.name} {self.precision}"
 
     def file_name(self, stem: str) -> str:
-        """model.onnx, model_int8.onnx, model_fp16_openvino_model: the name says what is in it."""
+        """Return model.onnx, model_int8.onnx or model_fp16_openvino_model, by content."""
         return f"{stem}{'' if self.bits == 32 else f'_{self.precision}'}{self.form.suffix}"
 
 
 def asked_formats(text: str | Sequence[str]) -> tuple[str, ...]:
-    """`onnx, openvino` or a list of names."""
+    """Parse `onnx, openvino` or a list of names."""
     found = text.split(",") if isinstance(text, str) else [str(name) for name in text]
     return tuple(name.strip() for name in found if name.strip())
 
 
 def asked_bits(quantize: object) -> tuple[int, ...]:
-    """8, `8,32`, [8, 32] or None (32).
+    """Parse 8, `8,32`, [8, 32] or None (32).
 
     Raises:
         ConfigError: anything but 8, 16 and 32.
@@ -116,9 +116,9 @@ def asked_bits(quantize: object) -> tuple[int, ...]:
 def checked_targets(
     formats: Sequence[str], quantize: object = None, *, device: str = "cpu"
 ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
-    """(what is to be made, a sentence for each combination that does not exist), after everything was looked at.
+    """Return (artefacts to make, a sentence for each combination that does not exist), after all checks.
 
-    A format is left out in a precision that it does not have as long as it has another one that was asked for.
+    A format without one of the requested precisions is left out in that one if it has another.
 
     Raises:
         ConfigError: no format, an unknown one, or one that has none of the precisions.
@@ -178,7 +178,7 @@ def _check_packages(targets: Sequence[Target]) -> None:
 
 
 def _more(target: Target) -> tuple[str, ...]:
-    """TensorRT takes reduced precision as marks in the graph since version 11; ModelOpt puts them there."""
+    """Return ModelOpt, which TensorRT needs since version 11 to mark reduced precision in the graph."""
     if target.form.name != "engine" or target.bits == 32 or importlib.util.find_spec("tensorrt") is None:
         return ()
     return ("modelopt",) if int(version("tensorrt").partition(".")[0]) >= 11 else ()

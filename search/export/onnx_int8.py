@@ -1,4 +1,4 @@
-"""INT8 of an ONNX file: static, by ONNX Runtime, with the layers left in float that INT8 breaks.
+"""Static INT8 quantisation of an ONNX file by ONNX Runtime; layers that INT8 breaks stay in float.
 
 Four settings differ from what `YOLO.export(format="onnx", quantize=8)` of Ultralytics 8.4 does; docs/export.md has the
 figures of each.
@@ -58,7 +58,7 @@ def quantise_onnx(source: Path, target: Path, images: Iterable[Array]) -> None:
 
 
 def kept_in_float(graph: Any) -> set[str]:
-    """Names of the nodes that are not quantised: those without weights, and the last weighted ones before an output."""
+    """Return the nodes not to quantise: those without weights, and the last weighted ones before an output."""
     made_by = {output: node for node in graph.node for output in node.output}
     constants = {constant.name: constant for constant in graph.initializer}
     found = {node.name for node in graph.node if node.op_type not in WEIGHTED}
@@ -77,7 +77,7 @@ def kept_in_float(graph: Any) -> set[str]:
 
 
 def _is_distribution(node: Any, constants: dict[str, Any]) -> bool:
-    """The fixed layer of weights 0, 1, 2, ... (distribution focal loss): the layers before it are the last as well."""
+    """Detect the fixed layer of weights 0, 1, 2, ... (distribution focal loss); layers before it count as last too."""
     from onnx import numpy_helper
 
     weight = constants.get(node.input[1]) if node.op_type == "Conv" else None
@@ -88,11 +88,11 @@ def _is_distribution(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def reader_of(name: str, images: list[Array]) -> Any:
-    """The images as ONNX Runtime's calibration takes them, for the input of that name."""
+    """Return the calibration reader of ONNX Runtime over the images, for the input of that name."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """The images, once."""
+        """Yields the images once."""
 
         def __init__(self) -> None:
             self._left = iter(images)
@@ -105,7 +105,7 @@ def reader_of(name: str, images: list[Array]) -> Any:
 
 
 def saturates() -> bool:
-    """Whether this processor adds pairs of 8-bit products in 16 bits (x86 without VNNI): weights then get 7 bits.
+    """Return whether this processor adds pairs of 8-bit products in 16 bits (x86 without VNNI), so weights get 7 bits.
 
     Source: ONNX Runtime, "Quantize ONNX models", When and why do I need to try U8U8.
     """

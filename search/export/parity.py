@@ -1,7 +1,7 @@
-"""Does the artefact compute what the model computes? Raw outputs, on the same images.
+"""Compare an artefact's raw outputs with the model's on the same images.
 
 The model is prepared as the exporter prepares it (fused, end-to-end head off), the artefact is run by its own runtime
-and not through Ultralytics, so that a fault in either is seen.
+and not through Ultralytics, so that a fault in either is detected.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SAYS_SOMETHING = 0.1
 
 
 def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) -> tuple[list[Array], str]:
-    """`count` letterboxed images of these files, each (1, channels, imgsz, imgsz) float32 in 0 to 1, and "val".
+    """Return `count` letterboxed images, each (1, channels, imgsz, imgsz) float32 in 0 to 1, and "val".
 
-    Random ones, and "random", when none can be read or the model does not take RGB.
+    Random ones, and "random", if none can be read or the model does not take RGB.
     """
     found = list(letterboxed(files[:count], imgsz)) if channels == 3 else []
     if found:
@@ -45,7 +45,7 @@ def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) ->
 
 
 def model_outputs(model: Any, images: Sequence[Array]) -> list[list[Array]]:
-    """The raw output tensors of the Ultralytics module, per image. The module is not changed."""
+    """Return the raw output tensors of the Ultralytics module, per image. The module is not changed."""
     twin = twin_of(model).float().cpu().eval()
     if hasattr(twin, "end2end"):
         twin.end2end = False
@@ -55,7 +55,7 @@ def model_outputs(model: Any, images: Sequence[Array]) -> list[list[Array]]:
 
 
 def artefact_outputs(path: Path, form: str, images: Sequence[Array]) -> list[list[Array]]:
-    """The raw outputs of an artefact: by its own runtime on the CPU, or by Ultralytics' backend of the format.
+    """Return the raw outputs of an artefact by its own runtime on the CPU, or by Ultralytics' backend of the format.
 
     Raises:
         ExportFailed: it cannot be opened or run.
@@ -68,10 +68,10 @@ def artefact_outputs(path: Path, form: str, images: Sequence[Array]) -> list[lis
 
 
 def compare_outputs(expected: list[list[Array]], found: list[list[Array]], inputs: str) -> Parity:
-    """Largest difference over all images; each output is compared with the model's output of its shape.
+    """Return the largest difference over all images; outputs are matched by shape.
 
     Raises:
-        ExportFailed: an output has a shape that the model does not give.
+        ExportFailed: an output has a shape that the model does not have.
     """
     by_image = [list(_matched(want, got)) for want, got in zip(expected, found, strict=True)]
     if not all(bool(np.isfinite(got).all()) for pairs in by_image for _, got in pairs):
@@ -82,7 +82,7 @@ def compare_outputs(expected: list[list[Array]], found: list[list[Array]], input
 
 
 def parity_fault(parity: Parity, precision: str) -> str | None:
-    """Why these outputs are not the model's, by the tolerance of their precision; None where they are."""
+    """Return why these outputs differ beyond the tolerance of their precision, or None."""
     if precision == "fp32" and parity.relative > LIMIT:
         return f"outputs differ by {parity.relative:.2g} of their range, expected at most {LIMIT:g}"
     limit = LOUD_LIMITS.get(precision)
@@ -92,16 +92,16 @@ def parity_fault(parity: Parity, precision: str) -> str | None:
 
 
 def _side_by_side(pairs: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """One output of all images, (channels, everything else) each: what was expected and what was found."""
+    """Reshape one output of all images, expected and found, to (channels, everything else)."""
     left, right = ([_by_channel(pair[side]) for pair in pairs] for side in (0, 1))
     return np.concatenate(left, axis=1), np.concatenate(right, axis=1)
 
 
 def _differences(left: Array, right: Array) -> tuple[float, float, float]:
-    """(largest difference, largest share of its channel's range, largest share of the size where a channel is loud).
+    """Return (largest difference, largest share of its channel's range, largest share of the size of loud values).
 
-    Channels are taken one by one because they have different units: boxes are hundreds of pixels, scores at most one,
-    and a wrong score would be lost in the boxes' range. Loud is above half of the channel's largest value.
+    Channels are compared one by one because their units differ: boxes are hundreds of pixels, scores at most one, and a
+    wrong score would vanish in the boxes' range. Loud means above half of the channel's largest value.
     """
     gaps, scale = np.abs(left - right), np.abs(left).max(axis=1)
     relative = float((gaps.max(axis=1) / np.maximum(scale, SMALLEST_RANGE)).max())
@@ -112,7 +112,7 @@ def _differences(left: Array, right: Array) -> tuple[float, float, float]:
 
 
 def _by_channel(output: Array) -> Array:
-    """(channels, everything else) of an output (batch, channels, ...)."""
+    """Reshape an output (batch, channels, ...) to (channels, everything else)."""
     moved: Array = np.moveaxis(output, 1, 0)
     return moved.reshape(moved.shape[0], -1)
 
@@ -162,7 +162,7 @@ def _run_openvino(path: Path, images: Sequence[Array]) -> list[list[Array]]:
 
 
 def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
-    """By Ultralytics' own backend of the format, as `YOLO(path)` runs it."""
+    """Run Ultralytics' own backend of the format, as `YOLO(path)` does."""
     from ultralytics.nn.autobackend import AutoBackend
 
     with quiet(), torch.inference_mode():
@@ -171,7 +171,7 @@ def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
 
 
 def letterboxed(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
-    """Each image that can be read, as the validator shows it to a model: (1, 3, imgsz, imgsz) float32, RGB, 0 to 1."""
+    """Yield each readable image as the validator prepares it: (1, 3, imgsz, imgsz) float32, RGB, 0 to 1."""
     import cv2
     from ultralytics.data.augment import LetterBox
 

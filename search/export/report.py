@@ -1,4 +1,4 @@
-"""What is known about exported artefacts: plain frozen records, written as export.json."""
+"""Records of exported artefacts, written as export.json."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the artefact's raw outputs are from the model's on the same images.
+    """Difference of the artefact's raw outputs from the model's on the same images.
 
     Args:
         inputs: "val" for images of the validation split, "random" when there were none.
-        images: how many.
+        images: number of images.
         max_abs: largest difference of any output value, in its own unit (pixels for boxes).
         relative: the largest difference within a channel over that channel's largest absolute value, worst channel.
         loud: the same by root mean squares, where a channel is above half of its largest value: about 1 where an
-            artefact answers zeros.
+            artefact returns zeros.
     """
 
     inputs: str
@@ -32,15 +32,15 @@ class Parity:
 
 @dataclass(frozen=True)
 class ArtefactCheck:
-    """One artefact and everything measured on it. `path` is relative to the export folder; empty: none was made.
+    """One artefact and its measurements. `path` is relative to the export folder; empty: none was made.
 
     Args:
-        parity: None where the artefact could not be run.
-        accuracy: figures of the validation split, by objective name; empty where it could not be validated.
+        parity: None if the artefact could not be run.
+        accuracy: figures of the validation split, by objective name; empty if it could not be validated.
         drop: metric of the model minus metric of the artefact (positive: the artefact is worse).
-        latency: of this very file; None when not asked for. See `deliver/artefact_latency.py`.
+        latency: of this very file; None if not requested. See `deliver/artefact_latency.py`.
         memory: of a process that loads and runs it. See `deliver/peak_memory.py`.
-        unchecked: what could not be looked at on this machine, and why.
+        unchecked: checks that this machine cannot perform, with reasons.
         faults: why it was not delivered; empty for a delivered one.
     """
 
@@ -61,7 +61,7 @@ class ArtefactCheck:
 
     @property
     def passed(self) -> bool:
-        """True when it was delivered."""
+        """True if it was delivered."""
         return not self.faults
 
     @property
@@ -71,7 +71,7 @@ class ArtefactCheck:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ArtefactCheck:
-        """Inverse of `asdict`. KeyError or TypeError: not such a record."""
+        """Parse the output of `asdict`. Raises KeyError or TypeError on anything else."""
         parity = None if data["parity"] is None else Parity(**data["parity"])
         texts = {key: tuple(data[key]) for key in ("unchecked", "faults")}
         return cls(**{**data, "parity": parity, **texts})
@@ -79,12 +79,12 @@ class ArtefactCheck:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """An export: the model it started from, and one check per artefact.
+    """An export: the source model, and one check per artefact.
 
     Args:
         accuracy: of the model itself, validated as its artefacts are.
         metric: the figure that `max_drop` bounds.
-        notes: what was asked for and does not exist.
+        notes: requested combinations that do not exist.
     """
 
     model: str
@@ -102,15 +102,15 @@ class ExportReport:
 
     @property
     def passed(self) -> bool:
-        """True when every artefact was delivered."""
+        """True if every artefact was delivered."""
         return all(check.passed for check in self.artefacts)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON content of export.json."""
+        """Return the JSON content of export.json."""
         return {"format": FORMAT, "passed": self.passed, **asdict(self)}
 
     def with_earlier(self, content: Mapping[str, Any] | None, folder: Path) -> ExportReport:
-        """The same report with artefacts of an earlier export of the same model that still lie in `folder`."""
+        """Add artefacts of an earlier export of the same model that still exist in `folder`."""
         if content is None or content.get("format") != FORMAT or content.get("model_digest") != self.model_digest:
             return self
         remade = {check.label for check in self.artefacts}

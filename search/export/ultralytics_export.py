@@ -1,6 +1,6 @@
-"""A checkpoint in, one artefact out, by `YOLO.export`: the only place that calls it.
+"""Export a checkpoint by `YOLO.export`; the only module that calls it.
 
-The same settings serve a trial of the search and what is delivered from it, so that both are the same file.
+Trials and deliveries use the same settings, so that both get the same file.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def make_artefact(
     batch: int = 1,
     images: int = IMAGES,
 ) -> Path:
-    """Export a checkpoint into the folder `place`, which is made; returns the artefact, a file or a folder.
+    """Export a checkpoint into the new folder `place`; return the artefact, a file or a folder.
 
     Args:
         data: the training images of this data set calibrate INT8.
-        images: how many of them; few do where only the time counts.
+        images: number of these; few are enough if only the latency matters.
 
     Raises:
         ExportFailed: the exporter stopped. ConfigError: INT8, and the data set cannot be read.
@@ -83,8 +83,9 @@ def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: int, batch
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Quiet are Ultralytics, NNCF's bars, and ONNX Runtime's quantizer, which warns once a layer through the root
-    logger and gives that a handler that stays."""
+    """Silence Ultralytics, NNCF's progress bars, and ONNX Runtime's quantizer, which warns per layer through the root
+    logger and leaves a handler on it.
+    """
     level, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:

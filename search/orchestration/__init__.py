@@ -1,1 +1,1 @@
-"""The search itself: the loop, when it ends, and what comes after the last trial."""
+"""The search itself: the loop, its stopping rules, and the steps after the last trial."""

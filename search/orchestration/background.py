@@ -1,4 +1,4 @@
-"""A search that needs no terminal: the same command in a session of its own, its words in a file."""
+"""Run a search without a terminal: the same command in a session of its own, with its output in a file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _STARTED: list[subprocess.Popen[bytes]] = []
 
 
 class DetachedFailed(ParetoPruneError):
-    """The search did not begin; it carries the exit code and the words of the process."""
+    """The search did not start; carries the exit code and output of the process."""
 
 
 def detach(
     words: Sequence[str], record: RunRecord, *, command: Sequence[str] = PARETOPRUNE, wait_s: float = _WAIT_S
 ) -> dict[str, Any]:
-    """Start `paretoprune WORDS` without a terminal and wait until it holds the run.
+    """Start `paretoprune WORDS` without a terminal and wait until it holds the run's lock.
 
-    Returns {"pid", "run", "log"}: the log is beside the run, since a run that cannot begin leaves no folder.
+    Returns {"pid", "run", "log"}: the log is beside the run, since a run that cannot start leaves no folder.
 
     Raises:
         DetachedFailed: it ended before it held the run; with its exit code.
@@ -66,7 +66,7 @@ def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
 
 
 def _said(log: Path, begin: int) -> str:
-    """What the process has said, without the label that this process will put before it."""
+    """Return the process's output, without the label that this process prints before it."""
     with log.open("rb") as file:
         file.seek(begin)
         return file.read().decode(errors="replace").strip().removeprefix("error: ")

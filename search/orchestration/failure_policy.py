@@ -1,7 +1,7 @@
-"""When failures are bad luck, and when they are the study's fault.
+"""Failure policy: retry failures that may be accidental, abort a search that cannot succeed.
 
-A process that was killed, crashed, ran out of memory or got stuck may have been in somebody's way: the trial runs once
-more, under its number. An exception or a NaN comes again, so it does not.
+A process that was killed, crashed, ran out of memory or got stuck may have suffered from other processes: the trial is
+retried once, under its number. An exception or a NaN would recur, so it is not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _VARYING = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?")
 
 
 def give_up_if_hopeless(known: Iterable[Trial], ended: Sequence[Trial], trials_dir: Path) -> None:
-    """Stop a search that would only waste the night.
+    """Abort a search that cannot succeed.
 
     Args:
-        known: all trials of the run; `ended`: those of this session, in the order in which they ended: who resumes
-            after a repair begins with a clean sheet.
+        known: all trials of the run; `ended`: those of this session, in the order in which they ended, since a resumed
+            session may follow a repair.
 
     Raises:
         SearchFailing: every trial failed, or most recent ones for the same reason.
@@ -48,7 +48,7 @@ def give_up_if_hopeless(known: Iterable[Trial], ended: Sequence[Trial], trials_d
 
 
 def reason(trial: Trial) -> str:
-    """The failure without what differs between two of a kind: numbers and addresses."""
+    """Return the failure's text without numbers and addresses, which differ between failures of one kind."""
     return _VARYING.sub("#", trial.error or "")
 
 
@@ -57,5 +57,5 @@ def _hopeless(what: str, trial: Trial, trials_dir: Path) -> SearchFailing:
         what,
         where=str(trials_dir / f"{trial.number:04d}" / "error.txt"),
         expected="trials that succeed",
-        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} goes on",
+        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} continues",
     )

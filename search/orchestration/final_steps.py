@@ -1,12 +1,12 @@
-"""What comes after the last trial: the front timed again together, the honest rows, the picks with more seeds.
+"""Final steps of a search: the front timed again together, the baselines, the picks with more seeds.
 
-    latency    one interleaved measurement of the front and of whoever may yet be on it     latency/final.json
-    rows       what the search has to beat (`evaluate.baselines`)                            baselines/
-    seeds      the picks, trained again with other seeds (`search.confirm`)                 confirm/
+    latency    one interleaved measurement of the front and of trials that may still reach it   latency/final.json
+    rows       the baselines (`evaluate.baselines`)                                            baselines/
+    seeds      the picks, trained again with other seeds (`search.confirm`)                    confirm/
 
-In this order: rows are compared with the latencies that stay, and a pick is chosen by them. Every piece of work is a
-job of the study's engine, so it has a process, a time limit and a typed failure of its own; what has a result is not
-done again. A piece that fails is a note, and what the search found is as it was.
+In this order, since baselines and picks use the final latencies. Every task is a job of the study's engine, so it has
+its own process, time limit and typed failure; a task with a result is not repeated. A failed task adds a note and
+leaves the search's results unchanged.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _log = logging.getLogger("search")
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work and the folder that is its own."""
+    """One task and its own folder."""
 
     title: str
     work: Work
@@ -62,10 +62,10 @@ class Ending:
     """The steps after the last trial of one study.
 
     Args:
-        read: the results as they lie on disk now; each step changes them.
-        engine: what runs the trials of the study, made for this work.
-        check: raises when somebody asked to stop; called several times a second.
-        timeout_s: seconds after which a piece of work is given up.
+        read: returns the results on disk; each step changes them.
+        engine: runs the trials of the study; created for these steps.
+        check: raises if a stop was requested; called several times a second.
+        timeout_s: seconds after which a task is given up.
     """
 
     read: Callable[[], Results]
@@ -76,7 +76,7 @@ class Ending:
     timeout_s: float = float("inf")
 
     def run(self) -> None:
-        """All steps. Raises what `check` raises; a step that fails is logged, noted, and left."""
+        """Run all steps. Raises what `check` raises; a failed step is logged, noted, and skipped."""
         for step in (self.time_together, self.measure_rows, self.repeat_picks):
             try:
                 step()
@@ -87,7 +87,7 @@ class Ending:
                 self._note(f"a step after the search failed: {type(error).__name__}: {error}")
 
     def time_together(self) -> None:
-        """Time the front and its neighbours; then those whom the better figures brought onto it."""
+        """Time the front and its neighbours; then those that the better figures moved onto it."""
         done: set[int] = set()
         for turn in range(_ROUNDS):
             results = self.read()
@@ -105,7 +105,7 @@ class Ending:
                 _log.info("timed together: %d trials, %d figures replaced", len(trials), changed)
 
     def measure_rows(self, named: Sequence[str] | None = None) -> None:
-        """Measure the honest rows that have no result; rows that are named here are tried again if they failed."""
+        """Measure the baselines that have no result; named ones are tried again if they failed."""
         if self.prepared.closing is None:
             return
         results = self.read()
@@ -123,7 +123,7 @@ class Ending:
             self._note(f"{task.title}: {_figures(results, outcome)}")
 
     def _networks(self, results: Results) -> dict[str, Trial]:
-        """What was measured already: a row that is the network of a trial is not trained again."""
+        """Return the measured networks: a baseline equal to a trial's network is not trained again."""
         measured = [trial for trial in results.trials if trial.state == TrialState.COMPLETE]
         return {self._key(trial.candidate): trial for trial in measured if trial.same_as is None}
 
@@ -131,7 +131,7 @@ class Ending:
         return self.prepared.evaluator.realise(candidate).key
 
     def repeat_picks(self) -> None:
-        """Train the picks with more seeds, until a pick is one that was."""
+        """Train the picks with more seeds, until every pick has been repeated."""
         for _ in range(_ROUNDS):
             results = self.read()
             tasks = [task for trial in _picks(results) for task in self._repeats(results, trial)]
@@ -150,7 +150,7 @@ class Ending:
                 yield Task(f"trial {trial.number} with seed {number + 1} of {spec.confirm}", work, folder)
 
     def _done(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Do the work, as many pieces at once as the study has workers; each outcome is on disk when it is given."""
+        """Run the tasks, as many at once as the study has workers; each outcome is on disk when it is yielded."""
         if not tasks:
             return
         engine = self.engine(replace(self.prepared, evaluator=Tasks(tuple(task.work for task in tasks))))
@@ -181,7 +181,7 @@ class Ending:
 
 
 def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
-    """Seconds that the steps after `results` will take, as far as can be known: time that a search must leave.
+    """Estimate the seconds of the steps after `results`, which a search must reserve.
 
     Args:
         usual_s: seconds that a trial takes.
@@ -209,7 +209,7 @@ def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: i
 
 
 def _is_timed(results: Results, done: set[int]) -> bool:
-    """Whether everybody on the front was timed together, now or in an earlier session."""
+    """Return whether the whole front was timed together, now or in an earlier session."""
     return {trial.number for trial in _front(results)} <= read_final(results.record).keys() | done
 
 
@@ -219,7 +219,7 @@ def _front(results: Results) -> list[Trial]:
 
 
 def _to_time(results: Results) -> list[Trial]:
-    """The front, and those who may yet be on it; nobody where latency does not matter."""
+    """Return the front and the trials that may still reach it; none if latency is no objective."""
     spec, ranked = results.spec, results.ranked
     limited = (name for limits in spec.budgets.values() for name in limits)
     if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
@@ -230,7 +230,7 @@ def _to_time(results: Results) -> list[Trial]:
 
 
 def _picks(results: Results) -> list[Trial]:
-    """The pick of every budget, or the knee where there are no budgets; exports aside."""
+    """Return the pick of every budget, or the knee if there are no budgets; without exports."""
     ranked = results.searched
     if not ranked.trials:
         return []
@@ -241,7 +241,7 @@ def _picks(results: Results) -> list[Trial]:
 
 
 def _knee(ranked: ranking.Ranked, objectives: Sequence[Objective]) -> Trial:
-    """The best where there is nothing to trade."""
+    """Return the knee, or the best if there is nothing to trade."""
     try:
         return ranking.knee(ranked, objectives)[0]
     except ObjectiveError:

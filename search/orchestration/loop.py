@@ -1,6 +1,6 @@
 """Ask, evaluate, record, tell.
 
-The order of writing makes a cut at any moment harmless:
+The order of writing makes an interruption at any moment harmless:
 
     ask      study.db knows the number and its parameters (RUNNING)
     start    trials/N/candidate.json
@@ -8,7 +8,7 @@ The order of writing makes a cut at any moment harmless:
     tell     study.db knows the result
 
 On resume a RUNNING trial with a result.json is told; one without is evaluated again under the same number.
-A worker that died after it had left its result.json has measured the trial: it counts, however its process ended.
+A result.json counts even if its worker died afterwards.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import numpy as np
 
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator
-from search.evaluate.timing.progress import Standing, read_standing
+from search.evaluate.timing.progress import TrialProgress, read_standing
 from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
 from search.orchestration.memo import Memo
-from search.orchestration.stopping import End, Limits, Reason, Standpoint, seconds_left
+from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
 from search.orchestration.stopping import reached as limit_reached
 from search.propose.proposer import Proposal, Proposer
 from search.run_folder.crash_points import reached
@@ -52,12 +52,12 @@ _log = logging.getLogger("search")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a search stands.
+    """Progress of a search.
 
     Attributes:
-        running: number -> (where it stands, seconds since its start).
+        running: number -> (its progress, seconds since its start).
         latest: the trial that ended last, in this session.
-        paused: why no trial starts now; None while nothing is in the way.
+        paused: why no trial is started now; None if not paused.
     """
 
     done: int
@@ -65,21 +65,21 @@ class Progress:
     total: int
     seconds: float
     eta_s: float | None
-    running: Mapping[int, tuple[Standing, float]]
+    running: Mapping[int, tuple[TrialProgress, float]]
     latest: Trial | None
     screened: int = 0
     paused: str | None = None
 
 
 class SearchPolicy(Protocol):
-    """What decides beside the limits how a search goes on."""
+    """Decisions about the search besides its limits."""
 
     def pause_reason(self) -> str | None:
-        """Why no trial can start now, a full disk for example; None where one can."""
+        """Return why no trial can start now, such as a full disk; None if one can."""
         ...
 
     def renew_claim(self) -> None:
-        """Make sure that the study is still this process's: a server that restarts forgets it.
+        """Verify that this process still owns the study: a restarted server forgets it.
 
         Raises:
             ServerMissing: the storage does not answer. RunLocked: another process has the study.
@@ -87,11 +87,11 @@ class SearchPolicy(Protocol):
         ...
 
     def reserve_s(self, usual_s: float) -> float:
-        """Seconds that the steps after the last trial will take, where a trial usually takes `usual_s`."""
+        """Estimate the seconds of the steps after the last trial, if a trial usually takes `usual_s`."""
         ...
 
     def is_flat(self, counted: Sequence[int]) -> bool:
-        """Whether the front has stopped growing; `counted` are the numbers of the trials that cost something."""
+        """Return whether the front has stopped growing; `counted` are the numbers of the trials that count."""
         ...
 
 
@@ -101,12 +101,12 @@ _Found = TypeVar("_Found")
 
 @dataclass
 class Loop:
-    """One session of a search: from whatever is on disk to the limits, or to an interruption.
+    """One session of a search: from the state on disk to the limits, or to an interruption.
 
     Args:
-        seed: of the study; each trial's own seed follows from it and the number.
+        seed: of the study; each trial's own seed is derived from it and the number.
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
-        sleep: how a pause passes.
+        sleep: waits during a pause.
     """
 
     proposer: Proposer
@@ -137,15 +137,15 @@ class Loop:
 
     @property
     def interrupted(self) -> bool:
-        """True once `interrupt` was called."""
+        """True after `interrupt` was called."""
         return self._interrupted
 
     def interrupt(self) -> None:
-        """Ask the loop to end: running trials are dropped and run again on resume. Safe in a signal handler."""
+        """Ask the loop to end: running trials are dropped and rerun on resume. Safe in a signal handler."""
         self._interrupted = True
 
     def run(self) -> None:
-        """Search until the limits; `end` says which.
+        """Search until a limit is reached; `end` says which.
 
         Raises:
             Interrupted: `interrupt` was called or a stop was requested.
@@ -161,7 +161,7 @@ class Loop:
             self._started.clear()
 
     def restore(self) -> None:
-        """Know what the earlier sessions did. For who evaluates nothing more; `run` does it by itself."""
+        """Load the earlier sessions' trials without evaluating further ones; `run` does so itself."""
         self.record.stop_path.unlink(missing_ok=True)
         self.policy.renew_claim()
         self._restore()
@@ -169,7 +169,7 @@ class Loop:
         self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
 
     def progress(self) -> Progress:
-        """Where the search stands now."""
+        """Return the current progress."""
         now = self.clock.now()
         running = {
             number: (read_standing(self.record.trial_dir(number)), now - start)
@@ -185,15 +185,15 @@ class Loop:
 
     @property
     def counted(self) -> tuple[int, ...]:
-        """Numbers of the trials that cost something: copies, and those that were screened, did not."""
+        """Numbers of the trials that count: all but copies and screened ones."""
         return tuple(t.number for t in self.trials.values() if t.same_as is None and t.state != TrialState.SCREENED)
 
     def _counted(self) -> int:
-        """Trials that use up the limit; those that were screened cost next to nothing."""
+        """Number of trials that count towards the limit; screened ones cost next to nothing."""
         return len(self.trials) - self._count(TrialState.SCREENED)
 
     def _restore(self) -> None:
-        """Continue from disk: tell what was measured but not told, queue what was handed out but not measured."""
+        """Continue from disk: tell measured trials that were not told, queue proposed ones that were not measured."""
         history = self.proposer.history()
         self.trials = {t.number: t for t in self.record.trials() if t.state != TrialState.STOPPED}
         self._check(history.told, {proposal.number for proposal in history.pending})
@@ -224,7 +224,7 @@ class Loop:
             )
 
     def _step(self) -> bool:
-        """Fill the engine, wait a little, take in what ended. False when there is nothing left to do."""
+        """Fill the engine, wait a little, process finished trials. False when nothing is left to do."""
         self.raise_if_stopped()
         while len(self._started) < self.engine.workers and self._wants_more() and self._has_room():
             self._take_requests()
@@ -241,20 +241,19 @@ class Loop:
         if said is not None and self._paused is None:
             _log.warning("paused: %s", said)
         if said is None and self._paused is not None:
-            _log.info("goes on: there is room again, and the storage answers")
+            _log.info("resumed: disk space and storage are available again")
         self._paused = said
         return said is None
 
     def _waits_for_room(self) -> bool:
-        """A pause, where only the disk is in the way: whoever makes room need not come back to say so."""
+        """True while only the disk blocks the search, which then continues as soon as space is freed."""
         if self._paused is None or not self._wants_more():
             return False
         self.sleep(_PAUSE_S)
         return True
 
-    def _patiently(self, write: Callable[[], _Found]) -> _Found:
-        """A write that is repeated until the disk has room and the storage answers; every write here may be done
-        twice. A server that restarts at night is waited for, one that stays away for an hour is not."""
+    def _retry(self, write: Callable[[], _Found]) -> _Found:
+        """Retry an idempotent write while disk or storage is unavailable; give up after one hour."""
         away_since: float | None = None
         while True:
             try:
@@ -279,30 +278,29 @@ class Loop:
         self._paused = why
 
     def _ask(self) -> Proposal:
-        """The next candidate; one whose asking was cut short, by a full disk or a lost server, is completed, not left
-        behind."""
+        """Return the next proposal, resuming an interrupted ask first."""
 
         def ask() -> Proposal:
             held = self._proposals.keys() | {proposal.number for proposal in self._again}
             left = self.proposer.history().pending if self._paused is not None else ()
             return next((one for one in left if one.number not in held), None) or self.proposer.ask()
 
-        proposal = self._patiently(ask)
+        proposal = self._retry(ask)
         reached("asked")
         return proposal
 
     def _take_requests(self) -> None:
-        """What a reader asked for goes into study.db before the next candidate is asked for."""
+        """Enqueue the users' requests in study.db before the next ask."""
         requests = Requests(self.record.path)
         for request in requests:
             try:
-                self._patiently(partial(self.proposer.enqueue, request))
+                self._retry(partial(self.proposer.enqueue, request))
             except ConfigError as error:
                 _log.warning("request %s: %s", request.name, error)
             requests.done([request])
 
     def raise_if_stopped(self) -> None:
-        """Raises Interrupted where somebody asked for it."""
+        """Raise Interrupted if a stop was requested."""
         if self._interrupted or self.record.stop_path.exists():
             self.record.stop_path.unlink(missing_ok=True)
             done = self._counted()
@@ -312,13 +310,13 @@ class Loop:
             )
 
     def _wants_more(self) -> bool:
-        """What was handed out before a cut is finished, unless it is time."""
+        """Return whether to start another trial; proposed ones are finished unless the time is up."""
         self.end = limit_reached(self.limits, self._standpoint())
         return self.end is None or (bool(self._again) and self.end.reason in (Reason.TRIALS, Reason.FLAT))
 
-    def _standpoint(self) -> Standpoint:
+    def _standpoint(self) -> SearchState:
         reserve_s, is_flat = self._judgement()
-        return Standpoint(
+        return SearchState(
             counted=self._counted() + len(self._started),
             spent_s=self._spent(),
             now=self.clock.local(),
@@ -329,7 +327,7 @@ class Loop:
         )
 
     def _judgement(self) -> tuple[float, bool]:
-        """(seconds to reserve, whether the front is flat): asked several times a second, judged after each trial."""
+        """Return (seconds to reserve, whether the front is flat); computed once after each trial."""
         ended = len(self.trials)
         if self._judged is None or self._judged[0] != ended:
             self._judged = ended, self.policy.reserve_s(self.usual_s()), self.policy.is_flat(self.counted)
@@ -337,7 +335,7 @@ class Loop:
 
     def _submit(self, proposal: Proposal) -> None:
         number, candidate = proposal.number, proposal.candidate
-        work_dir = self._patiently(lambda: self.record.start_trial(number, candidate, proposal.source))
+        work_dir = self._retry(lambda: self.record.start_trial(number, candidate, proposal.source))
         reached("started")
         self._proposals[number] = proposal
         try:
@@ -367,24 +365,24 @@ class Loop:
             self._end(finished.number, outcome)
 
     def _tries_again(self, number: int, failure: Failure) -> bool:
-        """Once, where the trial may not be to blame: bad luck, or a disk that was full or failed during it."""
+        """Retry a trial once if the failure may be accidental, or the disk was full or failing during it."""
         is_bad_luck = failure.kind in RETRIED or failure.kind == FailureKind.DISK
         if not is_bad_luck or self.record.was_retried(number):
             return False
         text = f"{failure.kind.value}: {failure.message}"
         _log.warning("trial %d runs once more: %s", number, text)
-        self._patiently(lambda: self.record.note_retry(number, text))
+        self._retry(lambda: self.record.note_retry(number, text))
         self._again.appendleft(self._proposals.pop(number))
         return True
 
     def _end(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
-        """Record, then tell: a cut in between is made good by `_restore`."""
+        """Record, then tell; `_restore` completes an interruption in between."""
         proposal = self._proposals.pop(number)
         trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
         if trial.state == TrialState.FAILED or same_as is not None:
-            self._patiently(lambda: self.record.write_outcome(number, outcome, same_as))
+            self._retry(lambda: self.record.write_outcome(number, outcome, same_as))
         reached("recorded")
-        self._patiently(lambda: self.proposer.tell(number, outcome, same_as))
+        self._retry(lambda: self.proposer.tell(number, outcome, same_as))
         reached("told")
         self.trials[number] = trial
         self._remember(trial)
@@ -400,27 +398,27 @@ class Loop:
             self._memo.add(key, trial.number)
 
     def _spent(self) -> float:
-        """Seconds of this session and of the trials of earlier ones."""
+        """Return the seconds of this session and of the trials of earlier ones."""
         return self._before + self.clock.now() - self._begin
 
     def _measured_seconds(self) -> list[float]:
         return [trial.seconds_total for trial in self.trials.values() if trial.seconds_total > 0]
 
     def usual_s(self) -> float:
-        """Seconds that a trial with its fine-tune takes, the median; 0 before the first."""
+        """Median seconds of a trial with its fine-tune; 0 before the first."""
         tuned = (trial for trial in self.trials.values() if trial.state == TrialState.COMPLETE)
         known = [trial.seconds_total for trial in tuned if trial.seconds_total > 0]
         return statistics.median(known) if known else 0.0
 
     def timeout_s(self) -> float:
-        """The study's, else ten times the median trial; the first trials have no measure and get none."""
+        """Time-out of a trial: the study's, else ten times the median trial; none for the first trials."""
         if self.limits.trial_minutes is not None:
             return self.limits.trial_minutes * 60
         known = self._measured_seconds()
         return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * statistics.median(known)) if len(known) >= 3 else float("inf")
 
-    def _eta(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
-        """Seconds to the end from the mean trial, copies included; None before anything can be said."""
+    def _eta(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
+        """Estimate the seconds to the end from the mean trial, copies included; None if unknown."""
         mean = self._mean_seconds(running)
         if mean is None:
             return None
@@ -430,8 +428,8 @@ class Loop:
         left_s = seconds_left(self.limits, self._standpoint())
         return eta if left_s is None else min(eta, left_s)
 
-    def _mean_seconds(self, running: Mapping[int, tuple[Standing, float]]) -> float | None:
-        """Of the trials that ended; before the first, what those that run say about themselves."""
+    def _mean_seconds(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
+        """Return the mean seconds of ended trials; before the first, the running ones' own predictions."""
         if self.trials:
             return sum(self._measured_seconds()) / max(self._counted(), 1)
         said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
@@ -439,5 +437,5 @@ class Loop:
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """Seed of one trial's training, below 2**31, from the study's seed and the number."""
+    """Derive the seed of one trial's training, below 2**31, from the study's seed and the number."""
     return int(np.random.SeedSequence([seed, number, 1]).generate_state(1)[0]) >> 1

@@ -1,4 +1,4 @@
-"""Equal networks are measured once.
+"""Cache of measured networks: equal networks are measured once.
 
 Rounding to multiples of 8 makes many different ratios the same network; training it again would spend minutes on
 measuring the noise of training.
@@ -16,9 +16,9 @@ class Memo:
     _first: dict[str, int] = field(default_factory=dict)
 
     def find(self, key: str) -> int | None:
-        """The trial that measured this network, if any."""
+        """Return the trial that measured this network, if any."""
         return self._first.get(key)
 
     def add(self, key: str, number: int) -> None:
-        """Remember the first trial of a network; failed trials are not added, so that a copy may succeed."""
+        """Record the first trial of a network; failed trials are not added, so that a copy may succeed."""
         self._first.setdefault(key, number)

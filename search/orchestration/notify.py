@@ -1,7 +1,7 @@
-"""The morning message: `notify.command` of the study runs once when a search ends.
+"""Notification: `notify.command` of the study runs once when a search ends.
 
 The command is the user's own shell line; the summary comes on its standard input and the facts in PARETOPRUNE_RUN,
-PARETOPRUNE_NAME and PARETOPRUNE_STATE. A message that cannot be sent is a line in search.log, never a failed search.
+PARETOPRUNE_NAME and PARETOPRUNE_STATE. A failure is only logged to search.log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _log = logging.getLogger("search")
 
 
 def notify(command: str, run: Path, state: str, text: str) -> bool:
-    """Run `command` with `text` on its standard input; False where it failed or took longer than a minute."""
+    """Run `command` with `text` on its standard input; False if it failed or took longer than a minute."""
     facts = {"PARETOPRUNE_RUN": str(run), "PARETOPRUNE_NAME": run.name, "PARETOPRUNE_STATE": state}
     try:
         done = subprocess.run(

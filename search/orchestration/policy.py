@@ -1,4 +1,4 @@
-"""How a search goes on beside its limits: room on the disk, the claim on the study, time to reserve, a flat front."""
+"""The study's search policy: disk space, ownership of the study, time to reserve, plateau detection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from search.orchestration.final_steps import seconds_of
 from search.orchestration.stopping import is_flat
 from search.prepare.prepared import Prepared
 from search.results.results import Results
-from search.run_folder.disk import Room
+from search.run_folder.disk import DiskSpace
 
 
 @dataclass(frozen=True)
@@ -18,30 +18,30 @@ class StudyPolicy:
     """The `SearchPolicy` of a study.
 
     Attributes:
-        results: gives what the run held when the last trial ended.
-        claim: makes sure that the study is still this process's.
+        results: returns the run's results as of the last ended trial.
+        claim: verifies that this process still owns the study.
     """
 
     spec: StudySpec
     prepared: Prepared
-    room: Room
+    room: DiskSpace
     results: Callable[[], Results]
     claim: Callable[[], None]
 
     def pause_reason(self) -> str | None:
-        """See `SearchPolicy.pause_reason`."""
+        """Return why the disk has no room for a trial, or None."""
         return self.room.missing()
 
     def renew_claim(self) -> None:
-        """See `SearchPolicy.renew_claim`."""
+        """Verify the ownership; raises as `SearchPolicy.renew_claim`."""
         self.claim()
 
     def reserve_s(self, usual_s: float) -> float:
-        """See `SearchPolicy.reserve_s`; nothing is reserved where no limit of time is set."""
+        """Estimate the seconds of the last steps; 0 without a time limit."""
         has_time_limit = self.spec.search.hours is not None or self.spec.search.until is not None
         return seconds_of(self.results(), self.prepared, usual_s) if has_time_limit else 0.0
 
     def is_flat(self, counted: Sequence[int]) -> bool:
-        """See `SearchPolicy.is_flat`."""
+        """Return whether the hypervolume has stopped growing (`stopping.is_flat`)."""
         patience = self.spec.search.patience
         return patience is not None and is_flat(self.results().hypervolume, counted, patience)

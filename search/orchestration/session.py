@@ -1,4 +1,4 @@
-"""What surrounds one session of a search: signals, the log file, and the folder that must not stay half-made."""
+"""One session of a search: signals, the log file, and cleanup of a folder whose preparation failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("search")
 
 @contextmanager
 def interrupting(loop: Loop) -> Iterator[None]:
-    """First SIGINT or SIGTERM: drop what runs, end cleanly. Second: at once."""
+    """Handle SIGINT and SIGTERM: the first drops running trials and ends cleanly, the second exits at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if loop.interrupted:
@@ -35,11 +35,11 @@ def interrupting(loop: Loop) -> Iterator[None]:
 
 @contextmanager
 def surviving_hangup() -> Iterator[None]:
-    """The terminal may go (SIGHUP: a closed window, a lost connection): what would be printed goes nowhere then."""
-    terminals = [stream for stream in (0, 1, 2) if os.isatty(stream)]  # afterwards nobody could tell
+    """On SIGHUP, redirect the standard streams to /dev/null and keep running."""
+    terminals = [stream for stream in (0, 1, 2) if os.isatty(stream)]  # cannot be told after the hangup
 
     def handle(number: int, frame: FrameType | None) -> None:
-        log.warning("the terminal is gone; the search goes on")
+        log.warning("the terminal is gone; the search continues")
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in terminals:
             os.dup2(nowhere, stream)
@@ -52,7 +52,7 @@ def surviving_hangup() -> Iterator[None]:
 
 @contextmanager
 def _handling(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
-    """Signals are handled so inside; only the main thread can."""
+    """Install signal handlers while inside; a no-op outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -66,7 +66,7 @@ def _handling(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None]
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """The log of the search goes to a file, and nowhere else."""
+    """Send the search's log to a file only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -84,14 +84,14 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk does not turn into noise on the terminal."""
+    """A log handler that ignores write errors, such as those of a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A line that could not be written is lost, and nothing else."""
+        """Drop a line that could not be written."""
 
 
-class Beginning:
-    """The moment before a run has its first trial: what a search that never started had made goes away again.
+class StartCleanup:
+    """Removes the files of a search that fails before its first trial.
 
     Create it before anything is written, call `undo` when the preparation failed.
     """
@@ -102,7 +102,7 @@ class Beginning:
         self._began = record.args_path.is_file()
 
     def undo(self, error: BaseException) -> None:
-        """Remove the run folder; after a crash its logs stay, which alone are no run. Ctrl-C leaves what can go on."""
+        """Remove the run folder; after a crash keep its logs, after Ctrl-C whatever can be resumed."""
         if self._began or self._record.trials() or isinstance(error, KeyboardInterrupt):
             return
         for path in (self._record.args_path, self._record.path / "env.json"):
@@ -115,7 +115,7 @@ class Beginning:
 
 
 def _is_crash(error: BaseException) -> bool:
-    """Whether the log is needed to understand what happened."""
+    """Return whether the log is needed to understand the error."""
     if isinstance(error, PreparationFailed):
         return error.log is not None
     return not is_foreseen(error)

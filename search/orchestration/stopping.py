@@ -1,7 +1,7 @@
-"""When a search ends: after its trials, its hours, at a time of day, or when the front no longer grows.
+"""Stopping rules: number of trials, hours, deadline, or a front that no longer grows.
 
-Two of the limits are promises about the clock, and they include what comes after the last trial (`final_steps.py`): no
-trial is begun that, as far as trials went so far, would not leave time for it.
+The two time limits include the steps after the last trial (`final_steps.py`): no trial is started that is predicted to
+leave too little time for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_RESERVED = 0.5
 
 
 class Reason(StrEnum):
-    """Which limit ended the search."""
+    """The limit that ended the search."""
 
     TRIALS = "trials"
     HOURS = "hours"
@@ -32,9 +32,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """When to end. `trials` counts those that were fine-tuned or failed; `hours` the whole run, earlier sessions
-    included; `until` is the local time, without a zone, at which this session is to be over; `patience` counts trials.
-    `stuck_s`: seconds without a sign of life after which a trial is given up.
+    """Limits of a search. `trials` counts fine-tuned or failed ones; `hours` the whole run, earlier sessions included;
+    `until` is the session's deadline in local time, without a zone; `patience` counts trials. `stuck_s`: seconds
+    without a heartbeat after which a trial is given up.
     """
 
     trials: int
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class End:
-    """Why a search ended, for the machine and for the reader."""
+    """Why a search ended, as an enum and as a sentence."""
 
     reason: Reason
     sentence: str
@@ -57,13 +57,13 @@ class End:
 
 
 @dataclass(frozen=True)
-class Standpoint:
-    """Where a search stands when it asks whether to go on.
+class SearchState:
+    """State of a search when its limits are checked.
 
     Attributes:
-        counted: trials that use up the limit, running ones included.
-        spent_s: seconds of the whole run; `now`: local time, `begun`: that of the session's start.
-        next_s: what a trial usually takes; `reserve_s`: what the last steps will take.
+        counted: trials that count towards the limit, including running ones.
+        spent_s: seconds of the whole run; `now`: local time, `begun`: the session's start.
+        next_s: usual duration of a trial; `reserve_s`: predicted duration of the last steps.
         flat: the front has stopped growing (`is_flat`).
     """
 
@@ -76,8 +76,8 @@ class Standpoint:
     flat: bool = False
 
 
-def reached(limits: Limits, here: Standpoint) -> End | None:
-    """The limit that is reached; None while there is time for another trial."""
+def reached(limits: Limits, here: SearchState) -> End | None:
+    """Return the limit that is reached; None while there is time for another trial."""
     if here.counted >= limits.trials:
         return End(Reason.TRIALS, f"all {limits.trials} trials are done")
     if limits.hours is not None and _is_over(limits.hours * 3600, here.spent_s, here):
@@ -85,19 +85,19 @@ def reached(limits: Limits, here: Standpoint) -> End | None:
     if limits.until is not None:
         allowed = (limits.until - here.begun).total_seconds()
         if _is_over(allowed, (here.now - here.begun).total_seconds(), here):
-            return End(Reason.UNTIL, f"it is to be over at {limits.until:%H:%M}")
+            return End(Reason.UNTIL, f"deadline {limits.until:%H:%M} reached (search.until)")
     if here.flat:
         return End(Reason.FLAT, f"the front has not grown for {limits.patience} trials")
     return None
 
 
-def _is_over(allowed_s: float, spent_s: float, here: Standpoint) -> bool:
+def _is_over(allowed_s: float, spent_s: float, here: SearchState) -> bool:
     left = allowed_s - min(here.reserve_s, MOST_RESERVED * allowed_s) - spent_s
     return left <= 0 or here.next_s > left
 
 
-def seconds_left(limits: Limits, here: Standpoint) -> float | None:
-    """To the nearer of the two limits of time; None where there is none."""
+def seconds_left(limits: Limits, here: SearchState) -> float | None:
+    """Return the seconds to the nearer of the two time limits; None without any."""
     found = []
     if limits.hours is not None:
         found.append(limits.hours * 3600 - here.spent_s)
@@ -107,10 +107,9 @@ def seconds_left(limits: Limits, here: Standpoint) -> float | None:
 
 
 def next_time(text: str, now: datetime) -> datetime:
-    """The next moment at which local clocks show `text` (07:00): today or tomorrow, never `now` itself.
+    """Return the next moment at which local clocks show `text` (07:00): today or tomorrow, never `now` itself.
 
-    Without a time zone on purpose: whoever says seven means what the clock on the wall will show, also in the night in
-    which it is put forward.
+    Without a time zone on purpose: the deadline is wall-clock time, also across a change to daylight saving time.
     """
     hours, minutes = clock_time(text)
     today = now.replace(hour=hours, minute=minutes, second=0, microsecond=0)
@@ -118,13 +117,13 @@ def next_time(text: str, now: datetime) -> datetime:
 
 
 def is_flat(volumes: Sequence[VolumePoint], counted: Sequence[int], patience: int | None) -> bool:
-    """Whether the last `patience` trials together made the hypervolume grow by less than a share of `GROWTH`.
+    """Return whether the last `patience` trials together increased the hypervolume by less than the share `GROWTH`.
 
     Together and not one by one: many small steps are progress.
 
     Args:
-        volumes: [{"trial", "value"}] by number, of the trials that can be chosen from.
-        counted: numbers of all trials that cost something, those that failed or broke a constraint included.
+        volumes: [{"trial", "value"}] by number, of feasible trials.
+        counted: numbers of all trials that count, including failed and infeasible ones.
     """
     if patience is None or len(counted) <= patience:
         return False

@@ -1,4 +1,4 @@
-"""Which trials keep their weights on disk."""
+"""Weight retention: which trials keep their weights on disk."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def discard(
     keep: KeepSpec,
     front: Iterable[PointId] = (),
 ) -> None:
-    """Delete what `keep` does not allow: first what is not near the front, then the oldest until it fits `max_gb`.
+    """Delete weights that `keep` does not allow: first those far from the front, then the oldest until `max_gb` holds.
 
-    The weights of the front, and of trials that a reader has pinned, stay and count, whatever the room.
+    The weights of the front and of pinned trials always stay, and count towards the limit.
 
     Args:
-        near: the front and those who may yet be on it; `front`: who is on it now.
+        near: trials that are on the front or may still reach it; `front`: those on it now.
     """
     by_id = {trial.id: trial for trial in trials}
     try:

@@ -1,1 +1,1 @@
-"""Before the first trial: checks, the base, probes, and what a search needs to begin."""
+"""Preparation of a search: checks, base measurement, latency probes, sensitivity curves."""

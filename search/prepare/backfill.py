@@ -1,4 +1,4 @@
-"""What the page shows and an older run lacks: sample images and the table of what-if, made late."""
+"""Create derived data that older runs lack: sample images and the what-if table."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Say = Callable[[str], None]
 
 
 def fill(study: Study, say: Say = lambda text: None) -> int:
-    """Draw the samples of the base and of every trial whose weights are on disk, and make base/whatif.json.
+    """Draw the samples of the base and of every trial with weights on disk, and write base/whatif.json.
 
-    Returns how many things were made; what is there already stays.
+    Returns the number of created items; existing ones are kept.
     """
     from search.evaluate.pruning_evaluator import resolve_device
 
@@ -37,7 +37,7 @@ def fill(study: Study, say: Say = lambda text: None) -> int:
 
 
 def _write_table(path: Path, table: dict[str, Any], recorded: list[str], say: Say) -> bool:
-    """False where this version names the groups differently from the one that made the run."""
+    """Write the table; False if this version names the groups differently from the run's."""
     if recorded and recorded != table["cost"]["groups"]:
         say("the groups of this run have other names in this version: no what-if")
         return False
@@ -46,7 +46,7 @@ def _write_table(path: Path, table: dict[str, Any], recorded: list[str], say: Sa
 
 
 def trace_table(spec: StudySpec) -> dict[str, Any]:
-    """base/whatif.json of a study, from its model alone."""
+    """Compute a study's base/whatif.json from its model alone."""
     from pruning import trace
     from search.evaluate.pruning_evaluator import sizes_of
     from search.evaluate.workload import example_input, load_model

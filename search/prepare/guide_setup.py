@@ -1,4 +1,4 @@
-"""What `auto` needs before its first trial: prices, a latency model, and the base at every input size and precision."""
+"""Set up the `auto` sampler: prices, a latency model, and the base at every input size and precision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from search.prepare.sensitivity_curves import sensitivity_curves
 from search.propose.allocation import PLANNED
 from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
-from search.propose.screening import Gain
+from search.propose.screening import AccuracyGoal
 from search.propose.width_options import allocator_of
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
@@ -56,28 +56,27 @@ class Subject:
 
 
 def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None:
-    """The guide of a study; None where only costs are searched for, so that nothing has a price, or where the base has
-    none of the figure to lose."""
+    """Return the guide of a study; None if no accuracy is an objective, or if the base has none."""
     spec = subject.spec
     objective = first_accuracy(objectives_named(spec.objectives))
     if objective is None or base.figures[objective.name].value <= 0:
         return None
-    gain = Gain.of(objective, base)
+    gain = AccuracyGoal.of(objective, base)
     with phase("sensitivity"):
         probe = output_probe(spec, subject.model, subject.graph, subject.scores)
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
     targets = targets_of(spec, base)
-    latency, bend, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
+    latency, correction, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
     if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
             shares = sorted({share for share, _, _ in _asked(spec, base) if share is not None})
             latency, timed = latency_model(subject, curves, shares, phase)
-            bend, relearning = (
-                latency_probes.bend_of(subject.graph, latency, timed),
-                latency_probes.Relearned(subject.graph, timed),
+            correction, relearning = (
+                latency_probes.fit_correction(subject.graph, latency, timed),
+                latency_probes.RefittedCosts(subject.graph, timed),
             )
             write_page_model(subject, latency, base_ms)
-    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, bend)
+    allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, latency, correction)
     least = allocator.path({})[-1]
     within = tuple(target for target in targets if target >= allocator.cost(least))
     limits = tuple(
@@ -90,11 +89,11 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits)
 
 
-def variants_of(subject: Subject, gain: Gain, phase: Phases) -> tuple[Variant, ...]:
-    """The base at every input size of the space, the study's first; written to sensitivity/variants.json.
+def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Variant, ...]:
+    """Measure the base at every input size of the space, the study's first; written to sensitivity/variants.json.
 
-    A size costs what its multiply-accumulates cost; accuracy is validated. A precision is not known before its first
-    trial, so it begins as neutral.
+    A size costs its MACs; accuracy is validated. A precision is unknown before its first trial, so it starts as
+    neutral.
     """
     spec, path = subject.spec, subject.run / "sensitivity" / VARIANTS
     known: dict[str, list[float]] = derived_json(path)
@@ -113,7 +112,7 @@ def variants_of(subject: Subject, gain: Gain, phase: Phases) -> tuple[Variant, .
 
 
 def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) -> None:
-    """latency/layers.json: what the page's what-if predicts with, in the base's milliseconds."""
+    """Write latency/layers.json: the latency model of the report's what-if view, in the base's milliseconds."""
     rates = layer_rates(subject.graph, latency, base_ms)
     content = {
         "imgsz": subject.spec.imgsz,
@@ -128,16 +127,15 @@ def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) ->
 def latency_model(
     subject: Subject, curves: Mapping[str, Curve], targets: Sequence[float], phase: Phases
 ) -> tuple[LatencyModel, tuple[latency_probes.Probe, ...]]:
-    """Time random shapes and fit, then the rungs of the ladder as the model sees them, again and again; all is kept in
-    latency/."""
+    """Time random shapes and fit, then repeatedly the shapes allocated under the model; all is kept in latency/."""
     spec, folder = subject.spec, subject.run / "latency"
     budgets = (*targets, *RUNGS)
     steps = latency_probes.PROBES + ROUNDS * len(budgets)
 
     def ladder(found: tuple[latency_probes.Probe, ...]) -> list[Candidate]:
         model = latency_probes.fitted(subject.graph, found)
-        bend = latency_probes.bend_of(subject.graph, model, found)
-        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, bend)
+        correction = latency_probes.fit_correction(subject.graph, model, found)
+        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, correction)
         return [allocator.within(budget) for budget in budgets]
 
     with timing_of(subject) as time_plan:
@@ -163,7 +161,7 @@ def latency_model(
 
 @contextmanager
 def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
-    """Times plans against the base while nothing else of this user is timed."""
+    """Yield a function that times plans against the base while no other trial of this user is timed."""
     spec, folder = subject.spec, subject.run / "latency"
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
@@ -181,9 +179,11 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
 
 
 def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:
-    """Costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first; of those
-    that limit latency and nothing that allocation could aim at besides. A cost is mostly latency, so a latency limit
-    counts as it is."""
+    """Return the costs that the named budgets and the constraints allow, as shares of the base's, tightest limit first.
+
+    Only of those with a latency limit and no other limit that allocation could meet. A cost is mostly latency, so a
+    latency limit counts unchanged.
+    """
     found = (
         share for share, params, macs in _asked(spec, base) if share is not None and params is None and macs is None
     )
@@ -191,7 +191,7 @@ def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:
 
 
 def limits_of(spec: StudySpec, base: Measurement, graph: ChannelGraph) -> tuple[Limits, ...]:
-    """The budgets and constraints that limit parameters, size or multiply-accumulates."""
+    """Return the budgets and constraints that limit parameters, size or MACs."""
     found = dict.fromkeys(_asked(spec, base))
     return tuple(
         Limits(graph, params, macs, share) for share, params, macs in found if params is not None or macs is not None
@@ -199,8 +199,10 @@ def limits_of(spec: StudySpec, base: Measurement, graph: ChannelGraph) -> tuple[
 
 
 def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, float | None, float | None]]:
-    """(cost, parameters, multiply-accumulates) of the constraints, and of every budget under them, as shares of the
-    base's; None where nothing is limited, or the base is within it."""
+    """Yield (cost, parameters, MACs) of the constraints, alone and with every budget, as shares of the base's.
+
+    None where there is no limit, or the base meets it.
+    """
     for bounds in ((), *map(spec.budget, spec.budgets)):
         limit: dict[str, float] = {}
         for bound in (*spec.bounds, *bounds):
@@ -219,8 +221,11 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
 
 
 def _params_of_size(limit_mb: float, base: Measurement) -> float:
-    """The share of parameters that fits a file. What is in it beside weights grows a little as a network is pruned, by
-    less than as much again (digits study: 33 kB of the base, 48 kB of small ones)."""
+    """Return the share of parameters that fits into a file.
+
+    The file's overhead grows slightly as a network is pruned, by less than itself (digits study: 33 kB of the base, 48
+    kB of small ones).
+    """
     size, weights = base.figures["size_mb"].value, _BYTES * base.figures["params_m"].value
     other = 2 * max(size - weights, 0.0)
     return (limit_mb - other) / (size - other) if size > other else limit_mb / size
@@ -230,5 +235,5 @@ _BYTES = 4
 
 
 def _tight(share: float | None) -> float | None:
-    """Rounded down, so that a limit stays one; what cannot be met stays a limit, too."""
+    """Round down, so that a limit stays one; limits that cannot be met are kept too."""
     return None if share is None or share >= 1 else max(math.floor(share * 1e4) / 1e4, 1e-4)

@@ -1,10 +1,10 @@
-"""Shapes timed before the search, to fit the latency model: no weights are trained, only widths matter.
+"""Latency probes: shapes timed before the search to fit the latency model, without training.
 
 First random shapes: every part of the network has a level of its own (a Latin hypercube over the parts: McKay, Beckman
-and Conover, Technometrics 21, 1979), so that parts vary independently and their times can be told apart. Then the rungs
-that allocation finds under the model so far, and again under the next: allocation seeks out whatever the model believes
-to be cheap, so it must be checked exactly there. Trials go on with that (`Relearned`). Every probe is written down when
-it is measured."""
+and Conover, Technometrics 21, 1979), so that the parts' times can be told apart. Then the shapes that allocation finds
+under each successive model: allocation exploits whatever the model underestimates, so the model must be checked exactly
+there. Trials continue this (`RefittedCosts`). Every probe is saved as soon as it is measured.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from objectives.latency.protocol import Latency
 from pruning import ChannelGraph, Plan, Scores
 from pruning.channels import feature_names, work_of
 from pruning.cost import place_of
-from search.propose.costs import Bend, WidthCost, expected_shares
+from search.propose.costs import LatencyCorrection, WidthCost, expected_shares
 from search.propose.guided import Timed
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
@@ -39,8 +39,10 @@ _REMOVED = 0.2
 
 @dataclass(frozen=True)
 class Probe:
-    """A timed shape: group widths in the order of the graph, removed blocks, latency ratio to the base, flags; `aimed`:
-    allocation chose it, chance did not."""
+    """A timed shape: group widths in the order of the graph, removed blocks, latency ratio to the base, flags.
+
+    `aimed`: chosen by allocation, not at random.
+    """
 
     widths: tuple[int, ...]
     removed: tuple[str, ...]
@@ -50,7 +52,7 @@ class Probe:
 
 
 def designed(space: Space, count: int, seed: int) -> tuple[Candidate, ...]:
-    """Random candidates: a level for each part of the network, each dimension a little off the level of its part."""
+    """Sample candidates: a level for each part of the network, each dimension varied slightly around it."""
     random = np.random.default_rng([seed, 3])
     places = [place_of(dimension.groups[0]) for dimension in space.dimensions]
     names = list(dict.fromkeys(places))
@@ -75,7 +77,7 @@ def timed_probes(
     aimed: bool = False,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[Probe, ...]:
-    """Time each plan against the base, in their order; what `folder` holds already is not timed again.
+    """Time each plan against the base, in their order; those saved in `folder` are not timed again.
 
     Args:
         time_plan: a plan and the seed of its rounds -> its latency.
@@ -92,10 +94,10 @@ def timed_probes(
 
 
 def fitted(graph: ChannelGraph, probes: Sequence[Probe]) -> LatencyModel:
-    """The latency model of a network from its probes, of the tile that predicts best what was left out.
+    """Fit the latency model of a network to its probes, with the tile that cross-validates best.
 
     Raises:
-        ObjectiveError: they are too few.
+        ObjectiveError: too few probes.
     """
     return min((_fitted(graph, probes, tile) for tile in TILES), key=lambda model: model.residual)
 
@@ -110,16 +112,16 @@ def _fitted(graph: ChannelGraph, probes: Sequence[Probe], tile: int) -> LatencyM
     return LatencyModel.fit(feature_names(graph), base, work, ratios, expected_shares(graph), tile)
 
 
-def bend_of(graph: ChannelGraph, model: LatencyModel, probes: Sequence[Probe]) -> Bend | None:
-    """What the shapes that allocation chose say about the model; None before the first."""
+def fit_correction(graph: ChannelGraph, model: LatencyModel, probes: Sequence[Probe]) -> LatencyCorrection | None:
+    """Fit the correction from the shapes that allocation chose; None before the first."""
     aimed = [probe for probe in probes if probe.aimed]
     work = [work_of(graph, np.array([probe.widths]), probe.removed, model.tile)[0] for probe in aimed]
-    return Bend.through(model.predict(work), np.array([probe.ratio for probe in aimed])) if aimed else None
+    return LatencyCorrection.through(model.predict(work), np.array([probe.ratio for probe in aimed])) if aimed else None
 
 
 @dataclass(frozen=True)
-class Relearned:
-    """Costs under a latency model fitted to the probes and to what trials have measured since (`Relearning`)."""
+class RefittedCosts:
+    """Costs under a latency model fitted to the probes and to the trials so far (`CostRefitter`)."""
 
     graph: ChannelGraph
     probes: tuple[Probe, ...]
@@ -131,7 +133,7 @@ class Relearned:
     def costs(self, timed: Sequence[Timed]) -> WidthCost:
         all_probes = (*self.probes, *(Probe(one.widths, one.removed, one.ratio, aimed=True) for one in timed))
         model = fitted(self.graph, all_probes)
-        return WidthCost(self.graph, model, bend_of(self.graph, model, all_probes))
+        return WidthCost(self.graph, model, fit_correction(self.graph, model, all_probes))
 
     def measured(self, timed: Timed) -> float:
         return self._plain.measured(np.array(timed.widths), timed.removed, timed.ratio)
@@ -140,14 +142,14 @@ class Relearned:
 def plans_of(
     graph: ChannelGraph, space: Space, scores: Scores, round_to: int, candidates: Sequence[Candidate]
 ) -> tuple[Plan, ...]:
-    """The plans of candidates."""
+    """Return the plans of candidates."""
     return tuple(
         graph.plan(space.group_ratios(one), scores, round_to=round_to, removed=one.removed) for one in candidates
     )
 
 
 def read_probes(folder: Path) -> tuple[Probe, ...]:
-    """Probes written earlier; none where there is no file, or a damaged one."""
+    """Load saved probes; none if the file is missing or damaged."""
     rows = derived_json(folder / FILE).get("probes", ())
     return tuple(
         Probe(
@@ -162,13 +164,13 @@ def read_probes(folder: Path) -> tuple[Probe, ...]:
 
 
 def write_model(folder: Path, model: LatencyModel) -> None:
-    """latency/model.json: the page's what-if predicts with it."""
+    """Write latency/model.json, which the report's what-if view reads."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MODEL, {"format": 1, **model.to_json()}, durable=False)
 
 
 def read_model(folder: Path) -> LatencyModel | None:
-    """The fitted model; None before it was fitted, or where its file is damaged."""
+    """Load the fitted model; None if missing or damaged."""
     found = derived_json(folder / MODEL)
     return LatencyModel.from_json(found) if found else None
 

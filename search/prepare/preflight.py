@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a study's device, model and data before anything is traced, timed or written."""
+"""Preflight checks of device, model and data set, before anything is traced, timed or written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search.trial import Measurement
 
 
 def check_before(spec: StudySpec, model: Any) -> None:
-    """Everything below, in the order in which it is cheap.
+    """Run all checks, cheapest first.
 
     Raises:
         ConfigError: see `check_data`. DeviceMissing: no such GPU. BackendMissing: the runtime is not installed.
@@ -35,7 +35,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
 
 
 def _check_own(spec: StudySpec) -> None:
-    """A user's own task: it is there, and nothing is asked of it that only Ultralytics' trainers know."""
+    """Check that a user's own task exists and that no option of Ultralytics' trainers is set."""
     from pruning.importance import DATA_CRITERIA
     from search.evaluate.user_task import task_of
 
@@ -54,7 +54,7 @@ def _check_own(spec: StudySpec) -> None:
 
 
 def _check_precisions(spec: StudySpec) -> None:
-    """What reduced precision needs is installed. Raises BackendMissing."""
+    """Check that packages for reduced precision are installed. Raises BackendMissing."""
     from search.export.formats import BITS, FORMATS, checked_targets
 
     reduced = [BITS[precision] for precision in spec.space.precision if precision != "fp32"]
@@ -64,7 +64,7 @@ def _check_precisions(spec: StudySpec) -> None:
 
 
 def _check_task(spec: StudySpec, task: str) -> None:
-    """No objective and no constraint of another task: an mAP of masks where there are none."""
+    """Refuse objectives and constraints of another task, such as an mAP of masks for a detector."""
     own = TASK_FIGURES.get(task, ())
     foreign = {name for figures in TASK_FIGURES.values() for name in figures} - set(own)
     for name in (*spec.objectives, *spec.constraints):
@@ -74,10 +74,10 @@ def _check_task(spec: StudySpec, task: str) -> None:
 
 
 def check_objectives(spec: StudySpec, base: Measurement) -> None:
-    """Make sure that the base has every figure that the study asks for: no trial would have it either.
+    """Check that the base has every figure that the study names; trials would lack it too.
 
     Raises:
-        ConfigError: names the figure, and those that were measured.
+        ConfigError: names the figure, and the measured ones.
     """
     missing = [name for name in (*spec.objectives, *spec.constraints) if name not in base.figures]
     if missing:
@@ -87,7 +87,7 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
 
 
 def check_device(device: str) -> None:
-    """Make sure that the GPUs that `device` names are there."""
+    """Check that the GPUs that `device` names exist."""
     import torch
 
     numbers = [part for part in device.removeprefix("cuda:").split(",") if part.strip().isdigit()]
@@ -99,7 +99,7 @@ def check_device(device: str) -> None:
 
 
 def check_runtime(runtime: str) -> None:
-    """Make sure that the package, or the program, that times is there. Raises BackendMissing."""
+    """Check that the runtime's package, or program, is installed. Raises BackendMissing."""
     from objectives.errors import BackendMissing
     from objectives.runtimes.command_runner import check_program
     from objectives.runtimes.names import command_words, is_command
@@ -111,7 +111,7 @@ def check_runtime(runtime: str) -> None:
 
 
 def check_data(model: Any, data: Path) -> None:
-    """Make sure that `model` can be fine-tuned and validated on `data`.
+    """Check that `model` can be fine-tuned and validated on `data`.
 
     Raises:
         ConfigError: the data set cannot be read, has no training or validation images, or has another number of

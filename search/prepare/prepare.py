@@ -1,4 +1,4 @@
-"""Before the first trial: trace and score the base, measure it once, and build the evaluator.
+"""Preparation: trace, score and measure the base, and build the evaluator.
 
 It runs in a child process, so that the coordinator stays small and a crash while tracing is an error message.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
-from search.evaluate.timing.progress import Phases, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, discard_progress, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
 from search.run_folder.atomic import write_json
@@ -43,14 +43,14 @@ _SAID = {
 
 
 def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: None) -> Prepared:
-    """Trace, score and measure the base; what is in base/base.json already is not measured again.
+    """Trace, score and measure the base; figures in base/base.json are not measured again.
 
     Raises:
-        PreparationFailed: with the exit code of what went wrong in the child.
-        NotComparable: the groups found now are not those that the run began with.
+        PreparationFailed: with the exit code of the child's error.
+        NotComparable: the groups found now are not those of the run.
     """
     record.base_dir.mkdir(parents=True, exist_ok=True)
-    discard_standing(record.base_dir)
+    discard_progress(record.base_dir)
     facts: Prepared = run_isolated(
         prepare_in_child,
         (spec, record.base_dir, record.read_base()),
@@ -58,7 +58,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         lambda: say(_said(read_standing(record.base_dir).phase)),
         stuck_s=spec.stuck_s,
     )
-    discard_standing(record.base_dir)
+    discard_progress(record.base_dir)
     _check_groups(record, facts.groups)
     record.write_base(facts.base)
     record.write_groups(facts.groups)
@@ -71,7 +71,7 @@ def _said(standing: str) -> str:
 
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
-    """What `prepare_pruning` does, in the process that may crash."""
+    """Run `prepare_pruning` in a child process that may crash."""
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.final_measurements import PruningClosing
@@ -114,7 +114,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:
-    """What the dashboard shows beside figures: derived, made once per study."""
+    """Write derived data of the dashboard, once per study."""
     from search.evaluate.sample_images import FOLDER, draw_samples
     from search.prepare import whatif_table
 
@@ -140,7 +140,7 @@ def _notes(graph: Any, base: Measurement) -> tuple[str, ...]:
 
 
 def _check_groups(record: RunRecord, groups: Any) -> None:
-    """The vectors of an old run mean nothing when the groups have other names."""
+    """Refuse an old run whose groups have other names: its vectors would be meaningless."""
     before = record.read_groups()
     if before and [row["name"] for row in before] != [row["name"] for row in groups]:
         raise NotComparable(

@@ -1,4 +1,4 @@
-"""What a search needs before its first trial, and what measures after its last."""
+"""The inputs of a search, and the interface for measurements after its last trial."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 
 class Closing(Protocol):
-    """Measures what is no trial: what comes at the end of a search. Picklable, as an `Evaluator` is."""
+    """Measures baselines and final latencies at the end of a search. Picklable, as an `Evaluator` is."""
 
     def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-        """One honest row. Raises to fail it; may write into `work_dir`."""
+        """Measure one baseline. Raises to fail it; may write into `work_dir`."""
         ...
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """The latency of several trials, by number, in one interleaved measurement.
+        """Measure the latency of several trials, by number, in one interleaved measurement.
 
-        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and what `Measurement.timing` holds}.
-        Candidates that cannot be timed so are left out.
+        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and the content of
+        `Measurement.timing`}. Candidates that cannot be timed in this way are left out.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a search needs before its first trial.
+    """Inputs of a search.
 
     Attributes:
         base: the unpruned model, measured as the trials are.
         groups: rows for the snapshot: name, size, stage, frozen, tie.
         notes: one sentence each, shown before the search.
-        preload: modules that a trial's process imports first, paid once.
-        guide: what `auto` proposes with, where sensitivity was measured.
-        closing: measures what comes after the last trial; None: only what an evaluator can.
+        preload: modules that a trial's process imports first, loaded once.
+        guide: the proposer of `auto`, if sensitivity was measured.
+        closing: measures baselines and final latencies; None if there is only an evaluator.
     """
 
     evaluator: Evaluator

@@ -1,4 +1,4 @@
-"""What a study needs beside this program: packages, a storage and a cluster that answer. Asked before any work."""
+"""External requirements of a study: packages, a reachable storage and cluster. Checked before any work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.config.storage_url import is_postgresql
 
 
 def check_packages(spec: StudySpec) -> None:
-    """Raises BackendMissing with the line that installs what this study needs and what is not there."""
+    """Raise BackendMissing with the command that installs all missing packages."""
     if spec.search.engine == "ray":
         _need("engine: ray", "ray[tune]", "ray", "pyarrow")
         if (spec.search.address or "").startswith("ray://"):
@@ -22,10 +22,10 @@ def check_packages(spec: StudySpec) -> None:
 
 
 def check_servers(spec: StudySpec) -> None:
-    """Make sure that the storage and the cluster answer.
+    """Check that the storage and the cluster answer.
 
     Raises:
-        ServerMissing: one does not. DeviceMissing: a Ray of this machine without the GPU that a trial needs.
+        ServerMissing: one does not. DeviceMissing: a local Ray without the GPU that a trial needs.
     """
     if spec.storage is not None and is_postgresql(spec.storage):
         from search.propose.optuna_storage import ping
@@ -35,7 +35,7 @@ def check_servers(spec: StudySpec) -> None:
 
 
 def check_cluster(spec: StudySpec) -> None:
-    """Join the cluster of `engine: ray`; the search stays in it. Raises as `check_servers`."""
+    """Join the cluster of `engine: ray`, for the whole search. Raises as `check_servers`."""
     if spec.search.engine == "ray":
         from search.workers.ray_cluster.ray_engine import connect
 
@@ -44,11 +44,12 @@ def check_cluster(spec: StudySpec) -> None:
 
 @contextmanager
 def claimed(spec: StudySpec) -> Iterator[Callable[[], None]]:
-    """This process alone writes the study; gives what makes sure of that again, after the storage was away. A study in
-    a file of the run has run.lock for that.
+    """Own the study exclusively; yield a function that verifies this after the storage was unreachable.
+
+    A study in a file of the run is protected by run.lock instead.
 
     Raises:
-        RunLocked: another coordinator writes it, from another run folder. ServerMissing: the storage does not answer.
+        RunLocked: another coordinator owns it, from another run folder. ServerMissing: the storage does not answer.
     """
     if spec.storage is None or not is_postgresql(spec.storage):
         yield _is_claimed
@@ -60,7 +61,7 @@ def claimed(spec: StudySpec) -> Iterator[Callable[[], None]]:
 
 
 def _is_claimed() -> None:
-    """run.lock is the kernel's and is not lost."""
+    """Do nothing: run.lock is held by the kernel and cannot be lost."""
 
 
 def _need(what: str, package: str, *modules: str) -> None:

@@ -1,8 +1,8 @@
-"""How much the outputs mind each dimension and each block alone: measured once per study, cached in sensitivity/.
+"""Pruning sensitivity of each dimension and each block, measured once per study and cached in sensitivity/.
 
 The curves (pruning.sensitivity) need no labels and no training: two forward passes over a few images for
-each level of each dimension. They are the prices of allocation.py. A part is written down as soon as it is measured,
-so a study that was cut goes on where it was."""
+each level of each dimension. They are the prices of allocation.py. Each curve is saved as soon as it is
+measured, so that an interrupted study resumes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def sensitivity_curves(
     folder: Path,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Curve]:
-    """Dimension or block parameter -> curve, read from `folder` where it was measured before.
+    """Return dimension or block parameter -> curve, read from `folder` if measured before.
 
-    A block's curve ends at ratio 1, where it is gone.
+    A block's curve ends at ratio 1, where it is removed.
     """
     known = read_curves(folder)
     levels = sorted({min(level, max(d.high for d in space.dimensions)) for level in LEVELS})
@@ -45,13 +45,13 @@ def _removal(probe: SensitivityProbe, path: str) -> Curve:
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
-    """All curves so far, whole."""
+    """Write all curves so far atomically."""
     rows = {name: {"ratios": curve.ratios, "divergences": curve.divergences} for name, curve in curves.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, {"format": 1, "curves": rows}, durable=False)
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The cached curves; none when there is no such file, or a damaged one."""
+    """Load the cached curves; none if the file is missing or damaged."""
     rows = derived_json(folder / FILE).get("curves", {})
     return {name: Curve(tuple(row["ratios"]), tuple(row["divergences"])) for name, row in rows.items()}

@@ -1,4 +1,4 @@
-"""How long a trial takes: the real trainer for some batches, the real validator on some images, and a multiplication.
+"""Estimate the duration of a trial by running trainer and validator on a small sample.
 
 The images are links in a temporary folder, so that the labels' cache of the user's data set is left alone.
 """
@@ -37,14 +37,14 @@ START_S = 1.0
 
 
 @dataclass(frozen=True)
-class Pace:
+class TrialTime:
     """Seconds of the parts of a trial.
 
     Attributes:
         image_s: a forward pass of one image, read from disk.
-        corrected: images on which statistics are corrected; `judged`: those on which each step is judged.
+        corrected: images on which statistics are corrected; `judged`: those on which each step is evaluated.
         setup_s: of a fine-tune before its first step: data scan, optimizer, the teacher's projectors.
-        step_s: of one training step; 0 where nothing is trained.
+        step_s: of one training step; 0 if nothing is trained.
     """
 
     image_s: float
@@ -55,7 +55,7 @@ class Pace:
     val_image_s: float
 
     def trial_s(self, steps: int, val_images: int, timing_s: float) -> float:
-        """One whole trial; `timing_s` is what export and latency take."""
+        """Return the seconds of a whole trial; `timing_s` is the time of export and latency."""
         images = 2 * self.corrected + 2 * self.judged  # base and pruned see the same ones; sliced, corrected
         if steps:  # base, for the damage; fine-tuned; corrected again
             images += 3 * self.judged + self.corrected
@@ -64,12 +64,12 @@ class Pace:
 
 
 class _Enough(Exception):
-    """Ends a training that was only begun to see its pace."""
+    """Ends a training that was started only to measure its pace."""
 
 
 @dataclass
 class _Stopwatch:
-    """Ends the training when its pace is known."""
+    """Stops the training once its pace is known."""
 
     began: float = field(default_factory=time.perf_counter)
     ticks: list[float] = field(default_factory=list)
@@ -81,13 +81,13 @@ class _Stopwatch:
             raise _Enough
 
     def pace(self) -> tuple[float, float]:
-        """(seconds before the first step, seconds of a step)."""
+        """Return (seconds before the first step, seconds of a step)."""
         step = statistics.median(b - a for a, b in zip([self.began, *self.ticks], self.ticks, strict=False))
         return max(0.0, self.ticks[0] - self.began - step), step
 
 
-def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> Pace:
-    """Take the parts of a trial on a small sample of the data. `model` is pruned, and trained on."""
+def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> TrialTime:
+    """Time the parts of a trial on a small sample of the data. `model` is pruned and trained."""
     task, batch = task_of(model), spec.recover.batch
     data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
     began, seen = time.perf_counter(), 0
@@ -101,11 +101,11 @@ def rehearse(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder:
     setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
     used = round((count_images(Path(spec.data), "train") or 0) * spec.recover.fraction)
     judged = len(held_out(used, most_images(imgsz)))
-    return Pace(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
+    return TrialTime(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
 
 
-def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:
-    """Seconds of a trial on all of the data; None where its images cannot be counted."""
+def trial_seconds(spec: StudySpec, pace: TrialTime, timing_s: float) -> float | None:
+    """Return the seconds of a trial on all data; None if its images cannot be counted."""
     train, val = (count_images(Path(spec.data), split) for split in ("train", "val"))
     if not train or not val:
         return None
@@ -113,7 +113,7 @@ def trial_seconds(spec: StudySpec, pace: Pace, timing_s: float) -> float | None:
 
 
 def steps_of(spec: StudySpec, train_images: int) -> int:
-    """Training steps of one trial."""
+    """Return the training steps of one trial."""
     return spec.recover.epochs * max(1, ceil(train_images * spec.recover.fraction / spec.recover.batch))
 
 
@@ -129,7 +129,7 @@ def _training_pace(
 
 
 def sample_of(data: Path, folder: Path, *, train: int, val: int) -> Path:
-    """A data set of at most so many images of `data`, as links in `folder`."""
+    """Link a data set of at most `train` and `val` images of `data` into `folder`."""
     counts = {"train": train, "val": val}
     if data.is_dir():
         for split, count in counts.items():

@@ -1,7 +1,7 @@
-"""The one way round the restricted loader: a checkpoint that its user trusts, named by its hash, unpickled once.
+"""Load a checkpoint that its user trusts, identified by hash, bypassing the restricted loader once.
 
-What is unpickled may run anything, so it happens in a child process, and only the network leaves it: written as a clean
-checkpoint of stock classes, which everything else reads through the restricted loader as it reads any other file.
+Unpickling may execute anything, so it happens in a child process, and only the network leaves it: written as a clean
+checkpoint of stock classes, which everything else reads through the restricted loader like any other file.
 
     runs/prune/trusted/<sha256>.pt
 """
@@ -18,7 +18,7 @@ from search.workers.run_isolated import run_isolated
 
 
 def with_clean_copy(spec: StudySpec) -> StudySpec:
-    """The same study; where it names a trusted checkpoint, of a clean copy of it. Raises as `clean_copy` does."""
+    """Return the study with a trusted checkpoint replaced by its clean copy. Raises as `clean_copy` does."""
     if spec.trust is None:
         return spec
     copy = clean_copy(Path(spec.model), spec.trust, Path(spec.project) / "trusted")
@@ -26,10 +26,10 @@ def with_clean_copy(spec: StudySpec) -> StudySpec:
 
 
 def clean_copy(model: Path, digest: str, folder: Path) -> Path:
-    """The clean copy of a trusted checkpoint in `folder`; made if it is not there.
+    """Return the clean copy of a trusted checkpoint in `folder`; create it if missing.
 
     Args:
-        digest: sha256 of the file, in hexadecimal: what is trusted is its content, not its name.
+        digest: sha256 of the file, in hexadecimal: trust applies to its content, not its name.
 
     Raises:
         ConfigError: the file has another hash.
@@ -56,7 +56,7 @@ def _make(model: Path, digest: str, copy: Path) -> None:
 
 
 def make_in_child(model: Path, digest: str, copy: Path) -> None:
-    """What `clean_copy` does, in a process of its own."""
+    """Run `clean_copy` in a child process."""
     from pruning.checkpoints.trusted import write_clean_copy
 
     write_clean_copy(model, digest, copy)

@@ -1,6 +1,6 @@
-"""What a reader may ask before a trial is run: base/whatif.json, the cost of any ratios as a table for the page.
+"""The what-if table, base/whatif.json: the cost of any ratios, for the report and dashboard.
 
-Written when a study is prepared, read by the dashboard and the report. It is derived: `backfill` makes it again.
+Written when a study is prepared. It is derived: `backfill` can write it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def what_if_table(graphs: Mapping[int, ChannelGraph], space: Space, round_to: int) -> dict[str, Any]:
-    """The space, the width rule and the costs; MACs per input size, the rest is the same for all.
+    """Return the space, the width rule and the costs; MACs per input size, the rest is the same for all.
 
     Returns:
         {"format", "dimensions": [{"name", "groups", "low", "high"}], "blocks": [{"path", "groups"}], "sizes",

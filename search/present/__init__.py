@@ -1,1 +1,1 @@
-"""How a study is shown: the offline report, the live page, the terminal. Everything is drawn from a snapshot."""
+"""Presentation of a study: the offline report, the live page, the terminal. All of them display a snapshot."""

@@ -1,4 +1,4 @@
-"""A snapshot by the times of another device: what its sentences say when a reader switches to them."""
+"""A snapshot by the latencies of another device: its sentences when a user switches to that device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIGURE = "latency_ms"
 
 
 def target_data(snapshot: Snapshot) -> dict[str, Any]:
-    """What the page needs of each device (`search.results.target_views`), and the summary by its times."""
+    """Return the page's data of each device (`search.results.target_views`), and the summary by its latencies."""
     found = {}
     for name, view in (snapshot.get("on_targets") or {}).items():
         seen = seen_on(snapshot, name, view)
@@ -21,7 +21,7 @@ def target_data(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def seen_on(snapshot: Snapshot, name: str, view: TargetView) -> Snapshot:
-    """The snapshot with the device's latencies; trials that it has not timed and honest rows, timed here, are gone."""
+    """Return the snapshot with the device's latencies, without trials it has not timed and without baselines."""
     times = view.get("latency_ms") or {}
     rows = [row for row in snapshot.get("trials") or () if row["id"] in times]
     base, own = snapshot.get("base"), float(view.get("base_ms") or 0.0)

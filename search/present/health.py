@@ -1,6 +1,6 @@
-"""What may be wrong with a search, said before somebody trusts its front. Pure functions of a snapshot.
+"""Health checks of a search, to read before trusting its front. Pure functions of a snapshot.
 
-Each check returns a `Finding` or nothing. A warning names what was seen, why it matters and what to change.
+Each check returns a `Finding` or None. A warning names the observation, why it matters and what to change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENOUGH = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the health tab. `level`: "warn" asks for an action, "info" is worth knowing."""
+    """One line of the health tab. `level`: "warn" asks for an action, "info" is a remark."""
 
     kind: str
     level: str
@@ -38,7 +38,7 @@ class Finding:
 
 
 def health(snapshot: Snapshot) -> list[dict[str, str]]:
-    """Everything that is worth a look, warnings first; empty for a search without a blemish."""
+    """Return all findings, warnings first; empty for a faultless search."""
     found = [finding for check in CHECKS if (finding := check(snapshot)) is not None]
     return [asdict(finding) for finding in sorted(found, key=lambda finding: finding.level != "warn")]
 

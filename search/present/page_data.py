@@ -1,6 +1,6 @@
-"""What the page draws: a snapshot in compact form, with what else lies in the run's folder.
+"""The data of the page: a snapshot in compact form, with other files of the run's folder.
 
-The report embeds it, the dashboard sends it; the page cannot tell the difference. Widths, ratios and class figures are
+The report embeds it, the dashboard sends it; the page is the same. Widths, ratios and class figures are
 lists along `groups`, `dimensions` and `classes`, so that 500 trials fit into a file that can be mailed.
 """
 
@@ -31,7 +31,7 @@ _TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 
 @dataclass(frozen=True)
 class Frame:
-    """What the lists of a row run along: widths along `groups`, ratios along `dimensions`, AP along `classes`."""
+    """Axes of a row's lists: widths along `groups`, ratios along `dimensions`, AP along `classes`."""
 
     groups: tuple[str, ...]
     dimensions: tuple[str, ...]
@@ -39,17 +39,17 @@ class Frame:
 
 
 def page_data(snapshot: Snapshot, run: Path | None = None) -> Data:
-    """The content of the page for a snapshot.
+    """Return the content of the page for a snapshot.
 
     Args:
-        run: the run's folder; without it, what lies beside the snapshot (marks, what-if, sensitivity) is missing.
+        run: the run's folder; without it, files beside the snapshot (marks, what-if, sensitivity) are missing.
     """
     head, frame = page_head(snapshot, run)
     return {**head, "trials": [page_row(row, frame) for row in snapshot.get("trials") or ()]}
 
 
 def page_head(snapshot: Snapshot, run: Path | None = None) -> tuple[Data, Frame]:
-    """Everything but the trials, and what their rows run along."""
+    """Return everything but the trials, and the axes of their rows."""
     beside = {} if run is None else _beside(run)
     groups = with_zones(snapshot.get("groups") or ())
     names = tuple(str(group["name"]) for group in groups)
@@ -72,7 +72,7 @@ def page_head(snapshot: Snapshot, run: Path | None = None) -> tuple[Data, Frame]
 
 
 def _described(snapshot: Snapshot) -> dict[str, dict[str, str]]:
-    """Title, unit and direction of every figure that was measured: a fall of an accuracy must not look like a gain."""
+    """Return title, unit and direction of every measured figure, so that signs of differences are shown correctly."""
     rows = [snapshot.get("base") or {}, *(snapshot.get("trials") or ())]
     known = (reading.describe(snapshot, name) for name in {str(n) for row in rows for n in row.get("figures") or {}})
     told = sorted(known, key=lambda figure: figure.name)
@@ -80,16 +80,16 @@ def _described(snapshot: Snapshot) -> dict[str, dict[str, str]]:
 
 
 def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
-    """One trial."""
+    """Return one trial."""
     plain: Data = finite(_row(row, frame.groups, frame.dimensions, frame.classes))
     return plain
 
 
 def with_zones(groups: Iterable[Mapping[str, Any]]) -> list[Data]:
-    """The group rows, each with its zone: stem, backbone, neck or head.
+    """Add to each group row its zone: stem, backbone, neck or head.
 
-    The stem is the first stage. The neck begins where layer numbers jump over layers without channels of their own:
-    the first upsample and concat. Head stages say so by name.
+    The stem is the first stage. The neck begins where layer numbers jump over layers without channels of their own: the
+    first upsample and concat. Head stages are named so.
     """
     rows, stem, last, zone = [], None, None, "backbone"
     for group in groups:
@@ -105,7 +105,7 @@ def with_zones(groups: Iterable[Mapping[str, Any]]) -> list[Data]:
 
 
 def finite(data: Any) -> Any:
-    """The same data with numbers of six digits; what is not finite becomes null, because JSON has no word for it."""
+    """Round numbers to six digits and replace non-finite ones by null, which JSON lacks."""
     if isinstance(data, Mapping):
         return {str(key): finite(item) for key, item in data.items()}
     if isinstance(data, (list, tuple)):
@@ -116,7 +116,7 @@ def finite(data: Any) -> Any:
 
 
 def _short(number: float) -> float:
-    """Six digits of a fraction; whole numbers keep all of theirs."""
+    """Round a fraction to six digits; whole numbers keep all of theirs."""
     return number if number.is_integer() else float(f"{number:.6g}")
 
 
@@ -137,7 +137,7 @@ def _marks(run: Path) -> Data:
 
 
 def _shown_path(snapshot: Snapshot) -> str:
-    """As a user types it; never the machine's absolute path, because reports are mailed."""
+    """Return the path as a user types it; never the machine's absolute path, because reports are mailed."""
     return f"{(snapshot.get('study') or {}).get('project') or 'runs/prune'}/{snapshot.get('name')}"
 
 
@@ -177,7 +177,7 @@ def _base(base: Mapping[str, Any] | None, classes: Sequence[str]) -> Data | None
 
 
 def _figure(figure: Mapping[str, Any]) -> list[Any]:
-    """[value], or [value, low, high] where there is an interval."""
+    """Return [value], or [value, low, high] if there is an interval."""
     value, low, high = figure.get("value"), figure.get("low"), figure.get("high")
     return [value] if low is None or high is None or low == high else [value, low, high]
 
@@ -191,7 +191,7 @@ def _rounded(number: float | None) -> float | None:
 
 
 def _layer_number(stage: str) -> int | None:
-    """`model.12-15` -> 12; None for a stage that is not numbered."""
+    """Parse `model.12-15` -> 12; None for a stage that is not numbered."""
     text = stage.removeprefix("model.").partition("-")[0]
     return int(text) if text.isdigit() else None
 

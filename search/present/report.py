@@ -1,8 +1,8 @@
-"""The page, and the report: the same page as one HTML file that draws a run anywhere, without a network.
+"""The page, and the report: the same page as one HTML file that displays a run offline.
 
-The page is real files (`page/`): HTML, CSS and ES modules. Put together they are one document: the modules are joined
-in the order of their imports, plotly's own script comes after them, the data are inert JSON. The dashboard sends the
-same document without data. A Content-Security-Policy forbids every address and every script but the ones written here,
+The page is real files (`page/`): HTML, CSS and ES modules. They are joined to one document: the modules in the
+order of their imports, plotly's own script after them, the data as inert JSON. The dashboard sends the same document
+without data. A Content-Security-Policy forbids every address and every script but the ones written here,
 and no script may turn text into code (no `unsafe-eval`): plotly needs that only for WebGL, which the page does not use.
 """
 
@@ -32,11 +32,11 @@ _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def write_report(snapshot: Snapshot, path: Path, run: Path | None = None, shown_on: str | None = None) -> Path:
-    """Write the report of `snapshot` to `path` (whole or not at all) and return `path`.
+    """Write the report of `snapshot` to `path` atomically and return `path`.
 
     Args:
-        run: the run's folder: its samples, files, notes, sensitivity and what-if are shown too, as far as they fit.
-        shown_on: the device by whose times the page opens; None for the study's own runtime.
+        run: the run's folder, whose samples, files, notes, sensitivity and what-if are included as far as they fit.
+        shown_on: the device whose latencies the page shows at first; None for the study's own runtime.
 
     Raises:
         SnapshotError: a snapshot of another format.
@@ -54,10 +54,10 @@ def write_report(snapshot: Snapshot, path: Path, run: Path | None = None, shown_
 
 
 def render_page(data: Data | None, connect: str = "'none'", images: str = "") -> str:
-    """The page as text; without data it asks its server (`live.js`).
+    """Return the page as text; without data it requests them from its server (`live.js`).
 
     Args:
-        data: what to draw (`page_data`), embedded.
+        data: the output of `page_data`, to embed.
         connect: the addresses that scripts may read (CSP `connect-src`); a live page names `'self'`.
         images: further sources of images.
     """
@@ -73,7 +73,7 @@ def render_page(data: Data | None, connect: str = "'none'", images: str = "") ->
 
 
 def policy(connect: str = "'none'", images: str = "") -> str:
-    """The Content-Security-Policy of the page."""
+    """Return the Content-Security-Policy of the page."""
     allowed = " ".join(_hash(script) for script in (plotly_script(), page_script()))
     # blob: is the page's own memory; plotly draws "save as PNG" through it. Plotly also styles what it draws.
     return (
@@ -83,18 +83,18 @@ def policy(connect: str = "'none'", images: str = "") -> str:
 
 
 def page_file(name: str) -> str:
-    """The source of one file of the page."""
+    """Return the source of one file of the page."""
     return files("search.present").joinpath("page", name).read_text(encoding="utf-8")
 
 
 @cache
 def page_script() -> str:
-    """All modules of the page as one script: each a scope of its own, after those that it imports."""
+    """Join all modules of the page to one script, each in its own scope, after those that it imports."""
     return '"use strict";\n' + "".join(_scoped(name) for name in module_order(_ENTRY))
 
 
 def module_order(entry: str) -> list[str]:
-    """The modules that `entry` needs, depth first, itself last. RuntimeError for modules that import each other."""
+    """Return the modules that `entry` needs, depth first, itself last. Raises RuntimeError for import cycles."""
     order: list[str] = []
     open_ones: list[str] = []
 
@@ -114,12 +114,12 @@ def module_order(entry: str) -> list[str]:
 
 
 def inert_json(data: object) -> str:
-    """JSON that no HTML or script parser can take for markup: `<`, `>`, `&` and line separators are escaped."""
+    """Encode JSON such that no HTML or script parser reads it as markup: escapes `<`, `>`, `&`, line separators."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_UNSAFE)
 
 
 def _scoped(name: str) -> str:
-    """One module as `const name_js = (() => {...; return {exports}; })();`. It exports functions and constants only."""
+    """Wrap a module as `const name_js = (() => {...; return {exports}; })();`. Exports functions and constants only."""
     source = page_file(name)
     body = _IMPORT.sub(lambda mark: f"const {mark[1]} = {_scope(_located(mark[2], name))};\n", source)
     exported = ", ".join(_EXPORT.findall(source))
@@ -128,7 +128,7 @@ def _scoped(name: str) -> str:
 
 
 def _located(needed: str, name: str) -> str:
-    """What the module `name` imports as `needed`, from the folder of the page."""
+    """Resolve the import `needed` of the module `name`, relative to the folder of the page."""
     return normpath(join(dirname(name), needed))
 
 
@@ -137,7 +137,7 @@ def _scope(name: str) -> str:
 
 
 def _embedded(data: Data, run: Path, room: int) -> Data:
-    """Images and files of the trials that matter most: picks, pinned ones, the front."""
+    """Return images and files of the most important trials: picks, pinned ones, the front."""
     picks = [pick["trial"] for pick in (data.get("picks") or {}).values() if pick.get("trial") is not None]
     pinned = [point for point, mark in (data.get("marks") or {}).items() if mark["pinned"]]
     base = [data_address(path) for path in samples_of(run / "base")]
@@ -152,7 +152,7 @@ def _hash(script: str) -> str:
 
 @cache
 def plotly_script() -> str:
-    """plotly.min.js of the installed wheel."""
+    """Return plotly.min.js of the installed wheel."""
     script = files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     if "</script" in script.lower():
         raise RuntimeError("plotly.min.js: expected a script that can be written into a page, found '</script'")

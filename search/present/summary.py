@@ -1,4 +1,4 @@
-"""What a person wants to know in the morning: a few sentences, the same on the page, in `status` and in a message."""
+"""Summary of a search in a few sentences, the same on the page, in `status` and in a notification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATES = {"finished": "has finished", "running": "is running", "interrupted": "
 
 
 def summary(snapshot: Snapshot) -> list[str]:
-    """Plain sentences, the most important first: progress, verdict, each budget's pick, what to look at."""
+    """Return plain sentences, the most important first: progress, verdict, each budget's pick, warnings."""
     warnings = [finding["title"] for finding in health(snapshot) if finding["level"] == "warn"]
     lines = [_progress(snapshot)]
     if snapshot.get("verdict"):
@@ -51,7 +51,7 @@ def _budgets(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _baselines(snapshot: Snapshot) -> Iterator[str]:
-    """The honest rows, where the study has them: what the usual way would have given."""
+    """Yield sentences on the baselines, if the study has any."""
     for row in snapshot.get("baselines") or ():
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
         if any(said):

@@ -1,4 +1,4 @@
-"""Which files of a run the page may show, and what it shows about one trial beside its row."""
+"""Files of a run that the page may show, and the details of one trial."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Address = Callable[[Path], str]
 
 
 def trial_folder(run: Path, number: int) -> Path:
-    """Where the trial lies."""
+    """Return the trial's folder."""
     return run / "trials" / f"{number:04d}"
 
 
@@ -39,7 +39,7 @@ def files_of(run: Path, point: PointId) -> list[Path]:
 
 
 def samples_of(folder: Path) -> list[Path]:
-    """Sample images of a trial or of base/, in order."""
+    """Return the sample images of a trial or of base/, in order."""
     return sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
 
 
@@ -47,7 +47,7 @@ def details(run: Path, point: PointId, address: Address) -> dict[str, Any]:
     """{"files": [{"name", "bytes", "address"}], "samples": [address]}; an export was drawn on no images.
 
     Args:
-        address: where the page finds a file: of a server, or the content itself.
+        address: returns a file's address for the page: of a server, or the content itself.
     """
     files = [
         {"name": _name(run, path), "bytes": path.stat().st_size, "address": address(path)}
@@ -58,12 +58,12 @@ def details(run: Path, point: PointId, address: Address) -> dict[str, Any]:
 
 
 def inside(run: Path, path: Path) -> bool:
-    """False for what leads out of the run's folder: a link that somebody put there."""
+    """Return False for paths outside the run's folder, such as links."""
     return path.resolve().is_relative_to(run.resolve())
 
 
 def data_address(path: Path) -> str:
-    """The image itself, as an address; nothing for what is not an image."""
+    """Return the image as a data URL; "" if it is no image."""
     if path.suffix != ".jpg":
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,1 +1,1 @@
-"""Where candidates come from."""
+"""Proposal of candidates: samplers, allocation, screening."""

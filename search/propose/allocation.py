@@ -1,18 +1,18 @@
-"""Allocation: the widths that cost the network least for a given latency, before any trial.
+"""Allocation: the widths that harm the network least for a given latency, before any trial.
 
-Every dimension of the space has a menu: the widths that it can really have, each with a *price*, what its outputs lose
-by it alone (prepare/sensitivity_curves.py). The *cost* of a vector is what the user pays for the model: predicted
+Every dimension of the space has a list of options: the widths that it can really have, each with a *price*, the
+divergence of the outputs that it causes alone (prepare/sensitivity_curves.py). The *cost* of a vector is its predicted
 latency as a share of the base's. Minimise the sum of prices under a bound on the cost: a multiple-choice knapsack, as
 in HALP (Shen et al., NeurIPS 2022, arXiv 2110.10811).
 
 Latency is not a sum over dimensions, since a layer's work is c_in * c_out (MDP, Sun et al., CVPR 2025, arXiv
 2504.02168). So the knapsack is solved through its Lagrangian, price + multiplier * cost (Everett, Operations Research
 11, 1963; for bit allocation Shoham and Gersho, IEEE TASSP 36, 1988), by coordinate descent that evaluates the true
-cost of each choice. The multiplier rises step by step from nothing, each step starting where the last ended: the path
-is a ladder of vectors from the base to the smallest network, and a budget is met by the last rung within it, widened
-again where room is left.
+cost of each choice. The multiplier rises step by step from 0, each step starting from the last result: the path
+is a ladder of vectors from the base to the smallest network, and a budget is met by its last rung within the budget,
+widened again to use up the rest.
 
-Symbols: D dimensions, k menu entries, G groups, n rows.
+Symbols: D dimensions, k options, G groups, n rows.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ CostOf = Callable[[Ints, tuple[str, ...]], Floats]
 
 
 class Walk(Protocol):
-    """A vector of group widths, and what it would cost with some of them changed."""
+    """A vector of group widths, for evaluating the cost of single changes."""
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        """(m,) columns and a table of (k, m) widths for them -> (k,) costs, but for a constant that all share."""
+        """Return the costs (k,), up to a common constant, of a table of widths (k, m) for the columns (m,)."""
         ...
 
     def take(self, columns: Ints, widths: Ints, entry: int) -> None:
-        """Change the vector: (m,) columns to one entry of the table."""
+        """Set the columns (m,) to one entry of the table."""
         ...
 
 
 @runtime_checkable
 class Walkable(Protocol):
-    """A cost function that has a quicker way to compare single changes than to evaluate whole vectors."""
+    """A cost function that evaluates single changes faster than whole vectors."""
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> Walk:
-        """Begin at (G,) group widths."""
+        """Start at group widths (G,)."""
         ...
 
 
 class PlainWalk:
-    """A walk over any cost function."""
+    """A `Walk` over any cost function."""
 
     def __init__(self, cost_of: CostOf, widths: Ints, removed: tuple[str, ...]) -> None:
         self._cost_of, self._widths, self._removed = cost_of, widths.copy(), removed
@@ -92,16 +92,16 @@ _RUNGS = 3
 
 
 @dataclass(frozen=True)
-class Menu:
-    """What one dimension can be.
+class WidthOptions:
+    """The width options of one dimension.
 
     Attributes:
         name: of the dimension; `parameter` of a removable block.
         columns: (m,) numbers of its groups.
         widths: (k, m) their widths, widest first.
-        ratios: (k,) the ratio that realises each entry.
-        prices: (k,) what the outputs lose, 0 for the first.
-        stage: what its coefficient is called.
+        ratios: (k,) the ratio that realises each option.
+        prices: (k,) divergence price, 0 for the first.
+        stage: the name of its coefficient.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Menu:
 
 @dataclass(frozen=True)
 class Removal:
-    """A block that may go whole, and what the outputs lose by it."""
+    """A removable block and the price of removing it."""
 
     path: str
     price: float
@@ -124,7 +124,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Vector:
-    """One menu entry per dimension, and the removed blocks."""
+    """One option per dimension, and the removed blocks."""
 
     entries: tuple[int, ...]
     removed: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class Vector:
 
     @cached_property
     def _hash(self) -> int:
-        """Found once: thousands of told vectors are looked up at every ask."""
+        """Cached hash: thousands of told vectors are looked up at every ask."""
         return hash((self.entries, self.removed))
 
 
@@ -148,7 +148,7 @@ class Allocator:
     """
 
     space: Space
-    menus: tuple[Menu, ...]
+    dims: tuple[WidthOptions, ...]
     removals: tuple[Removal, ...]
     full: Ints
     cost_of: CostOf
@@ -157,22 +157,22 @@ class Allocator:
     @cached_property
     def stages(self) -> tuple[str, ...]:
         """Names of the coefficients, in network order."""
-        return tuple(dict.fromkeys([*(menu.stage for menu in self.menus), *(one.stage for one in self.removals)]))
+        return tuple(dict.fromkeys([*(options.stage for options in self.dims), *(one.stage for one in self.removals)]))
 
     @property
     def whole(self) -> Vector:
         """The base: nothing removed."""
-        return Vector((0,) * len(self.menus))
+        return Vector((0,) * len(self.dims))
 
     def within(self, budget: float, weights: Mapping[str, float] | None = None) -> Candidate:
-        """The best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
+        """Return the best vector whose cost is at most `budget` (a share of the base's), or the smallest network.
 
-        `weights` multiplies the prices of whole stages; 1 where nothing is said.
+        `weights` multiplies the prices of whole stages; the default is 1.
         """
         return self.candidate(self.vector_within(budget, weights or {}))
 
     def vector_within(self, budget: float, weights: Mapping[str, float]) -> Vector:
-        """`within`, as menu entries."""
+        """Return `within` as options."""
         path = self.path(weights)
         fitting = [vector for vector in path if self.cost(vector) <= budget]
         if not fitting:
@@ -181,7 +181,7 @@ class Allocator:
         return min(tried, key=lambda vector: self.price(vector, weights))
 
     def path(self, weights: Mapping[str, float]) -> tuple[Vector, ...]:
-        """The ladder from the base to the smallest network, as the multiplier rises."""
+        """Return the ladder from the base to the smallest network, by rising multiplier."""
         key = tuple(weights.get(stage, 1.0) for stage in self.stages)
         if key not in self._paths:
             self._paths.clear()  # one path is asked for many budgets; older ones are not asked for again
@@ -189,43 +189,43 @@ class Allocator:
         return self._paths[key]
 
     def cost(self, vector: Vector) -> float:
-        """Cost as a share of the base's."""
+        """Return the cost as a share of the base's."""
         return float(self.cost_of(self.widths(vector)[None], vector.removed)[0])
 
     def price(self, vector: Vector, weights: Mapping[str, float] | None = None) -> float:
-        """Sum of the weighted prices."""
+        """Return the sum of the weighted prices."""
         paid, known = self.prices_by_stage(vector), weights or {}
         return sum(price * known.get(stage, 1.0) for stage, price in paid.items())
 
     def prices_by_stage(self, vector: Vector) -> dict[str, float]:
-        """Stage -> sum of the prices paid in it."""
+        """Map stage -> sum of its prices."""
         total = dict.fromkeys(self.stages, 0.0)
         gone = self._gone(vector.removed)
-        for menu, entry in zip(self.menus, vector.entries, strict=True):
-            if menu.name not in gone:
-                total[menu.stage] += float(menu.prices[entry])
+        for options, entry in zip(self.dims, vector.entries, strict=True):
+            if options.name not in gone:
+                total[options.stage] += float(options.prices[entry])
         for removal in self.removals:
             if removal.path in vector.removed:
                 total[removal.stage] += removal.price
         return total
 
     def widths(self, vector: Vector) -> Ints:
-        """(G,) group widths."""
+        """Return the group widths (G,)."""
         widths = self.full.copy()
-        for menu, entry in zip(self.menus, vector.entries, strict=True):
-            widths[menu.columns] = menu.widths[entry]
+        for options, entry in zip(self.dims, vector.entries, strict=True):
+            widths[options.columns] = options.widths[entry]
         return widths
 
     def candidate(self, vector: Vector) -> Candidate:
-        """The vector as a point of the space."""
-        chosen = zip(self.menus, vector.entries, strict=True)
-        ratios = {menu.name: float(menu.ratios[entry]) for menu, entry in chosen}
+        """Convert the vector to a point of the space."""
+        chosen = zip(self.dims, vector.entries, strict=True)
+        ratios = {options.name: float(options.ratios[entry]) for options, entry in chosen}
         return Candidate(ratios, self.space.sizes[0], self.space.precisions[0], vector.removed)
 
     def vector(self, candidate: Candidate) -> Vector:
-        """The menu entries that a candidate realises: per dimension the narrowest that is not narrower than asked."""
+        """Return the options that a candidate realises: per dimension the narrowest at least as wide as requested."""
         entries = tuple(
-            int(np.flatnonzero(menu.ratios <= candidate.ratios[menu.name] + 1e-9)[-1]) for menu in self.menus
+            int(np.flatnonzero(options.ratios <= candidate.ratios[options.name] + 1e-9)[-1]) for options in self.dims
         )
         return Vector(entries, candidate.removed)
 
@@ -235,10 +235,10 @@ class Allocator:
         for multiplier in MULTIPLIERS:
             vector = self._descend(vector, float(multiplier), weights)
             yield vector
-        yield Vector(tuple(len(menu.prices) - 1 for menu in self.menus), tuple(one.path for one in self.removals))
+        yield Vector(tuple(len(options.prices) - 1 for options in self.dims), tuple(one.path for one in self.removals))
 
     def _descend(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
-        """Coordinate descent on price + multiplier * cost."""
+        """Minimise price + multiplier * cost by coordinate descent."""
         for _ in range(_SWEEPS):
             before = vector
             vector = self._sweep(vector, multiplier, weights)
@@ -249,16 +249,16 @@ class Allocator:
         return vector
 
     def _sweep(self, vector: Vector, multiplier: float, weights: Mapping[str, float]) -> Vector:
-        """Every dimension once, in network order, each to its best entry given all others."""
+        """Set every dimension once, in network order, to its best option given all others."""
         entries, walk, gone = list(vector.entries), self._walk(vector), self._gone(vector.removed)
-        for number, menu in enumerate(self.menus):
-            if menu.name in gone:
+        for number, options in enumerate(self.dims):
+            if options.name in gone:
                 continue
-            costs = walk.choices(menu.columns, menu.widths)
-            best = int((weights.get(menu.stage, 1.0) * menu.prices + multiplier * costs).argmin())
+            costs = walk.choices(options.columns, options.widths)
+            best = int((weights.get(options.stage, 1.0) * options.prices + multiplier * costs).argmin())
             if best != entries[number]:
                 entries[number] = best
-                walk.take(menu.columns, menu.widths, best)
+                walk.take(options.columns, options.widths, best)
         return replace(vector, entries=tuple(entries))
 
     def _walk(self, vector: Vector) -> Walk:
@@ -278,26 +278,26 @@ class Allocator:
         return gone if paid + multiplier * (self.cost(gone) - self.cost(there)) < 0 else there
 
     def _inside(self, vector: Vector, removal: Removal, weights: Mapping[str, float]) -> float:
-        """Weighted prices of the dimensions that would go with a block."""
+        """Return the weighted prices of the dimensions that would be removed with a block."""
         inside = removal.inside - self._gone(vector.removed)
-        entries = zip(self.menus, vector.entries, strict=True)
+        entries = zip(self.dims, vector.entries, strict=True)
         return sum(weights.get(m.stage, 1.0) * float(m.prices[entry]) for m, entry in entries if m.name in inside)
 
     def _widened(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector:
-        """Use up what is left of the budget: again and again the step back that saves the most price for its cost."""
+        """Use up the rest of the budget: repeat the widening step that saves the most price for its cost."""
         while (wider := self._best_step_back(vector, budget, weights)) is not None:
             vector = wider
         return vector
 
     def _best_step_back(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
         gone = self._gone(vector.removed)
-        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.menus[n].name not in gone]
+        steps = [n for n, entry in enumerate(vector.entries) if entry > 0 and self.dims[n].name not in gone]
         if not steps:
             return None
         rows = np.repeat(self.widths(vector)[None], len(steps) + 1, axis=0)
         for row, number in enumerate(steps):
-            menu = self.menus[number]
-            rows[row, menu.columns] = menu.widths[vector.entries[number] - 1]
+            options = self.dims[number]
+            rows[row, options.columns] = options.widths[vector.entries[number] - 1]
         *costs, now = self.cost_of(rows, vector.removed).tolist()
         worth = [
             -1.0 if cost > budget else self._saved(vector, number, weights) / max(cost - now, 1e-6)
@@ -314,10 +314,10 @@ class Allocator:
 
     def _best_exchange(self, vector: Vector, budget: float, weights: Mapping[str, float]) -> Vector | None:
         gone = self._gone(vector.removed)
-        there = [n for n, menu in enumerate(self.menus) if menu.name not in gone]
+        there = [n for n, options in enumerate(self.dims) if options.name not in gone]
         wider = {n: self._saved(vector, n, weights) for n in there if vector.entries[n] > 0}
         narrower = {
-            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.menus[n].prices)
+            n: self._paid(vector, n, weights) for n in there if vector.entries[n] + 1 < len(self.dims[n].prices)
         }
         gains = {(a, b): saved - paid for a, saved in wider.items() for b, paid in narrower.items() if a != b}
         useful = sorted((pair for pair, gain in gains.items() if gain > 1e-12), key=gains.__getitem__, reverse=True)
@@ -325,8 +325,8 @@ class Allocator:
             return None
         rows = np.repeat(self.widths(vector)[None], len(useful), axis=0)
         for row, (a, b) in enumerate(useful):
-            rows[row, self.menus[a].columns] = self.menus[a].widths[vector.entries[a] - 1]
-            rows[row, self.menus[b].columns] = self.menus[b].widths[vector.entries[b] + 1]
+            rows[row, self.dims[a].columns] = self.dims[a].widths[vector.entries[a] - 1]
+            rows[row, self.dims[b].columns] = self.dims[b].widths[vector.entries[b] + 1]
         fits = np.flatnonzero(self.cost_of(rows, vector.removed) <= budget)
         if not fits.size:
             return None
@@ -334,47 +334,47 @@ class Allocator:
         return _with_entry(_with_entry(vector, a, vector.entries[a] - 1), b, vector.entries[b] + 1)
 
     def _paid(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
-        """Price that one more step of a dimension costs."""
-        menu, entry = self.menus[number], vector.entries[number]
-        return weights.get(menu.stage, 1.0) * float(menu.prices[entry + 1] - menu.prices[entry])
+        """Return the price of narrowing a dimension by one more step."""
+        options, entry = self.dims[number], vector.entries[number]
+        return weights.get(options.stage, 1.0) * float(options.prices[entry + 1] - options.prices[entry])
 
     def _saved(self, vector: Vector, number: int, weights: Mapping[str, float]) -> float:
-        """Price that one step back of a dimension saves."""
-        menu, entry = self.menus[number], vector.entries[number]
-        return weights.get(menu.stage, 1.0) * float(menu.prices[entry] - menu.prices[entry - 1])
+        """Return the price saved by widening a dimension by one step."""
+        options, entry = self.dims[number], vector.entries[number]
+        return weights.get(options.stage, 1.0) * float(options.prices[entry] - options.prices[entry - 1])
 
     def shaken(self, spread: float, random: np.random.Generator) -> Allocator:
-        """The same with each dimension's prices multiplied by a factor, log-normal with standard deviation `spread`."""
-        factors = np.exp(spread * random.standard_normal(len(self.menus)))
-        menus = [replace(m, prices=m.prices * factor) for m, factor in zip(self.menus, factors, strict=True)]
-        return replace(self, menus=tuple(menus), _paths={})
+        """Multiply each dimension's prices by a log-normal factor with standard deviation `spread`."""
+        factors = np.exp(spread * random.standard_normal(len(self.dims)))
+        dims = [replace(m, prices=m.prices * factor) for m, factor in zip(self.dims, factors, strict=True)]
+        return replace(self, dims=tuple(dims), _paths={})
 
     def _gone(self, removed: tuple[str, ...]) -> frozenset[str]:
-        """Dimensions that lie in removed blocks."""
+        """Return the dimensions that lie in removed blocks."""
         return frozenset().union(*(removal.inside for removal in self.removals if removal.path in removed))
 
 
-def menu_of(
+def width_options_of(
     name: str, columns: Sequence[int], widths: npt.ArrayLike, ratios: Sequence[float], curve: Curve, stage: str
-) -> Menu:
-    """A menu with its prices read off the curve, and the floor that no part goes below."""
+) -> WidthOptions:
+    """Build the options with prices read from the curve, limited to the least width of a part."""
     table, asked = np.asarray(widths, dtype=np.int64), np.asarray(ratios, dtype=np.float64)
     prices = price_of(np.array([curve.at(ratio) for ratio in asked]) + FLOOR * asked)
-    return Menu(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
+    return WidthOptions(name, np.asarray(columns, dtype=np.int64), table, asked, prices, stage)
 
 
 def price_of(divergence: Floats) -> Floats:
-    """What a divergence of the outputs costs."""
+    """Convert a divergence of the outputs to a price."""
     return np.asarray(TYPICAL * (divergence / TYPICAL) ** EXPONENT)
 
 
 def divergence_of(price: Floats) -> Floats:
-    """Inverse of `price_of`."""
+    """Invert `price_of`."""
     return np.asarray(TYPICAL * (price / TYPICAL) ** (1 / EXPONENT))
 
 
 def removal_of(space: Space, path: str, divergence: float, stage: str) -> Removal:
-    """A removable block; the dimensions of which all groups lie inside go with it."""
+    """Return a removable block; dimensions whose groups all lie inside are removed with it."""
     block = next(block for block in space.blocks if block.path == path)
     inside = frozenset(d.name for d in space.dimensions if set(d.groups) <= set(block.groups))
     return Removal(path, price_of(np.array([divergence + FLOOR])).item(), stage, inside)

@@ -1,4 +1,4 @@
-"""What group widths cost: predicted latency and a little of the parameters, as a share of the base's.
+"""Cost of group widths: predicted latency and a small share of the parameters, relative to the base's.
 
 Everything is a quadratic form: channel counts are linear in the group widths, and work is a product of two counts. So a
 vector costs microseconds, and a change of one dimension less than that (`Walk`).
@@ -27,13 +27,13 @@ ELEMENTS_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Bend:
-    """By how much shapes that allocation chose are slower than predicted, as a function of the prediction.
+class LatencyCorrection:
+    """Corrects the latency model on shapes chosen by the optimizer, as a function of the prediction.
 
-    Allocation picks what the model underestimates, so its shapes are slower than their predictions on the whole, and
-    differently at each budget. The logarithms of measured / predicted are smoothed over the logarithm of the
-    prediction (Nadaraya and Watson, 1964) and drawn to none where nothing was measured. It changes no order along the
-    ladder, but where on it a budget lies.
+    Allocation selects what the model underestimates (optimizer's curse), so its shapes are slower than predicted, and
+    differently at each budget. The logarithms of measured / predicted are smoothed over the logarithm of the prediction
+    (Nadaraya and Watson, 1964) and shrunk to 0 where nothing was measured. It changes no order along the ladder, only
+    where on it a budget lies.
 
     Args:
         logs: (n,) logarithms of factors at `GRID`.
@@ -42,8 +42,8 @@ class Bend:
     logs: tuple[float, ...]
 
     @classmethod
-    def through(cls, predicted: Floats, measured: Floats) -> Bend:
-        """From the (m,) ratios of measured shapes; the base itself is known exactly."""
+    def through(cls, predicted: Floats, measured: Floats) -> LatencyCorrection:
+        """Fit to the ratios (m,) of measured shapes; the base itself is known exactly."""
         at = np.append(np.log(predicted), np.zeros(_BASE_COUNTS))
         off = np.append(np.log(measured / predicted), np.zeros(_BASE_COUNTS))
         near = np.exp(-0.5 * ((GRID[:, None] - at) / _BANDWIDTH) ** 2)
@@ -52,7 +52,7 @@ class Bend:
         return cls(tuple((rising - GRID).tolist()))
 
     def factor(self, ratio: Floats) -> Floats:
-        """(n,) predicted ratios -> (n,) factors."""
+        """Map predicted ratios (n,) to factors (n,)."""
         return np.asarray(np.exp(np.interp(np.log(np.maximum(ratio, 1e-3)), GRID, self.logs)))
 
 
@@ -62,39 +62,39 @@ _BANDWIDTH, _NOTHING, _BASE_COUNTS = 0.12, 0.3, 3
 
 @dataclass(frozen=True)
 class WidthCost:
-    """Cost of group widths as a share of the base's: predicted latency and a little of the parameters.
+    """Cost of group widths as a share of the base's: predicted latency and a small share of the parameters.
 
-    `latency` None: multiply-accumulates stand for it. `bend` is what the prediction is multiplied by.
+    `latency` None: MACs are used instead. `correction` corrects the prediction.
     """
 
     graph: ChannelGraph
     latency: LatencyModel | None = None
-    bend: Bend | None = None
+    correction: LatencyCorrection | None = None
     _forms: dict[tuple[str, ...], Forms] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, widths: Ints, removed: tuple[str, ...]) -> Floats:
         forms = self.forms(removed)
         time = _evaluated(forms.time, tiled(widths, self.tile))
-        bent = time if self.bend is None else time * self.bend.factor(time / (1 - PARAMS_SHARE))
-        return np.asarray(bent + _evaluated(forms.exact, widths))
+        corrected = time if self.correction is None else time * self.correction.factor(time / (1 - PARAMS_SHARE))
+        return np.asarray(corrected + _evaluated(forms.exact, widths))
 
     def walk(self, widths: Ints, removed: tuple[str, ...]) -> FormWalk:
-        """See `Walkable.walk`: without the bend, which moves budgets and no order."""
+        """Start a walk, without the correction, which moves budgets but changes no order."""
         return FormWalk(self.forms(removed), self.tile, widths)
 
     @property
     def tile(self) -> int:
-        """What widths are rounded up to before their time is predicted."""
+        """Widths are rounded up to multiples of this before their latency is predicted."""
         return 1 if self.latency is None else self.latency.tile
 
     def forms(self, removed: tuple[str, ...]) -> Forms:
-        """Of the network without these blocks."""
+        """Return the forms of the network without these blocks."""
         if removed not in self._forms:
             self._forms[removed] = Forms((1 - PARAMS_SHARE) * self._time_form(removed), self._params_form(removed))
         return self._forms[removed]
 
     def measured(self, widths: Ints, removed: tuple[str, ...], ratio: float) -> float:
-        """Cost of one vector (G,) whose latency, as a ratio to the base's, was measured."""
+        """Return the cost of one vector (G,) with a measured latency ratio to the base."""
         params = self.graph.costs_without(removed).of_widths(widths).params
         return (1 - PARAMS_SHARE) * ratio + PARAMS_SHARE * params / self.graph.cost().params
 
@@ -115,10 +115,10 @@ class WidthCost:
 
 @dataclass(frozen=True)
 class Limits:
-    """A budget that limits parameters or multiply-accumulates, as shares of the base's, alone or beside the cost.
+    """A budget of parameters or MACs, as shares of the base's, alone or combined with the cost.
 
     Args:
-        cost: largest share of the cost; None where it is not limited.
+        cost: largest share of the cost; None if not limited.
     """
 
     graph: ChannelGraph
@@ -143,10 +143,11 @@ class Limits:
 
 
 class LimitedCost:
-    """How much of its limit the fullest one takes up.
+    """The largest utilisation of any limit.
 
-    A walk sees the sum of all shares, so that what is left in one limit is used up by the steps after it (`Allocator`
-    widens and exchanges within the budget), and a little of the cost, so that what costs no parameters is still faster.
+    A walk sees the sum of all shares, so that slack in one limit is used up by later steps (`Allocator` widens and
+    exchanges within the budget), and a small share of the cost, so that options without parameters are still optimised
+    for latency.
     """
 
     def __init__(self, limits: Limits, cost: WidthCost) -> None:
@@ -193,7 +194,8 @@ def _macs_form(graph: ChannelGraph, removed: tuple[str, ...]) -> Floats:
 
 class Forms:
     """Quadratic forms of one network: `time` of the tiled widths, `exact` of the widths, both (G + 1, G + 1) and
-    weighed as they count, and `both` of the lifted row, symmetric (N, N)."""
+    weighted, and `both` of the lifted row, symmetric (N, N).
+    """
 
     def __init__(self, time: Floats, exact: Floats) -> None:
         self.time, self.exact = time, exact
@@ -203,23 +205,22 @@ class Forms:
         at = np.concatenate([[0], np.arange(width + 1, 2 * width + 1)])
         both[np.ix_(at, at)] += exact
         self.both = (both + both.T) / 2
-        self._menus: dict[int, tuple[Ints, MenuForm]] = {}
+        self._options: dict[int, tuple[Ints, OptionsForm]] = {}
 
-    def menu(self, columns: Ints, widths: Ints, tile: int) -> MenuForm:
-        """The part of a menu that does not depend on where a walk is; kept for each table of widths."""
-        known = self._menus.get(id(widths))
+    def options(self, columns: Ints, widths: Ints, tile: int) -> OptionsForm:
+        """Return the part of a table of widths that does not depend on the position of a walk; cached."""
+        known = self._options.get(id(widths))
         if known is None or known[0] is not widths:
             at = np.concatenate([columns + 1, columns + len(self.exact)])
             rows = np.concatenate([tiled(widths, tile), widths], axis=1).astype(np.float64)
             inner = self.both[at[:, None], at]
-            known = widths, MenuForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))
-            self._menus[id(widths)] = known
+            known = widths, OptionsForm(at, rows, inner, ((rows @ inner) * rows).sum(axis=1))
+            self._options[id(widths)] = known
         return known[1]
 
 
-class MenuForm(NamedTuple):
-    """Where a menu's columns lie in a lifted row, (2 m,); its entries lifted, (k, 2 m); the form between them; and the
-    entries' own squares under it, (k,)."""
+class OptionsForm(NamedTuple):
+    """Columns in a lifted row (2 m,); options lifted (k, 2 m); the form between them; the options' squares (k,)."""
 
     at: Ints
     rows: Floats
@@ -228,7 +229,7 @@ class MenuForm(NamedTuple):
 
 
 class FormWalk:
-    """See `Walk`. Keeps form @ row, so that a menu costs (k, 2 m) products and not (k, N, N)."""
+    """A `Walk` that keeps form @ row, so that a table costs (k, 2 m) products and not (k, N, N)."""
 
     def __init__(self, forms: Forms, tile: int, widths: Ints) -> None:
         self._forms, self._tile = forms, tile
@@ -236,27 +237,27 @@ class FormWalk:
         self._pull = forms.both @ self._row
 
     def choices(self, columns: Ints, widths: Ints) -> Floats:
-        at, rows, inner, squares = self._forms.menu(columns, widths, self._tile)
+        at, rows, inner, squares = self._forms.options(columns, widths, self._tile)
         others = self._pull[at] - inner @ self._row[at]
         return np.asarray(2 * (rows @ others) + squares)
 
     def take(self, columns: Ints, widths: Ints, entry: int) -> None:
-        at, rows, _, _ = self._forms.menu(columns, widths, self._tile)
+        at, rows, _, _ = self._forms.options(columns, widths, self._tile)
         self._pull += self._forms.both[:, at] @ (rows[entry] - self._row[at])
         self._row[at] = rows[entry]
 
 
 def _evaluated(form: Floats, widths: Ints) -> Floats:
-    """(n, G) widths -> (n,) values of a quadratic form of (1, widths)."""
+    """Evaluate a quadratic form of (1, widths) at widths (n, G); returns (n,)."""
     extended = np.concatenate([np.ones((len(widths), 1)), widths], axis=1)
     return np.asarray(((extended @ form) * extended).sum(axis=1))
 
 
 def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> dict[str, dict[str, float]]:
-    """The latency model by layers, in milliseconds: {layer: {per_product, per_output, constant}}.
+    """Return the latency model by layers, in milliseconds: {layer: {per_product, per_output, constant}}.
 
-    The page's what-if reads it: per_product times c_in * c_out, per_output times c_out. The model's own constant is not
-    in it.
+    For the report's what-if view: per_product times c_in * c_out, per_output times c_out. The model's own constant is
+    left out.
     """
     slopes = base_ms * latency.coefficients[1:]
     per_unit = np.divide(slopes, latency.base, out=np.zeros(len(slopes)), where=latency.base > 0)
@@ -273,7 +274,7 @@ def layer_rates(graph: ChannelGraph, latency: LatencyModel, base_ms: float) -> d
 
 
 def expected_shares(graph: ChannelGraph) -> Floats:
-    """(F,) share of the base's time that each feature of `CostModel.work` is expected to take."""
+    """Return the expected share of the base's time of each feature of `CostModel.work` (F,)."""
     _, work = graph.costs.work(graph.table.full_widths()[None])
     macs, elements = np.split(work[0], 2)
     return np.concatenate([(1 - ELEMENTS_SHARE) * macs / macs.sum(), ELEMENTS_SHARE * elements / elements.sum()])

@@ -1,21 +1,20 @@
 """The `auto` sampler: allocation for the first trials, then allocation under prices that the trials have corrected.
 
-A trial does not choose sixty ratios. It chooses a budget and the coefficients of some ten stages; allocation turns them
-into the best vector that the prices know. So every candidate is near the front from the first trial on, and what is
-learned is small enough to be learned from dozens of trials.
+A trial does not choose sixty ratios, but a budget and the coefficients of about ten stages; allocation turns them into
+the best vector under these prices. So every candidate is near the front from the first trial on, and dozens of trials
+are enough to learn the coefficients.
 
     opening    the ladder: budgets from nearly the base's cost to a quarter of it, at the prices as measured
-    later      a sample of the coefficients (surrogate.py), single dimensions shaken a little (what stages cannot
-               express), the ladder under those prices, and of its rungs the one that adds the most hypervolume
+    later      a sample of the coefficients (surrogate.py), single dimensions perturbed a little, which stages
+               cannot express, the ladder under those prices, and of its rungs the one that adds the most hypervolume
 
-The vectors of one ladder share all but the budget, so a whole front is compared for the price of one. Where the study
+The vectors of one ladder share all but the budget, so a whole front is evaluated at once. Where the study
 names budgets, every other trial is for one of them, exactly within it.
 
-Every trial also measures a latency, mostly near the front: the costs are learned again from them now and then, since
-allocation seeks out whatever it is wrong about.
+Every trial also measures a latency, mostly near the front: the costs are refitted to these now and then, since
+allocation exploits their errors.
 
-What is known of a trial before its fine-tune, the divergence of its outputs, decides whether it gets one:
-see `screening.py`.
+The divergence of a trial's outputs decides whether it is fine-tuned: see `screening.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
-from search.propose.screening import Gain, expected_share, expected_shares, gate_for
+from search.propose.screening import AccuracyGoal, expected_share, expected_shares, gate_for
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, Gate
 
@@ -45,7 +44,7 @@ _TIMED = 200
 
 @dataclass(frozen=True)
 class Variant:
-    """An input size and a precision: what they do to the base alone, before anything is pruned.
+    """An input size and a precision, with their effect on the unpruned base.
 
     Attributes:
         cost: latency as a share of the base's at the study's own size and precision.
@@ -60,7 +59,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Point:
-    """What the guide chooses: widths, and how they are run."""
+    """The guide's choice: widths, input size and precision."""
 
     vector: Vector
     variant: Variant
@@ -76,36 +75,38 @@ class Timed:
 
 
 @runtime_checkable
-class Limiting(Protocol):
-    """A budget that limits something else than the cost."""
+class LimitedBudget(Protocol):
+    """A budget with other limits than the cost."""
 
     def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> CostOf:
-        """A cost that is 1 where the first of the limits is reached, in a variant that takes `time` and `work` (its
-        latency and its multiply-accumulates) as shares of the base's before anything is pruned."""
+        """Return a cost that is 1 where the first limit is reached.
+
+        `time` and `work` are a variant's latency and MACs as shares of the base's before anything is pruned.
+        """
         ...
 
 
-class Relearning(Protocol):
-    """Learns costs from measured shapes."""
+class CostRefitter(Protocol):
+    """Refits costs to measured shapes."""
 
     def costs(self, timed: Sequence[Timed]) -> CostOf:
-        """Costs that agree with these shapes as well."""
+        """Return costs that also fit these shapes."""
         ...
 
     def measured(self, timed: Timed) -> float:
-        """Cost of a shape that was measured."""
+        """Return the cost of a measured shape."""
         ...
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is known of an earlier trial.
+class Observation:
+    """An observation: an earlier trial's results.
 
     Attributes:
-        share: accuracy as a share of the base's; None when it was not fine-tuned.
+        share: accuracy as a share of the base's; None if not fine-tuned.
         cost: as the allocator counts it.
-        score: divergence of the outputs, statistics corrected; None where it was not taken.
-        timed: its measured shape; None where its latency was not measured.
+        score: divergence of the outputs with corrected statistics; None if not measured.
+        timed: its measured shape; None if its latency was not measured.
     """
 
     point: Point
@@ -117,7 +118,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Advice:
-    """A candidate, what made it, and what it must show before it is fine-tuned."""
+    """A candidate, its origin, and its screening threshold."""
 
     candidate: Candidate
     source: str
@@ -126,48 +127,50 @@ class Advice:
 
 @dataclass(frozen=True)
 class Guide:
-    """Proposes candidates from what was told. The n-th depends on the seed, n and what was told, nothing else.
+    """Proposes candidates from observations. The n-th depends only on the seed, n and the observations.
 
     Args:
-        gain: the figure that is paid with.
+        gain: the accuracy to preserve.
         variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
-        limits: its budgets and constraints that limit something else, such as parameters.
-        base_ms: latency of the base; None where latency is not part of the study.
-        relearning: learns costs from trials; None: costs stay as they are.
+        limits: its budgets and constraints with other limits, such as parameters.
+        base_ms: latency of the base; None if latency is not part of the study.
+        relearning: refits costs to trials; None: costs are fixed.
     """
 
     allocator: Allocator
-    gain: Gain
+    gain: AccuracyGoal
     variants: tuple[Variant, ...]
     targets: tuple[float, ...] = ()
     seed: int = 0
     base_ms: float | None = None
-    relearning: Relearning | None = None
-    limits: tuple[Limiting, ...] = ()
+    relearning: CostRefitter | None = None
+    limits: tuple[LimitedBudget, ...] = ()
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
-    def told(self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool) -> Told:
-        """A trial as the guide remembers it."""
+    def told(
+        self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool
+    ) -> Observation:
+        """Convert a trial to an observation."""
         name = self.gain.name
         share = None if screened or name not in figures else self.gain.share(figures[name])
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
         timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
         cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
-        return Told(point, share, cost, score, timed)
+        return Observation(point, share, cost, score, timed)
 
     def _timed(self, vector: Vector, milliseconds: float | None) -> Timed | None:
         if milliseconds is None or self.base_ms is None:
             return None
         return Timed(tuple(self.allocator.widths(vector).tolist()), vector.removed, milliseconds / self.base_ms)
 
-    def estimated(self, told: Sequence[Told], candidate: Candidate, score: float) -> float:
-        """Accuracy to expect of a screened candidate, calibrated on the trials that have both figures."""
-        return self.gain.value(expected_share(told_pairs(told), score) * self._variant(candidate).share)
+    def estimated(self, told: Sequence[Observation], candidate: Candidate, score: float) -> float:
+        """Estimate the accuracy of a screened candidate, calibrated on the trials that have both figures."""
+        return self.gain.value(expected_share(observed_pairs(told), score) * self._variant(candidate).share)
 
     def opening(self) -> tuple[Candidate, ...]:
-        """The ladder at the study's own size, the named budgets first; then every other size and precision unpruned."""
+        """Return the ladder at the study's own size, named budgets first; then other sizes and precisions unpruned."""
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
         own, *others = self.variants
         named = [self._filling(self.allocator, limit, {}, own) for limit in self.limits]
@@ -176,15 +179,15 @@ class Guide:
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
-    def advise(self, number: int, told: Sequence[Told]) -> Advice:
-        """The candidate for trial `number`."""
+    def advise(self, number: int, told: Sequence[Observation]) -> Advice:
+        """Return the candidate for trial `number`."""
         guide = replace(self._relearned(told), variants=self._tried(told))
         if guide.variants != self.variants:
             told = [replace(one, point=guide._renewed(one.point)) for one in told]
         return guide._advise(number, told)
 
-    def _tried(self, told: Sequence[Told]) -> tuple[Variant, ...]:
-        """The variants, with what the unpruned model really measured in each where the opening has tried it."""
+    def _tried(self, told: Sequence[Observation]) -> tuple[Variant, ...]:
+        """Return the variants, with measured figures of the unpruned model in each that the initial trials covered."""
         whole = self.allocator.whole
         found = {
             one.point.variant: replace(one.point.variant, share=one.share, cost=one.cost)
@@ -198,9 +201,11 @@ class Guide:
         same = (v for v in self.variants if (v.imgsz, v.precision) == (point.variant.imgsz, point.variant.precision))
         return replace(point, variant=next(same))
 
-    def _relearned(self, told: Sequence[Told]) -> Guide:
-        """The same under costs that agree with the trials at the study's own size and precision; learned at 1, 2, 3, 4,
-        6, 8, 12, ... of them."""
+    def _relearned(self, told: Sequence[Observation]) -> Guide:
+        """Return the guide under costs refitted to the trials at the study's own size and precision.
+
+        Refitted at 1, 2, 3, 4, 6, 8, 12, ... of them.
+        """
         own = self.variants[0]
         timed = [one.timed for one in told if one.timed is not None and one.point.variant == own]
         count = max((m for m in _milestones() if m <= len(timed)), default=0)
@@ -212,10 +217,10 @@ class Guide:
             self._learned[count] = replace(self.allocator, cost_of=costs, _paths={})
         return replace(self, allocator=self._learned[count], _known=self._known)
 
-    def _advise(self, number: int, told: Sequence[Told]) -> Advice:
+    def _advise(self, number: int, told: Sequence[Observation]) -> Advice:
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
-        aims: tuple[float | Limiting, ...] = (*self.targets, *self.limits)
+        aims: tuple[float | LimitedBudget, ...] = (*self.targets, *self.limits)
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
         source = "guided:front" if aim is None else "guided:budget"
         point = self._sampled(aim, told, seen, random, SHAKE)
@@ -223,17 +228,19 @@ class Guide:
             if point not in seen:
                 break
             point = self._sampled(aim, told, seen, random, SHAKE * (1 + more))
-        if isinstance(aim, Limiting):  # the front is one of cost: it says nothing of who is best within other limits
+        if isinstance(
+            aim, LimitedBudget
+        ):  # the front is one of cost: it says nothing of who is best within other limits
             return Advice(self._candidate(point), source)
         front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
         held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
-        gate = gate_for(told_pairs(told), front, self._cost(point), held_back)
+        gate = gate_for(observed_pairs(told), front, self._cost(point), held_back)
         return Advice(self._candidate(point), source, gate)
 
     def _sampled(
         self,
-        aim: float | Limiting | None,
-        told: Sequence[Told],
+        aim: float | LimitedBudget | None,
+        told: Sequence[Observation],
         seen: Set[Point],
         random: np.random.Generator,
         shake: float,
@@ -248,13 +255,15 @@ class Guide:
         new = [point for point in points if point not in seen]
         return self._most_volume(new or points, surrogate, front_of(told))
 
-    def _aimed(self, allocator: Allocator, aim: float | Limiting, weights: Mapping[str, float]) -> list[Point]:
-        """What fills a budget, in every variant."""
+    def _aimed(self, allocator: Allocator, aim: float | LimitedBudget, weights: Mapping[str, float]) -> list[Point]:
+        """Return the points that fill a budget, one per variant."""
         if isinstance(aim, float):
             return [Point(allocator.vector_within(aim / v.cost, weights), v) for v in self.variants]
         return [Point(self._filling(allocator, aim, weights, v), v) for v in self.variants]
 
-    def _filling(self, allocator: Allocator, limit: Limiting, weights: Mapping[str, float], variant: Variant) -> Vector:
+    def _filling(
+        self, allocator: Allocator, limit: LimitedBudget, weights: Mapping[str, float], variant: Variant
+    ) -> Vector:
         work = (variant.imgsz / self.variants[0].imgsz) ** 2
         limited = limit.over(allocator.cost_of, variant.cost, work)
         return replace(allocator, cost_of=limited, _paths={}).vector_within(1.0, weights)
@@ -262,17 +271,17 @@ class Guide:
     def _most_volume(
         self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]
     ) -> Point:
-        """The point that is expected to add most to the volume of (accuracy, cost)."""
+        """Return the point with the largest expected hypervolume gain in (accuracy, cost)."""
         gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
         return points[int(np.argmax(gains))]
 
-    def _fitted(self, tuned: Sequence[Told], random: np.random.Generator | None) -> Surrogate:
+    def _fitted(self, tuned: Sequence[Observation], random: np.random.Generator | None) -> Surrogate:
         rows = np.array([self._prices(one.point.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
         shares = [one.share / max(one.point.variant.share, 1e-9) for one in tuned if one.share is not None]
         return fit_surrogate(rows, shares, random)
 
     def _expected(self, point: Point, surrogate: Surrogate) -> float:
-        """Accuracy as a share of the base's."""
+        """Return the expected accuracy as a share of the base's."""
         return point.variant.share * float(surrogate.share(self._prices(point.vector)[None])[0])
 
     def _prices(self, vector: Vector) -> Floats:
@@ -294,7 +303,7 @@ class Guide:
 
 
 def _milestones() -> Iterator[int]:
-    """1, 2, 3, 4, 6, 8, 12, 16, ...: powers of two and what lies between them."""
+    """Yield 1, 2, 3, 4, 6, 8, 12, 16, ...: powers of two and the midpoints between them."""
     yield 1
     for power in range(1, 20):
         yield 2**power
@@ -302,13 +311,13 @@ def _milestones() -> Iterator[int]:
 
 
 def _relative(coefficients: Floats) -> list[float]:
-    """Coefficients as weights of prices, mean 1; a stage that seems free keeps a tenth."""
+    """Normalise coefficients to weights of mean 1; stages that seem free keep a tenth."""
     mean = max(float(coefficients.mean()), 1e-12)
     return [max(float(c) / mean, 0.1) for c in coefficients]
 
 
-def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
-    """(score, share of the accuracy that the unpruned model has in that variant) of the last trials that have both."""
+def observed_pairs(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
+    """Return (score, share of the unpruned accuracy in that variant) of the last trials that have both."""
     found = [
         (one.score, one.share / max(one.point.variant.share, 1e-9))
         for one in told
@@ -317,18 +326,18 @@ def told_pairs(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
     return tuple(found[-_MOST:])
 
 
-def _with_estimates(told: Sequence[Told]) -> list[Told]:
-    """The last trials, those that were screened with the accuracy that their score lets expect."""
+def _with_estimates(told: Sequence[Observation]) -> list[Observation]:
+    """Return the last observations; screened ones get the accuracy that their score predicts."""
     known = [one for one in told if one.share is not None or one.score is not None][-_MOST:]
     screened = [(number, one) for number, one in enumerate(known) if one.share is None]
-    shares = expected_shares(told_pairs(told), [one.score for _, one in screened if one.score is not None])
+    shares = expected_shares(observed_pairs(told), [one.score for _, one in screened if one.score is not None])
     for (number, one), share in zip(screened, shares, strict=True):
         known[number] = replace(one, share=share * one.point.variant.share)
     return known
 
 
-def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
-    """(cost, share) of the fine-tuned trials that no other beats in both, by rising cost."""
+def front_of(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
+    """Return (cost, share) of the non-dominated fine-tuned trials, by rising cost."""
     front: list[tuple[float, float]] = []
     for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):
         if not front or -share > front[-1][1]:
@@ -337,7 +346,7 @@ def front_of(told: Sequence[Told]) -> tuple[tuple[float, float], ...]:
 
 
 def added_volume(front: Sequence[tuple[float, float]], cost: float, share: float) -> float:
-    """Area that a point adds to what the front dominates, within cost <= 1.05 and share >= 0."""
+    """Return the area that a point adds to the dominated region, within cost <= 1.05 and share >= 0."""
     area, left = 0.0, cost
     level = 0.0
     for other, height in _steps(front):

@@ -1,10 +1,10 @@
-"""The first candidates: a known shape of the trade-off before any model guides the search.
+"""Initial design: candidates that cover the trade-off before any model guides the search.
 
-Where sensitivity is known the guide opens (guided.py). Elsewhere uniform ratios come first, the baseline that a search
-has to beat, then weighted ones that prune one third of the network harder than the rest. Two controls keep the
-comparison honest: the unpruned model with the same fine-tune (what the fine-tune alone does), and lower input sizes
-without pruning. Where whole blocks may go, three candidates repeat one step of the ladder without the first block,
-with one block left in each chain, and with none: held against that step, they say what depth is worth."""
+If sensitivities are known, the guide proposes them (guided.py). Otherwise uniform ratios come first, as the baseline of
+the search, then weighted ones that prune one third of the network harder than the rest. Two controls: the unpruned
+model with the same fine-tune (the effect of the fine-tune alone), and lower input sizes without pruning. If whole
+blocks may be removed, three candidates repeat one step of the ladder without the first block, with one block left in
+each chain, and with none, which shows the value of depth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHALLOW = 0.2
 
 
 def opening(space: Space) -> tuple[Candidate, ...]:
-    """Uniform ladder, third-weighted candidates, the controls, and shallower networks; without duplicates."""
+    """Return uniform ratios, third-weighted candidates, the controls, and shallower networks; without duplicates."""
     ladder = [space.uniform(level) for level in _LEVELS]
     weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
     controls = [space.uniform(0.0, size) for size in space.sizes]
@@ -29,7 +29,7 @@ def opening(space: Space) -> tuple[Candidate, ...]:
 
 
 def _removals(space: Space) -> Iterator[tuple[str, ...]]:
-    """The first block; all but the first of each chain; all."""
+    """Yield the first block; all but the first of each chain; all."""
     paths = tuple(block.path for block in space.blocks)
     first = {block.chain: block.path for block in reversed(space.blocks)}
     yield paths[:1]
@@ -38,7 +38,7 @@ def _removals(space: Space) -> Iterator[tuple[str, ...]]:
 
 
 def _weighted(space: Space, third: int) -> Candidate:
-    """Backbone, neck or head (first, second, last third of the dimensions) pruned hard, the rest softly."""
+    """Prune backbone, neck or head (first, second, last third of the dimensions) hard, the rest softly."""
     count = len(space.dimensions)
     hard = {d.name for index, d in enumerate(space.dimensions) if index * 3 // count == third}
     ratios = {d.name: min(max(_HARD if d.name in hard else _SOFT, d.low), d.high) for d in space.dimensions}

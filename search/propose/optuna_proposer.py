@@ -1,11 +1,11 @@
 """Optuna behind the Proposer seam.
 
-What makes a resumed study repeat the sequence (Optuna 5.0, ran):
-  * a fresh sampler for every ask, seeded from (study seed, trial number); one long-lived sampler would carry random
-    state that a restart loses. What NSGA-II needs from earlier generations it reads from the storage.
-  * a trial that was handed out and not answered stays RUNNING and is completed, parameter by parameter, with the
-    draws that an uninterrupted ask would have made.
-  * quasi-random points are addressed by trial number: Optuna's own QMCSampler counts calls, also those of a cut ask.
+A resumed study repeats the same sequence (tested with Optuna 5.0) because of:
+  * a fresh sampler for every ask, seeded from (study seed, trial number); a long-lived sampler would have random
+    state that a restart loses. NSGA-II reads earlier generations from the storage.
+  * a trial that was asked but not told stays RUNNING and is completed, parameter by parameter, with the draws of an
+    uninterrupted ask.
+  * quasi-random points are addressed by trial number: Optuna's own QMCSampler counts calls, also interrupted ones.
   * CMA-ES keeps its state with the trials and is seeded anew for every ask (Optuna's own design).
 """
 
@@ -55,8 +55,8 @@ class OptunaProposer:
         name: name of the Optuna study, as optuna-dashboard shows it.
         sampler: auto, tpe, nsga2, random, qmc, gp or cmaes.
         opening: candidates that `auto` asks first.
-        guide: what `auto` proposes with after them; None: TPE.
-        workers: above 1, TPE keeps away from what is being evaluated.
+        guide: proposes the later ones of `auto`; None: TPE.
+        workers: above 1, TPE penalises points near running trials.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class OptunaProposer:
         self._workers = workers
         self._opening = tuple(opening) if sampler == "auto" else ()
         self._guide = guide if sampler == "auto" else None
-        self._remembered: dict[int, Told] = {}
+        self._remembered: dict[int, Observation] = {}
         self._distributions = _distributions(space)
         self._backend = open_storage(storage)
         self._storage = optuna.storages.get_storage(self._backend)
@@ -90,7 +90,7 @@ class OptunaProposer:
         self._asked: dict[int, optuna.Trial] = {}
 
     def history(self) -> History:
-        """RUNNING trials come back under their number with their parameters; see `Proposer.history`."""
+        """Return the history; RUNNING trials are proposed again under their number with their parameters."""
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
             told = frozenset(trial.number for trial in trials if trial.state.is_finished())
@@ -98,23 +98,23 @@ class OptunaProposer:
             return History(tuple(self._again(trial) for trial in running), told)
 
     def ask(self) -> Proposal:
-        """See `Proposer.ask`. OSError where the disk is full or fails."""
+        """Return the next proposal. Raises OSError if the disk is full or fails."""
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-            number = min(waiting, default=len(trials))  # what somebody enqueued goes first
+            number = min(waiting, default=len(trials))  # enqueued candidates first
             known = None if waiting else self._known(number, trials)
             self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
             with _experimental(), _one_thread(self._kind):
                 trial = self._begun(*known) if known else self._study.ask()
                 if trial.number != number:
-                    raise RunCorrupt(f"trial {trial.number} was asked for by somebody else", expected=str(number))
+                    raise RunCorrupt(f"trial {trial.number} was created by another process", expected=str(number))
                 return self._proposal(trial)
 
     def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
-        """See `Proposer.tell`. A measurement that lacks an objective is told as failed.
+        """Report a trial's outcome. A measurement that lacks an objective is told as failed.
 
-        OSError where the disk is full or fails; then it can be told again.
+        Raises OSError if the disk is full or fails; then it can be told again.
         """
         trial = self._asked.get(number)
         if trial is None:
@@ -133,7 +133,7 @@ class OptunaProposer:
         self._study.tell(trial, values, skip_if_finished=True)
 
     def enqueue(self, request: Request) -> None:
-        """See `Proposer.enqueue`. OSError where the disk is full or fails; then it can be asked for again."""
+        """Propose this candidate next. Raises OSError if the disk is full or fails; then it can be enqueued again."""
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
             if any(trial.user_attrs.get(_REQUEST) == request.name for trial in trials):
@@ -163,7 +163,7 @@ class OptunaProposer:
         return study
 
     def _known(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[Candidate, dict[str, Any]] | None:
-        """The next candidate of the opening or the guide's, and what its trial is to carry; None: the sampler draws."""
+        """Return the next initial or guided candidate and its trial's attributes; None if the sampler draws it."""
         # What a person asked for takes a number of its own, not the place of a candidate of the opening.
         turn = number - sum(_REQUEST in trial.user_attrs for trial in trials)
         if turn < len(self._opening):
@@ -181,8 +181,8 @@ class OptunaProposer:
         )
         return internals.begin(self._study, template)
 
-    def _told(self, guide: Guide) -> list[Told]:
-        """Every trial that was told, as the guide remembers it, by number."""
+    def _told(self, guide: Guide) -> list[Observation]:
+        """Return every told trial as an observation of the guide, by number."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:
                 attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
@@ -192,7 +192,7 @@ class OptunaProposer:
         return [self._remembered[number] for number in sorted(self._remembered)]
 
     def _completed(self, trial: optuna.Trial, outcome: Outcome) -> Outcome:
-        """A screened candidate with the accuracy to expect of it, so that every sampler learns from it."""
+        """Give a screened candidate its expected accuracy, so that every sampler learns from it."""
         guide = self._guide
         if guide is None or not isinstance(outcome, Measurement) or not outcome.screened or outcome.score is None:
             return outcome
@@ -261,7 +261,7 @@ class OptunaProposer:
         return [outcome.figures[objective.name].value for objective in self._objectives]
 
     def _annotate(self, trial: optuna.Trial, measured: Measurement, same_as: int | None) -> None:
-        """What optuna-dashboard shows beside the values, and the constraints that guide the sampler."""
+        """Store attributes for optuna-dashboard, and the constraints that guide the sampler."""
         trial.set_user_attr("figures", {name: estimate.value for name, estimate in measured.figures.items()})
         trial.set_user_attr("widths", dict(measured.widths))
         trial.set_user_attr("digest", measured.digest)
@@ -276,7 +276,7 @@ class OptunaProposer:
 
 
 def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The candidate as a vector of the space; ConfigError where it lies outside."""
+    """Return the candidate as a vector of the space. Raises ConfigError if it lies outside."""
     try:
         point = space.vector(candidate)
     except KeyError as error:
@@ -302,10 +302,10 @@ def _experimental() -> Iterator[None]:
 
 @contextmanager
 def _one_thread(kind: str) -> Iterator[None]:
-    """The Gaussian process computes with PyTorch, on matrices too small for several threads.
+    """Limit the Gaussian process to one thread: PyTorch computes it on matrices too small for several.
 
-    Beside a training the threads only wait for each other: ten dimensions and 25 trials took 2.3 s an ask with two
-    threads, 0.9 s with one. One thread also adds in one order, which a resumed study needs.
+    Beside a training more threads only wait for each other: ten dimensions and 25 trials took 2.3 s an ask with two
+    threads, 0.9 s with one. One thread also adds in a fixed order, which a resumed study needs.
     """
     if kind != "gp":
         yield

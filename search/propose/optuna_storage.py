@@ -1,4 +1,4 @@
-"""The connection to a study's storage, and whether somebody else writes there."""
+"""The connection to a study's storage, and its exclusive ownership."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND ((classid::bigint <
 
 
 def connection_settings(url: str) -> dict[str, Any]:
-    """Keyword arguments of SQLAlchemy's `create_engine`.
+    """Return keyword arguments of SQLAlchemy's `create_engine`.
 
-    A server may close a connection that has idled through a long trial: it is tried before use (Optuna #5600).
+    A server may close a connection that idled during a long trial, so connections are tested before use (Optuna #5600).
     """
     if not is_postgresql(url):
         return {}
@@ -40,17 +40,17 @@ def connection_settings(url: str) -> dict[str, Any]:
 
 
 class Claim:
-    """That this process alone writes a study of a PostgreSQL server, wherever the other run folders lie.
+    """Exclusive ownership of a study on a PostgreSQL server, across all run folders.
 
-    An advisory lock of a session: the server frees it the moment its owner dies, as the kernel does with run.lock, and
-    also when it restarts, after which it must be taken again. Where the connection was cut and the server has not
-    noticed, the old session still holds it: it is ended.
+    A session's advisory lock: the server frees it when its owner dies, as the kernel does with run.lock, and also when
+    the server restarts, after which it must be taken again. If the connection was cut and the server has not noticed,
+    the old session still holds it and is terminated.
 
     Args:
         engine: SQLAlchemy's, of the storage. name: of the Optuna study.
 
     Raises:
-        RunLocked: another coordinator has it; names the owner.
+        RunLocked: another coordinator holds it; names the owner.
     """
 
     def __init__(self, engine: Any, name: str) -> None:
@@ -60,7 +60,7 @@ class Claim:
         self._take()
 
     def renew(self) -> None:
-        """Take it again if the connection that held it is gone. Raises RunLocked where somebody else has it now."""
+        """Take the lock again if its connection is lost. Raises RunLocked if another process holds it now."""
         if not self._is_held():
             self.release()
             self._take()
@@ -95,7 +95,7 @@ class Claim:
         )
 
     def _tried(self) -> tuple[bool, Any]:
-        """Whether the lock is this session's now, and who has it otherwise."""
+        """Return whether this session holds the lock now, and its owner otherwise."""
         for _ in range(_ENDING_TRIES):
             if self._held.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._key})").scalar():
                 self._session = tuple(self._held.exec_driver_sql(_OWN_SESSION).one())
@@ -109,20 +109,20 @@ class Claim:
         return False, owner
 
     def release(self) -> None:
-        """Let another have it. Idempotent."""
+        """Release the lock. Idempotent."""
         if not self._held.closed:
             self._held.invalidate()  # back in the pool it would keep the lock
             self._held.close()
 
 
 def sqlite_url(path: Path) -> str:
-    """URL of a SQLite storage, checked and opened by `open_file`."""
+    """Return the URL of a SQLite storage, checked and opened by `open_file`."""
     open_file(path, _BUSY_S)
     return f"sqlite:///{path}"
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Raises RunCorrupt for a file, ServerMissing for a server; neither repeats a password."""
+    """Open the storage. Raises RunCorrupt for a file, ServerMissing for a server; neither repeats a password."""
     sqlite = url.startswith("sqlite")
     settings: dict[str, Any] = {"connect_args": {"timeout": _BUSY_S}} if sqlite else connection_settings(url)
     try:
@@ -139,7 +139,7 @@ def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
         f"the storage does not answer: {first}",
         where=f"storage: {shown(url)}",
         expected="a PostgreSQL server that lets this user in; the password in PGPASSWORD or ~/.pgpass",
-        next_command="psql with the same host, user and database says more",
+        next_command="for details: psql with the same host, user and database",
     )
 
 
@@ -151,8 +151,10 @@ def ping(url: str) -> None:
 
 @contextmanager
 def claimed_on_server(url: str, name: str) -> Iterator[Callable[[], None]]:
-    """Nobody else searches this study of a PostgreSQL server meanwhile; gives what makes sure of that once more, after
-    the server was away. Raises RunLocked or ServerMissing, and so does what it gives."""
+    """Own a study of a PostgreSQL server exclusively; yield a function that verifies this after an outage.
+
+    Raises RunLocked or ServerMissing, and so does the yielded function.
+    """
     quiet()
     storage = open_storage(url)
     try:
@@ -176,7 +178,7 @@ def close_storage(storage: optuna.storages.RDBStorage) -> None:
 
 
 def quiet() -> None:
-    """The terminal belongs to the progress line."""
+    """Silence Optuna's log, so that the terminal shows only the progress line."""
     optuna.logging.disable_default_handler()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)

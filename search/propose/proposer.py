@@ -1,4 +1,4 @@
-"""The seam between the loop and whatever invents candidates."""
+"""The interface between the loop and the source of candidates."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from search.trial import Candidate, Gate, Outcome
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate handed out under a number. `source` names what made it: opening, tpe, user, ...
+    """A numbered candidate. `source` names its origin: opening, tpe, user, ...
 
-    `gate` is what it must pass to be fine-tuned; None: it is fine-tuned whatever its score.
+    `gate` is its screening threshold; None: it is always fine-tuned.
     """
 
     number: int
@@ -24,11 +24,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class History:
-    """What a proposer remembers from before.
+    """A proposer's record of earlier sessions.
 
     Attributes:
-        pending: handed out without an answer; to be evaluated again under the same number.
-        told: numbers that were answered.
+        pending: proposed but not told; to be evaluated again under the same number.
+        told: numbers of the told trials.
     """
 
     pending: tuple[Proposal, ...]
@@ -36,22 +36,22 @@ class History:
 
 
 class Proposer(Protocol):
-    """Hands out candidates and is told how they ended.
+    """Proposes candidates and receives their outcomes.
 
-    Numbers count from 0 without gaps. The n-th candidate depends only on the study (space, seed, sampler) and on what
-    was told before it was asked for: a proposer opened again on the same storage goes on as if nothing had happened.
+    Numbers count from 0 without gaps. The n-th candidate depends only on the study (space, seed, sampler) and on the
+    trials told before it was asked for: a proposer reopened on the same storage continues unchanged.
     """
 
     def history(self) -> History:
-        """What is known from earlier sessions."""
+        """Return the trials of earlier sessions."""
         ...
 
     def ask(self) -> Proposal:
-        """The next candidate, under the next number."""
+        """Return the next candidate, under the next number."""
         ...
 
     def enqueue(self, request: Request) -> None:
-        """Hand out this candidate before any other; a request whose name is known already changes nothing.
+        """Propose this candidate before any other; repeating a request's name changes nothing.
 
         Raises:
             ConfigError: the candidate is not in the space.
@@ -59,9 +59,9 @@ class Proposer(Protocol):
         ...
 
     def tell(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
-        """How trial `number` ended; telling a second time changes nothing."""
+        """Report how trial `number` ended; repeating it changes nothing."""
         ...
 
     def close(self) -> None:
-        """Release files and connections; the proposer is not used afterwards."""
+        """Release files and connections; the proposer must not be used afterwards."""
         ...

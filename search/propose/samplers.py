@@ -1,4 +1,4 @@
-"""Samplers that Optuna lacks: Sobol points that go on where they were, and CMA-ES under constraints."""
+"""Samplers that Optuna lacks: resumable Sobol points, and CMA-ES under constraints."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Sobol(BaseSampler):
 class ConstrainedCmaEs(CmaEsOverTrials):
     """CMA-ES (Hansen and Ostermeier 2001) that knows constraints, of which Optuna's does not.
 
-    It learns from ranks alone, so candidates are ranked by Deb's rules (2000, "An efficient constraint handling method
-    for genetic algorithms"): what breaks a constraint is worse than whatever breaks none, and the worse, the more it
-    breaks them. The values in the storage stay what was measured.
+    It uses ranks only, so candidates are ranked by Deb's rules (2000, "An efficient constraint handling method for
+    genetic algorithms"): infeasible ones are worse than all feasible ones, by the size of their violation. The values
+    in the storage are the measured ones.
     """
 
     def seen(self, study: optuna.Study, trials: list[FrozenTrial]) -> list[FrozenTrial]:
@@ -63,11 +63,11 @@ class ConstrainedCmaEs(CmaEsOverTrials):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Nothing: Optuna's would only warn that constraints are not used."""
+        """Do nothing: Optuna's method only warns that constraints are not used."""
 
 
 def _penalised(trial: FrozenTrial, worst: float, sign: int) -> FrozenTrial:
-    """A trial that breaks constraints with a value beyond the worst; another as it is."""
+    """Return an infeasible trial with a value beyond the worst; a feasible one unchanged."""
     excess = sum(max(0.0, broken) for broken in trial.constraints.values())
     if not excess:
         return trial
@@ -77,7 +77,7 @@ def _penalised(trial: FrozenTrial, worst: float, sign: int) -> FrozenTrial:
 
 
 def _at(distribution: BaseDistribution, share: float) -> Any:
-    """The value at `share` (0 to below 1) of a distribution."""
+    """Return the value at `share` (0 to below 1) of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(share * len(distribution.choices))]
     if not isinstance(distribution, FloatDistribution):

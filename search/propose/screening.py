@@ -1,13 +1,14 @@
-"""The ladder: what is cheap decides who gets what is dear.
+"""Screening: a cheap score decides which candidates are fine-tuned.
 
     rung 0   exact cost, predicted latency                       free
     rung 1   divergence of the outputs, statistics corrected      a few forward passes   (EagleEye, arXiv 2007.02491)
     rung 2   measured latency, short fine-tune, accuracy         a trial
 
-A candidate climbs from rung 1 to rung 2 when its divergence says that it may still reach the front at its cost, judged
-by the trials that have both figures. How far that judgement can be trusted is measured on the study itself: the rank
-correlation (Kendall's tau) between divergence and accuracy. The lower it is, the wider the gate; below `LOWEST` it is
-open. Optuna cannot stop trials of several objectives, so promotion is done here."""
+A candidate is promoted from rung 1 to rung 2 if its divergence predicts that it may still reach the front at its cost,
+judged by the trials that have both figures. The reliability of this prediction is measured on the study itself: the
+rank correlation (Kendall's tau) between divergence and accuracy. The lower it is, the higher the threshold; below
+`LOWEST` all candidates pass. Optuna cannot prune trials of several objectives, so promotion is decided here.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +29,10 @@ Pairs = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Gain:
-    """The figure that is paid with: an accuracy, or an error that is to stay small.
+class AccuracyGoal:
+    """The quality metric to preserve, an accuracy or an error, as a share of the base's.
 
-    Everything that compares trials sees it as a share of the base's. Of an error that is what it has not grown by: 0.9
-    is an error that is larger than the base's by a tenth.
+    An error's share is 1 minus its relative growth: 0.9 is an error that is larger than the base's by a tenth.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Gain:
     is_error: bool = False
 
     @classmethod
-    def of(cls, objective: Objective, base: Measurement) -> Gain:
-        """The objective, as the base has it."""
+    def of(cls, objective: Objective, base: Measurement) -> AccuracyGoal:
+        """Build from an objective and the base's measurement."""
         return cls(objective.name, base.figures[objective.name].value, objective.direction == "min")
 
     def share(self, value: float) -> float:
-        """Of the base's; not below 0."""
+        """Return the value as a share of the base's, at least 0."""
         share = value / max(self.base, 1e-9)
         return max(0.0, 2.0 - share) if self.is_error else share
 
     def value(self, share: float) -> float:
-        """Inverse of `share`."""
+        """Invert `share`."""
         return self.base * (2.0 - share if self.is_error else share)
 
 
@@ -64,7 +64,7 @@ SLACK = 0.015
 
 
 def correlation(pairs: Pairs) -> float | None:
-    """Kendall's tau between low divergence and high accuracy: 1 is the same order. None for fewer than three."""
+    """Return Kendall's tau between low divergence and high accuracy: 1 is the same order. None for fewer than three."""
     if len(pairs) < 3:
         return None
     from scipy.stats import kendalltau  # a second of imports that only a study with a ladder pays
@@ -74,21 +74,21 @@ def correlation(pairs: Pairs) -> float | None:
 
 
 def expected_share(pairs: Pairs, divergence: float) -> float:
-    """Accuracy to expect of a divergence, as a share of the base's: isotonic through the pairs, and (0, 1)."""
+    """Return the expected accuracy at a divergence as a share of the base's: isotonic through the pairs and (0, 1)."""
     return expected_shares(pairs, [divergence])[0]
 
 
 def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> list[float]:
-    """`expected_share` of several at the price of one."""
+    """Return `expected_share` of several divergences by one fit."""
     return [float(share) for share in _curve(pairs).predict(list(divergences))] if divergences else []
 
 
 def gate_for(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> Gate | None:
-    """The gate for a candidate of a given cost; None while the ladder knows too little.
+    """Return the threshold for a candidate of a given cost; None while too few trials are known.
 
     Args:
         front: (cost, share) of the best trials, by rising cost.
-        held_back: how many candidates in a row did not pass: a gate that nothing passes opens by itself.
+        held_back: number of consecutive screened candidates: the threshold rises with it, until one passes.
     """
     tau = correlation(pairs)
     if len(pairs) < FEWEST or tau is None or tau < LOWEST:

@@ -1,16 +1,16 @@
-"""What trials say about the prices: which parts of the network the fine-tune repairs, and which it does not.
+"""Surrogate model: learn from trials how the price of each stage translates to accuracy after the fine-tune.
 
-Symbols: n trials, S stages; x (n, S) prices paid in each stage (allocation.py); a (n,) accuracy after the fine-tune,
-a0 the base's.
+Symbols: n trials, S stages; x (n, S) prices paid in each stage (allocation.py); a (n,) accuracy after the fine-tune, a0
+the base's.
 
     -log(a / a0) = (sum over s of b_s * x_s) ^ g,   b >= 0
 
-Accuracy falls by a factor, so it ends at zero and not below; it falls steeply at first, which is what a power below 1
-says; which one, the trials say, once there are enough of them. The coefficients are drawn towards
-one common value, which is what the prices alone would say; as trials come in, stages that recover better than their
-price get smaller ones. Uncertainty comes from the Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981): trials
-weighted at random give a sample of the coefficients, and acting on a sample is Thompson sampling (Biometrika 25,
-1933)."""
+Accuracy falls by a factor, so it stays positive; it falls steeply at first, hence a power below 1, fitted once there
+are enough trials. The coefficients are shrunk towards one common value, i.e. to the prices as measured; with more
+trials, stages that recover better than their price get smaller ones. Uncertainty comes from the Bayesian bootstrap
+(Rubin, Annals of Statistics 9, 1981): trials weighted at random give a sample of the coefficients, and acting on a
+sample is Thompson sampling (Biometrika 25, 1933).
+"""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _NEAR = 0.02
 
 @dataclass(frozen=True)
 class Surrogate:
-    """coefficients (S,), the spread of -log(a / a0) around the fit, and the power."""
+    """Coefficients (S,), the spread of -log(a / a0) around the fit, and the power."""
 
     coefficients: Floats
     residual: float
     power: float = 1.0
 
     def share(self, prices: npt.ArrayLike) -> Floats:
-        """(n, S) prices -> (n,) accuracy as a share of the base's."""
+        """Predict accuracies (n,) as shares of the base's from prices (n, S)."""
         return np.asarray(np.exp(-((np.asarray(prices) @ self.coefficients) ** self.power)))
 
 
@@ -59,8 +59,10 @@ def fit_surrogate(prices: npt.ArrayLike, shares: npt.ArrayLike, random: np.rando
 
 
 def _reweighted(x: Floats, losses: Floats, drawn: Floats, power: float) -> Surrogate:
-    """Trials near the base count most, and those that were expected to be near it: a network that was expected to keep
-    half of its accuracy and kept nothing is what there is to learn from."""
+    """Fit again with most weight on trials near the base, or predicted to be.
+
+    A network that was predicted to keep half of its accuracy and kept none carries information.
+    """
     fit = _fitted(x, losses, drawn * _precision(losses), power)
     for _ in range(_TURNS if len(losses) else 0):
         expected = (x @ fit.coefficients) ** power
@@ -69,7 +71,7 @@ def _reweighted(x: Floats, losses: Floats, drawn: Floats, power: float) -> Surro
 
 
 def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate:
-    """The fit of one power: linear in the losses to the power of 1 / g, each weighed by what it is worth there."""
+    """Fit with one power: linear in the losses to the power of 1 / g, each weighted by its precision there."""
     from scipy.optimize import nnls  # half a second of imports that a study without a guide does not pay
 
     y = losses ** (1 / power)
@@ -87,12 +89,12 @@ def _fitted(x: Floats, losses: Floats, trust: Floats, power: float) -> Surrogate
 
 
 def _precision(y: Floats) -> Floats:
-    """The error of a logarithm grows with the loss."""
+    """Return the precision of a logarithm, whose error grows with the loss."""
     return np.asarray(1.0 / (0.05 + y) ** 2)
 
 
 def _common(x: Floats, y: Floats, weights: Floats) -> float:
-    """The one coefficient that explains all trials best, with the starting value as one more trial."""
+    """Return the single coefficient that explains all trials best, with the starting value as one more trial."""
     total = x.sum(axis=1)
     above, below = (weights * total * y).sum(), (weights * total**2).sum()
     prior = (weights * total**2).mean() if len(y) else 1.0

@@ -1,6 +1,6 @@
-"""From a traced model to an allocator: which widths each dimension can have, and what the outputs lose by them.
+"""Build an allocator from a traced model: the width options of each dimension, and their prices.
 
-Here and in costs.py the proposing side reads the graph: allocation itself knows menus and a cost function.
+Only this module and costs.py read the graph: allocation itself works on options and a cost function.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from objectives.latency.model import LatencyModel
 from pruning import ChannelGraph
 from pruning.plan import realised_widths
 from pruning.sensitivity import Curve
-from search.propose.allocation import Allocator, Menu, Removal, menu_of, removal_of
-from search.propose.costs import Bend, WidthCost
+from search.propose.allocation import Allocator, Removal, WidthOptions, removal_of, width_options_of
+from search.propose.costs import LatencyCorrection, WidthCost
 from search.space import Dimension, Space
 
 
@@ -24,18 +24,17 @@ def allocator_of(
     curves: Mapping[str, Curve],
     round_to: int,
     latency: LatencyModel | None = None,
-    bend: Bend | None = None,
+    correction: LatencyCorrection | None = None,
 ) -> Allocator:
-    """The allocator of a space with one dimension per tie of groups, from sensitivity curves of its dimensions and
-    blocks."""
+    """Return the allocator of a space with one dimension per tie of groups, from its parts' sensitivity curves."""
     stages = {group.name: group.stage for group in graph.groups}
-    menus = tuple(_menu(graph, d, curves[d.name], round_to, stages[d.groups[0]]) for d in space.dimensions)
+    dims = tuple(_options(graph, d, curves[d.name], round_to, stages[d.groups[0]]) for d in space.dimensions)
     removals = tuple(_removal(space, block.path, block.parameter, curves, stages) for block in space.blocks)
-    return Allocator(space, menus, removals, graph.table.full_widths(), WidthCost(graph, latency, bend))
+    return Allocator(space, dims, removals, graph.table.full_widths(), WidthCost(graph, latency, correction))
 
 
-def _menu(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int, stage: str) -> Menu:
-    """Every width that the dimension can have within its bounds, found by asking for each share of its widest group."""
+def _options(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int, stage: str) -> WidthOptions:
+    """Return every width that the dimension can have within its bounds, found by requesting each possible share."""
     columns = [graph.table.numbers[name] for name in dimension.groups]
     ties = {int(graph.table.ties[column]) for column in columns}
     full = graph.table.full_widths()
@@ -48,8 +47,10 @@ def _menu(graph: ChannelGraph, dimension: Dimension, curve: Curve, round_to: int
             found.setdefault(tuple(int(widths[column]) for column in columns), ratio)
     shares = [1 - sum(widths) / sum(int(full[c]) for c in columns) for widths in found]
     prices = Curve.through([(share, curve.at(share)) for share in shares if share > 0])
-    menu = menu_of(dimension.name, columns, list(found), shares, prices, stage)
-    return Menu(menu.name, menu.columns, menu.widths, np.array(list(found.values())), menu.prices, stage)
+    options = width_options_of(dimension.name, columns, list(found), shares, prices, stage)
+    return WidthOptions(
+        options.name, options.columns, options.widths, np.array(list(found.values())), options.prices, stage
+    )
 
 
 def _removal(

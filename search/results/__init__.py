@@ -1,1 +1,1 @@
-"""What the trials of a run mean together: front, picks, verdict, and the snapshot that others show."""
+"""Results of a run: front, picks, verdict, and the snapshot for display."""

@@ -1,8 +1,8 @@
-"""The honest rows of a run on disk.
+"""A run's baselines on disk.
 
     baselines/<row>/{row.json,result.json,train.log,error.txt?}
 
-row.json says what was asked for, result.json is what a trial's is. A row without a result is measured again.
+row.json describes the baseline, result.json is as a trial's. A baseline without a result is measured again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class HonestResult:
-    """A row that was measured, or could not be.
+class BaselineResult:
+    """A baseline that was measured, or could not be.
 
     Attributes:
-        same_as: number of the trial whose network the row is.
+        same_as: number of the trial with the same network.
     """
 
     name: str
@@ -39,19 +39,19 @@ class HonestResult:
 
     @property
     def measured(self) -> Measurement | None:
-        """What was measured; None where it failed."""
+        """The measurement; None if it failed."""
         return self.outcome if isinstance(self.outcome, Measurement) else None
 
     @property
     def note(self) -> str:
-        """What a reader should know about it."""
+        """A note for the reader."""
         if isinstance(self.outcome, Failure):
             return f"not measured: {self.outcome.message}"
         same = [] if self.same_as is None else [f"the network of trial {self.same_as}, measured once"]
         return "; ".join([*same, *self.outcome.notes])
 
     def to_json(self) -> BaselineRow:
-        """The row as a snapshot has it."""
+        """Return the row of a snapshot."""
         measured = self.measured
         return {
             "name": self.name,
@@ -63,12 +63,12 @@ class HonestResult:
 
 
 def row_dir(record: RunRecord, slug: str) -> Path:
-    """Where a row lies."""
+    """Return the folder of a baseline."""
     return record.path / "baselines" / slug
 
 
 def start_row(record: RunRecord, row: HonestRow) -> Path:
-    """An empty folder for the row, holding row.json."""
+    """Create an empty folder for the baseline, with row.json."""
     folder = row_dir(record, row.slug)
     shutil.rmtree(folder, ignore_errors=True)
     write_json(folder / "row.json", {"format": FORMAT, "name": row.name, "kind": row.kind})
@@ -76,7 +76,7 @@ def start_row(record: RunRecord, row: HonestRow) -> Path:
 
 
 def missing(record: RunRecord, rows: Sequence[HonestRow], *, failed_too: bool) -> list[HonestRow]:
-    """The rows that have no result; `failed_too`: those that failed are to be tried again."""
+    """Return the baselines without a result; `failed_too`: including failed ones, to try them again."""
     known = {result.slug: result for result in read_rows(record)}
 
     def is_missing(row: HonestRow) -> bool:
@@ -85,17 +85,17 @@ def missing(record: RunRecord, rows: Sequence[HonestRow], *, failed_too: bool) -
     return list(filter(is_missing, rows))
 
 
-def read_rows(record: RunRecord) -> tuple[HonestResult, ...]:
-    """All rows with a result, by kind. What cannot be read counts as absent: it can be measured again."""
+def read_rows(record: RunRecord) -> tuple[BaselineResult, ...]:
+    """Load all baselines with a result, by kind. Unreadable ones count as absent: they can be measured again."""
     found = [_read(path.parent) for path in (record.path / "baselines").glob("*/result.json")]
     order = {name: number for number, name in enumerate(NAMES)}
     return tuple(sorted(filter(None, found), key=lambda row: (order.get(row.kind, len(order)), row.slug)))
 
 
-def _read(folder: Path) -> HonestResult | None:
+def _read(folder: Path) -> BaselineResult | None:
     try:
         row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
         outcome, same_as = read_outcome(folder)
-        return HonestResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
+        return BaselineResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
     except (OSError, ValueError, KeyError, TypeError):
         return None

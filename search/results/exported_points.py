@@ -1,4 +1,4 @@
-"""Points of the front that were not searched: a trial's export in another precision, measured by `export`.
+"""Exported points: a trial's export in another precision, measured by `export`, as a further point of the front.
 
     exports/0017-int8.json      figures of the file that `paretoprune export RUN:17 quantize=8` delivered
 
@@ -58,9 +58,9 @@ def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
 def record_points(
     record: RunRecord, spec: StudySpec, base: Measurement | None, trial: Trial, report: ExportReport
 ) -> tuple[str, ...]:
-    """Write a point for every delivered artefact that can be compared with the trials; returns their names.
+    """Write a point for every delivered artefact that is comparable with the trials; return their names.
 
-    That is: of the study's own runtime, in another precision than the trial's, timed and validated here.
+    Those are of the study's own runtime, in another precision than the trial's, timed and validated here.
     """
     names = []
     for check in report.artefacts:
@@ -80,7 +80,7 @@ def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
 
 
 def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
-    """The trial's figures, with what the artefact changes: its accuracy, time and size."""
+    """Return the trial's figures with the artefact's accuracy, latency and size."""
     assert trial.measurement is not None and check.latency is not None
     figures = dict(shifted(trial.measurement.figures, report.accuracy, check.accuracy))
     per_class = {

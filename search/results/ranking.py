@@ -1,4 +1,4 @@
-"""What the trials of a study mean together: feasible, front, picks, hypervolume. Pure functions of records."""
+"""Ranking of trials: feasibility, front, picks, hypervolume. Pure functions of records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ranked:
 
 
 def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
-    """Complete, and within every constraint whose figure was measured."""
+    """Return whether the trial is complete and within every constraint whose figure was measured."""
     if trial.measurement is None:
         return False
     figures = trial.measurement.figures
@@ -54,7 +54,7 @@ def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
 
 
 def broken(trial: Trial, bounds: Sequence[Bound], base: Measurement | None) -> tuple[str, ...]:
-    """The constraints that a measured trial breaks, a few words each; a lost class by its name."""
+    """Describe the constraints that a measured trial violates, a few words each; a lost class by its name."""
     if trial.measurement is None:
         return ()
     figures = trial.measurement.figures
@@ -73,7 +73,7 @@ def _breach(bound: Bound, measured: Measurement, base: Measurement | None) -> st
 
 
 def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[Objective]) -> Ranked:
-    """Feasible trials that have every objective, and their front. A network that came up twice counts once."""
+    """Return the feasible trials that have every objective, and their front. Equal networks count once."""
     names = {objective.name for objective in objectives}
 
     def counts(trial: Trial) -> bool:
@@ -87,30 +87,30 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
 
 
 def pick(ranked: Ranked, bounds: Sequence[Bound], objectives: Sequence[Objective]) -> tuple[Trial, str]:
-    """Best trial within the bounds, and the sentence that says why.
+    """Return the best trial within the bounds, and a sentence with the reason.
 
     Raises:
         NothingFits: no trial is within the bounds; `sentence` names the closest.
-        ObjectiveError: no trial can be chosen from yet.
+        ObjectiveError: there are no feasible trials yet.
     """
     chosen = choice.pick(ranked.rows, bounds, objectives, labels=ranked.labels)
     return _chosen(ranked, chosen)
 
 
 def knee(ranked: Ranked, objectives: Sequence[Objective]) -> tuple[Trial, str]:
-    """The trial after which more accuracy becomes expensive."""
+    """Return the trial after which more accuracy becomes expensive."""
     return _chosen(ranked, choice.knee(ranked.rows, objectives, labels=ranked.labels))
 
 
 def one_se(ranked: Ranked, objectives: Sequence[Objective]) -> tuple[Trial, str]:
-    """The smallest trial within one standard error of the most accurate."""
+    """Return the smallest trial within one standard error of the most accurate."""
     return _chosen(ranked, choice.one_se(ranked.rows, objectives, labels=ranked.labels))
 
 
 def picks(
     ranked: Ranked, budgets: Mapping[str, Sequence[Bound]], objectives: Sequence[Objective]
 ) -> dict[str, PickRow]:
-    """Budget name -> pick: the sentence says why, or what came closest."""
+    """Return budget name -> pick; its sentence gives the reason, or the closest trial."""
     found: dict[str, PickRow] = {}
     for name, bounds in budgets.items():
         try:
@@ -123,13 +123,13 @@ def picks(
 
 @dataclass
 class VolumeTrack:
-    """Hypervolume after each trial. Keeps what it computed, because it is asked after every trial."""
+    """Hypervolume after each trial, cached, since it is needed after every trial."""
 
     _numbers: list[int] = field(default_factory=list)
     _values: list[float] = field(default_factory=list)
 
     def upto(self, ranked: Ranked, objectives: Sequence[Objective], base: Measurement) -> list[VolumePoint]:
-        """[{"trial", "value"}] by number. A trial that ends out of order makes it compute again."""
+        """Return [{"trial", "value"}] by number. A trial that ends out of order restarts the computation."""
         numbers = [trial.number for trial in ranked.trials]
         if numbers[: len(self._numbers)] != self._numbers:
             self._numbers, self._values = [], []
@@ -142,12 +142,12 @@ class VolumeTrack:
 
 
 def volume_reference(base: Measurement, objectives: Sequence[Objective]) -> dict[str, float]:
-    """The worst acceptable figure per objective, from the base."""
+    """Return the worst acceptable figure per objective, from the base."""
     return {o.name: _worst(o, base.figures[o.name].value) for o in objectives}
 
 
 def _worst(objective: Objective, base: float) -> float:
-    """No accuracy at all; for an error, which has no such end, three times the base's."""
+    """Return 0 for an accuracy; for an error, which is unbounded, three times the base's."""
     if objective.direction == "max":
         return 0.0
     return base * _WORST_SHARE if objective.is_cost else (_WORST_ERROR * base or 1.0)

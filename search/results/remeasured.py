@@ -1,9 +1,9 @@
-"""What was learned about trials after their own measurement. Derived files beside result.json, which nobody rewrites.
+"""Measurements of trials after their own one, in files beside result.json, which is never rewritten.
 
     latency/final.json            the front and its neighbours, timed together: {"trials": {number: ...}}
     confirm/0017-1/result.json    trial 17 once more, with another seed
 
-Everything that ranks or shows trials sees them with this (`refined`); the search itself was told what the trial said.
+Rankings and displays use these (`refined`); the search itself was told the trial's own figures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FOLDER = re.compile(r"(\d+)-(\d+)")
 
 
 def refined(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Trials with the latency of the last measurement and the mean accuracy of all seeds, where there are any."""
+    """Return trials with the latency of the last measurement and the mean accuracy of all seeds, if any."""
     times, repeats = read_final(record), read_repeats(record)
     found = tuple(trials)
     if not times and not repeats:
@@ -49,10 +49,10 @@ def _refined(trial: Trial, timing: Mapping[str, Any] | None, repeats: Sequence[M
 
 
 def confirmed(measured: Measurement, repeats: Sequence[Measurement]) -> Measurement:
-    """The mean over all seeds of what training decides, with the 95 % interval of that mean (Student's t).
+    """Average the trained figures over all seeds, with the 95 % interval of the mean (Student's t).
 
-    It holds what another training would change, and no longer what other validation images would. Where all seeds
-    agree to the last digit (nothing was trained), the figure keeps its own interval.
+    The interval covers the variation between trainings, not that between validation images. If all seeds agree to the
+    last digit (nothing was trained), the figure keeps its own interval.
     """
     if not repeats:
         return measured
@@ -72,7 +72,7 @@ def confirmed(measured: Measurement, repeats: Sequence[Measurement]) -> Measurem
 
 
 def _trained(runs: Sequence[Measurement]) -> list[str]:
-    """Figures that are no cost and that every run has."""
+    """Return the figures that are no cost and that every run has."""
     names = [name for name in runs[0].figures if name not in OBJECTIVES or not OBJECTIVES[name].is_cost]
     return [name for name in names if all(name in one.figures for one in runs)]
 
@@ -93,12 +93,12 @@ def _mean(figures: Sequence[Estimate], name: str) -> Estimate:
 
 
 def final_path(record: RunRecord) -> Path:
-    """latency/final.json of a run."""
+    """Return the path of a run's latency/final.json."""
     return record.path / "latency" / "final.json"
 
 
 def read_final(record: RunRecord) -> dict[int, dict[str, Any]]:
-    """Trial -> its last latency and what it was measured on; nothing where there is no file that can be read."""
+    """Return trial -> its last latency and conditions; empty if there is no readable file."""
     try:
         content = json.loads(final_path(record).read_text(encoding="utf-8"))
         rows = {int(number): dict(row) for number, row in content["trials"].items()}
@@ -110,10 +110,10 @@ def read_final(record: RunRecord) -> dict[int, dict[str, Any]]:
 
 
 def write_final(record: RunRecord, trials: Sequence[Trial], timing: Mapping[str, Any]) -> int:
-    """Add what was timed together, and return how many figures it changed.
+    """Add the latencies of a joint measurement, and return how many figures it changed.
 
-    A figure that was taken on a disturbed machine replaces one only if its interval is narrower. Earlier entries of
-    other trials stay: who fell off the front by a better measurement must not return by the worse one.
+    A figure measured on a disturbed machine replaces another only if its interval is narrower. Earlier entries of other
+    trials are kept: a trial that left the front by a better measurement must not return by the worse one.
     """
     own = {trial.number: trial.measurement for trial in trials}
     timed = {int(number): dict(row) for number, row in timing.items()}
@@ -131,12 +131,12 @@ def _is_better(measured: Measurement | None, row: Mapping[str, Any]) -> bool:
 
 
 def repeat_dir(record: RunRecord, number: int, seed: int) -> Path:
-    """Where trial `number` is repeated; `seed` counts from 1."""
+    """Return the folder of a repeat of trial `number`; `seed` counts from 1."""
     return record.path / "confirm" / f"{number:04d}-{seed}"
 
 
 def read_repeats(record: RunRecord) -> dict[int, tuple[Measurement, ...]]:
-    """Trial -> its repeats that were measured, by seed."""
+    """Return trial -> its measured repeats, by seed."""
     found: dict[int, list[Measurement]] = {}
     for path in sorted((record.path / "confirm").glob("*/result.json")):
         match = _FOLDER.fullmatch(path.parent.name)

@@ -1,4 +1,4 @@
-"""Results: what a run holds at one moment, and everything that follows from it, computed at most once."""
+"""Results of a run at one moment, with derived values cached."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from search.trial import Measurement, Trial, TrialState
 
 @dataclass(frozen=True)
 class Results:
-    """The trials of a study and what they mean together. One is built per event and handed on.
+    """The trials of a study and what follows from them. One is built per event and passed on.
 
     Attributes:
-        spec: the study; its constraints and budgets decide what can be chosen.
-        trials: by number, with what was re-measured after the search.
+        spec: the study, with its constraints and budgets.
+        trials: by number, with measurements after the search.
         base: the unpruned model's figures; None before it was measured.
         exported: the trials' exports in other precisions.
-        target: the device whose latencies these are; None for the study's own runtime.
-        own: the results by the study's own runtime, where these are another device's.
-        volumes: hypervolumes that are known already; handed from one event to the next.
+        target: the device of the latencies; None for the study's own runtime.
+        own: the results by the study's own runtime, if these are another device's.
+        volumes: hypervolumes computed so far; passed from one event to the next.
     """
 
     spec: StudySpec
@@ -65,7 +65,7 @@ class Results:
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """What is searched for, in the order of the study."""
+        """Objectives, in the order of the study."""
         return objectives_named(self.spec.objectives)
 
     @property
@@ -75,7 +75,7 @@ class Results:
 
     @property
     def here(self) -> Results:
-        """By the times of the study's own runtime."""
+        """Results by the latencies of the study's own runtime."""
         return self.own or self
 
     @cached_property
@@ -100,7 +100,7 @@ class Results:
 
     @cached_property
     def picks(self) -> dict[str, PickRow]:
-        """The choice within each budget (`ranking.picks`); empty while there is nothing to choose from."""
+        """The choice within each budget (`ranking.picks`); empty while nothing can be chosen."""
         return ranking.picks(self.ranked, self.limits, self.objectives) if self.ranked.trials else {}
 
     @cached_property
@@ -109,7 +109,7 @@ class Results:
         return [] if self.base is None else self.volumes.upto(self.searched, self.objectives, self.base)
 
     def pick(self, bounds: Sequence[Bound]) -> tuple[Trial, str]:
-        """The best point within bounds, and the sentence that says why.
+        """Return the best point within bounds, and a sentence with the reason.
 
         Raises:
             NothingFits: carries the closest point. ObjectiveError: there is nothing to choose from.
@@ -117,11 +117,11 @@ class Results:
         return self._located(ranking.pick(self.ranked, bounds, self.objectives))
 
     def knee(self) -> tuple[Trial, str]:
-        """The point after which more accuracy becomes expensive."""
+        """Return the point after which more accuracy becomes expensive."""
         return self._located(ranking.knee(self.ranked, self.objectives))
 
     def one_se(self) -> tuple[Trial, str]:
-        """The smallest point within one standard error of the most accurate."""
+        """Return the smallest point within one standard error of the most accurate."""
         return self._located(ranking.one_se(self.ranked, self.objectives))
 
     def _located(self, chosen: tuple[Trial, str]) -> tuple[Trial, str]:
@@ -129,10 +129,10 @@ class Results:
         return trial, sentence if self.target is None else f"On {self.target.name}: {sentence}"
 
     def on(self, device: str) -> Results:
-        """The results by another device's latencies, which `bench --import` brought from there.
+        """Return the results by another device's latencies, as imported by `bench --import`.
 
-        They hold the trials that were timed there, and no exports: those were timed here. A constraint on latency was
-        said for the study's own runtime and does not count; budgets do.
+        They hold the trials that were timed there, and no exports, which were timed here. Constraints on latency refer
+        to the study's own runtime and are ignored; budgets apply.
 
         Raises:
             ConfigError: no figures of such a device. RunCorrupt: figures that cannot be read.

@@ -1,7 +1,7 @@
 """The records of snapshot.json, shared by its writer and everything that reads it.
 
-`snapshot.schema.json` beside this module is the same as JSON Schema; `write_schema` makes it. A snapshot that an older
-version wrote may lack keys, so readers ask for them with `get`.
+`snapshot.schema.json` beside this module is the same as JSON Schema, written by `write_schema`. Snapshots of older
+versions may lack keys, so readers use `get`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMA = Path(__file__).with_name("snapshot.schema.json")
 
 
 class Measured(TypedDict):
-    """What was measured of a model."""
+    """Measurement of a model."""
 
     figures: dict[str, FigureCell]
     per_class: dict[str, float]
@@ -65,7 +65,7 @@ class TrialRow(Measured):
 
 
 class ObjectiveRow(TypedDict):
-    """A figure that is searched for; `direction` is min or max."""
+    """An objective; `direction` is min or max."""
 
     name: str
     unit: str
@@ -74,7 +74,7 @@ class ObjectiveRow(TypedDict):
 
 
 class ConstraintRow(TypedDict):
-    """A bound that a trial must keep."""
+    """A constraint on trials."""
 
     name: str
     op: str
@@ -96,7 +96,7 @@ class VolumePoint(TypedDict):
 
 
 class ScoreRow(TypedDict):
-    """How well a cheap score ranks trials: Kendall's tau with the accuracy."""
+    """Rank correlation (Kendall's tau) of a cheap score with the accuracy."""
 
     name: str
     correlation: float
@@ -104,7 +104,7 @@ class ScoreRow(TypedDict):
 
 
 class ProgressRow(TypedDict):
-    """Counts of trials, seconds spent and seconds left; None where that cannot be said."""
+    """Counts of trials, seconds spent and seconds left; None if unknown."""
 
     done: int
     failed: int
@@ -115,7 +115,7 @@ class ProgressRow(TypedDict):
 
 
 class EndRow(TypedDict):
-    """Which limit ended the search."""
+    """The limit that ended the search."""
 
     reason: str
     sentence: str
@@ -136,7 +136,7 @@ class TargetView(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """Everything about a study that is drawn. `rungs` are the cheap scores, `target` the device that it is seen by."""
+    """Everything about a study that is displayed. `rungs` are the cheap scores, `target` the device of the view."""
 
     format: int
     name: str
@@ -167,7 +167,7 @@ class Snapshot(TypedDict):
 
 
 def schema_text() -> str:
-    """The JSON Schema of a snapshot, as it is committed."""
+    """Return the JSON Schema of a snapshot, as committed."""
     from pydantic import TypeAdapter
 
     return json.dumps(TypeAdapter(Snapshot).json_schema(), indent=1) + "\n"

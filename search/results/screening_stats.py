@@ -1,4 +1,4 @@
-"""What the cheap score of a study is worth, and what it lets expect of the trials that it ended."""
+"""Reliability of a study's screening score, and the accuracy that it predicts for screened trials."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FEWEST = 3
 
 
 def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[ScoreRow]:
-    """How well each cheap score ranks what the fine-tune then gives: Kendall's tau over the trials with both."""
+    """Return Kendall's tau between each cheap score and the accuracy after the fine-tune, over the trials with both."""
     from search.propose.screening import correlation
 
     gain = first_accuracy(objectives)
@@ -28,10 +28,9 @@ def rungs(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Scor
 def expectations(
     trials: Sequence[Trial], objectives: Sequence[Objective], base: Measurement | None
 ) -> dict[int, dict[str, float]]:
-    """Screened trial -> {accuracy: value to expect of its score}, by the isotonic curve of the gate
-    (`propose.screening`).
+    """Return screened trial -> {accuracy: expected value}, by the isotonic curve of `propose.screening`.
 
-    Empty while fewer than three trials have both figures: then there is no curve worth the name.
+    Empty while fewer than three trials have both figures.
     """
     objective = first_accuracy(objectives)
     if base is None or objective is None or objective.name not in base.figures:
@@ -41,14 +40,14 @@ def expectations(
     known = {number: score for number, score in scores.items() if score is not None}
     if len(pairs) < FEWEST or not known:
         return {}
-    from search.propose.screening import Gain, expected_shares
+    from search.propose.screening import AccuracyGoal, expected_shares
 
-    gain = Gain.of(objective, base)
+    gain = AccuracyGoal.of(objective, base)
     shares = expected_shares([(score, gain.share(value)) for score, value in pairs], list(known.values()))
     return {number: {gain.name: gain.value(share)} for number, share in zip(known, shares, strict=True)}
 
 
 def _pairs(trials: Sequence[Trial], gain: str) -> list[tuple[float, float]]:
-    """(score, accuracy) of the trials that have both, each network once."""
+    """Return (score, accuracy) of the trials that have both, each network once."""
     known = [t.measurement for t in trials if t.state == TrialState.COMPLETE and t.same_as is None and t.measurement]
     return [(float(m.score), m.figures[gain].value) for m in known if m.score is not None and gain in m.figures]

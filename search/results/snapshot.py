@@ -1,4 +1,4 @@
-"""snapshot.json: the plain record that report, status and dashboard draw. They never open the database."""
+"""snapshot.json: the plain record that report, status and dashboard display. They never open the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from search.trial import Trial, TrialState, figures_to_json
 
 
 def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
-    """Everything about a study that is drawn, as plain JSON.
+    """Return everything about a study that is displayed, as plain JSON.
 
     Args:
         state: running, finished or interrupted.
@@ -78,7 +78,7 @@ def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snaps
 
 
 def current_snapshot(results: Results) -> Snapshot:
-    """The snapshot of a run that this process does not search; the one on disk while another process does."""
+    """Return the snapshot of a run; the one on disk while another process searches it."""
     on_disk = results.record.read_snapshot() if results.target is None else None
     if on_disk is not None and results.record.lock.is_held():
         return current(on_disk)
@@ -86,15 +86,17 @@ def current_snapshot(results: Results) -> Snapshot:
 
 
 def refresh(record: RunRecord, spec: StudySpec) -> None:
-    """Write what is derived again, after something beside the search has changed: an export, figures of a device.
-    While somebody searches the run, the next trial does it."""
+    """Rewrite derived files after a change outside the search: an export, figures of a device.
+
+    While a process searches the run, its next trial does so.
+    """
     if not record.lock.is_held():
         results = Results.read(record, spec)
         write_snapshot(results, state_on_disk(record), results.progress())
 
 
 def state_on_disk(record: RunRecord) -> str:
-    """finished or interrupted. What was killed could not say so: it is interrupted."""
+    """Return finished or interrupted; a killed search counts as interrupted."""
     before, ending = record.read_snapshot(), record.read_ending()
     if before is None and ending is not None and ending["closed"]:
         return "finished"  # the snapshot is gone or damaged, not what it was drawn from
@@ -113,7 +115,7 @@ def results_csv(rows: Sequence[TrialRow]) -> str:
 
 
 def version() -> str:
-    """Version of this package; "0+source" when it is used from a checkout that is not installed."""
+    """Return the version of this package; "0+source" in a checkout that is not installed."""
     try:
         return metadata.version("paretoprune")
     except metadata.PackageNotFoundError:
@@ -164,7 +166,7 @@ def _measured(figures: Mapping[str, Estimate], per_class: Mapping[str, float]) -
 
 
 def _end(record: RunRecord) -> EndRow | None:
-    """Why the search ended; None while it has not."""
+    """Return why the search ended; None while it has not."""
     found = record.read_ending()
     return None if found is None else {"reason": found["reason"], "sentence": found["sentence"]}
 

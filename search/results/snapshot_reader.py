@@ -1,4 +1,4 @@
-"""Reading a snapshot: the plain record that the status, the tables and the report draw.
+"""Read a snapshot, the plain record that the status, the tables and the report display.
 
 A snapshot is the content of `snapshot.json`. Nothing here measures or decides anything; a figure that is missing
 (a trial still running, a runtime that was not asked for) is `None`, never a guess.
@@ -17,7 +17,7 @@ from search.results.schema import FORMAT, Measured, Snapshot, TrialRow
 
 
 class SnapshotError(RunCorrupt):
-    """A snapshot that this version cannot draw."""
+    """A snapshot that this version cannot display."""
 
 
 class UnknownTrial(ConfigError):
@@ -26,7 +26,7 @@ class UnknownTrial(ConfigError):
 
 @dataclass(frozen=True)
 class Figure:
-    """What a measured figure is called: `unit` is empty for a fraction, `digits` are those worth printing."""
+    """Display properties of a figure: `unit` is empty for a fraction, `digits` are those to print."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def heading(self) -> str:
-        """The title with its unit, for a column."""
+        """Title with unit, for a column."""
         return f"{self.title} {self.unit}".strip()
 
 
@@ -69,7 +69,7 @@ def check_format(snapshot: Snapshot) -> None:
 
 
 def describe(snapshot: Snapshot, name: str) -> Figure:
-    """The figure as it is commonly called (short enough for a terminal), else as the study's objectives name it."""
+    """Return a figure's usual name (short enough for a terminal), else the one of the study's objectives."""
     figure = _KNOWN.get(name) or _as_objective(snapshot, name)
     if figure.direction == "max":
         return figure
@@ -84,14 +84,14 @@ def _as_objective(snapshot: Snapshot, name: str) -> Figure:
 
 
 def _digits(reference: float | None) -> int:
-    """Costs get the digits that show the base to three places, so that a column has one number of digits."""
+    """Return the digits that show the base to three places, so that a column has one number of digits."""
     if reference is None or reference <= 0:
         return 2
     return max(1, min(6, 2 - math.floor(math.log10(reference))))
 
 
 def figures(snapshot: Snapshot) -> tuple[Figure, ...]:
-    """The figures a study is about: its objectives, then the costs that were recorded besides."""
+    """Return the study's objectives, then the other recorded costs."""
     names = [str(item["name"]) for item in snapshot.get("objectives", ())]
     rows = [base(snapshot), *snapshot.get("trials", ())]
     seen = [name for name in _COSTS if any(value(row, name) is not None for row in rows)]
@@ -126,19 +126,19 @@ def _exported(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base(snapshot: Snapshot) -> Measured:
-    """The base's row; empty as long as it has not been measured."""
+    """Return the base's row; empty until it is measured."""
     return snapshot.get("base") or {"figures": {}, "per_class": {}}
 
 
 def value(row: Measured, name: str) -> float | None:
-    """A figure's value, or None when it is missing or not finite."""
+    """Return a figure's value, or None if missing or not finite."""
     found = (row.get("figures") or {}).get(name)
     number = None if found is None else found.get("value")
     return float(number) if number is not None and math.isfinite(number) else None
 
 
 def interval(row: Measured, name: str) -> tuple[float, float] | None:
-    """The 95 % interval of a figure, or None when it is exact or missing."""
+    """Return the 95 % interval of a figure, or None if exact or missing."""
     found = (row.get("figures") or {}).get(name)
     low, high = (None, None) if found is None else (found.get("low"), found.get("high"))
     return (float(low), float(high)) if low is not None and high is not None and high > low else None
@@ -159,7 +159,7 @@ def trial(snapshot: Snapshot, point: str) -> TrialRow:
 
 
 def front(snapshot: Snapshot) -> list[TrialRow]:
-    """The rows on the front, along the first cost (cheapest first)."""
+    """Return the rows on the front, along the first cost (cheapest first)."""
     rows = [row for row in snapshot.get("trials", ()) if row.get("on_front")]
     cost = next((figure.name for figure in figures(snapshot) if figure.direction == "min"), "")
     return sorted(rows, key=lambda row: (found if (found := value(row, cost)) is not None else math.inf, row["number"]))
@@ -171,12 +171,12 @@ def picked_for(snapshot: Snapshot, point: str) -> list[str]:
 
 
 def printed(figure: Figure, number: float | None) -> str:
-    """A value with the digits worth reading."""
+    """Format a value with its significant digits."""
     return "-" if number is None else f"{number:.{figure.digits}f}"
 
 
 def difference(figure: Figure, number: float | None, reference: float | None) -> str:
-    """The difference to the base: points for accuracy, "1.90x faster" as `1.90x` for time, per cent for the rest."""
+    """Format the difference to the base: points for accuracy, "1.90x faster" as `1.90x` for time, else per cent."""
     if number is None or reference is None:
         return ""
     if figure.direction == "max":
@@ -189,7 +189,7 @@ def difference(figure: Figure, number: float | None, reference: float | None) ->
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for humans."""
     if seconds is None:
         return "-"
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""Figures of another device: the finished study re-ranked by them, without a search.
+"""Latencies of another device, to re-rank a finished study by.
 
     latency/targets/<name>.json    what the device measured, by trial, checked when it was imported
 
@@ -59,7 +59,7 @@ class _Row(_Strict):
 
 
 class Figures(_Strict):
-    """A figures.json as `kit/run.py` writes it."""
+    """A figures.json as written by `kit/run.py`."""
 
     format: int
     kit: str = Field(pattern="^[0-9a-f]{64}$")
@@ -74,10 +74,10 @@ class Target:
     """Another device's latencies of one run.
 
     Attributes:
-        machine: what the device said of itself.
-        base_ms: the unpruned model on it.
+        machine: the device's own description.
+        base_ms: latency of the unpruned model on it.
         latency_ms: trial -> latency on it, with its 95 % interval.
-        flags: trial -> what disturbed the measurement there.
+        flags: trial -> flags of the measurement there.
     """
 
     name: str
@@ -110,11 +110,11 @@ class Target:
         )
 
     def base(self, measured: Measurement) -> Measurement:
-        """The base's figures, with its latency on this device."""
+        """Return the base's figures, with its latency on this device."""
         return replace(measured, figures={**measured.figures, _FIGURE: Estimate.exact(self.base_ms)})
 
     def trials(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """Those that were timed on this device, with their latency there; a copy counts as what it is a copy of."""
+        """Return those that were timed on this device, with their latency there; copies share their original's."""
         found = []
         for trial in trials:
             number = trial.number if trial.same_as is None else trial.same_as
@@ -125,19 +125,18 @@ class Target:
 
 
 def kit_path(record: RunRecord, kit: str) -> Path:
-    """Where a run keeps the manifest of a kit that was made from it."""
+    """Return the path of a kit's manifest in its run."""
     return record.path / "latency" / "kits" / f"{kit[:16]}.json"
 
 
 def import_figures(record: RunRecord, path: Path, name: str | None = None) -> Target:
-    """Check the figures of a device and keep them in the run as latency/targets/<name>.json.
+    """Validate the figures of a device and store them as latency/targets/<name>.json.
 
     Args:
-        name: what to call the device; by default what the figures call it.
+        name: name of the device; by default the one in the figures.
 
     Raises:
-        ConfigError: not such a file, figures that are none (NaN, below zero), of a kit that this run did not make, of a
-            model that is not in it, or without the base.
+        ConfigError: an invalid file or figure (NaN, below zero), a kit of another run, an unknown model, or no base.
     """
     figures = _read_figures(path)
     manifest = _read_manifest(record, figures.kit, path)
@@ -147,7 +146,7 @@ def import_figures(record: RunRecord, path: Path, name: str | None = None) -> Ta
 
 
 def read_target(record: RunRecord, name: str) -> Target:
-    """The figures of a device. Raises ConfigError with the near miss where the run has none of that name."""
+    """Return the figures of a device. Raises ConfigError with the nearest name if the run has none of that name."""
     known = target_names(record)
     if name not in known:
         raise ConfigError(
@@ -166,7 +165,7 @@ def read_target(record: RunRecord, name: str) -> Target:
 
 
 def target_names(record: RunRecord) -> list[str]:
-    """Devices whose figures the run has."""
+    """Return the devices whose figures the run has."""
     return sorted(path.stem for path in (record.path / "latency" / "targets").glob("*.json"))
 
 
@@ -239,5 +238,5 @@ def _target(figures: Figures, manifest: Mapping[str, Any], name: str, path: Path
 
 
 def _plain(value: Any) -> Any:
-    """Text that a terminal can show: without control characters, and not endless."""
+    """Remove control characters and truncate text for a terminal."""
     return "".join(char for char in value if char.isprintable())[:120] if isinstance(value, str) else value

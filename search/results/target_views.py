@@ -1,4 +1,4 @@
-"""A study by the times of other devices, as snapshot.json carries it: the page can then show any of them."""
+"""Views of a study by the latencies of other devices, as stored in snapshot.json."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from search.results.verdict import verdict
 
 
 def target_views(results: Results) -> dict[str, TargetView]:
-    """What differs by each device's times, by its name: latencies, who counts, front, picks, hypervolume, verdict.
+    """Return the differences by each device's latencies: latencies, feasible trials, front, picks, verdict, ...
 
-    Figures that cannot be read are left out: a search must not end because of them, and `--target` says what is wrong.
+    Unreadable figures are left out, so as not to stop a search; `--target` reports the error.
     """
     found = {}
     for name in target_names(results.record):

@@ -1,4 +1,4 @@
-"""The search against the honest rows: one sentence, also when the search loses. Pure functions of records."""
+"""Verdict: the search compared with the baselines in one sentence, even if it loses. Pure functions of records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from objectives.objective import Objective, first_accuracy, first_cost
 from search.config.baseline_names import TRAINED
-from search.results.baseline_results import HonestResult
+from search.results.baseline_results import BaselineResult
 from search.results.ranking import Figures, Ranked
 from search.trial import Measurement, Trial
 
@@ -16,45 +16,45 @@ _NEAR = 0.03
 
 
 @dataclass(frozen=True)
-class Duel:
-    """A row, and the best trial that costs no more than it does; None where every trial costs more."""
+class BaselineComparison:
+    """A baseline, and the best trial that costs no more than it does; None if every trial costs more."""
 
-    row: HonestResult
+    row: BaselineResult
     trial: Trial | None
     gain: Objective
     cost: Objective
 
     @property
     def lead(self) -> float:
-        """By how much the trial is better, in the unit of the accuracy; minus infinity where there is none."""
+        """By how much the trial is better, in the unit of the accuracy; minus infinity if there is none."""
         return float("-inf") if self.trial is None else _signed(self.trial.figures, self.gain) - self.row_gain
 
     @property
     def row_gain(self) -> float:
-        """The row's accuracy; more is better."""
+        """The baseline's accuracy; more is better."""
         return _signed(figures_of(self.row), self.gain)
 
     @property
     def is_close(self) -> bool:
-        """Whether the difference is within the measuring error."""
+        """True if the difference is within the measuring error."""
         name, own = self.gain.name, figures_of(self.row)
         return self.trial is not None and self.trial.figures[name].overlaps(own[name])
 
 
 def compared_verdict(
     ranked: Ranked,
-    rows: Sequence[HonestResult],
+    rows: Sequence[BaselineResult],
     base: Measurement,
     objectives: Sequence[Objective],
     measured: int,
 ) -> str:
-    """Was pruning worth it: against the base, and against the best honest row at the same cost.
+    """Return whether pruning was worth it: against the base, and against the best baseline at the same cost.
 
     Args:
         measured: trials that are complete, feasible or not.
     """
     said = verdict(ranked, base, objectives, measured)
-    duels = duels_of(ranked, rows, base, objectives)
+    duels = compare_baselines(ranked, rows, base, objectives)
     if not duels or says_nothing(base, duels[0].gain):
         return said
     chosen = verdict_trial(ranked, base, objectives)
@@ -67,35 +67,35 @@ def compared_verdict(
     return f"{said} But {_lost(hardest, first=False)}"
 
 
-def duels_of(
-    ranked: Ranked, rows: Sequence[HonestResult], base: Measurement, objectives: Sequence[Objective]
-) -> list[Duel]:
-    """One for each row that has both figures and costs less than the base."""
+def compare_baselines(
+    ranked: Ranked, rows: Sequence[BaselineResult], base: Measurement, objectives: Sequence[Objective]
+) -> list[BaselineComparison]:
+    """Return one comparison for each baseline that has both figures and costs less than the base."""
     gain, cost = first_accuracy(objectives), first_cost(objectives)
     if gain is None or cost is None or not ranked.trials:
         return []
     known = [row for row in rows if {gain.name, cost.name} <= figures_of(row).keys()]
     cheaper = [row for row in known if figures_of(row)[cost.name].value < base.figures[cost.name].value]
-    return [Duel(row, _within(ranked, row, gain, cost), gain, cost) for row in cheaper]
+    return [BaselineComparison(row, _within(ranked, row, gain, cost), gain, cost) for row in cheaper]
 
 
-def _within(ranked: Ranked, row: HonestResult, gain: Objective, cost: Objective) -> Trial | None:
+def _within(ranked: Ranked, row: BaselineResult, gain: Objective, cost: Objective) -> Trial | None:
     limit = figures_of(row)[cost.name]
     most = max(limit.high, limit.value * (1 + _NEAR))
     fitting = [trial for trial in ranked.trials if trial.figures[cost.name].value <= most]
     return max(fitting, key=lambda trial: _signed(trial.figures, gain), default=None)
 
 
-def _is_better(duel: Duel, chosen: Trial) -> bool:
-    """Whether the row costs no more than the trial that the verdict is about, and is not less accurate."""
+def _is_better(duel: BaselineComparison, chosen: Trial) -> bool:
+    """Return whether the baseline costs no more than the verdict's trial, and is not less accurate."""
     limit = chosen.figures[duel.cost.name]
     if figures_of(duel.row)[duel.cost.name].value > max(limit.high, limit.value * (1 + _NEAR)):
         return False
     return duel.row_gain >= _signed(chosen.figures, duel.gain)
 
 
-def _held(duel: Duel, trial: Trial) -> str:
-    """At 3.4 ms pruning keeps 0.619; the base at 480 px has 0.580 at that latency."""
+def _held(duel: BaselineComparison, trial: Trial) -> str:
+    """Format `At 3.4 ms pruning keeps 0.619; the base at 480 px has 0.580 at that latency.`"""
     found, row = trial.figures, figures_of(duel.row)
     kept = f"At {duel.cost.text(found[duel.cost.name].value)} {_who(duel)} keeps "
     kept += duel.gain.text(found[duel.gain.name].value)
@@ -104,8 +104,8 @@ def _held(duel: Duel, trial: Trial) -> str:
     return f"{kept}; {other}{doubt}."
 
 
-def _lost(duel: Duel, *, first: bool = True) -> str:
-    """Not worth it: the base at 480 px has 0.630 at 3.4 ms, the best trial within that latency (17) 0.619."""
+def _lost(duel: BaselineComparison, *, first: bool = True) -> str:
+    """Format `Not worth it: the base at 480 px has 0.630 at 3.4 ms, the best trial within that (17) 0.619.`"""
     row, title = figures_of(duel.row), duel.cost.title.lower()
     head = "Not worth it: " if first else ""
     other = f"{duel.row.name} has {duel.gain.text(row[duel.gain.name].value)}"
@@ -116,26 +116,26 @@ def _lost(duel: Duel, *, first: bool = True) -> str:
     return f"{head}{other} {at}; {best} has {duel.gain.text(duel.trial.figures[duel.gain.name].value)}."
 
 
-def _who(duel: Duel) -> str:
-    """Rows that are pruned by hand are no rivals of pruning, but of the search."""
+def _who(duel: BaselineComparison) -> str:
+    """Name the side that lost: baselines pruned without a search compete with the search, not with pruning."""
     return "the search" if duel.row.kind in TRAINED else "pruning"
 
 
-def _where(duel: Duel, trial: Trial) -> str:
-    """`that latency`, and the row's own where it is another one."""
+def _where(duel: BaselineComparison, trial: Trial) -> str:
+    """Return `that latency`, or the baseline's own if it differs."""
     title = f"that {duel.cost.title.lower()}"
     own, found = figures_of(duel.row)[duel.cost.name].value, trial.figures[duel.cost.name].value
     return title if abs(own - found) <= _NEAR * found else f"{duel.cost.text(own)}"
 
 
 def _signed(figures: Figures, gain: Objective) -> float:
-    """More is better, also of an error."""
+    """Return the figure with a sign such that more is better, also for an error."""
     value = figures[gain.name].value
     return value if gain.direction == "max" else -value
 
 
-def figures_of(row: HonestResult) -> Figures:
-    """The row's figures; none where it could not be measured."""
+def figures_of(row: BaselineResult) -> Figures:
+    """Return the baseline's figures; none if it could not be measured."""
     return {} if row.measured is None else row.measured.figures
 
 
@@ -146,7 +146,7 @@ _NEGLIGIBLE_SHARE = 0.02
 
 
 def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], measured: int) -> str:
-    """One sentence: was pruning worth it. Compared are the first accuracy and the first cost of the study.
+    """Return whether pruning was worth it, by the first accuracy and the first cost of the study.
 
     Args:
         measured: trials that are complete, feasible or not.
@@ -160,7 +160,7 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
         return f"{len(ranked.front)} of {len(ranked.trials)} trials are on the front."
     if says_nothing(base, gain):
         return (
-            f"Nothing can be said: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
+            f"No verdict: the base itself has a {gain.title} of 0 on this data, so there is nothing to lose. "
             f"Check that model and data belong together."
         )
     best = verdict_trial(ranked, base, objectives)
@@ -172,13 +172,12 @@ def verdict(ranked: Ranked, base: Measurement, objectives: Sequence[Objective], 
 
 
 def says_nothing(base: Measurement, gain: Objective) -> bool:
-    """Whether the base has no accuracy at all: then nothing can be lost, and nothing is worth anything."""
+    """Return whether the base has no accuracy at all, so that comparisons are meaningless."""
     return gain.direction == "max" and base.figures[gain.name].value <= 0
 
 
 def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Objective]) -> Trial | None:
-    """The trial that a verdict is about: the cheapest that keeps the base's accuracy, else the most accurate; None
-    where it does not clearly cost less than the base."""
+    """Return the cheapest trial with the base's accuracy, else the most accurate; None unless it clearly costs less."""
     gain, cost = first_accuracy(objectives), first_cost(objectives)
     if gain is None or cost is None or not ranked.trials:
         return None
@@ -192,13 +191,13 @@ def verdict_trial(ranked: Ranked, base: Measurement, objectives: Sequence[Object
 
 
 def _loss(trial: Trial, base: Measurement, gain: Objective) -> float:
-    """How much worse than the base, in the unit of the figure."""
+    """Return the loss against the base, in the unit of the figure."""
     change = trial.figures[gain.name].value - base.figures[gain.name].value
     return -change if gain.direction == "max" else change
 
 
 def _slack(base: Measurement, gain: Objective) -> float:
-    """The loss that still counts as none."""
+    """Return the largest loss that counts as none."""
     figure = base.figures[gain.name]
     return _NEGLIGIBLE_LOSS if gain.is_fraction else max(_NEGLIGIBLE_SHARE * abs(figure.value), figure.standard_error)
 

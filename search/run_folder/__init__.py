@@ -1,1 +1,1 @@
-"""A run on disk: its records, written whole, and what protects them."""
+"""A run on disk: its records, atomic writing, and locks."""

@@ -1,4 +1,4 @@
-"""marks.json of a run: what a reader wrote beside trials. A pinned trial keeps its weights whatever `keep` says."""
+"""marks.json of a run: a user's notes on trials. A pinned trial keeps its weights whatever `keep` says."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes on disk, all files of a folder together."""
+    """Return the bytes on disk, all files of a folder together."""
     return sum(file.stat().st_size for file in _files(path))
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file; of a folder, over its files' names and contents in order."""
+    """Return the sha256 of a file; of a folder, over its files' names and contents in order."""
     if path.is_file():
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, also after a power cut."""
+"""Atomic writing of files, safe against power cuts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from search.run_folder.crash_points import reached
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content`: written beside it, fsynced, renamed, and the folder fsynced.
+    """Replace `path` by `content`: write a temporary file, fsync, rename, and fsync the folder.
 
     Args:
-        durable: False leaves out both fsyncs, for what can be made again from other files.
+        durable: False skips both fsyncs, for files that can be derived from others.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,19 +41,19 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV."""
+    """Format a table as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows((columns, *rows))
     return text.getvalue()
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
-    """`write_atomic` of JSON; NaN and infinity are refused (ValueError) because other readers choke on them."""
+    """Write JSON by `write_atomic`. Raises ValueError for NaN and infinity, which other readers reject."""
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n", durable=durable)
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:
-    """A JSON mapping for the eye only: whatever cannot be read is not there."""
+    """Read a display-only JSON file; None if missing or invalid."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

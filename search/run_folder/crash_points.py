@@ -1,11 +1,11 @@
-"""Named moments at which a test, or `benchmarks/soak.py`, cuts the power.
+"""Crash points: named moments at which a test, or `benchmarks/soak.py`, simulates a power cut.
 
-Between two writes of a study there is always a moment at which one is done and the other is not. Each has a name here,
-and code that passes it says `reached(name)`, which does nothing in a run of a user. Two ways to cut:
+Each moment between two writes of a study has a name here, and the code calls `reached(name)`, which does nothing in
+normal runs. Two ways to crash:
 
     arm(handler)                   in this process: a test raises `search.testing.simulated.Cut`
     PARETOPRUNE_CRASH_AT=name:3:f  kill -9 at the third time that a process passes the point; once per file `f`, which
-                                   is made by whoever dies, so that the resumed process lives
+                                   the killed process creates, so that the resumed one survives
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _handler: Callable[[str], None] | None = None
 
 
 def reached(name: str) -> None:
-    """This process passes a crash point."""
+    """Pass a crash point."""
     if _handler is not None:
         _handler(name)
 
 
 def arm(handler: Callable[[str], None] | None) -> None:
-    """Call `handler` at every crash point from now on; None: nothing."""
+    """Call `handler` at every crash point from now on; None disables it."""
     global _handler
     _handler = handler
 
 
 def killer(said: str) -> Callable[[str], None]:
-    """The handler of `name:count:file`; ValueError for anything else."""
+    """Return the handler of `name:count:file`. Raises ValueError for anything else."""
     name, count, token = said.split(":", 2)
     if name not in POINTS:
         raise ValueError(f"{VARIABLE}: no crash point {name!r}; known: {', '.join(POINTS)}")
@@ -73,7 +73,7 @@ def killer(said: str) -> Callable[[str], None]:
 
 
 def _first(token: Path) -> bool:
-    """Whether nobody has died for this token yet."""
+    """Create the token; return whether it did not exist."""
     try:
         os.close(os.open(token, os.O_CREAT | os.O_EXCL))
     except FileExistsError:

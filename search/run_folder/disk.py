@@ -1,4 +1,4 @@
-"""The disk of a run: whether it has room for another trial, and what an error of it means."""
+"""The disk of a run: free space for another trial, and translation of its errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from search.errors import DiskFailing
 
 LEAST_BYTES = 64_000_000
-"""Room for what the coordinator writes: study.db, the snapshot, the tables, the page."""
+"""DiskSpace for what the coordinator writes: study.db, the snapshot, the tables, the page."""
 COPIES = 8
 """A trial writes its weights, what is timed, and what exporters leave meanwhile: so many files as large as the base."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -20,8 +20,8 @@ _FAILING = {errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE, errno.EFBIG, *_F
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a trial needs on the disk of its run.
+class DiskSpace:
+    """Disk space for a trial.
 
     Args:
         run: the run's folder; `model_bytes`: size of the base's file.
@@ -36,7 +36,7 @@ class Room:
         return LEAST_BYTES + COPIES * self.model_bytes
 
     def missing(self) -> str | None:
-        """Why no trial may start now; None where there is room, or where nobody knows."""
+        """Return the reason to pause, or None if free space suffices or is unknown."""
         try:
             free = free_bytes(self.run)
         except OSError:
@@ -47,18 +47,18 @@ class Room:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this user can still write on the disk of `path`."""
+    """Return the bytes that this user can still write on the disk of `path`."""
     return shutil.disk_usage(path).free
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the disk, or the user's share of it, is full."""
+    """Return whether the disk, or the user's quota, is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 @contextmanager
 def disk_errors(run: Path) -> Iterator[None]:
-    """Inside, an error of the disk of `run` becomes a DiskFailing, which says how to go on; others pass."""
+    """Translate errors of the disk of `run` to DiskFailing, with the way to resume; others pass."""
     try:
         yield
     except OSError as error:
@@ -73,7 +73,7 @@ def disk_errors(run: Path) -> Iterator[None]:
 
 
 def model_bytes(model: str) -> int:
-    """Size of a base's file; 0 for a user's function."""
+    """Return the size of a base's file; 0 for a user's function."""
     try:
         return Path(model).stat().st_size
     except OSError:

@@ -1,8 +1,8 @@
-"""Candidates that a reader asks for while a search runs: enqueue/<name>.json of the run.
+"""Candidates enqueued by a user during a search: enqueue/<name>.json of the run.
 
-The coordinator alone writes study.db, so a page leaves a file here and the loop takes it in before it asks for the
-next candidate. The file goes only after study.db knows the trial, and the trial carries the file's name: a cut in
-between cannot enqueue it twice.
+Only the coordinator writes study.db, so the dashboard writes a file here, which the loop enqueues before the next ask.
+The file is deleted only after study.db has the trial, which stores the file's name: an interruption cannot enqueue it
+twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _log = logging.getLogger("search")
 
 
 def leave_request(run: Path, candidate: Candidate) -> str:
-    """Ask for a candidate; returns the request's name.
+    """Enqueue a candidate; return the request's name.
 
     Raises:
         ConfigError: MOST requests are waiting already.
@@ -40,18 +40,18 @@ def leave_request(run: Path, candidate: Candidate) -> str:
 
 
 def waiting(run: Path) -> int:
-    """How many candidates nobody has taken in yet."""
+    """Count the candidates that are still waiting."""
     return sum(1 for _ in (run / FOLDER).glob("*.json"))
 
 
 @dataclass(frozen=True)
 class Requests:
-    """The folder as the loop sees it."""
+    """The folder of requests, for the loop."""
 
     run: Path
 
     def __iter__(self) -> Iterator[Request]:
-        """Oldest first; a file that is no candidate is set aside as `.refused`."""
+        """Yield requests, oldest first; an invalid file is renamed to `.refused`."""
         for path in sorted((self.run / FOLDER).glob("*.json")):
             try:
                 content = read_json(path) or {}
@@ -61,14 +61,14 @@ class Requests:
                 path.replace(path.with_suffix(".refused"))
 
     def done(self, requests: Iterable[Request]) -> None:
-        """These are in study.db now."""
+        """Delete requests that are in study.db now."""
         for request in requests:
             (self.run / FOLDER / f"{request.name}.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A candidate that a person asks for; a name is enqueued once."""
+    """A candidate requested by a user; a name is enqueued once."""
 
     name: str
     candidate: Candidate

@@ -1,4 +1,4 @@
-"""What a run was made on: the part of env.json that explains a figure."""
+"""The environment of a run: the part of env.json that affects figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EARLIER = "earlier versions"
 
 
 def environment() -> dict[str, str]:
-    """Machine, processor, Python and package versions. Imports none of the packages."""
+    """Return machine, processor, Python and package versions. Imports none of the packages."""
     found = {
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "cpu": _cpu(),
@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> tuple[str, ...]:
-    """`cpu: A, now B` for what differs: figures from before and from now may not be equal."""
+    """Describe the differences as `cpu: A, now B`: figures from before and now may not be comparable."""
     keys = [key for key in before if key in now and before[key] != now[key]]
     return tuple(f"{key}: {before[key]}, now {now[key]}" for key in keys)
 

@@ -1,7 +1,7 @@
 """run.lock: one coordinator per run.
 
-The lock is the kernel's (flock), so that it is free the moment its owner dies, whatever killed it. What is written
-inside is for the reader of the error message only.
+The lock is the kernel's (flock), so that it is released whenever its owner dies. The file's content is only used in the
+error message.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RunLock:
             self._handle = None
 
     def is_held(self) -> bool:
-        """True when some process, this one included, holds the lock now."""
+        """Return True if any process, including this one, holds the lock now."""
         if self._handle is not None:
             return True
         try:
@@ -64,7 +64,7 @@ class RunLock:
         return False
 
     def owner(self) -> str:
-        """`pid 4711 on desk since 2025-01-31T22:10:00`, or `another process` where nothing readable is inside."""
+        """Return `pid 4711 on desk since 2025-01-31T22:10:00`, or `another process` if unreadable."""
         try:
             data = json.loads(self._path.read_text(encoding="utf-8"))
             return f"pid {data['pid']} on {data['host']} since {data['start']}"

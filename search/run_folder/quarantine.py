@@ -1,4 +1,4 @@
-"""A damaged file is set aside: nothing reads it again by mistake, and nothing of it is lost."""
+"""Quarantine of damaged files: renamed, so that they are neither read again nor lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("search")
 
 
 def set_aside(path: Path) -> Path:
-    """Rename `path` to the first free of NAME.corrupt, NAME.corrupt-2, ...; returns where it is now."""
+    """Rename `path` to the first free of NAME.corrupt, NAME.corrupt-2, ...; return the new path."""
     names = itertools.chain([".corrupt"], (f".corrupt-{number}" for number in itertools.count(2)))
     target = next(place for end in names if not (place := path.with_name(path.name + end)).exists())
     path.rename(target)
@@ -27,7 +27,7 @@ def set_aside(path: Path) -> Path:
 
 
 def derived_json(path: Path) -> dict[str, Any]:
-    """A JSON mapping that can be made again: empty where there is none, or none that is whole; that is set aside."""
+    """Load a regenerable JSON file; {} if missing; quarantine it if corrupt."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):

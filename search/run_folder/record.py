@@ -5,10 +5,10 @@
       base/{base.json,groups.json,base.onnx} latency/{<key>.json,final.json,kits/<id>.json,targets/<name>.json}
       baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}
-      marks.json? enqueue/*.json?      what a reader of the dashboard wrote and asked for
+      marks.json? enqueue/*.json?      notes and requests of the dashboard's users
       retried/0017.txt?                why a trial was run a second time
 
-The truth is study.db and each result.json, which the worker writes whole, fsynced and renamed. The rest is derived.
+The primary records are study.db and each result.json, which the worker writes atomically. The rest is derived.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCHES = "batches"
 class RunRecord:
     """The folder of one run: every path and every file in it.
 
-    Reading needs no lock; whoever writes holds `lock`.
+    Reading needs no lock; a writer holds `lock`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class RunRecord:
 
     @classmethod
     def existing(cls, path: Path) -> RunRecord:
-        """The record at `path`; ConfigError with the near miss where there is none."""
+        """Return the record at `path`. Raises ConfigError with the nearest name if there is none."""
         record = cls(path)
         if not record.args_path.is_file():
             raise _no_run(path)
@@ -60,7 +60,7 @@ class RunRecord:
 
     @property
     def batches_dir(self) -> Path:
-        """Prepared validation batches: derived, and removed when a search is finished."""
+        """Folder of cached validation batches: derived, and removed when a search is finished."""
         return self.base_dir / BATCHES
 
     @property
@@ -75,12 +75,12 @@ class RunRecord:
         return self.path / "trials" / f"{number:04d}"
 
     def write_args(self, resolved: Mapping[str, Any], prints: Mapping[str, str]) -> None:
-        """The resolved study, and the content hashes that make its trials comparable."""
+        """Write the resolved study, and the content hashes that make its trials comparable."""
         text = yaml.safe_dump({**resolved, "fingerprint": dict(prints)}, sort_keys=False, allow_unicode=True)
         write_atomic(self.args_path, text)
 
     def read_args(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """(resolved study, content hashes)."""
+        """Return (resolved study, content hashes)."""
         try:
             data = yaml.safe_load(self.args_path.read_text(encoding="utf-8"))
             return data, dict(data.pop("fingerprint", {}))
@@ -88,7 +88,7 @@ class RunRecord:
             raise _corrupt(self.args_path, error) from error
 
     def start_trial(self, number: int, candidate: Candidate, source: str) -> Path:
-        """An empty folder for the trial, holding candidate.json: leftovers of a run that was cut are removed."""
+        """Create an empty folder for the trial, with candidate.json; leftovers of an interrupted run are removed."""
         folder = self.trial_dir(number)
         if folder.exists():
             shutil.rmtree(folder)
@@ -97,27 +97,27 @@ class RunRecord:
         return folder
 
     def write_outcome(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
-        """result.json, and error.txt for a failure that left none."""
+        """Write result.json, and error.txt for a failure without one."""
         folder = self.trial_dir(number)
         write_outcome(folder, outcome, same_as)
         if isinstance(outcome, Failure) and not (folder / "error.txt").exists():
             write_atomic(folder / "error.txt", outcome.message + "\n")
 
     def note_retry(self, number: int, text: str) -> None:
-        """Why a trial runs a second time; kept, since there is no third."""
+        """Record why a trial is retried; there is only one retry."""
         write_atomic(self._retry_path(number), text + "\n")
 
     def was_retried(self, number: int) -> bool:
-        """Whether the trial has had its second chance."""
+        """Return whether the trial was retried."""
         return self._retry_path(number).is_file()
 
     def _retry_path(self, number: int) -> Path:
         return self.path / "retried" / f"{number:04d}.txt"
 
     def read_trial(self, number: int) -> Trial | None:
-        """The trial as far as it is on disk; None where nothing is.
+        """Return the trial as far as it is on disk, or None.
 
-        A trial without result.json is `stopped` here: only a coordinator knows that it runs.
+        A trial without result.json is `stopped` here: only a coordinator knows whether it runs.
         """
         folder = self.trial_dir(number)
         asked = read_json(folder / "candidate.json")
@@ -134,7 +134,7 @@ class RunRecord:
         return finished_trial(number, candidate, source, outcome, same_as)
 
     def trials(self) -> tuple[Trial, ...]:
-        """All trials on disk, by number."""
+        """Return all trials on disk, by number."""
         folders = sorted((self.path / "trials").glob("[0-9]*"))
         found = [self.read_trial(int(folder.name)) for folder in folders if folder.name.isdigit()]
         return tuple(trial for trial in found if trial is not None)
@@ -143,7 +143,7 @@ class RunRecord:
         write_json(self.base_dir / "base.json", {"format": FORMAT, "measurement": base.to_json()})
 
     def read_base(self) -> Measurement | None:
-        """The measured base; None before it was measured."""
+        """Return the measured base; None before it was measured."""
         data = read_json(self.base_dir / "base.json")
         return None if data is None else Measurement.from_json(data["measurement"])
 
@@ -151,7 +151,7 @@ class RunRecord:
         write_json(self.base_dir / "groups.json", {"format": FORMAT, "groups": [dict(row) for row in groups]})
 
     def read_groups(self) -> list[dict[str, Any]]:
-        """Rows of the group table; empty before the model was traced."""
+        """Return the rows of the group table; empty before the model was traced."""
         data = read_json(self.base_dir / "groups.json")
         return [] if data is None else list(data["groups"])
 
@@ -159,34 +159,34 @@ class RunRecord:
         write_json(self.path / "env.json", dict(environment))
 
     def read_environment(self) -> dict[str, str]:
-        """What the run was made on; empty before it began."""
+        """Return the environment of the run; empty before it started."""
         return read_json(self.path / "env.json") or {}
 
     def read_snapshot(self) -> dict[str, Any] | None:
-        """The last snapshot; None where there is none that can be read: it is derived, and drawn again."""
+        """Return the last snapshot; None if unreadable: it is derived and can be written again."""
         return read_mapping(self.snapshot_path)
 
     def tidy(self) -> None:
-        """Remove what a process that was killed left half-written in the run's own folder."""
+        """Remove temporary files of a killed process from the run's own folder."""
         for part in self.path.glob(".*.part"):
             part.unlink(missing_ok=True)
 
     @property
     def ending_path(self) -> Path:
-        """Why the last session ended, and whether the steps after its last trial are done."""
+        """File with the reason why the last session ended, and whether its final steps are done."""
         return self.path / "ending.json"
 
     def read_ending(self) -> dict[str, Any] | None:
-        """Content of ending.json; None while there is none."""
+        """Return the content of ending.json, or None."""
         return read_json(self.ending_path)
 
     def request_stop(self) -> None:
-        """Ask the coordinator to end; it looks several times a second."""
+        """Ask the coordinator to end; it checks several times a second."""
         write_atomic(self.stop_path, "stop\n")
 
 
 def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) -> None:
-    """result.json of a trial, whole or absent."""
+    """Write a trial's result.json atomically."""
     content = {
         "format": FORMAT,
         "state": state_of(outcome).value,
@@ -197,16 +197,16 @@ def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) ->
 
 
 def read_outcome(folder: Path) -> tuple[Outcome, int | None]:
-    """What `write_outcome` left, and the number of the trial that it is a copy of.
+    """Return the outcome of `write_outcome`, and the number of the trial that it copies.
 
-    Raises OSError, ValueError, KeyError or TypeError where there is nothing that can be read.
+    Raises OSError, ValueError, KeyError or TypeError if there is nothing readable.
     """
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return _parse_outcome(result), result["same_as"]
 
 
 def acknowledged(folder: Path) -> Measurement | None:
-    """The measurement that a worker has left, whole; None where there is none that can be read."""
+    """Return the measurement that a worker has saved; None if there is no readable one."""
     try:
         outcome, _ = read_outcome(folder)
     except (OSError, ValueError, KeyError, TypeError):
@@ -215,7 +215,7 @@ def acknowledged(folder: Path) -> Measurement | None:
 
 
 def state_of(outcome: Outcome) -> TrialState:
-    """The state in which an outcome leaves its trial."""
+    """Return the state of a trial with this outcome."""
     if isinstance(outcome, Failure):
         return TrialState.FAILED
     return TrialState.SCREENED if outcome.screened else TrialState.COMPLETE
@@ -224,7 +224,7 @@ def state_of(outcome: Outcome) -> TrialState:
 def finished_trial(
     number: int, candidate: Candidate, source: str, outcome: Outcome, same_as: int | None = None
 ) -> Trial:
-    """The record of a trial that ended."""
+    """Return the record of a trial that ended."""
     if isinstance(outcome, Failure):
         return Trial(number, TrialState.FAILED, candidate, failure=outcome, source=source)
     return Trial(number, state_of(outcome), candidate, outcome, source=source, same_as=same_as)
@@ -237,7 +237,7 @@ def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON mapping; None where there is no such file. RunCorrupt for anything else."""
+    """Read a JSON mapping; None if the file is missing. Raises RunCorrupt for anything else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

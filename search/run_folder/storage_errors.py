@@ -1,4 +1,4 @@
-"""What goes wrong under the Optuna storage, said in this project's words; and the check of a SQLite file."""
+"""Translate errors of the Optuna storage to this project's exceptions; check SQLite files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ _DISK = {
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Inside, errors of the disk below the storage are OSError with their number, whatever wraps them; those of a
-    server that went away are ServerMissing."""
+    """Translate wrapped disk errors to OSError with their errno, errors of a lost server to ServerMissing."""
     try:
         yield
     except (OSError, ParetoPruneError):
@@ -43,7 +42,7 @@ def storage_errors() -> Iterator[None]:
 
 
 def server_gone(error: BaseException) -> ServerMissing:
-    """What is said when the storage's server stops answering in the middle of a search."""
+    """Return the error for a storage server that stops answering during a search."""
     return ServerMissing(
         f"the storage does not answer any more: {(str(error).splitlines() or [type(error).__name__])[0]}",
         where="storage",
@@ -53,7 +52,7 @@ def server_gone(error: BaseException) -> ServerMissing:
 
 
 def _is_of_a_server(error: BaseException) -> bool:
-    """psycopg's OperationalError: refused, cut, shut down, in recovery, out of room."""
+    """Detect psycopg's OperationalError: refused, cut, shut down, in recovery, out of space."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(error, psycopg.OperationalError)
 
@@ -65,10 +64,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def open_file(path: Path, busy_s: float) -> None:
-    """Make sure that a SQLite file is whole, and put it into WAL mode, so that a reader never blocks the writer.
+    """Check the integrity of a SQLite file, and set WAL mode, so that readers never block the writer.
 
     Raises:
-        RunCorrupt: it is damaged; it is set aside then, since SQLite writes on into a damaged file without a word.
+        RunCorrupt: it is damaged and was quarantined, since SQLite silently continues writing into a damaged file.
         OSError: the disk is full, read-only or fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,12 +85,12 @@ def open_file(path: Path, busy_s: float) -> None:
 
 
 def _fault(path: Path, busy_s: float) -> str | None:
-    """The first thing that SQLite's own check finds."""
+    """Return the first error of SQLite's own integrity check."""
     try:
         with closing(sqlite3.connect(path, timeout=busy_s)) as connection:
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.OperationalError:  # the disk's, or somebody who holds the file; the content may be whole
+    except sqlite3.OperationalError:  # of the disk, or another process locks the file; the content may be intact
         raise
     except sqlite3.DatabaseError as error:
         return str(error)

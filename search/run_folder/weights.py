@@ -1,4 +1,4 @@
-"""The weights of trials on disk: whose they are, whether they are those that were measured, how they are deleted."""
+"""Weights of trials on disk: their owner, integrity check and deletion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FILE = "weights.pt"
 
 
 def check_weights(record: RunRecord, number: int) -> None:
-    """Make sure that a trial's weights are those that were validated; trials of older runs do not say.
+    """Check that a trial's weights are those that were validated; older runs have no record of it.
 
     Raises:
-        RunCorrupt: they are not; they are set aside, and the error says how to make them again.
+        RunCorrupt: they are not; they are quarantined, and the error names the command that makes them again.
     """
     trial = record.read_trial(number)
     said = "" if trial is None or trial.measurement is None else trial.measurement.weights
@@ -35,12 +35,12 @@ def check_weights(record: RunRecord, number: int) -> None:
 
 
 def quantised(path: Path) -> list[Path]:
-    """What lies beside a checkpoint in reduced precision: weights_int8.onnx, weights_int8_openvino_model."""
+    """Return the files in reduced precision beside a checkpoint: weights_int8.onnx, weights_int8_openvino_model."""
     return sorted(path.parent.glob(f"{path.stem}_*"))
 
 
 def discard_weights(path: Path) -> None:
-    """Delete a checkpoint and what was made of it."""
+    """Delete a checkpoint and the files derived from it."""
     path.unlink(missing_ok=True)
     for made in quantised(path):
         if made.is_dir():
@@ -55,5 +55,5 @@ def origin(trial: Trial) -> int:
 
 
 def _bytes(path: Path) -> int:
-    """Of a checkpoint and what was made of it."""
+    """Return the size of a checkpoint and the files derived from it."""
     return sum(size_bytes(one) for one in (path, *quantised(path)))

@@ -1,7 +1,7 @@
-"""Contract suites: what every proposer, every engine and every search promises.
+"""Contract suites that every proposer, engine and search must pass.
 
 The suites are plain classes of test functions: subclass one in a test module, give the fixture it asks for, and an
-implementation of the seam is held to what `Proposer` and `Engine` promise.
+implementation is tested against the contract of `Proposer` or `Engine`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ProposerContract:
-    """What every Proposer promises. Give a fixture `opened`: a function that opens the same storage again."""
+    """Contract of every Proposer. Provide a fixture `opened`: a function that opens the same storage again."""
 
     def test_numbers_count_from_zero(self, opened: Callable[[], Proposer]) -> None:
         assert [number for number, _ in _drive(opened(), 12)] == list(range(12))
@@ -91,7 +91,7 @@ class ProposerContract:
 
 
 class EngineContract:
-    """What every Engine promises. Give a fixture `make`: (evaluator, workers, clock) -> Engine."""
+    """Contract of every Engine. Provide a fixture `make`: (evaluator, workers, clock) -> Engine."""
 
     def test_a_result_is_on_disk_when_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
         engine = make(KnownFrontEvaluator(), 1)
@@ -130,9 +130,10 @@ class EngineContract:
 
 
 class SearchContract:
-    """What a search leaves, whichever engine ran its trials.
+    """Contract of the files that a search leaves, whichever engine ran its trials.
 
-    Give fixtures `keys`: the overrides that name the engine, and `make_study` and `workplace` of tests/search/conftest.
+    Provide fixtures `keys`: the overrides that name the engine, and `make_study` and `workplace` of
+    tests/search/conftest.
     """
 
     def test_files_trials_and_front_are_those_of_a_sequential_search(
@@ -159,13 +160,13 @@ _OF_ANY_ENGINE = ("state", "objectives", "trials", "front", "hypervolume", "pick
 
 
 def files_of(run: Path) -> set[str]:
-    """Paths of a run's files, relative to it; of the database only its name, whatever SQLite has beside it."""
+    """Return paths of a run's files, relative to it; of the database only its name, without SQLite's side files."""
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     return {name for name in found if not name.startswith("study.db-")}
 
 
 def job_in(folder: Path, number: int, timeout_s: float = 60.0) -> Job:
-    """A job with its folder made, as the loop does."""
+    """Return a job with its folder created, as the loop does."""
     work_dir = folder / f"{number:04d}"
     work_dir.mkdir()
     candidate = Candidate({name: 0.1 * (number + 1) for name in DIMENSIONS})

@@ -1,4 +1,4 @@
-"""A search whose true front is known: figures in closed form, failures on demand. Nothing here needs torch."""
+"""A search whose true front is known: figures in closed form, failures on demand. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator, Realised
 from search.evaluate.timing.progress import Phases
 from search.prepare.prepared import Closing, Prepared
-from search.propose.allocation import Allocator, Floats, Ints, divergence_of, menu_of
+from search.propose.allocation import Allocator, Floats, Ints, divergence_of, width_options_of
 from search.propose.guided import Guide, Variant
-from search.propose.screening import Gain
+from search.propose.screening import AccuracyGoal
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space
@@ -36,7 +36,7 @@ _SIZE = 64
 
 
 def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,), *, depth: bool = False) -> Space:
-    """Three dimensions of one group each; with `depth`, two blocks that may go."""
+    """Return three dimensions of one group each; with `depth`, two removable blocks."""
     dimensions = tuple(Dimension(name, (name,), low, high) for name in DIMENSIONS)
     return Space(dimensions, sizes, blocks=tuple(map(Block, BLOCKS)) if depth else ())
 
@@ -45,12 +45,12 @@ def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (6
 class KnownFrontEvaluator:
     """Figures in closed form: accuracy falls with the weighted square of the ratios, costs fall linearly.
 
-    With equal weights the front is the set of equal ratios; `head` weighs more, so that the true front prunes it
-    less: ratio proportional to 1 / weight wherever no bound is met (Lagrange).
+    With equal weights the front is the set of equal ratios; `head` has a larger weight, so that the true front prunes
+    it less: ratio proportional to 1 / weight wherever no bound is met (Lagrange).
 
     Args:
-        sleep_s: real seconds per trial; `uneven`: the share that a trial's number adds to it or takes away, at most.
-        seconds: what the trial says that it took.
+        sleep_s: real seconds per trial; `uneven`: its largest relative variation by trial number.
+        seconds: reported duration of a trial.
         round_to: channels per step of the 64 of each group.
     """
 
@@ -60,7 +60,7 @@ class KnownFrontEvaluator:
     round_to: int = 1
 
     def slept_s(self, number: int) -> float:
-        """Real seconds of a trial: spread evenly, whatever the count of trials (multiples of the golden ratio)."""
+        """Return the real seconds of a trial, evenly distributed (multiples of the golden ratio)."""
         return self.sleep_s * (1 + self.uneven * (2 * (0.618 * number % 1) - 1))
 
     def realise(self, candidate: Candidate) -> Realised:
@@ -70,7 +70,7 @@ class KnownFrontEvaluator:
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
     ) -> Measurement:
-        """See `Evaluator.evaluate`. The score is the accuracy that is lost."""
+        """Measure as `Evaluator.evaluate`. The score is the lost accuracy."""
         time.sleep(self.slept_s(number))
         realised = self.realise(candidate)
         shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
@@ -91,17 +91,17 @@ class KnownFrontEvaluator:
 
 @dataclass(frozen=True)
 class StallingEvaluator(KnownFrontEvaluator):
-    """The known front, whose trials stand still from number `stalls_from` on, until somebody ends them."""
+    """The known front, whose trials hang from number `stalls_from` on until killed."""
 
     stalls_from: int = 0
 
     def slept_s(self, number: int) -> float:
-        """See `KnownFrontEvaluator.slept_s`."""
+        """Sleep as `KnownFrontEvaluator.slept_s`, or for ever."""
         return 3600.0 if number >= self.stalls_from else 0.0
 
 
 def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 0) -> dict[str, Estimate]:
-    """Figures for the share of channels removed per dimension, and the number of removed blocks."""
+    """Return the figures for the share of channels removed per dimension, and the number of removed blocks."""
     loss = sum((1 + index) * share**2 for index, share in enumerate(shares.values()))
     mean = sum(shares.values()) / len(shares)
     scale = (imgsz / 640) ** 2
@@ -116,7 +116,7 @@ def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 
 
 @dataclass(frozen=True)
 class NotingEvaluator:
-    """Writes `number pid` as a line of `log` when a trial begins, in one write; measures as the known front."""
+    """Appends `number pid` as a line to `log` when a trial starts, in one write; measures as the known front."""
 
     log: str
     sleep_s: float = 0.0
@@ -135,7 +135,7 @@ class NotingEvaluator:
 
 @dataclass(frozen=True)
 class FailingEvaluator:
-    """Fails the trials whose number is in `failures`, in the way that is named there; measures the others.
+    """Fails the trials whose number is in `failures`, in the named way; measures the others.
 
     Ways: raise, nan, memory, exit (os._exit), signal (SIGSEGV), hang, babble (prints, then raises).
     """
@@ -156,10 +156,10 @@ class FailingEvaluator:
 
 @dataclass(frozen=True)
 class WitnessedEvaluator:
-    """Leaves a file NUMBER-PID in `folder` for every time that a trial is begun, and `note.txt` in the trial's folder.
+    """Creates a file NUMBER-PID in `folder` at every start of a trial, and `note.txt` in the trial's folder.
 
     Args:
-        losses: number -> how often that trial kills the worker of a Ray engine, as a node that dies would. Not for
+        losses: number -> how often that trial kills the worker of a Ray engine, as a node failure would. Not for
             processes of this machine, whose worker is the caller.
     """
 
@@ -183,12 +183,12 @@ class WitnessedEvaluator:
             return self.inner.evaluate(candidate, number, seed, work_dir, gate)
 
     def begun(self, number: int) -> int:
-        """How often a trial was begun."""
+        """Return how often a trial was started."""
         return len(list(self.folder.glob(f"{number}-*")))
 
 
 def ancestors(pid: int) -> list[int]:
-    """Process ids of the parent, its parent and so on; of a trial: the fork server, the worker, whoever started it."""
+    """Return process ids of the parent, its parent and so on; for a trial: the fork server, the worker, its starter."""
     found = []
     while pid > 1:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -214,18 +214,18 @@ def _fail(way: str) -> None:
 
 
 def known_base() -> Measurement:
-    """The unpruned model of the known front."""
+    """Return the unpruned model of the known front."""
     return Measurement(known_figures(dict.fromkeys(DIMENSIONS, 0.0)), dict.fromkeys(DIMENSIONS, _SIZE))
 
 
 @dataclass(frozen=True)
 class KnownClosing:
-    """See `Closing`: rows in closed form, and latencies with a tenth of a trial's error.
+    """A `Closing` with baselines in closed form, and latencies with a tenth of a trial's error.
 
     Args:
-        failures: kinds of rows, and "together", that fail; `cut`: at which the power is cut.
-        seconds: what a row that is not trained says that it took; `trained_s`: what one that is says.
-        shift: factor by which the measurement together finds the known latencies.
+        failures: kinds of baselines, and "together", that fail; `cut`: the one at which power is cut.
+        seconds: reported duration of an untrained baseline; `trained_s`: of a trained one.
+        shift: factor of the joint measurement on the known latencies.
     """
 
     failures: tuple[str, ...] = ()
@@ -278,7 +278,7 @@ class KnownFront:
 
 
 def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, Any]:
-    """base/whatif.json of the known front: 15,625 parameters a channel, as `known_figures` has it; MACs the square."""
+    """Return base/whatif.json of the known front: 15,625 parameters a channel, as `known_figures`; MACs the square."""
     groups, params = list(DIMENSIONS), round(3e6 / len(DIMENSIONS) / _SIZE)
     columns = [{"of": []}, *({"of": [[number, 1]]} for number in range(len(groups)))]
     terms = [[params, 0, number + 1] for number in range(len(groups))]
@@ -295,7 +295,7 @@ def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, An
 
 
 def known_measurement(candidate: Candidate) -> Measurement:
-    """What `KnownFrontEvaluator` measures."""
+    """Return the measurement of `KnownFrontEvaluator`."""
     return KnownFrontEvaluator().evaluate(candidate, 0, 0, Path())
 
 
@@ -309,16 +309,16 @@ class KnownCost:
 
 
 def known_guide(seed: int = 0, errors: Sequence[float] = (1.0, 1.0, 1.0), targets: tuple[float, ...] = ()) -> Guide:
-    """A guide of the known front. `errors` multiply the true prices of the dimensions: what sensitivity gets wrong."""
+    """Return a guide of the known front. `errors` multiply the true prices of the dimensions, as sensitivity errors."""
     from pruning.sensitivity import Curve  # brings torch with it
 
     space = known_space()
     shares = np.arange(0, 52) / _SIZE
-    menus = []
+    dims = []
     for number, (name, error) in enumerate(zip(DIMENSIONS, errors, strict=True)):
         prices = error * 0.1 * (1 + number) * shares**2
         curve = Curve.through(list(zip(shares[1:].tolist(), divergence_of(prices[1:]).tolist(), strict=True)))
         widths = [[round((1 - share) * _SIZE)] for share in shares.tolist()]
-        menus.append(menu_of(name, [number], widths, shares.tolist(), curve, name))
-    allocator = Allocator(space, tuple(menus), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
-    return Guide(allocator, Gain("map50_95", 0.5), (Variant(640),), targets, seed)
+        dims.append(width_options_of(name, [number], widths, shares.tolist(), curve, name))
+    allocator = Allocator(space, tuple(dims), (), np.full(len(DIMENSIONS), _SIZE), KnownCost())
+    return Guide(allocator, AccuracyGoal("map50_95", 0.5), (Variant(640),), targets, seed)

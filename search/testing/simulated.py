@@ -1,4 +1,4 @@
-"""Time that passes only when told, an engine that evaluates in the calling process, and power cuts."""
+"""A simulated clock, an engine that evaluates in the calling process, and power cuts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.workers.local import run_job
 
 @dataclass
 class SimulatedClock:
-    """Time that passes only when told, from `begin` on."""
+    """A clock that only `advance` moves, from `begin` on."""
 
     seconds: float = 0.0
     begin: datetime = datetime(2025, 3, 1, 22, 0)
@@ -25,16 +25,16 @@ class SimulatedClock:
         return self.begin + timedelta(seconds=self.seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.seconds += seconds
 
 
 @dataclass
 class InlineEngine:
-    """Evaluates in the calling process, at `poll`, advancing a simulated clock by what each trial says it took.
+    """Evaluates in the calling process, at `poll`, advancing a simulated clock by each trial's reported duration.
 
     Args:
-        cut_at: raises `Cut` instead of evaluating this trial, as if the power had gone.
+        cut_at: raises `Cut` instead of evaluating this trial, like a power cut.
     """
 
     evaluator: Evaluator
@@ -64,4 +64,4 @@ class InlineEngine:
 
 
 class Cut(BaseException):
-    """A power cut; no handler of the code under test may catch it."""
+    """A simulated power cut; code under test must not catch it."""

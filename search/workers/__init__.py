@@ -1,1 +1,1 @@
-"""Where trials run: processes of this machine, or a Ray cluster."""
+"""Execution of trials: processes of this machine, or a Ray cluster."""

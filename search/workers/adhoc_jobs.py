@@ -1,4 +1,4 @@
-"""Work that is no trial, in the shape of one: so an engine isolates it, limits it and records how it failed."""
+"""Work that is no trial, run by an engine as if it were one, for isolation, limits and recorded failures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Work = Callable[[Path], Measurement]
 
 @dataclass(frozen=True)
 class Tasks:
-    """An `Evaluator` whose trial `n` is the n-th piece of work; its candidates mean nothing."""
+    """An `Evaluator` whose trial `n` is the n-th task; its candidates are ignored."""
 
     work: tuple[Work, ...]
 
     def realise(self, candidate: Candidate) -> Realised:
-        """See `Evaluator.realise`: there is no network."""
+        """Return a placeholder: there is no network."""
         return Realised("", {})
 
     def evaluate(

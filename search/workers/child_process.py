@@ -74,11 +74,11 @@ class Child:
 
     @property
     def waitables(self) -> tuple[Connection, int]:
-        """One of them is ready when the child has answered or ended: for `multiprocessing.connection.wait`."""
+        """Connection and sentinel for `multiprocessing.connection.wait`; one is ready at an answer or exit."""
         return self._connection, self._process.sentinel
 
     def result(self) -> tuple[bool, Any] | None:
-        """None while it runs; (True, returned value) or (False, Failure) when it has ended."""
+        """Return None while it runs; (True, returned value) or (False, Failure) when it has ended."""
         # Asked in this order: a child that ended has answered before. Its data-loader workers may keep the pipe open.
         ended = self._process.exitcode is not None
         if not self._connection.poll():
@@ -97,7 +97,7 @@ class Child:
         return answer
 
     def dump_stacks(self) -> None:
-        """Have the child write into its log where each of its threads stands; waits a moment for it."""
+        """Dump the stacks of the child's threads into its log; waits a moment for it."""
         before, end = _size(self._log), time.monotonic() + _DUMP_S
         if self._process.pid is None or _STACKS not in _handled(self._process.pid):
             return  # it has not come to its first lines: the signal would end it
@@ -107,7 +107,7 @@ class Child:
             time.sleep(0.01)
 
     def kill(self) -> None:
-        """End the child and everything it started. Idempotent."""
+        """Kill the child and its process group. Idempotent."""
         if self._killed:
             return
         self._killed = True
@@ -126,7 +126,7 @@ class Child:
 
 
 def classify(error: BaseException) -> Failure:
-    """What kind of failure an exception is; the message is its first line, with its type."""
+    """Return the failure kind of an exception; the message is its first line, with its type."""
     text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
     if isinstance(error, TrialFailed):
         return Failure(FailureKind(error.kind), error.what)
@@ -163,7 +163,7 @@ def _main(
 
 
 def _end_with_parent() -> None:
-    """A coordinator that was killed must not leave a training behind that writes into a resumed run."""
+    """Exit when the coordinator dies, since an orphaned training would write into a resumed run."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -195,7 +195,7 @@ def _size(path: Path) -> int:
 
 
 def _handled(pid: int) -> set[int]:
-    """Numbers of the signals that a process handles; all of them where /proc does not say."""
+    """Return the signals that a process handles; all of them if /proc is unavailable."""
     try:
         said = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     except OSError:
@@ -214,7 +214,7 @@ def _kill_group(pid: int | None) -> None:
 
 @contextmanager
 def _interrupt_blocked() -> Iterator[None]:
-    """Ctrl-C and a lost terminal are the coordinator's: a fork server started here, and its children, see neither."""
+    """Block Ctrl-C and SIGHUP for a fork server started inside and its children; the coordinator handles them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
@@ -224,9 +224,9 @@ def _interrupt_blocked() -> Iterator[None]:
 
 @contextmanager
 def _main_hidden(hide: bool) -> Iterator[None]:
-    """Multiprocessing re-imports the caller's script in every child, which runs a script without a main guard again.
+    """Hide `__main__`, which multiprocessing would import again in every child, running scripts without a main guard.
 
-    Nothing of ours lives in `__main__`, so an empty stand-in is shown while the child is described.
+    Nothing of ours lives in `__main__`, so an empty module replaces it while the child is described.
     """
     if not hide:
         yield

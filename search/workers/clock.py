@@ -8,14 +8,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds that only grow, and what the clock on the wall shows."""
+    """A monotonic clock, and local time."""
 
     def now(self) -> float:
-        """Seconds since some fixed moment."""
+        """Return seconds since some fixed moment."""
         ...
 
     def local(self) -> datetime:
-        """Local date and time, without a zone."""
+        """Return local date and time, without a zone."""
         ...
 
 

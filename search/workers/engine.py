@@ -1,4 +1,4 @@
-"""The seam between the loop and the place where trials run."""
+"""The interface between the loop and the execution of trials."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from search.trial import Candidate, Gate, Outcome
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is what it must pass to be fine-tuned.
+    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is its screening threshold.
 
-    It is given up after `timeout_s` in all, and after `stuck_s` without a sign of life.
+    It is given up after `timeout_s` in all, and after `stuck_s` without a heartbeat.
     """
 
     number: int
@@ -27,28 +27,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """How a job ended."""
+    """The end of a job."""
 
     number: int
     outcome: Outcome
 
 
 class Engine(Protocol):
-    """Runs up to `workers` jobs at once. A job that succeeds has left its result.json before it is reported."""
+    """Runs up to `workers` jobs at once. A successful job has saved its result.json before it is reported."""
 
     @property
     def workers(self) -> int:
-        """Most jobs at once."""
+        """Largest number of concurrent jobs."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Start a job; there are never more than `workers`."""
+        """Start a job; callers never exceed `workers`."""
         ...
 
     def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """Jobs that ended, each reported once; waits up to `wait_s` for the first."""
+        """Return jobs that ended, each reported once; wait up to `wait_s` for the first."""
         ...
 
     def cancel(self) -> None:
-        """Drop every running job at once; none of them is reported. Idempotent."""
+        """Drop every running job at once, without reporting it. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Whether a trial still lives: its progress.json or its log changes."""
+"""Heartbeat of a trial: changes of its progress.json or its log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _SIGNS = ("progress.json", "train.log", "prepare.log")
 
 @dataclass
 class Pulse:
-    """Signs of life in a trial's folder.
+    """Detects changes in a trial's folder.
 
-    Only changes are looked for, and counted by the caller's clock: a step of the clock on the wall changes nothing.
+    Only changes count, timed by the caller's clock, so that steps of the system clock do not matter.
 
     Args:
         since: the caller's clock when the trial began.
@@ -23,7 +23,7 @@ class Pulse:
     _seen: tuple[int, ...] = (0,) * len(_SIGNS)
 
     def silent_s(self, now: float) -> float:
-        """Seconds since the last sign; `now` by the caller's clock."""
+        """Return the seconds since the last heartbeat; `now` by the caller's clock."""
         seen = tuple(_changed(self.folder / name) for name in _SIGNS)
         if seen != self._seen:
             self._seen, self.since = seen, now

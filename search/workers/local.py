@@ -80,7 +80,7 @@ class LocalEngine:
         return failure
 
     def _overdue(self, running: _Running) -> Failure | None:
-        """Why it is time to give a trial up; where each of its threads stands is then written to train.log."""
+        """Return why a trial is given up, if so; the stacks of its threads are then dumped to train.log."""
         job, now = running.job, self._clock.now()
         if now - running.started > job.timeout_s:
             minutes = job.timeout_s / 60
@@ -92,7 +92,7 @@ class LocalEngine:
 
 
 def run_job(evaluator: Evaluator, job: Job) -> Measurement:
-    """Evaluate one job and leave its result.json: what a trial's process does."""
+    """Evaluate one job in the trial's process and save its result.json."""
     reached("worker.begun")
     measured = evaluator.evaluate(job.candidate, job.number, job.seed, job.work_dir, job.gate)
     reached("worker.measured")

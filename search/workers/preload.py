@@ -1,4 +1,4 @@
-"""Imported by the fork server: what every trial needs, loaded once. Nothing here may start a thread or touch a GPU."""
+"""Imported by the fork server: what every trial needs, loaded once. Must not start threads or touch a GPU."""
 
 from __future__ import annotations
 

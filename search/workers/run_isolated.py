@@ -1,4 +1,4 @@
-"""A function in a child process, waited for: what is foreseen keeps its text and exit code."""
+"""Run a function in a child process and wait for it; foreseen errors keep their text and exit code."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _POLL_S = 0.25
 
 
 class PreparationFailed(ParetoPruneError):
-    """The base could not be traced or measured. `log`: where to read what happened, if nobody foresaw it."""
+    """The base could not be traced or measured. `log`: path of the child's log, for unforeseen errors."""
 
     log: Path | None = None
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A foreseen error of the child, carried over the pipe: its text and its exit code."""
+    """A foreseen error of the child, sent over the pipe: its text and its exit code."""
 
     text: str
     code: int
@@ -43,8 +43,8 @@ def run_isolated(
     """Call a function in a child and wait for it; its log is folder/prepare.log.
 
     Args:
-        log_stays: False for a folder that is about to disappear: no error points into it.
-        stuck_s: seconds without a sign of life after which the child is given up; its stacks are in the log then.
+        log_stays: False for a temporary folder: errors do not refer to its log.
+        stuck_s: seconds without a heartbeat after which the child is killed, with its stacks in the log.
 
     Raises:
         PreparationFailed: the child crashed, or raised; foreseen errors keep their text and exit code.
@@ -76,7 +76,7 @@ def run_isolated(
 
 
 def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """The function's value; a foreseen error comes back as a `Refusal`, because not every exception pickles."""
+    """Return the function's value; a foreseen error is returned as a `Refusal`, because not every exception pickles."""
     from search.errors import exit_code, is_foreseen
 
     try:

@@ -82,7 +82,7 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("prune", "model=best.pt", "ratio=0.3", "imgsz=100"), "not a multiple of 32"),
         (("prune", "model=best.pt", "ratio=0.3", "round_to=0"), "whole number above 0"),
         (("prune", "model=best.pt", "plan=nowhere.json"), "no such file"),
-        (("prune", "model=best.pt", "plan=data.yaml", "ratio=0.3"), "plan= says everything"),
+        (("prune", "model=best.pt", "plan=data.yaml", "ratio=0.3"), "plan= fixes everything"),
         (("finetune", f"{RUN}:3", "epohcs=2"), "no plan to fine-tune"),
         (("export", f"{RUN}:3", "format=onxx"), "did you mean: onnx"),
         (("show", "nowhere:3"), "no run at"),

@@ -12,7 +12,7 @@ import pytest
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.commands.arguments import file_and_keys
 from search.commands.prune import iterative
-from search.commands.prune.iterative import Gradual, prune_gradually
+from search.commands.prune.iterative import IterativePruning, run_iterative
 from search.config.spec import load_spec
 from studies.seg_shapes.make_data import make_data
 
@@ -25,10 +25,10 @@ def test_a_step_of_it_runs_from_its_yaml(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(iterative, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
     data = make_data(tmp_path / "data", train=8, val=4)
     words = [str(STUDY / "steps.yaml"), f"data={data}", "steps=1", f"out={tmp_path / 'out'}", "max_drop=1"]
-    order = Gradual.from_keys(file_and_keys([*words, "recover.epochs=0", "device=cpu"]))
-    whole = Gradual.from_keys(file_and_keys([str(STUDY / "steps.yaml"), f"data={data}"]))
+    order = IterativePruning.from_keys(file_and_keys([*words, "recover.epochs=0", "device=cpu"]))
+    whole = IterativePruning.from_keys(file_and_keys([str(STUDY / "steps.yaml"), f"data={data}"]))
     assert (whole.steps, order.steps, order.imgsz) == (10, 1, 160) and whole.max_drop is not None
-    facts = prune_gradually(order)
+    facts = run_iterative(order)
     assert {row["figure"] for row in facts["steps"]} == {"mask_map50_95"}
     assert count_parameters(load_model(facts["model"])) < count_parameters(load_model(order.model))
 

@@ -11,7 +11,7 @@ import pytest
 from pruning import trace
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.commands.arguments import file_and_keys
-from search.commands.prune.groupwise import OneAtATime
+from search.commands.prune.groupwise import GroupwisePruning
 from search.config.spec import load_spec
 from search.evaluate.workload import example_input
 from search.space import chosen_groups
@@ -22,12 +22,12 @@ KEPT = [14, 28, 28, 55, 55, 109, 55, 28, 55, 109]
 
 
 @pytest.fixture
-def order() -> OneAtATime:
+def order() -> GroupwisePruning:
     keys = file_and_keys([str(STUDY / "batch.yaml"), f"data={STUDY / 'batch.yaml'}"])  # the data may not be made yet
-    return OneAtATime.from_keys(keys)
+    return GroupwisePruning.from_keys(keys)
 
 
-def test_the_ten_convolutions_lose_what_the_write_up_says(order: OneAtATime) -> None:
+def test_the_ten_convolutions_lose_what_the_write_up_says(order: GroupwisePruning) -> None:
     model = load_model(order.model)
     graph = trace(model, example_input(model, order.imgsz))
     names = [group.name for group in chosen_groups(tuple(graph.free), order.groups)]

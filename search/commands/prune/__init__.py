@@ -1,1 +1,1 @@
-"""Models pruned and fine-tuned without a search."""
+"""Pruning and fine-tuning of models without a search."""

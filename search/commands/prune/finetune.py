@@ -1,4 +1,4 @@
-"""Fine-tuning without a search: one trial in full, or one checkpoint, its masks kept.
+"""Fine-tuning without a search: one trial in full, or one checkpoint with its masks.
 
 `finetune` of a masked checkpoint puts the zeros back after every step, so the share of zeros is the same before and
 after.
@@ -29,7 +29,7 @@ MOST: Mapping[str, Any] = {"epochs": 50, "fraction": 1.0}
 
 
 def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
-    """Full recovery of a trial on all training images; writes finetuned.pt beside its deliverables.
+    """Fine-tune a trial in full on all training images; write finetuned.pt beside its deliverables.
 
     A trial without weights on disk is pruned again from its plan.
 
@@ -37,7 +37,7 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
         train: keys of `recover`, and of YOLO.train.
 
     Raises:
-        ConfigError: a faulty key, the base, or a trial without a plan.
+        ConfigError: an invalid key, the base, or a trial without a plan.
         PreparationFailed: with the exit code of the cause.
     """
     trial = picked.trial
@@ -57,7 +57,7 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
 
 
 def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
-    """What `finetune` does, in a quiet process of its own."""
+    """Run `finetune` in a quiet child process."""
     from pruning import Plan
     from pruning.recovery.repair import Origin
     from search.evaluate import pruning_evaluator
@@ -88,7 +88,7 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
 
 
 class Tuning(Order):
-    """A fine-tune of one checkpoint. `base`: the model it was pruned from: sets the learning rate and teaches."""
+    """A fine-tune of one checkpoint. `base`: the unpruned model, which sets the learning rate and is the teacher."""
 
     example = "paretoprune finetune pruned.pt data=data.yaml base=best.pt epochs=10"
     lacking = "{keys} is needed to fine-tune {model}"
@@ -104,10 +104,10 @@ class Tuning(Order):
 
     @classmethod
     def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
-        """From `key=value` pairs: our own, epochs=, fraction=, batch=, distill=, slimming=, and keys of YOLO.train.
+        """Parse `key=value` pairs: our own, epochs=, fraction=, batch=, distill=, slimming=, and keys of YOLO.train.
 
         Raises:
-            ConfigError: a missing key, a value of the wrong kind, a file that is not there.
+            ConfigError: a missing key, a value of the wrong kind, a missing file.
         """
         own = {key: value for key, value in keys.items() if key in cls.model_fields.keys() - {"model", "recover"}}
         order = super().of_file(model, own)
@@ -117,15 +117,15 @@ class Tuning(Order):
 
     @property
     def file(self) -> Path:
-        """The checkpoint to write."""
+        """Checkpoint to write."""
         return self.out or self.model.with_name(f"{self.model.stem}-finetuned.pt")
 
 
 def finetune_file(order: Tuning) -> dict[str, Any]:
-    """Fine-tune one checkpoint, architecture and masks kept; accuracy and the share of zeros, before and after.
+    """Fine-tune one checkpoint with fixed architecture and masks; return accuracy and sparsity before and after.
 
     Raises:
-        ConfigError: the target is there already. PreparationFailed: with the exit code of the cause.
+        ConfigError: the target exists already. PreparationFailed: with the exit code of the cause.
     """
     if order.file.exists():
         raise ConfigError(f"{order.file} exists already", expected="another file: out=FILE.pt")
@@ -135,7 +135,7 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
 
 
 def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
-    """What `finetune_file` does, in a quiet process of its own."""
+    """Run `finetune_file` in a quiet child process."""
     from objectives.accuracy.measure import measure_accuracy
     from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
     from pruning.recovery.repair import repair

@@ -1,8 +1,8 @@
-"""`paretoprune prune ... groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02`: one group after the other, each judged.
+"""`paretoprune prune ... groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02`: greedy pruning, group by group.
 
 A group that costs more accuracy than allowed stays whole, and the next one is tried. The folder holds
 
-    groups.csv, groups.json   one row for the model as it was and one for each group: the truth
+    groups.csv, groups.json   one row for the unpruned model and one per group: the record
     pruned.pt, plan.json      all groups that were accepted; batch norms corrected, not fine-tuned
 """
 
@@ -23,8 +23,8 @@ from search.workers.run_isolated import run_isolated
 _COLUMNS = ("group", "before", "width", "figure", "metric", "drop", "accepted", "params_m", "macs_g")
 
 
-class OneAtATime(Order):
-    """What was asked: patterns of groups, the ratio that each of them loses, and the fall of the metric allowed."""
+class GroupwisePruning(Order):
+    """Patterns of groups, the ratio to prune each by, and the allowed fall of the metric."""
 
     example = "paretoprune prune model=best.pt data=data.yaml groups=model.*.m.*.cv1 ratio=0.15 max_drop=0.02"
     lacking = "{keys} needed to prune group by group"
@@ -50,15 +50,15 @@ class OneAtATime(Order):
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """Output folder."""
         return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}-one-by-one")
 
 
-def prune_groups(order: OneAtATime) -> dict[str, Any]:
-    """Try every group; the rows, what the accepted ones make together, and where things are.
+def prune_groups(order: GroupwisePruning) -> dict[str, Any]:
+    """Try every group; return the rows, the result of all accepted groups, and the paths written.
 
     Raises:
-        ConfigError: pruned.pt is there already, a pattern that matches nothing, or nothing that can be written.
+        ConfigError: pruned.pt exists already, a pattern matches nothing, or the folder is not writable.
         PreparationFailed: with the exit code of the cause.
     """
     target = order.folder / "pruned.pt"
@@ -69,8 +69,8 @@ def prune_groups(order: OneAtATime) -> dict[str, Any]:
     return facts
 
 
-def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
-    """What `prune_groups` does, in a quiet process of its own."""
+def prune_in_child(order: GroupwisePruning, work: Path) -> dict[str, Any]:
+    """Run `prune_groups` in a quiet child process."""
     from objectives.objective import MAIN_FIGURES
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
@@ -97,9 +97,9 @@ def prune_in_child(order: OneAtATime, work: Path) -> dict[str, Any]:
 
 
 class _Judge:
-    """Repairs and validates what one attempt made."""
+    """Repairs and validates the model of one attempt."""
 
-    def __init__(self, order: OneAtATime, work: Path, figure: str) -> None:
+    def __init__(self, order: GroupwisePruning, work: Path, figure: str) -> None:
         from search.evaluate import pruning_evaluator
 
         self.order, self.work, self.figure = order, work, figure
@@ -107,7 +107,7 @@ class _Judge:
         self._base: tuple[Any, Any] | None = None
 
     def repair(self, model: Any, origin: Any) -> Any:
-        """Batch norms corrected, not fine-tuned."""
+        """Correct batch norms, without fine-tuning."""
         from pruning.recovery.repair import correct_statistics
 
         if self._base is None:
@@ -115,7 +115,7 @@ class _Judge:
         return correct_statistics(model, origin.plan, *self._base).model
 
     def _prepared(self, model: Any, base: Any) -> tuple[Any, Any]:
-        """What all attempts share: the base on a few images, and the judge."""
+        """Return what all attempts share: the moments of the base on a few images, and the judge."""
         from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
         from pruning.recovery.finetune import Recovery, data_trainer
         from pruning.recovery.judge import TrainingLoss
@@ -130,7 +130,7 @@ class _Judge:
         return BaseMoments(base, images), judge
 
     def measure(self, model: Any) -> float:
-        """The task's main figure, on the validation split."""
+        """Return the task's main figure on the validation split."""
         from objectives.accuracy.measure import measure_accuracy
 
         keys: dict[str, Any] = {"imgsz": self.order.imgsz, "device": self.device, "seed": self.order.seed}
@@ -152,7 +152,7 @@ def _row(attempt: Any, figure: str, base: float) -> dict[str, Any]:
     }
 
 
-def _written(order: OneAtATime, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
+def _written(order: GroupwisePruning, rows: list[dict[str, Any]], last: Any, graph: Any) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import save_model
 
     plan = last.plan or graph.plan(0.0)

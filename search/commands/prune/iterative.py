@@ -1,12 +1,12 @@
-"""`paretoprune prune ... steps=10 max_drop=0.05`: a little, recover, validate, again; nothing that was done is lost.
+"""`paretoprune prune ... steps=10 max_drop=0.05`: prune, fine-tune and validate in steps; resumable.
 
-Every step is measured as it lies on disk, in half precision, and the next one starts from that file. So a run that was
-stopped goes on, when the same command is given again, as if it had not been stopped. The folder holds
+Every step is measured as saved, in half precision, and the next one starts from that file. So the same command resumes
+a stopped run as if it had not been stopped. The folder holds
 
-    steps.json     what was asked, and one row per step: the truth
+    steps.json     the settings and one row per step: the record
     steps.csv      the same rows for a spreadsheet
-    steps/0003.pt  every step; the refused one too
-    pruned.pt      the last step within the drop; written last, so its presence says that the run is complete
+    steps/0003.pt  every step, including the rejected one
+    pruned.pt      the last step within the drop; written last, so its presence means that the run is complete
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from search.config.overrides import (
 )
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
-from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_standing
 from search.results.snapshot_reader import duration
 from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
@@ -52,11 +52,11 @@ Say = Callable[[str], None]
 
 
 def _nothing(text: str) -> None:
-    """Says nothing."""
+    """Print nothing."""
 
 
-class Gradual(Order):
-    """What was asked: a target ratio, the number of steps, and the fall of the metric at which to stop."""
+class IterativePruning(Order):
+    """Settings of the run: target ratio, number of steps, and the fall of the metric at which to stop."""
 
     example = "paretoprune prune model=best.pt data=data.yaml ratio=0.5 steps=10 max_drop=0.05"
     lacking = "{keys} needed to prune in steps"
@@ -79,7 +79,7 @@ class Gradual(Order):
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
-        """See `Order.from_keys`; `recover.epochs=2` and the like say how to fine-tune after each step."""
+        """Parse keys as `Order.from_keys`; `recover.epochs=2` and the like configure the fine-tune after each step."""
         refuse_own(
             keys.get("model"), "pruning in steps", "paretoprune prune model=module.py:function ratio=0.3 imgsz=64"
         )
@@ -93,24 +93,24 @@ class Gradual(Order):
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """Output folder."""
         return self.out or Path(f"{self.model.stem}-pruned-{self.ratio:g}-in-{self.steps}")
 
     def asked(self) -> dict[str, Any]:
-        """What must be the same for a run to go on, as plain data."""
+        """Settings that must be equal to resume a run, as plain data."""
         plain = self.model_dump(mode="json", exclude={"out"})
         return plain | {key: str(Path(plain[key]).resolve()) for key in ("model", "data")}
 
 
-def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
-    """Run all steps, or those that are left of a run that was stopped; the content of steps.json and where things are.
+def run_iterative(order: IterativePruning, tell: Say = _nothing, show: Say = _nothing) -> dict[str, Any]:
+    """Run all steps, or the remaining ones of a stopped run; return the content of steps.json and the paths written.
 
     Args:
-        tell: called with a line for every step that ended.
-        show: called a few times a second with what is being done, and how long it will take.
+        tell: called with a line for every finished step.
+        show: called a few times a second with the current activity and the time left.
 
     Raises:
-        ConfigError: the folder holds another run, or a complete one. Interrupted: Ctrl-C; the same command goes on.
+        ConfigError: the folder holds another run, or a complete one. Interrupted: Ctrl-C; the same command resumes.
         PreparationFailed: with the exit code of the cause.
     """
     folder = order.folder
@@ -127,18 +127,18 @@ def prune_gradually(order: Gradual, tell: Say = _nothing, show: Say = _nothing) 
         done = len(_read(folder)["steps"]) - 1
         raise Interrupted(
             f"stopped; {max(done, 0)} of {order.steps} steps are kept in {folder}",
-            next_command="the same command goes on",
+            next_command="run the same command to continue",
         ) from None
     finally:
-        discard_standing(folder)
+        discard_progress(folder)
     follower.look()
     (folder / "prepare.log").unlink(missing_ok=True)
     found = _read(folder)
     return {**found, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
 
 
-def _earlier(order: Gradual) -> dict[str, Any]:
-    """What a run that was stopped has left. Raises ConfigError for another run."""
+def _earlier(order: IterativePruning) -> dict[str, Any]:
+    """Return the record of a stopped run. Raises ConfigError for another run."""
     folder = order.folder
     if (folder / "pruned.pt").exists():
         raise ConfigError(f"{folder / 'pruned.pt'} exists already", expected="a new folder: out=FOLDER")
@@ -150,7 +150,7 @@ def _earlier(order: Gradual) -> dict[str, Any]:
         raise ConfigError(
             f"{folder} holds the steps of another run: {key} was {found['asked'].get(key)!r}, now {asked[key]!r}",
             where="out=",
-            expected="the same keys to go on with it, or a new folder: out=FOLDER",
+            expected="the same keys to continue it, or a new folder: out=FOLDER",
         )
     return found
 
@@ -171,15 +171,15 @@ def _write(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 class _Follower:
-    """Says a line for every step that ended, and where the one that runs stands."""
+    """Prints a line for every finished step, and the progress of the current one."""
 
-    def __init__(self, order: Gradual, tell: Say, show: Say) -> None:
+    def __init__(self, order: IterativePruning, tell: Say, show: Say) -> None:
         self.order, self.tell, self.show = order, tell, show
         self.last = order.steps + bool(order.removed or order.heads)
         self.said, self.since = 0, time.monotonic()
 
     def look(self) -> None:
-        """Called a few times a second."""
+        """Poll the progress; called a few times a second."""
         rows = _read(self.order.folder)["steps"]
         for row in rows[self.said :]:
             self.tell(step_line(row, rows, self.last))
@@ -191,7 +191,7 @@ class _Follower:
 
 
 def step_line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], last: int) -> str:
-    """`step 3/10: map50_95 0.5120 (-0.0040), 2.100 M, 5.100 GMACs, 41 s; 5 min left`."""
+    """Format `step 3/10: map50_95 0.5120 (-0.0040), 2.100 M, 5.100 GMACs, 41 s; 5 min left`."""
     refused = "" if row["accepted"] else ", beyond max_drop: refused"
     left = _left_s(rows, last) if row["accepted"] and row["step"] < last else None
     rest = f"; {duration(left)} left" if left is not None else ""
@@ -201,20 +201,20 @@ def step_line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], last: i
 
 
 def _left_s(rows: Sequence[Mapping[str, Any]], last: int) -> float | None:
-    """Seconds that the remaining steps take, at the mean pace of those that are done; None before there is one."""
+    """Estimate the seconds of the remaining steps from the mean of the finished ones; None before the first."""
     paces = [row["seconds"] for row in rows if row["step"] > 0]
     return (last - rows[-1]["step"]) * sum(paces) / len(paces) if paces else None
 
 
-def _standing_line(standing: Standing, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
+def _standing_line(standing: TrialProgress, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
     left = _left_s(rows, last)
     if left is None:
         return standing.phase
     return f"{standing.phase}, {duration(max(left - passed_s, 0.0))} left"
 
 
-def prune_in_child(order: Gradual) -> None:
-    """What `prune_gradually` does, in a process of its own."""
+def prune_in_child(order: IterativePruning) -> None:
+    """Run `run_iterative` in a child process."""
     from pruning.checkpoints.checkpoint import load_model
     from search.evaluate.pruning_evaluator import task_of
     from search.evaluate.user_task import refuse_plain
@@ -233,9 +233,9 @@ def prune_in_child(order: Gradual) -> None:
 
 
 class _Work:
-    """The steps in the child: prunes, fine-tunes, saves, reads again, validates, records."""
+    """The steps in the child: prunes, fine-tunes, saves, reloads, validates, records."""
 
-    def __init__(self, order: Gradual, rows: list[dict[str, Any]], task: str) -> None:
+    def __init__(self, order: IterativePruning, rows: list[dict[str, Any]], task: str) -> None:
         from objectives.objective import MAIN_FIGURES
         from search.evaluate import pruning_evaluator
 
@@ -245,13 +245,13 @@ class _Work:
         self.began = time.perf_counter()
 
     def steps(self, base: Any) -> Any:
-        """What `pruning.iterative` yields after the steps that are recorded."""
+        """Yield the steps of `pruning.iterative` after the recorded ones."""
         from pruning.checkpoints.checkpoint import load_model
-        from pruning.iterative import Course, steps_of
+        from pruning.iterative import PruningSchedule, steps_of
         from search.evaluate.workload import example_input
 
         order = self.order
-        course = Course(
+        schedule = PruningSchedule(
             order.ratio, order.steps, order.max_drop, order.importance,
             order.ranking, order.round_to, order.removed, order.heads,
         )  # fmt: skip
@@ -260,7 +260,7 @@ class _Work:
             done[-1] = self._step(self.rows[-1], load_model(self._path(done[-1].step)))
         if done and not done[-1].accepted:
             return iter(())
-        return steps_of(base, example_input(base, order.imgsz), course, self.recover, self.measure, done)
+        return steps_of(base, example_input(base, order.imgsz), schedule, self.recover, self.measure, done)
 
     @staticmethod
     def _step(row: Mapping[str, Any], model: Any) -> Any:
@@ -273,7 +273,7 @@ class _Work:
         return self.order.folder / "steps" / f"{number:04d}.pt"
 
     def recover(self, model: Any, origin: Any) -> Any:
-        """Repair; the model as it lies on disk afterwards."""
+        """Repair the model; return it as saved and reloaded."""
         from pruning.checkpoints.checkpoint import load_model, save_model
         from pruning.recovery.repair import repair
         from search.evaluate import pruning_evaluator
@@ -291,7 +291,7 @@ class _Work:
         return load_model(self._path(number))
 
     def measure(self, model: Any) -> float:
-        """The task's main figure, on the validation split."""
+        """Return the task's main figure on the validation split."""
         from objectives.accuracy.measure import measure_accuracy
 
         order, folder = self.order, self.order.folder / "accuracy"
@@ -303,7 +303,7 @@ class _Work:
         return found.figures[self.figure].value
 
     def record(self, step: Any) -> None:
-        """One more row on disk."""
+        """Append one row to the files on disk."""
         base = self.rows[0]["metric"] if self.rows else step.metric
         self.rows.append(
             {

@@ -1,4 +1,4 @@
-"""One model at a time, without a search: prune by one ratio or plan."""
+"""One-shot pruning of one model without a search, by a ratio or a plan."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
 
 
-class OnePlan(Order):
-    """What `paretoprune prune` was asked for: a ratio and how to spend it, or a plan that was made before."""
+class OneShotPruning(Order):
+    """Arguments of `paretoprune prune`: a ratio and how to distribute it, or an existing plan."""
 
     example = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
     lacking = "model= and ratio= (or plan=) are needed"
@@ -40,28 +40,28 @@ class OnePlan(Order):
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
-        """See `Order.from_keys`; a plan says everything."""
+        """Parse keys as `Order.from_keys`; a plan excludes all others."""
         order = super().from_keys(keys, **given)
         settled = next((key for key in keys if key in _OF_A_RATIO), None)
         if order.plan is None and "ratio" not in keys:
             raise ConfigError(cls.lacking, expected=cls.example)
         if order.plan is not None and settled:
-            raise ConfigError(f"plan= says everything, {settled}= cannot change it", expected=cls.example)
+            raise ConfigError(f"plan= fixes everything, so {settled}= is not allowed", expected=cls.example)
         return order
 
     @property
     def folder(self) -> Path:
-        """Where pruned.pt and plan.json go."""
+        """Folder of pruned.pt and plan.json."""
         name = self.plan.stem if self.plan is not None else f"{self.ratio:g}"
         return self.out or Path(f"{self.model.stem}-pruned-{name}")
 
 
-def prune_once(order: OnePlan) -> dict[str, Any]:
-    """Write pruned.pt and plan.json; returns parameters and MACs before and after.
+def prune_once(order: OneShotPruning) -> dict[str, Any]:
+    """Write pruned.pt and plan.json; return parameters and MACs before and after.
 
     Raises:
-        ConfigError: pruned.pt is there already, or cannot be written. PreparationFailed: with the exit code of the
-            cause; the folder is as it was.
+        ConfigError: pruned.pt exists already, or is not writable. PreparationFailed: with the exit code of the
+            cause; the folder is unchanged.
     """
     target = order.folder / "pruned.pt"
     if target.exists():
@@ -71,8 +71,8 @@ def prune_once(order: OnePlan) -> dict[str, Any]:
     return facts
 
 
-def prune_in_child(order: OnePlan) -> dict[str, Any]:
-    """What `prune_once` does, in a quiet process of its own."""
+def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
+    """Run `prune_once` in a quiet child process."""
     from search.evaluate.user_task import is_pruned
     from search.evaluate.workload import load_model, save_model
 
@@ -101,7 +101,7 @@ def prune_in_child(order: OnePlan) -> dict[str, Any]:
     }
 
 
-def _made_plan(order: OnePlan, model: Any) -> Plan:
+def _made_plan(order: OneShotPruning, model: Any) -> Plan:
     from pruning import trace
     from search.evaluate.workload import example_input
     from search.space import chosen_groups

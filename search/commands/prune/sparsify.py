@@ -1,6 +1,6 @@
-"""Single weights instead of channels: `paretoprune prune mask=...`.
+"""Unstructured and N:M sparsity: `paretoprune prune mask=...`.
 
-A masked checkpoint is a stock one with zeros, and a note (MASK) that says they are meant.
+A masked checkpoint is a stock one with zeros, and a note (MASK) that marks them as intended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNSTRUCTURED = "unstructured"
 
 
 class Mask(Order):
-    """Which weights go: the smallest `sparsity` of all (scope global) or of each layer; or all but n of every m."""
+    """Weights to zero: the smallest `sparsity` of all (scope global) or of each layer; or all but n of every m."""
 
     example = "paretoprune prune model=best.pt mask=unstructured sparsity=0.8, or mask=2:4"
     lacking = "{keys} is needed"
@@ -32,7 +32,7 @@ class Mask(Order):
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
-        """See `Order.from_keys`; a pattern says everything."""
+        """Parse keys as `Order.from_keys`; a pattern excludes sparsity and scope."""
         order = super().from_keys({**keys, "mask": _as_pattern(keys["mask"])}, **given)
         if order.mask == UNSTRUCTURED and order.sparsity is None:
             raise ConfigError("mask=unstructured needs sparsity=", expected=cls.example)
@@ -40,18 +40,18 @@ class Mask(Order):
             _n_and_m(order.mask)
             surplus = next((key for key in keys if key in ("sparsity", "scope")), None)
             if surplus:
-                raise ConfigError(f"mask={order.mask} says everything, {surplus}= cannot change it")
+                raise ConfigError(f"mask={order.mask} fixes everything, so {surplus}= is not allowed")
         return order
 
     @property
     def file(self) -> Path:
-        """The checkpoint to write."""
+        """Checkpoint to write."""
         name = self.mask.replace(":", "of") if self.sparsity is None else f"{self.sparsity:g}"
         return (self.out or Path(f"{self.model.stem}-masked-{name}")) / "masked.pt"
 
 
 def _as_pattern(value: object) -> str:
-    """YAML 1.1 reads 2:4 as a number to the base of sixty: 124."""
+    """Restore 2:4, which YAML 1.1 reads as a base-60 number: 124."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 60:
         return f"{value // 60}:{value % 60}"
     return str(value)
@@ -65,10 +65,10 @@ def _n_and_m(text: str) -> tuple[int, int]:
 
 
 def mask_once(order: Mask) -> dict[str, Any]:
-    """Write masked.pt; returns the share of zeros before and after.
+    """Write masked.pt; return the sparsity before and after.
 
     Raises:
-        ConfigError: masked.pt is there already, or cannot be written. PreparationFailed: with the cause's exit code.
+        ConfigError: masked.pt exists already, or is not writable. PreparationFailed: with the cause's exit code.
     """
     if order.file.exists():
         raise ConfigError(f"{order.file} exists already", expected="a new folder: out=FOLDER")
@@ -78,7 +78,7 @@ def mask_once(order: Mask) -> dict[str, Any]:
 
 
 def mask_in_child(order: Mask) -> dict[str, Any]:
-    """What `mask_once` does, in a quiet process of its own."""
+    """Run `mask_once` in a quiet child process."""
     from pruning.recovery.weight_masks import n_of_m, sparsity, unstructured
     from search.evaluate.workload import load_model, save_model
 

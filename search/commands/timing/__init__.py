@@ -1,1 +1,1 @@
-"""Models timed and compared without a search, on this device or another."""
+"""Timing and comparison of models without a search, on this device or another."""

@@ -1,4 +1,4 @@
-"""`paretoprune bench`: models timed on a runtime, interleaved, with the first as the reference."""
+"""`paretoprune bench`: time models on a runtime, interleaved with the first one as reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.config.sections import LatencySpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import lock_path, measure, open_timed
-from search.evaluate.timing.latency_cache import Timings, conditions, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import LatencyCache, conditions, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import Turnstile
 from search.prepare.preflight import check_runtime
 from search.study import Study
@@ -36,7 +36,7 @@ Say = Callable[[str, float | None], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What is timed, and how."""
+    """Models to time, and the settings."""
 
     models: tuple[Model, ...]
     spec: LatencySpec
@@ -44,7 +44,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Timed:
-    """One model's figures against the first.
+    """One model's latency relative to the first.
 
     Attributes:
         ratio: its time over the first model's; exactly 1 for the first itself.
@@ -63,10 +63,10 @@ class Timed:
 
 
 def order_of(words: Sequence[str]) -> Order:
-    """What `bench` was asked for. Settings: those of the first model's run, then the overrides.
+    """Parse the words of `bench`. Settings: those of the first model's run, then the overrides.
 
     Raises:
-        ConfigError: a model that does not exist, a key or value that is none. BackendMissing: the runtime is not there.
+        ConfigError: an unknown model, key or value. BackendMissing: the runtime is not installed.
     """
     named, keys = split_words(words)
     _check_keys(keys)
@@ -96,7 +96,7 @@ def _check_keys(keys: Mapping[str, Any]) -> None:
 
 
 def settings_of(study: Study, keys: Mapping[str, Any]) -> LatencySpec:
-    """The latency settings of a study, with overrides. Raises ConfigError: a key or value that is none."""
+    """Return the latency settings of a study, with overrides. Raises ConfigError for an invalid key or value."""
     _check_keys(keys)
     return _settings(study.spec.latency.model_dump(), keys)
 
@@ -124,7 +124,7 @@ def _check_opens(model: Model, runtime: str) -> None:
 
 
 def bench(order: Order, say: Say = lambda what, left_s: None) -> tuple[Timed, ...]:
-    """Time the models; the first row is the reference. What its run has timed already is not timed again.
+    """Time the models; the first row is the reference. Cached latencies of its run are reused.
 
     Raises:
         LatencyError: a model cannot be exported, opened or timed.
@@ -143,7 +143,7 @@ def bench(order: Order, say: Say = lambda what, left_s: None) -> tuple[Timed, ..
 
 
 def _of_reference(latency: Latency) -> Latency:
-    """What a comparison says of its reference."""
+    """Extract the reference's own latency from a comparison."""
     return replace(latency, ratio=Estimate.exact(1.0), p50_ms=latency.reference_ms, p90_ms=latency.reference_p90_ms)
 
 
@@ -196,16 +196,16 @@ def _script(path: Path) -> Any:
 
 
 def _known(order: Order) -> dict[Model, Latency]:
-    """What the run of the first model has timed before, if that model is the base that its figures refer to."""
+    """Return cached latencies of the first model's run, if that model is the base that they refer to."""
     found = {model: timings.find(key) for model, (timings, key) in _keys(order).items()}
     return {model: latency for model, latency in found.items() if latency is not None}
 
 
-def _keys(order: Order) -> dict[Model, tuple[Timings, dict[str, Any]]]:
+def _keys(order: Order) -> dict[Model, tuple[LatencyCache, dict[str, Any]]]:
     first = order.models[0]
     if not first.is_base or first.run is None:
         return {}
-    timings = Timings(first.run / "latency")
+    timings = LatencyCache(first.run / "latency")
     return {
         model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
         for model in order.models
@@ -214,14 +214,14 @@ def _keys(order: Order) -> dict[Model, tuple[Timings, dict[str, Any]]]:
 
 
 def _twins(order: Order) -> dict[Model, Model]:
-    """Each model and the first of its widths: equal networks are timed once."""
+    """Map each model to the first of equal widths: equal networks are timed once."""
     keys = {model: json.dumps(key, sort_keys=True) for model, (_, key) in _keys(order).items()}
     seen: dict[str, Model] = {}
     return {model: seen.setdefault(keys.get(model, f"{at}"), model) for at, model in enumerate(order.models)}
 
 
 def _digest(picked: PickedTrial) -> str | None:
-    """What `latency_cache.widths_digest` says of a trial, or of the base, of a run."""
+    """Return `latency_cache.widths_digest` of a run's trial or base."""
     trial = picked.trial
     measured = picked.results.base if trial is None else trial.measurement
     return (
@@ -237,8 +237,10 @@ def _remember(order: Order, fresh: Mapping[Model, Latency]) -> None:
 
 
 def _rows(order: Order, known: Mapping[Model, Latency], fresh: Mapping[Model, Latency]) -> Iterator[Timed]:
-    """All milliseconds are ratios times those of one measurement of the reference: the run's own where there is one,
-    so that figures of different days can be compared."""
+    """Yield the rows; milliseconds are ratios times one measurement of the reference.
+
+    That measurement is the run's own if it has one, so that figures of different days can be compared.
+    """
     base = _of_reference(known.get(order.models[0]) or fresh[order.models[0]])
     for model in order.models:
         found = base if model is order.models[0] else fresh.get(model) or known[model]
@@ -249,7 +251,7 @@ def _rows(order: Order, known: Mapping[Model, Latency], fresh: Mapping[Model, La
 
 
 def facts_of(order: Order, rows: Sequence[Timed]) -> list[dict[str, Any]]:
-    """Rows as plain data: model, latency_ms, ratio, interval (of the ratio), and what explains them."""
+    """Return rows as plain data: model, latency_ms, ratio, interval (of the ratio), flags and conditions."""
     where = {**conditions(order.spec), "batch": order.spec.batch}
     return [
         {

@@ -1,4 +1,4 @@
-"""The three things that `paretoprune bench` does: times models, writes a kit for a device, takes its figures back."""
+"""The modes of `paretoprune bench`: time models, write a kit for another device, import its figures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from search.study import Study
 
 
 def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, name: str | None, form: str) -> None:
-    """What the command line asks for.
+    """Run the mode that the options select.
 
     Raises:
-        ConfigError: options that exclude each other, or one that does not belong.
+        ConfigError: options that exclude each other, or one that does not apply.
     """
     if form not in FORMATS:
         raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
@@ -38,23 +38,23 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
 
 
 def _time(words: Sequence[str], form: str) -> None:
-    from search.commands.progress import Speaker
+    from search.commands.progress import StatusLine
     from search.commands.timing.bench import bench, facts_of, order_of
     from search.present.terminal.bench import render_bench
 
     order = order_of(words)
-    with Speaker() as say:
+    with StatusLine() as say:
         rows = facts_of(order, bench(order, say))
     emit(Console(), rows, form, render_bench(rows))
 
 
 def _bundle(words: Sequence[str], out: Path, form: str) -> None:
-    from search.commands.progress import Speaker
+    from search.commands.progress import StatusLine
     from search.commands.timing.bench import settings_of
     from search.commands.timing.device_kit import build_kit
 
     study, keys = _run_and_keys(words)
-    with Speaker() as say:
+    with StatusLine() as say:
         manifest = build_kit(study, out, settings_of(study, keys), say)
     facts = {
         "kit": str(out),
@@ -77,7 +77,9 @@ def _render_kit(facts: Mapping[str, Any]) -> RenderableType:
 def _import(words: Sequence[str], figures: Path, name: str | None, form: str) -> None:
     study, keys = _run_and_keys(words)
     if keys:
-        raise ConfigError(f"{next(iter(keys))}= says nothing here", where="--import", expected="a run and nothing else")
+        raise ConfigError(
+            f"{next(iter(keys))}= has no effect here", where="--import", expected="a run and nothing else"
+        )
     target = import_figures(study.record, figures, name)
     study.refresh()
     facts = compared(study, target)
@@ -94,9 +96,9 @@ def _run_and_keys(words: Sequence[str]) -> tuple[Study, dict[str, Any]]:
 
 
 def compared(study: Study, target: Target) -> dict[str, Any]:
-    """The front by the study's latencies and by the target's: rank 1 is the fastest.
+    """Return the front by the study's latencies and by the target's: rank 1 is the fastest.
 
-    Trials that were on the front but not timed there have no rank there.
+    Trials on the front that were not timed on the target have no rank there.
     """
     here = study.results()
     there = here.on(target.name)
@@ -134,7 +136,7 @@ def _interval(target: Target, number: int) -> list[float]:
 
 
 def _render_target(facts: Mapping[str, Any], study: Study) -> RenderableType:
-    """Rank there beside rank here; what changed is marked."""
+    """Show ranks on the target beside those of the study; changes are marked."""
     numbers = (f"{facts['target']} ms", "study ms", "rank", "was", "change")
     table = plain_table("trial", numbers=numbers, no_wrap=True)
     table.add_column("front")

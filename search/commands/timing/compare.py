@@ -1,7 +1,7 @@
-"""`paretoprune compare best.pt pruned.pt finetuned.pt data=data.yaml`: models side by side, the first is the reference.
+"""`paretoprune compare best.pt pruned.pt finetuned.pt data=data.yaml`: compare models with the first.
 
 Parameters and MACs are counted on the network that the file holds, not read from its name or its plan; milliseconds are
-taken interleaved, as `bench` takes them; accuracy and the number of objects found are those of the validation split.
+measured interleaved, as by `bench`; accuracy and the number of objects found are those of the validation split.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONFIDENCE = 0.25
 
 @dataclass(frozen=True)
 class Order:
-    """What is compared. `data`: None, or the data set whose validation split judges."""
+    """Models to compare. `data`: the data set whose validation split is used, or None."""
 
     bench: timed.Order
     data: Path | None
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a child needs to know of a model. `like`: the checkpoint that an exported file was made from."""
+    """What the child process needs of a model. `like`: the checkpoint that an exported file was made from."""
 
     path: Path
     imgsz: int
@@ -42,7 +42,7 @@ class Subject:
 
 
 def order_of(words: Sequence[str]) -> Order:
-    """From the models and keys of `bench`, and data=; without it the data of the first model's run.
+    """Parse the models and keys of `bench`, and data=; the default is the data of the first model's run.
 
     Raises:
         ConfigError: as `bench`, and for a trial whose weights were not kept.
@@ -58,9 +58,9 @@ def order_of(words: Sequence[str]) -> Order:
 
 
 def compare(order: Order, say: Say = lambda what, left_s: None) -> list[dict[str, Any]]:
-    """A row for each model: model, params_m, macs_g, size_mb, latency_ms, ratio, fps, found, labels, figures.
+    """Return a row per model: model, params_m, macs_g, size_mb, latency_ms, ratio, fps, found, labels, figures.
 
-    What a file cannot tell is None: an exported one has no parameters to count.
+    Figures that a file cannot provide are None: an exported one has no parameters to count.
 
     Raises:
         PreparationFailed: a model that cannot be read or validated. LatencyError: one that cannot be timed.
@@ -98,9 +98,9 @@ def _row(row: dict[str, Any], facts: dict[str, Any], batch: int) -> dict[str, An
 
 
 def judge_in_child(subjects: Sequence[Subject], data: Path | None, work: Path) -> list[dict[str, Any]]:
-    """Everything but the clock, in a quiet process of its own.
+    """Measure everything but latency, in a quiet child process.
 
-    Where an exported file is among the models, all of them are validated on square images: it takes no others.
+    If an exported file is among the models, all are validated on square images, the only ones that it accepts.
     """
     square = any(subject.like is not None for subject in subjects)
     return [_judged(subject, data, square, work) for subject in subjects]
@@ -138,7 +138,7 @@ def _accuracy(subject: Subject, data: Path | None, square: bool, exported: bool,
 
 
 def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
-    """Boxes above CONFIDENCE on all validation images; None for a task without boxes."""
+    """Count boxes above CONFIDENCE on all validation images; None for a task without boxes."""
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
     from search.config.inputs.dataset import read_dataset

@@ -1,10 +1,10 @@
-"""The device kit: exported models and one script that times them where ParetoPrune cannot be installed.
+"""The device kit: exported models and a script that times them where ParetoPrune cannot be installed.
 
     kit.zip
-      manifest.json     what is in it, with a sha256 each, and how to time it
+      manifest.json     content with sha256 sums, and timing settings
       run.py            the runner: Python 3.8, the standard library and one runtime
       README.md
-      models/*.onnx     the base and the front; networks of equal widths once
+      models/*.onnx     the base and the front; equal networks once
 
 The manifest stays in the run too (`latency/kits/<id>.json`): figures that come back are held against it.
 """
@@ -41,7 +41,7 @@ _EPOCH = (2020, 1, 1, 0, 0, 0)
 def build_kit(
     study: Study, out: Path, spec: LatencySpec, say: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
-    """Export the base and the front to a kit, and write it to `out` (whole or not at all).
+    """Export the base and the front to a kit, and write it to `out` atomically.
 
     Returns the manifest. Raises ConfigError: no front, a runtime that the runner does not know; LatencyError: a model
     that cannot be exported.
@@ -68,7 +68,7 @@ def build_kit(
 def _export(
     wanted: Sequence[PickedTrial], spec: LatencySpec, folder: Path, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """One row per different network: file, sha256, input size, and the trials that it stands for."""
+    """Return one row per distinct network: file, sha256, input size, and the trials that it represents."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for number, picked in enumerate(wanted, 1):
         model = model_of(picked)
@@ -133,5 +133,5 @@ def _write_zip(out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """Weights do not compress; text is small."""
+    """Add a file; weights are stored uncompressed, since they do not compress."""
     archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)

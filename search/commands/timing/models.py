@@ -1,4 +1,4 @@
-"""The words of `bench`: which models are timed, at what size, and what is known of them."""
+"""Resolve the words of `bench`: the models to time, their input sizes and their origin."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Model:
     """One row of a bench.
 
     Attributes:
-        name: as the user called it; `RUN:17` and `RUN:base` of a whole run.
+        name: as the user wrote it; `RUN:17` and `RUN:base` of a whole run.
         imgsz: input size in pixels.
-        path: an artefact as it lies on disk; None for a trial whose weights were not kept: it is built from its plan.
+        path: an artefact on disk; None for a trial whose weights were not kept: it is built from its plan.
         picked: the trial or base of a run that it is.
     """
 
@@ -42,12 +42,12 @@ class Model:
 
     @property
     def run(self) -> Path | None:
-        """The run that it belongs to."""
+        """Run that the model belongs to."""
         return None if self.picked is None else self.picked.results.record.path
 
     @property
     def is_artefact(self) -> bool:
-        """Whether its file is timed as it is; everything else is a module first."""
+        """True if its file is timed as it is; everything else is loaded as a module first."""
         return self.picked is None and self.path is not None and self.path.suffix != ".pt"
 
     @property
@@ -55,7 +55,7 @@ class Model:
         return self.picked is not None and self.picked.trial is None
 
     def module(self) -> Any:
-        """The PyTorch module. Time does not depend on the values of weights, so a plan is enough."""
+        """Return the PyTorch module. Latency does not depend on the values of weights, so a plan is enough."""
         from dataclasses import replace
 
         from pruning import Plan
@@ -72,7 +72,7 @@ class Model:
 
 @lru_cache(maxsize=1)
 def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """The base and its graph: a front is many plans of one trace."""
+    """Return the base and its graph, cached: a front is many plans of one trace."""
     import torch
 
     from pruning import trace
@@ -83,13 +83,13 @@ def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """(models, overrides): `runtime=openvino` is an override, `RUN:best@latency_ms<=5` and what exists is a model."""
+    """Return (models, overrides): `runtime=openvino` is an override, `RUN:best@latency_ms<=5` or a file is a model."""
     keys = [word for word in words if _KEY.match(word) and not Path(word).exists()]
     return [word for word in words if word not in keys], yaml_source.parse_overrides(keys)
 
 
 def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
-    """The models that the words name, each once: files, `RUN:REF`, or `RUN`, which is its base and its front.
+    """Return the named models, each once: files, `RUN:REF`, or `RUN`, which is its base and its front.
 
     Raises:
         ConfigError: a word that names nothing; NothingFits: a budget that no trial is within.
@@ -101,7 +101,7 @@ def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
 
 
 def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = None) -> Model:
-    """A trial or base of a run as it was measured; its weights where they were kept, in INT8 its quantised file."""
+    """Return a trial or base of a run as it was measured, with its weights if kept; in INT8 its quantised file."""
     if picked.trial is not None and picked.trial.candidate.precision != "fp32":
         return Model(name or picked.name, imgsz or picked.imgsz, _quantised(picked), picked)
     try:
@@ -117,7 +117,7 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
 
 
 def _quantised(picked: PickedTrial) -> Path:
-    """The file itself: a plan can make the network again, not what was calibrated."""
+    """Return the quantised file: a plan cannot reproduce its calibration."""
     path = picked.artefact()
     if path is None:
         raise ConfigError(
@@ -155,10 +155,10 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
 
 
 def imgsz_of(path: Path) -> int:
-    """The input size of a file: that of a static graph, or that of a checkpoint's training.
+    """Return the input size of a file: that of a static graph, or that of a checkpoint's training.
 
     Raises:
-        ConfigError: the file does not say.
+        ConfigError: the file does not specify one.
     """
     if path.suffix == ".pt":
         from search.evaluate.workload import load_model
@@ -192,7 +192,7 @@ def _static_size(path: Path) -> int | None:
 
 
 def runtime_for(path: Path | None) -> Runtime | None:
-    """The only runtime that can open such a file; None where there is a choice."""
+    """Return the only runtime that can open such a file; None if there are several."""
     if path is None:
         return None
     if path.suffix == ".xml" or path.is_dir():

@@ -1,1 +1,1 @@
-"""What a study points at: a checkpoint, a data set, code of the user's own."""
+"""Inputs of a study: a checkpoint, a data set, the user's own code."""

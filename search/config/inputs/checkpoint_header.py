@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself, without loading it: its task, the input size that it was trained at.
+"""Read a checkpoint's task and training input size without loading it.
 
-A checkpoint is a pickle, and unpickling runs code. Here every class and function that it names is replaced by an object
-that does nothing, so nothing runs, PyTorch is not imported, and a few milliseconds are enough.
+A checkpoint is a pickle, and unpickling runs code. Here every class and function that it names is replaced by an inert
+object, so nothing runs, PyTorch is not imported, and a few milliseconds are enough.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """None where the checkpoint does not say."""
+    """Task and input size; None if the checkpoint does not record them."""
 
     task: str | None = None
     imgsz: int | None = None
 
 
 def checkpoint_facts(path: Path) -> CheckpointFacts:
-    """The facts of an Ultralytics checkpoint; empty ones for anything else, and no error: loading will say it."""
+    """Read the facts of an Ultralytics checkpoint; empty for anything else, without an error: loading will raise it."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(name) as file:
-                document = _Inert(file).load()
+                document = _InertUnpickler(file).load()
     except Exception:  # a damaged or foreign file may fail in any way
         return CheckpointFacts()
     if not isinstance(document, Mapping):
@@ -59,8 +59,8 @@ def _imgsz(document: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
-class _Nothing:
-    """Stands for any object of a pickle: takes what it is given and does nothing with it."""
+class _Placeholder:
+    """Stand-in for any object of a pickle; ignores its arguments."""
 
     name = ""
 
@@ -74,19 +74,21 @@ class _Nothing:
         pass
 
     def append(self, value: Any) -> None:
-        """As a list."""
+        """Ignore an item of a list."""
 
     def extend(self, values: Any) -> None:
-        """As a list."""
+        """Ignore the items of a list."""
 
     def add(self, value: Any) -> None:
-        """As a set."""
+        """Ignore an item of a set."""
 
 
-class _Inert(pickle.Unpickler):
+class _InertUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return (
-            OrderedDict if (module, name) == ("collections", "OrderedDict") else type(name, (_Nothing,), {"name": name})
+            OrderedDict
+            if (module, name) == ("collections", "OrderedDict")
+            else type(name, (_Placeholder,), {"name": name})
         )
 
     def persistent_load(self, pid: Any) -> Any:

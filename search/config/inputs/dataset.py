@@ -1,4 +1,4 @@
-"""What an export has to know of a data set: the images of a split and the classes. Nothing is downloaded."""
+"""Read the images of a split and the classes of a data set. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.errors import ConfigError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files of one split, and class names in order (empty: a folder of class folders)."""
+    """Files of one split, and class names in order (empty for a folder of class folders)."""
 
     images: tuple[Path, ...]
     names: tuple[str, ...]
@@ -40,12 +40,12 @@ def read_split(data: Path, split: str) -> Dataset:
 
 
 def spread(files: Sequence[Path], count: int) -> tuple[Path, ...]:
-    """At most `count` of the files, evenly spread: a data set is often sorted by what it shows."""
+    """Return at most `count` files at even distances: data sets are often sorted by content."""
     return tuple(files[:: max(1, ceil(len(files) / count))])
 
 
 def check_classes(model: Any, dataset: Dataset, data: Path) -> None:
-    """Refuse a data set with other classes than the model's: its figures would be wrong without a word.
+    """Refuse a data set with other classes than the model's, whose figures would be silently wrong.
 
     Raises:
         ConfigError: the class names differ.
@@ -75,13 +75,13 @@ def _checked(data: Path) -> dict[str, Any]:
 
 
 def _said(error: Exception) -> str:
-    """Without what Ultralytics adds about downloads: nothing is downloaded here."""
+    """Return the message without Ultralytics' hint on downloads: nothing is downloaded here."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Note dataset download"))
 
 
 def images_of(found: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
-    """The images of a split as `check_det_dataset` names it: folders, or text files that list images."""
+    """Return the images of a split as `check_det_dataset` names it: folders, or text files that list images."""
     from ultralytics.data.utils import IMG_FORMATS
 
     places = [found] if isinstance(found, str | Path) else found

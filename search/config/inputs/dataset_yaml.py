@@ -1,4 +1,4 @@
-"""A dataset YAML, which somebody else wrote: plain data only, and no more of it than a data set has."""
+"""Safe reading of an untrusted dataset YAML: plain data only, of bounded size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_VALUES = 200_000
 
 
 def read_data_yaml(path: Path) -> Any:
-    """What a dataset YAML says, as plain values.
+    """Return the content of a dataset YAML as plain values.
 
     Raises:
         ConfigError: it is not YAML, larger than MAX_BYTES, or holds more than MAX_VALUES.
@@ -39,7 +39,7 @@ def read_data_yaml(path: Path) -> Any:
 
 
 def _count(value: Any, known: dict[int, int]) -> int:
-    """Values in a tree whose branches may be shared; each branch is counted once and multiplied."""
+    """Count the values of a tree with shared branches; each branch is counted once and multiplied."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:

@@ -1,4 +1,4 @@
-"""The keys of YOLO.train, known without importing Ultralytics: a misspelt one must not wait for the first trial."""
+"""The keys of YOLO.train, read without importing Ultralytics, so that a misspelt one fails before the first trial."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REFUSED = {"rect": "each step of the repair is judged on square images, as they
 
 
 def fault_of(key: str, own: tuple[str, ...]) -> str | None:
-    """What is wrong with `recover.KEY` beside the section's `own` keys; None when YOLO.train takes it."""
+    """Return the error in `recover.KEY` beside the section's `own` keys; None if YOLO.train accepts it."""
     if key in _TAKEN:
         return f"{key} is set by the search and cannot be a key of recover"
     if key in _REFUSED:
@@ -33,7 +33,7 @@ def fault_of(key: str, own: tuple[str, ...]) -> str | None:
 
 @cache
 def training_keys() -> frozenset[str]:
-    """Every key of Ultralytics' settings; empty where they cannot be found."""
+    """Return every key of Ultralytics' settings; empty if they cannot be found."""
     try:
         return frozenset(yaml.safe_load((shipped_settings() / "default.yaml").read_text(encoding="utf-8")))
     except OSError:
@@ -41,7 +41,7 @@ def training_keys() -> frozenset[str]:
 
 
 def shipped_settings() -> Path:
-    """Folder of the settings and dataset YAMLs that come with Ultralytics, found without importing it."""
+    """Return the folder of the settings and dataset YAMLs shipped with Ultralytics, found without importing it."""
     found = find_spec("ultralytics")
     origin = found.origin if found is not None and found.origin else "."
     return Path(origin).parent / "cfg"

@@ -1,8 +1,8 @@
-"""Ultralytics without what it does behind a user's back: it downloads no data, and unpickles no labels' cache.
+"""Disable implicit side effects of Ultralytics: downloads of data, and unpickling of labels' caches.
 
 `check_det_dataset` runs a data YAML's `download:` key (a shell line, or Python) as soon as an image folder is missing,
-also in the middle of a night when a network drive was lost. A labels' cache is a pickle that lies beside the labels,
-where whoever gave the data may have put it.
+for example when a network drive is lost during a search. A labels' cache is a pickle beside the labels, which the
+provider of the data may have put there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HARMLESS = {
 
 
 def harden() -> None:
-    """From now on, trainers and validators of this process are given safe ways to read data. Idempotent."""
+    """Give trainers and validators of this process safe ways to read data, from now on. Idempotent."""
     import ultralytics.data.dataset as dataset
     import ultralytics.engine.trainer as trainer
     import ultralytics.engine.validator as validator
@@ -47,7 +47,7 @@ def _check_cls_dataset(dataset: str | Path, split: str = "") -> dict[str, Any]:
 
 
 def load_cache(path: Path) -> dict[str, Any]:
-    """A labels' cache, as `numpy.save` wrote it, without running anything in it.
+    """Load a labels' cache, written by `numpy.save`, without executing anything in it.
 
     Raises:
         UnpicklingError: it names anything but arrays; Ultralytics then scans the labels again and replaces it.

@@ -1,6 +1,6 @@
 """`module.py:function` in a study: a user's own model and task.
 
-Only text here; the file is executed by the processes that train and measure (`search.evaluate.user_task`).
+Parses the text only; the file is executed by the processes that train and measure (`search.evaluate.user_task`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<data>.+
 
 @dataclass(frozen=True)
 class OwnReference:
-    """A name in a Python file, and where the task's data lie, if it is given any."""
+    """A name in a Python file, and the path of the task's data, if any."""
 
     file: Path
     name: str
@@ -28,13 +28,13 @@ class OwnReference:
 
     @classmethod
     def parse(cls, text: object) -> OwnReference | None:
-        """`ef.py:task` or `ef.py:task@data/clips`; None for anything else, such as a checkpoint's path."""
+        """Parse `ef.py:task` or `ef.py:task@data/clips`; None for anything else, such as a checkpoint's path."""
         match = _REFERENCE.fullmatch(str(text))
         return None if match is None else cls(Path(match["file"]), match["name"], match["data"])
 
     @classmethod
     def required(cls, text: object) -> OwnReference:
-        """As `parse`. Raises ConfigError for anything else."""
+        """Parse as `parse`. Raises ConfigError for anything else."""
         found = cls.parse(text)
         if found is None:
             raise ConfigError(f"{text} is no reference to code of your own", expected="module.py:function")
@@ -45,10 +45,10 @@ class OwnReference:
 
 
 def refuse_own(model: object, what: str, instead: str) -> None:
-    """Raises ConfigError where `what` is asked of a network of one's own but is made for Ultralytics models.
+    """Raise ConfigError if the model is the user's own network, which `what` does not support.
 
     Args:
-        instead: a command that does the like.
+        instead: a command with a similar effect.
     """
     if OwnReference.parse(model) is not None:
         raise ConfigError(
@@ -60,7 +60,7 @@ def refuse_own(model: object, what: str, instead: str) -> None:
 
 
 def located(text: str, folder: Path) -> str:
-    """A reference with its paths made absolute, relative ones being those of `folder`; other text as it is."""
+    """Make the paths of a reference absolute, relative to `folder`; return other text unchanged."""
     found = OwnReference.parse(text)
     if found is None:
         return text
@@ -69,10 +69,10 @@ def located(text: str, folder: Path) -> str:
 
 
 def with_task(study: Mapping[str, Any]) -> dict[str, Any]:
-    """A study of an own model with its `task` put into `data`, as everything below knows it; others unchanged.
+    """Return a study of the user's own model with its `task` merged into `data`; others unchanged.
 
     `task: ef.py:task` and `data: clips` become `data: ef.py:task@clips`. Without a task, the one called `task` in the
-    model's file is meant.
+    model's file is used.
     """
     found = dict(study)
     model, task, data = OwnReference.parse(found.get("model")), found.pop("task", None), found.get("data")

@@ -1,1 +1,1 @@
-"""How trials are timed, and how they take turns on a machine."""
+"""Latency measurement of trials, and its locking."""

@@ -1,4 +1,4 @@
-"""How a study times: its runtime opened several times, both sides interleaved, alone on the quietest processors."""
+"""Latency measurement of a study: several openings of its runtime, interleaved, on the quietest processors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search.evaluate.timing.measurement_lock import Turnstile
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
-    """One side on the study's runtime: torch runs the module, every other runtime the ONNX file."""
+    """Open one side on the study's runtime: torch runs the module, every other runtime the ONNX file."""
     return open_side(
         model if spec.runtime == "torch" else onnx,
         OPENINGS,
@@ -36,8 +36,10 @@ def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[R
 
 @contextmanager
 def alone(spec: LatencySpec, turns: Turnstile) -> Iterator[None]:
-    """Inside, no other trial of this user on this machine trains or times, and this process' threads stay on the
-    quietest processors, where the study's runtime computes on them."""
+    """Exclude all other training and timing of this user on this machine, and pin this process's threads.
+
+    Pins to the quietest processors, where the study's runtime computes on them.
+    """
     threads = torch.get_num_threads()
     here = spec.device == "cpu" and not is_command(spec.runtime)
     try:
@@ -59,16 +61,16 @@ def measure(
     seed: int = 0,
     watch: Callable[[float], None] = lambda share: None,
 ) -> tuple[Latency, ...]:
-    """Candidates against the reference, interleaved, alone."""
+    """Time candidates against the reference, interleaved and exclusive."""
     with alone(spec, turns):
         return compare_many(candidates, reference, cap_s=spec.seconds, seed=seed, watch=watch)
 
 
 def lock_path() -> Path:
-    """The measuring lock of this user on this machine: two studies must not time at once either.
+    """Return the measuring lock of this user on this machine, shared by all studies.
 
-    PARETOPRUNE_MEASURING_LOCK names another file, for those whose figures may be disturbed: tests, which otherwise wait
-    for each other, and for whatever is searched on the machine meanwhile.
+    PARETOPRUNE_MEASURING_LOCK names another file, for runs whose figures may be disturbed: tests, which would otherwise
+    wait for each other and for any search on the machine.
     """
     own = Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
     return Path(os.environ.get(LOCK_VARIABLE) or own)

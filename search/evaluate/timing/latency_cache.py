@@ -1,9 +1,9 @@
-"""What was timed in a run, by what makes two measurements the same one: equal widths are never timed twice.
+"""Cache of a run's latency measurements: equal widths are timed only once.
 
     latency/<key>.json    {"format", "key": what was timed and on what, "latency": figures and flags}
 
-A figure whose flags say that the machine was disturbed is no evidence: it is kept, and timed again by the next that
-asks. Files that cannot be read count as absent: everything here can be measured again.
+Figures flagged as disturbed are stored, but measured again at the next request. Unreadable files count as absent, since
+everything here can be measured again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Key = Mapping[str, Any]
 
 
 def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str:
-    """sha256 of the channels kept per group and the blocks removed: what decides how long a network takes."""
+    """Return the sha256 of the channels kept per group and the blocks removed, which determine the latency."""
     content = [sorted(widths.items()), sorted(removed)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def timing_key(spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32") -> dict[str, Any]:
-    """Everything that a ratio to the base depends on.
+    """Return everything that a ratio to the base depends on.
 
     Args:
         widths: `widths_digest`.
@@ -54,7 +54,7 @@ def timing_key(spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, prec
 
 
 def conditions(spec: LatencySpec) -> dict[str, Any]:
-    """Runtime, its version, device, threads and processor: what a latency has to be reported with."""
+    """Return the conditions to report with a latency: runtime, its version, device, threads and processor."""
     return {
         "runtime": spec.runtime,
         "version": _version(spec.runtime),
@@ -65,7 +65,7 @@ def conditions(spec: LatencySpec) -> dict[str, Any]:
 
 
 def _version(runtime: str) -> str:
-    """Of a package, its version; of a user's program, its content's sha256 (another script measures other things)."""
+    """Return a package's version; for a user's program its sha256, since another script measures differently."""
     if is_command(runtime):
         program = shutil.which(command_words(runtime)[0])
         return digest(Path(program)) if program else ""
@@ -76,13 +76,13 @@ def _version(runtime: str) -> str:
 
 
 @dataclass(frozen=True)
-class Timings:
-    """The folder of what was timed."""
+class LatencyCache:
+    """The folder of cached latencies."""
 
     folder: Path
 
     def find(self, key: Key) -> Latency | None:
-        """What was measured before under this very key, undisturbed; None otherwise."""
+        """Return the undisturbed measurement with this key, or None."""
         try:
             content = json.loads(self._path(key).read_text(encoding="utf-8"))
             found = latency_from_json(content["latency"])
@@ -91,7 +91,7 @@ class Timings:
         return None if content.get("key") != dict(key) or DISTURBED & set(found.flags) else found
 
     def add(self, key: Key, latency: Latency) -> None:
-        """Remember a measurement; of two, the later one."""
+        """Store a measurement, replacing an earlier one."""
         content = {"format": FORMAT, "key": dict(key), "latency": latency_to_json(latency)}
         write_json(self._path(key), content)
 
@@ -101,7 +101,7 @@ class Timings:
 
 
 def latency_to_json(latency: Latency) -> dict[str, Any]:
-    """Plain data; times in milliseconds."""
+    """Return plain data; times in milliseconds."""
     return {
         "ratio": latency.ratio.to_dict(),
         "p50_ms": latency.p50_ms,
@@ -116,7 +116,7 @@ def latency_to_json(latency: Latency) -> dict[str, Any]:
 
 
 def latency_from_json(data: Mapping[str, Any]) -> Latency:
-    """Inverse of `latency_to_json`. Raises ValueError, KeyError or TypeError on anything else."""
+    """Parse the output of `latency_to_json`. Raises ValueError, KeyError or TypeError on anything else."""
     ratio = data["ratio"]
     return Latency(
         ratio=Estimate(ratio["value"], ratio["low"], ratio["high"]),

@@ -1,12 +1,12 @@
-"""Timing and work take turns on a machine: while one process times a model, no other trains, calibrates or validates.
+"""Machine-wide readers-writer lock: training and validation share it, latency measurement is exclusive.
 
-Two locked files (flock, so that a process that dies gives way):
+Two locked files (flock, released by the kernel when a process dies):
 
-    gate    held alone by whoever times; a worker passes through it before every piece of work
-    floor   shared by all who work; held alone for an instant by whoever times, which waits until all have stopped
+    gate    held exclusively by the measuring process; workers acquire and release it before every piece of work
+    floor   shared by all workers; the measuring process acquires it exclusively, once, to wait until all have paused
 
-A worker stands on the floor except while it waits at the gate. Whoever times leaves the floor, shuts the gate, and
-waits until the floor is empty: those who work stop at their next `pause`, which is one training step away, and so do
+A worker holds the shared lock except while it waits for the gate. To measure, a process releases its shared lock, locks
+the gate, and waits for the floor: workers stop at their next `pause`, at most one training step later, together with
 their data loaders.
 """
 
@@ -30,7 +30,7 @@ _POLL_S = 0.02
 
 
 class Turnstile:
-    """Context manager of one process: inside, it is on the floor.
+    """Context manager of one process: inside, it holds the shared lock.
 
     Args:
         gate: the measuring lock of this user on this machine; the floor is a file beside it.
@@ -53,8 +53,7 @@ class Turnstile:
             os.close(handle)
 
     def pause(self) -> None:
-        """Let somebody time, if anybody wants to; costs two system calls where nobody does. The data loaders of this
-        process wait too."""
+        """Yield to a waiting measurement, together with this process's data loaders. Two system calls if none waits."""
         if self._gate_is_open():
             return
         with loaders_stopped():
@@ -63,7 +62,7 @@ class Turnstile:
 
     @contextmanager
     def timing(self) -> Iterator[None]:
-        """Alone on this machine, as far as trials of this user are concerned."""
+        """Hold the lock exclusively among the trials of this user on this machine."""
         fcntl.flock(self._floor, fcntl.LOCK_UN)
         try:
             with measuring_lock(self._gate_path), loaders_stopped():
@@ -104,10 +103,10 @@ def _open(path: Path) -> int:
 
 @contextmanager
 def loaders_stopped() -> Iterator[None]:
-    """Inside, the daemon processes that this process started (data loaders are such) are stopped by SIGSTOP.
+    """Stop the daemon processes that this process started (e.g. data loaders) by SIGSTOP while inside.
 
-    Other children, for example the trials of a coordinator, are left alone. Whoever kills the process group of a trial
-    kills stopped processes too.
+    Other children, such as the trials of a coordinator, are left alone. Killing a trial's process group kills stopped
+    processes too.
     """
     loaders = [child.pid for child in multiprocessing.active_children() if child.daemon and child.pid]
     _send(loaders, signal.SIGSTOP)

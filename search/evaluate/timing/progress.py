@@ -1,4 +1,4 @@
-"""Where a trial stands and what each part of it costs."""
+"""Progress of a trial and the duration of its phases."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ENOUGH = 0.05
 
 @dataclass
 class Phases:
-    """Times the phases of a trial and leaves progress.json in its folder.
+    """Times the phases of a trial and writes progress.json to its folder.
 
     Args:
-        pause: called whenever a phase begins or gets on: the moments at which the trial can wait for others.
+        pause: called at every start or progress of a phase: the moments at which the trial can wait for others.
     """
 
     work_dir: Path
@@ -35,7 +35,7 @@ class Phases:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time one phase; a phase entered twice adds up."""
+        """Time one phase; repeated phases add up."""
         self._current, self._since, self._first = name, time.perf_counter(), None
         self._tell()
         try:
@@ -44,11 +44,11 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self._since
 
     def advance(self, share: float) -> None:
-        """How much of the phase that runs is done, 0 to 1."""
+        """Report the completed share of the current phase, 0 to 1."""
         self._tell(share)
 
     def beat(self) -> None:
-        """A sign of life within a phase that says no share, and a moment at which the trial can wait for others."""
+        """Send a heartbeat: touch progress.json and yield to a pending latency measurement."""
         self.pause()
         if (now := time.perf_counter()) - self._beaten >= _BEAT_S:
             self._beaten = now
@@ -56,7 +56,7 @@ class Phases:
                 os.utime(self.work_dir / _FILE)
 
     def _tell(self, share: float = 0.0) -> None:
-        """A plain rename without fsync: this file is for the eye only."""
+        """Write progress.json by a plain rename without fsync: it is for display only."""
         self.pause()
         self._expect(share, time.perf_counter())
         said = {"phase": self._current, "share": round(share, 3), "expected_s": self._expected_s, "pid": os.getpid()}
@@ -66,7 +66,7 @@ class Phases:
             part.replace(self.work_dir / _FILE)
 
     def _expect(self, share: float, now: float) -> None:
-        """Extrapolate from the pace since the first share that was told: what came before it was setting up."""
+        """Extrapolate from the pace since the first reported share, which excludes the setup before it."""
         if not share:
             return
         self._first = self._first or (share, now)
@@ -77,31 +77,31 @@ class Phases:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a trial stands.
+class TrialProgress:
+    """Progress of a trial.
 
     Attributes:
-        phase: with its share where known: `recover 40 %`; empty before it has said anything.
-        expected_s: seconds that the trial will take, from the pace of its longest phase; None before that began.
+        phase: with its share if known: `recover 40 %`; empty before the first report.
+        expected_s: predicted seconds of the trial, from the pace of its longest phase; None before that began.
     """
 
     phase: str = ""
     expected_s: float | None = None
 
 
-def read_standing(work_dir: Path) -> Standing:
-    """What a trial has said last."""
+def read_standing(work_dir: Path) -> TrialProgress:
+    """Read a trial's latest progress."""
     try:
         found = json.loads((work_dir / _FILE).read_text())
         share = f" {100 * found['share']:.0f} %" if found["share"] else ""
         expected = found["expected_s"]
-        return Standing(f"{found['phase']}{share}", None if expected is None else float(expected))
+        return TrialProgress(f"{found['phase']}{share}", None if expected is None else float(expected))
     except (OSError, ValueError, KeyError, TypeError):
-        return Standing()
+        return TrialProgress()
 
 
 def standing_text(work_dir: Path) -> str:
-    """What a trial has said last, as it stands in its file; empty before it has said anything."""
+    """Read a trial's latest progress as raw text; empty before the first report."""
     try:
         return (work_dir / _FILE).read_text()
     except OSError:
@@ -109,7 +109,7 @@ def standing_text(work_dir: Path) -> str:
 
 
 def show_standing(work_dir: Path, text: str) -> None:
-    """Say the same in another folder: what a trial on another machine has said."""
+    """Copy the progress of a trial on another machine to its local folder."""
     if text and text != standing_text(work_dir):
         part = work_dir / f".{_FILE}.part"
         with suppress(OSError):
@@ -117,6 +117,6 @@ def show_standing(work_dir: Path, text: str) -> None:
             part.replace(work_dir / _FILE)
 
 
-def discard_standing(work_dir: Path) -> None:
-    """Forget what was said: the work has ended, or is about to begin again."""
+def discard_progress(work_dir: Path) -> None:
+    """Delete the progress of work that has ended, or is about to be repeated."""
     (work_dir / _FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How many threads one trial computes with: trials side by side share the cores instead of fighting for them."""
+"""Number of threads per trial: concurrent trials share the cores without oversubscription."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ THREADS = "PARETOPRUNE_THREADS"
 
 
 def share_of_cores(workers: int) -> int:
-    """Cores that this process may use, over the number of trials at once; at least 1.
+    """Return the cores available to this process over the number of concurrent trials; at least 1.
 
-    OMP_NUM_THREADS bounds it further, as it bounds every OpenMP program.
+    OMP_NUM_THREADS is a further upper bound, as for every OpenMP program.
     """
     if os.environ.get(THREADS, "").isdigit():
         return max(1, int(os.environ[THREADS]))
@@ -23,9 +23,9 @@ def share_of_cores(workers: int) -> int:
 
 
 def limit_threads(count: int) -> None:
-    """At most `count` threads for what PyTorch computes in this process from now on.
+    """Limit PyTorch to `count` threads in this process from now on.
 
-    Ultralytics sets the number again whenever it selects the CPU, from a constant made for one process per machine.
+    Ultralytics resets the number whenever it selects the CPU, from a constant made for one process per machine.
     """
     import torch
     import ultralytics.utils.torch_utils

@@ -1,1 +1,1 @@
-"""The live page: a small server that sends what `page_data` composes, and takes notes, requests and exports."""
+"""The live page: a small server that sends the output of `page_data`, and accepts notes, requests and exports."""

@@ -1,4 +1,4 @@
-"""Who may ask what: the door of the dashboard, before any route.
+"""Access control of the dashboard, applied before any route.
 
     method      GET, HEAD, POST
     Host        a name of this machine: another name may be a foreign page whose address was made to point here
@@ -41,7 +41,7 @@ _CLOSED = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 @dataclass(frozen=True)
 class Door:
-    """Where the dashboard listens, and the token that it asks for (empty: none, on the loopback only)."""
+    """Where the dashboard listens, and its access token (empty: none, on the loopback only)."""
 
     host: str = "127.0.0.1"
     port: int = 8060
@@ -49,11 +49,11 @@ class Door:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """True if only this machine can reach it."""
         return self.host in _LOOPBACK
 
     def knows(self, name: str) -> bool:
-        """Whether a Host header's name is ours. Listening everywhere, plain addresses and our own names are."""
+        """Return whether a Host header's name is ours: when listening everywhere, plain addresses and our own names."""
         if name in _LOOPBACK or name == self.host.lower():
             return True
         return not self.is_loopback and (
@@ -62,7 +62,7 @@ class Door:
 
 
 class Guard:
-    """ASGI middleware that lets through what `Door` allows."""
+    """ASGI middleware that admits only what `Door` allows."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app = app
@@ -140,7 +140,7 @@ def _body_fault(headers: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def _name_of(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

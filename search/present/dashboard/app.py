@@ -1,7 +1,7 @@
-"""The dashboard's server: the page, one stream of events per run, and the few things that a reader may do.
+"""The dashboard's server: the page, one event stream per run, and the user's actions.
 
-It reads snapshot.json and what lies beside it, never the database: the coordinator alone writes that one. What a reader
-does is a file in the run (a note, a request for a trial) or a command of the command line (an export).
+It reads snapshot.json and the files beside it, never the database, which belongs to the coordinator. A user's action is
+a file in the run (a note, a request for a trial) or a command of the command line (an export).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MarkBody(_Body):
 
 
 class ExportBody(_Body):
-    """What to export to; the reader has confirmed it."""
+    """Formats to export; the user has confirmed them."""
 
     formats: Annotated[list[str], Field(min_length=1, max_length=8)]
     quantize: int | None = None
@@ -67,14 +67,14 @@ class CandidateBody(_Body):
 
 
 class Artefacts:
-    """Files under opaque ids: a page can only ask for what it was told of."""
+    """Files under opaque ids: a page can only request files that it was given."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._paths: dict[str, Path] = {}
 
     def address(self, run: Path, path: Path) -> str:
-        """The address of a file of the run; empty for what leads out of it."""
+        """Return the address of a file of the run; empty if the path leaves the run."""
         if not inside(run, path):
             return ""
         name = hashlib.blake2b(str(path).encode(), key=self._key, digest_size=16).hexdigest()
@@ -82,7 +82,7 @@ class Artefacts:
         return f"/artefacts/{name}"
 
     def path(self, name: str) -> Path:
-        """The file; 404 for an id that was never given."""
+        """Return the file; 404 for an unknown id."""
         found = self._paths.get(name)
         if found is None or not found.is_file():
             raise HTTPException(404, "no such file")
@@ -90,7 +90,7 @@ class Artefacts:
 
 
 def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None = None) -> FastAPI:
-    """The application for some runs, the first of which is shown at first.
+    """Return the application for some runs, the first of which is shown at first.
 
     Raises:
         ConfigError: a folder that is no run.
@@ -215,7 +215,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
 
 
 def outside(whatif: dict[str, Any], body: CandidateBody) -> str:
-    """Why a candidate is not in the space; empty where it is."""
+    """Return why a candidate is not in the space; empty if it is."""
     bounds = {row["name"]: (row["low"], row["high"]) for row in whatif.get("dimensions") or ()}
     if not bounds:
         return "this run has no base/whatif.json: paretoprune report RUN --fill makes it"

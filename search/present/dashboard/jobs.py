@@ -1,4 +1,4 @@
-"""Long work that the page starts: one command line at a time, followed line by line."""
+"""Background jobs of the page: one command line at a time, with its output streamed by line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def launch(words: Sequence[str]) -> subprocess.Popen[str]:
 
 @dataclass
 class Job:
-    """One command: `state` is running, done or failed; `lines` are the last that it said."""
+    """One command: `state` is running, done or failed; `lines` are its last output."""
 
     number: int
     kind: str
@@ -55,14 +55,14 @@ class Job:
     result: Any = None
 
     def to_json(self) -> dict[str, Any]:
-        """What the page shows."""
+        """Return the job as the page shows it."""
         seconds = time.monotonic() - self.began if self.seconds is None else self.seconds
         keys = ("number", "kind", "run", "trial", "command", "state", "result")
         return {**{key: getattr(self, key) for key in keys}, "seconds": round(seconds), "lines": list(self.lines)}
 
 
 class Jobs:
-    """Starts commands, one at a time: two exports would measure each other.
+    """Runs commands, one at a time: concurrent exports would disturb each other's latencies.
 
     Args:
         launch: starts a command; tests pass their own.
@@ -92,11 +92,11 @@ class Jobs:
         return job
 
     def of(self, run: str) -> list[dict[str, Any]]:
-        """The jobs of a run, oldest first."""
+        """Return the jobs of a run, oldest first."""
         return [job.to_json() for job in self.jobs if job.run == run]
 
     def close(self) -> None:
-        """End what is running."""
+        """Kill the running command."""
         process = self._process
         if process is not None and process.poll() is None:
             with suppress(ProcessLookupError):
@@ -127,7 +127,7 @@ class Jobs:
 
 
 def _json(text: str) -> Any:
-    """What a command printed with `-f json`; nothing where it printed something else."""
+    """Parse the output of a command with `-f json`; None for anything else."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A run as the server follows it: read again when its files change, and only what is new is sent.
+"""A run as the server follows it: reread when its files change; only changes are sent.
 
 A reader that was away says up to which trial it knows everything (`Position`): trial numbers count up, so one number is
 enough, and a checksum over those rows tells whether one of them has changed since. Exports are few, and sent anew.
@@ -29,7 +29,7 @@ _LOOK_AT_LOCK_S = 5.0
 
 @dataclass(frozen=True)
 class Position:
-    """All trials below `upto` are known, as rows whose checksum is `sum`."""
+    """All trials below `upto` are known, as rows with the checksum `sum`."""
 
     upto: int = 0
     sum: int = 0
@@ -39,7 +39,7 @@ class Position:
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Inverse of `str`; the beginning for anything else."""
+        """Parse the output of `str`; the start for anything else."""
         upto, _, checksum = text.partition("-")
         try:
             return cls(int(upto), int(checksum, 16)) if len(text) < 40 else cls()
@@ -57,7 +57,7 @@ class View:
     data: Data = field(repr=False)
 
     def position(self) -> Position:
-        """How far the numbers go without a gap, and the checksum of those rows."""
+        """Return the end of the gapless numbers, and the checksum of those rows."""
         upto = 0
         while str(upto) in self.rows:
             upto += 1
@@ -79,7 +79,7 @@ class View:
 
 
 class LiveRun:
-    """A run's folder under an id that says nothing about where it lies."""
+    """A run's folder under an opaque id."""
 
     def __init__(self, path: Path) -> None:
         self.record = RunRecord.existing(path)
@@ -92,7 +92,7 @@ class LiveRun:
         self._reading = threading.Lock()
 
     def view(self) -> View:
-        """The run now; read again only when a file has changed."""
+        """Return the current reading; files are reread only after a change."""
         with self._reading:
             stamp = (*(_stamp(self.path / name) for name in _FILES), self.is_running())
             if self._view is None or stamp != self._stamp:
@@ -101,13 +101,13 @@ class LiveRun:
             return self._view
 
     def is_running(self) -> bool:
-        """Whether a coordinator holds the run; looked up every few seconds."""
+        """Return whether a coordinator holds the run; checked every few seconds."""
         if time.monotonic() - self._looked >= _LOOK_AT_LOCK_S:
             self._locked, self._looked = self.record.lock.is_held(), time.monotonic()
         return self._locked
 
     def standing(self) -> list[dict[str, Any]]:
-        """Trials that run: [{"trial", "phase"}]."""
+        """Return the running trials: [{"trial", "phase"}]."""
         if not self.is_running():
             return []
         known = self.view().rows
@@ -119,7 +119,7 @@ class LiveRun:
         return not (self.record.trial_dir(number) / "result.json").exists()
 
     def brief(self) -> dict[str, Any]:
-        """One line of the list of runs."""
+        """Return one line of the list of runs."""
         data = self.view().data
         progress = data.get("progress") or {}
         return {"id": self.id, "name": data["name"], "state": data["state"], "done": progress.get("done", 0)}
@@ -133,7 +133,7 @@ def chunks(rows: dict[str, str], size: int = 250) -> Iterator[str]:
 
 
 class Rows:
-    """The JSON of each trial, made again only for those that have changed: of thousands that is one at a time."""
+    """The JSON of each trial, cached; only changed ones are rebuilt."""
 
     def __init__(self) -> None:
         self._frame: Frame | None = None

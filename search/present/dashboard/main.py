@@ -1,4 +1,4 @@
-"""`paretoprune dashboard`: where it listens, what it prints, and optuna-dashboard beside it."""
+"""`paretoprune dashboard`: socket, access token, printed addresses, and optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def serve(runs: Sequence[Path], host: str, port: int, token: str, *, optuna: boo
     """Serve until Ctrl-C.
 
     Args:
-        token: empty for none (only on the loopback); "auto" makes one.
+        token: empty for none (only on the loopback); "auto" generates one.
 
     Raises:
-        ConfigError: an address that others reach without a token; a port that is taken.
+        ConfigError: a non-loopback address without a token; a port that is taken.
         BackendMissing: fastapi, uvicorn or optuna-dashboard is not installed.
     """
     need("fastapi", "uvicorn", *(("optuna_dashboard",) if optuna else ()))
@@ -44,7 +44,7 @@ def serve(runs: Sequence[Path], host: str, port: int, token: str, *, optuna: boo
 
 
 def need(*modules: str) -> None:
-    """Raises BackendMissing with the line that installs what is missing."""
+    """Raise BackendMissing with the command that installs the missing modules."""
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
         packages = [name.replace("_", "-") for name in missing]
@@ -54,7 +54,7 @@ def need(*modules: str) -> None:
 
 
 def checked_token(host: str, token: str) -> str:
-    """The token to ask for. ConfigError where others could reach the page without one."""
+    """Return the access token. Raises ConfigError if others could reach the page without one."""
     if token == "auto":
         return secrets.token_urlsafe(24)
     if not token and host not in _LOOPBACK:
@@ -72,14 +72,14 @@ def checked_token(host: str, token: str) -> str:
 
 
 def address(host: str, port: int, token: str = "") -> str:
-    """What to open in a browser."""
+    """Return the address to open in a browser."""
     name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket on that address; port 0 takes a free one. ConfigError where it cannot be had."""
+    """Yield a socket on that address; port 0 chooses a free one. Raises ConfigError if it is unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,7 +96,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def optuna_command(run: Path, host: str, port: int) -> list[str]:
-    """The command line of optuna-dashboard on the storage of a run."""
+    """Return the command line of optuna-dashboard on the storage of a run."""
     record = RunRecord.existing(run)
     named = record.read_args()[0].get("storage")
     storage = usable(named) if named else f"sqlite:///{record.path / 'study.db'}"
@@ -106,7 +106,7 @@ def optuna_command(run: Path, host: str, port: int) -> list[str]:
 
 @contextmanager
 def beside(runs: Sequence[Path], host: str, port: int, say: Say = print) -> Iterator[None]:
-    """optuna-dashboard on the next port, on this machine only (it asks for no token); it ends with us."""
+    """Run optuna-dashboard on the next port, on the loopback only, since it has no token; it ends with us."""
     near = host if host in _LOOPBACK else "127.0.0.1"
     process = subprocess.Popen(
         optuna_command(runs[0], near, port + 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -129,7 +129,7 @@ def _nothing() -> Iterator[None]:
 
 
 def server_of(app: Any) -> Any:
-    """A uvicorn server that ends its streams first: a reader's open stream must not hold it up."""
+    """Return a uvicorn server that closes its event streams first, so that they do not delay the shutdown."""
     import uvicorn
 
     class Server(uvicorn.Server):

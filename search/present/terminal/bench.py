@@ -1,4 +1,4 @@
-"""What `bench` prints, and what it says while it works."""
+"""Terminal output of `bench`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.present.terminal.columns import Column, plain_table
 
 
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One line per model: milliseconds, ratio to the first, its interval, flags; then on what, and what flags mean."""
+    """Return one line per model: milliseconds, ratio to the first, its interval, flags; then conditions and legend."""
     numbers = ("px", "p50 ms", "p90 ms", "ratio", "95 % interval")
     table = plain_table(Column("model", overflow="fold"), numbers=numbers, no_wrap=True)
     table.add_column("flags")

@@ -1,4 +1,4 @@
-"""What `paretoprune check` prints."""
+"""Terminal output of `paretoprune check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.results.snapshot_reader import duration
 
 
 def render_check(facts: Mapping[str, Any]) -> RenderableType:
-    """Environment, space, reach, budgets and time, below 80 columns."""
+    """Render environment, space, reachable figures, budgets and time, below 80 columns."""
     parts: list[RenderableType] = [_environment(facts["environment"]), Text()]
     parts += [_space(facts), Text(), _reach(facts["reach"])]
     for name, budget in facts["budgets"].items():

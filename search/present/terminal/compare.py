@@ -1,4 +1,4 @@
-"""What `compare` prints."""
+"""Terminal output of `compare`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = (*dict.fromkeys(MAIN_FIGURES.values()), "map50_95")
 
 
 def render_compare(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One line per model; the difference to the first in brackets where it is a size."""
+    """Return one line per model, with differences of sizes to the first in brackets."""
     figures = [name for name in dict.fromkeys(("map50_95", *_SHOWN)) if name in rows[0]["figures"]]
     numbers = ("params", "MACs", "file", "latency", "FPS", "found", *(OBJECTIVES[name].title for name in figures))
     table = plain_table(Column("model", overflow="fold"), numbers=numbers)

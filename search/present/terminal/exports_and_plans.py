@@ -15,7 +15,7 @@ from search.present.terminal.columns import Column, plain_table
 
 
 def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """name, state, trials, front."""
+    """Render name, state, trials and front of runs."""
     if not found:
         return Text("no runs in runs/prune\nnext: paretoprune search study.yaml")
     table = _table("run", "state", "trials", "front")
@@ -27,7 +27,7 @@ def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def render_export(made: ExportReport, folder: Path) -> RenderableType:
-    """One row per artefact, then what was not looked at and what was not delivered."""
+    """Render one row per artefact, then unchecked and undelivered ones with reasons."""
     table = _table("artefact", "size", f"{made.metric}", "drop", "latency", "of base", "memory", "checks")
     for check in made.artefacts:
         table.add_row(Text(check.path or check.label), *_export_cells(check, made.metric))
@@ -53,7 +53,7 @@ def _export_cells(check: ArtefactCheck, metric: str) -> tuple[str, ...]:
 
 
 def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
-    """Parameters and MACs before and after."""
+    """Render parameters and MACs before and after."""
     table = _table("figure", "before", "after", "difference")
     for name, unit in (("params_m", "M"), ("macs_g", "G")):
         before, after = facts[name]["before"], facts[name]["after"]
@@ -67,7 +67,7 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def render_groups(facts: Mapping[str, Any]) -> RenderableType:
-    """One row per group that was tried."""
+    """Render one row per tried group."""
     table = _table("group", "channels", facts["groups"][0]["figure"], "fall", "params", "MACs", "")
     for row in facts["groups"]:
         widths = f"{row['before']} to {row['width']}" if row["group"] else ""
@@ -82,7 +82,7 @@ def render_groups(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def render_masked(facts: Mapping[str, Any]) -> RenderableType:
-    """The share of zeros before and after."""
+    """Render the sparsity before and after."""
     table = _table("figure", "before", "after")
     table.add_row("sparsity", *(f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after")))
     note = f"{facts['mask']} masks in {facts['layers']} layers; zeros make a dense kernel no faster"
@@ -90,7 +90,7 @@ def render_masked(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
-    """Accuracy and the share of zeros before and after a fine-tune."""
+    """Render accuracy and sparsity before and after a fine-tune."""
     table = _table("figure", "before", "after", "difference")
     figures = facts["figures"]
     for name, value in figures["after"].items():
@@ -102,7 +102,7 @@ def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def unchanged(facts: Mapping[str, Any]) -> str:
-    """A sentence where a fine-tune ended below its start; nothing otherwise."""
+    """Return a sentence if a fine-tune ended below its start, else nothing."""
     steps = facts["repair"]
     if not steps or steps[-1]["kept"]:
         return ""
@@ -110,7 +110,7 @@ def unchanged(facts: Mapping[str, Any]) -> str:
 
 
 def render_steps(facts: Mapping[str, Any]) -> RenderableType:
-    """One row per step."""
+    """Render one row per step."""
     table = _table("step", "channels gone", facts["steps"][0]["figure"], "fall", "params", "MACs", "")
     for row in facts["steps"]:
         cells = (f"{100 * row['ratio']:.1f} %", f"{row['metric']:.4f}", f"{row['drop']:+.4f}")

@@ -1,4 +1,4 @@
-"""What `pick` and `finetune` print."""
+"""Terminal output of `pick` and `finetune`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from search.results.snapshot_reader import base, describe, difference, printed, 
 
 
 def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
-    """Sentence, figures beside the base's, and what to type next."""
+    """Render sentence, figures beside the base's, and the next commands."""
     rows: list[RenderableType] = [Text(facts["sentence"]), Text(), figures_table(picked, facts["figures"])]
     rows += [Text(), Text(facts["note"] or f"written to {facts['folder']}")]
     rows.append(Text(f"next: paretoprune export {picked.ref} format=onnx"))
@@ -25,12 +25,12 @@ def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableTy
 
 
 def render_finetuned(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
-    """Figures of the fine-tuned model beside the base's."""
+    """Render figures of the fine-tuned model beside the base's."""
     return Group(figures_table(picked, facts["figures"]), Text(f"\nwritten to {facts['model']}{unchanged(facts)}"))
 
 
 def figures_table(picked: PickedTrial, figures: Mapping[str, Mapping[str, float]]) -> Table:
-    """figure, value with interval, base, difference."""
+    """Return a table of figure, value with interval, base, difference."""
     content = current_snapshot(picked.results)
     table = plain_table("figure", numbers=("value", "95 % interval", "base", "difference"))
     for name, found in figures.items():

@@ -15,7 +15,7 @@ _SHADES = ((0.003, "green"), (0.03, ""), (0.15, "yellow"))
 
 
 def render_sensitivity(facts: Mapping[str, Any]) -> RenderableType:
-    """The curves of `sensitivity_facts`, most sensitive parts in red."""
+    """Render the curves of `sensitivity_facts`, most sensitive parts in red."""
     table = Table(box=None, pad_edge=False)
     table.add_column("part")
     for level in LEVELS:
@@ -34,11 +34,11 @@ def render_sensitivity(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def sensitivity_facts(run: str, curves: Mapping[str, Any], blocks: Mapping[str, str]) -> dict[str, Any]:
-    """Plain data for `-f json`: every curve's points, and its values at LEVELS.
+    """Return plain data for `-f json`: every curve's points, and its values at LEVELS.
 
     Args:
         curves: name -> pruning.sensitivity.Curve.
-        blocks: parameter -> path of the blocks that can be removed whole.
+        blocks: parameter -> path of the removable blocks.
     """
     dimensions = [
         {

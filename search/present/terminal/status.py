@@ -1,4 +1,4 @@
-"""How a search stands, for a terminal."""
+"""Status of a search on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow"}
 
 
 def render_status(snapshot: Snapshot) -> RenderableType:
-    """State, summary, progress, time left, hypervolume, the pick of every budget and the front; sane in 80 columns.
+    """Render state, summary, progress, time left, hypervolume, picks and front; readable in 80 columns.
 
     Raises:
         SnapshotError: a snapshot of another format.

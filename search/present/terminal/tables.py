@@ -1,7 +1,7 @@
 """Tables of a run for a terminal: the front, all trials, one trial in full.
 
-Every table starts with the base; a cell shows the value and, dimmed, its difference to the base. Text that a user
-or a data set chose is put in as `Text`, so that rich never reads it as markup.
+Every table starts with the base; a cell shows the value and, dimmed, its difference to the base. Text of a user
+or a data set is wrapped in `Text`, so that rich never reads it as markup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_COLUMNS = 4  # figures that fit beside number, notes and their differences
 
 
 def front_table(snapshot: Snapshot) -> Table:
-    """The trials on the front, cheapest first, with the picks named."""
+    """Return the trials on the front, cheapest first, with the picks named."""
     table = _table(snapshot, "pick")
     for row in reading.front(snapshot):
         seeds = row.get("seeds", 1)
@@ -32,7 +32,7 @@ def front_table(snapshot: Snapshot) -> Table:
 
 
 def honest_table(snapshot: Snapshot) -> Table:
-    """What the search is held against: each honest row with its figures, or why it has none."""
+    """Return the baselines with their figures, or why they have none."""
     table = _table(snapshot, "note", first="instead", with_base=False)
     for row in snapshot.get("baselines") or ():
         table.add_row(Text(str(row["name"])), *_cells(snapshot, row), Text(str(row.get("note") or ""), style="dim"))
@@ -40,7 +40,7 @@ def honest_table(snapshot: Snapshot) -> Table:
 
 
 def trials_table(snapshot: Snapshot) -> Table:
-    """Every trial in order, with what became of it."""
+    """Return every trial in order, with its state."""
     table = _table(snapshot, "state")
     for row in snapshot.get("trials", ()):
         style = "" if row.get("feasible") else "dim"
@@ -76,7 +76,7 @@ def _table(snapshot: Snapshot, last: str, first: str = "trial", *, with_base: bo
 
 
 def _keep_numbers(table: Table) -> Table:
-    """In a narrow terminal the last column, which is words, gives way; a cut number would mislead."""
+    """Truncate only the last column, which is text, in a narrow terminal; a truncated number would mislead."""
     for column in table.columns[:-1]:
         column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     return table
@@ -111,7 +111,7 @@ def _state(row: TrialRow) -> Text:
 
 
 def _breach(row: TrialRow) -> str:
-    """Which constraint, by how much, and which class where one was lost."""
+    """Return the violated constraint, by how much, and the class that was lost, if any."""
     return "; ".join(row.get("breaks") or ()) or "breaks a constraint"
 
 

@@ -1,1 +1,1 @@
-"""Workers on a Ray cluster."""
+"""The Ray engine."""

@@ -1,7 +1,7 @@
-"""What travels between the coordinator and a worker on another node: the files that a trial needs, and those it leaves.
+"""File transfer between the coordinator and a worker on another node.
 
-Out: the model, the YAML of the data and the ONNX of the base, as bytes, put where they are missing. Home: the trial's
-folder. `result.json` is written last, whole and synced: before that the trial has not ended, whatever else has arrived.
+To the worker: the model, the YAML of the data and the ONNX of the base, as bytes, written where they are missing. Back:
+the trial's folder. `result.json` is written last, atomically: before that the trial has not ended.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Luggage = Mapping[str, bytes]
 
 
 def packed(paths: Iterable[Path]) -> Luggage:
-    """The content of those files that exist."""
+    """Read the content of those files that exist."""
     return {str(path.resolve()): path.read_bytes() for path in paths if path.is_file()}
 
 
 def unpack(luggage: Luggage) -> None:
-    """Put every file where the coordinator has it; one that is there already stays as it is.
+    """Write every missing file to the coordinator's path; existing ones are kept.
 
     Raises OSError where its folder cannot be made on this node.
     """
@@ -35,16 +35,16 @@ def unpack(luggage: Luggage) -> None:
 
 
 def leave(folder: Path, outcome: Outcome, parcel: Path) -> None:
-    """On the worker: everything in a trial's folder, and how the trial ended, into `parcel`."""
+    """On the worker: copy a trial's folder and outcome into `parcel`."""
     shutil.copytree(folder, parcel, dirs_exist_ok=True)
     if isinstance(outcome, Failure):  # a measurement has left its own
         write_outcome(parcel, outcome)
 
 
 def bring_home(parcel: Path, folder: Path) -> Outcome:
-    """On the coordinator: move a parcel's files into the trial's folder and say how it ended.
+    """On the coordinator: move a parcel's files into the trial's folder and return the outcome.
 
-    A failure leaves its log and traceback; it is the loop that records it.
+    A failure has only its log and traceback; the loop records it.
     """
     try:
         outcome, _ = read_outcome(parcel)

@@ -1,4 +1,4 @@
-"""Between the coordinator and Ray Tune: an actor, since under `ray://` they are in two processes. No Ray in here."""
+"""Mailbox actor between the coordinator and Ray Tune, which are two processes under `ray://`. Imports no Ray."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.workers.engine import Job
 
 @dataclass(frozen=True)
 class News:
-    """What Tune has to say about a job: where it stands, or that it ended, with its folder (`parcel`) or lost."""
+    """A message of Tune about a job: its progress, or its end, with its folder (`parcel`) or lost."""
 
     number: int
     standing: str = ""
@@ -21,7 +21,7 @@ class News:
 
 
 class Desk:
-    """An actor between the coordinator and Tune: jobs in, news out."""
+    """The mailbox: jobs to Tune, messages from it."""
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
@@ -33,7 +33,7 @@ class Desk:
         self._jobs.append(job)
 
     def take(self) -> tuple[Job | None, bool]:
-        """The next job, and whether Tune has no other."""
+        """Return the next job, and whether Tune has no other."""
         job = self._jobs.popleft() if self._jobs else None
         if job is not None:
             self._out.add(job.number)
@@ -49,7 +49,7 @@ class Desk:
         return found
 
     def clear(self) -> None:
-        """Tune has begun anew and knows no job."""
+        """Forget Tune's jobs after its restart."""
         self._jobs.clear()
         self._out.clear()
 

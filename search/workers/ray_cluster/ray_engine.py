@@ -67,14 +67,14 @@ _log = logging.getLogger("search")
 
 
 class _Feed(Searcher):
-    """What Tune asks for the next trial. The proposer stays with the coordinator; this hands on what it proposed."""
+    """Tune's searcher: passes on the jobs of the coordinator's proposer."""
 
     def __init__(self, desk: Any) -> None:
         super().__init__()
         self._desk = desk
 
     def suggest(self, trial_id: str) -> Any:
-        """A job; None where there is none now; FINISHED after `cancel`. Waits while Tune has nothing else to do."""
+        """Return a job; None if there is none now; FINISHED after `cancel`. Waits while Tune has nothing else to do."""
         while not ray.get(self._desk.is_closed.remote()):
             job, is_idle = ray.get(self._desk.take.remote())
             if job is not None:
@@ -85,32 +85,32 @@ class _Feed(Searcher):
         return Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """The messenger tells."""
+        """Do nothing; the messenger reports it."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune wants a file; there is nothing to remember."""
+        """Do nothing: there is no state."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """There is nothing to remember."""
+        """Do nothing: there is no state."""
 
 
 class _Messenger(tune.Callback):
-    """What Tune tells of its trials goes to the desk, in the order in which it happened."""
+    """Tune's callback: forwards events of its trials to the mailbox, in order."""
 
     def __init__(self, desk: Any) -> None:
         self._desk = desk
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-        """Where a trial stands."""
+        """Report the progress of a trial."""
         self._tell(News(_number(trial), standing=result.get("standing", "")))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Its folder is on the storage path."""
+        """Report a finished trial, whose folder is on the storage path."""
         self._tell(News(_number(trial), ended=True, parcel=trial.checkpoint))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Its worker could not be started, or was lost, once more than Tune tries."""
+        """Report a trial whose worker could not be started, or was lost, more often than Tune retries."""
         self._tell(News(_number(trial), ended=True, cause=_cause(trial)))
 
     def _tell(self, news: News) -> None:
@@ -131,17 +131,17 @@ class _Closed(tune.Stopper):
 
 
 class _Worker(tune.Trainable):
-    """One place for a trial on some node. The trial runs in a child of it, as on one machine; see `LocalEngine`."""
+    """A slot for a trial on some node; the trial runs in a child process of it, as on one machine (`LocalEngine`)."""
 
     def setup(self, config: dict[str, Any], **given: Any) -> None:
-        """Once per worker, which then takes one job after another. `given`: see `RayEngine._worker_class`."""
+        """Set up a worker, which then takes one job after another. `given`: see `RayEngine._worker_class`."""
         os.environ[THREADS] = str(given["threads"])
         unpack(given["luggage"])
         self._engine = LocalEngine(given["evaluator"], preload=given["preload"])
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next job."""
+        """Start the next job."""
         self._drop()
         self._begin(new_config["job"])
         return True
@@ -153,19 +153,19 @@ class _Worker(tune.Trainable):
         self._engine.submit(replace(job, work_dir=self._folder))
 
     def step(self) -> dict[str, Any]:
-        """Half a second of the trial, less where it ends. The first call only says that it has begun."""
+        """Run half a second of the trial, less if it ends. The first call only reports the start."""
         for finished in self._engine.poll(self._beat_s):
             self._outcome = finished.outcome
         self._beat_s = _BEAT_S
         return {"done": self._outcome is not None, "standing": standing_text(self._folder)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The trial's folder; Tune carries it to the storage path."""
+        """Save the trial's folder, which Tune copies to the storage path."""
         if self._outcome is not None:
             leave(self._folder, self._outcome, Path(checkpoint_dir))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """A trial that is run again begins at its beginning."""
+        """Do nothing: a repeated trial starts from its beginning."""
 
     def cleanup(self) -> None:
         self._drop()
@@ -179,8 +179,8 @@ class RayEngine:
     """Up to `search.workers` trials at once on a Ray cluster.
 
     Args:
-        search: `address` of the cluster, `resources` of a trial, `artefacts`: where all nodes can write.
-        run: the run's folder; artefacts travel through `ray/` in it where the study names no other place.
+        search: `address` of the cluster, `resources` of a trial, `artefacts`: a path that all nodes can write.
+        run: the run's folder; artefacts are transferred through its `ray/` if the study names no other path.
         device: of the trials: one that is a GPU needs a GPU of the cluster.
         luggage: files that a worker may lack.
 
@@ -218,7 +218,7 @@ class RayEngine:
             ray.get(self._desk.hand.remote(job))
 
     def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """See `Engine.poll`. Raises ServerMissing where the cluster has gone."""
+        """Return jobs that ended, as `Engine.poll`. Raises ServerMissing if the cluster is lost."""
         end = time.monotonic() + wait_s
         while self._open:
             with _translated():
@@ -296,7 +296,7 @@ class RayEngine:
         self._thread.start()
 
     def _mend(self) -> None:
-        """Where Tune has given up, let it go on; the jobs that have no answer are handed out again."""
+        """Restore Tune after it gave up; jobs without an answer are submitted again."""
         if self._thread is None or self._thread.is_alive():
             return
         if self._restores == _RESTORES:
@@ -309,7 +309,7 @@ class RayEngine:
             self._fit(tune.Tuner.restore(self._experiment, self._trainable, resume_unfinished=False))
 
     def _take(self, news: News) -> Finished | None:
-        """News of a job that nobody waits for any more (Tune was restored, or it was cancelled) is no news."""
+        """Handle a message; ignore those of jobs that are no longer expected (Tune was restored, or cancelled)."""
         job = self._open.get(news.number)
         if job is None:
             return None
@@ -329,12 +329,12 @@ class RayEngine:
 
 
 def connect(search: SearchSpec, device: str) -> dict[str, float]:
-    """Join the cluster, once per process, and say what a trial needs of it: {"cpu", "gpu"}.
+    """Join the cluster, once per process; return a trial's resources: {"cpu", "gpu"}.
 
-    Without an address it is a Ray of this process's own, as wide as the trials need.
+    Without an address, start a local Ray of the size that the trials need.
 
     Raises:
-        ServerMissing: no cluster there. DeviceMissing: a Ray of one's own that has no such GPU.
+        ServerMissing: no cluster there. DeviceMissing: a local Ray without such a GPU.
     """
     cpu = search.resources.cpu or (1.0 if search.address else float(share_of_cores(search.workers)))
     for name, value in _SETTINGS.items():
@@ -364,14 +364,14 @@ def _init(address: str | None, cpus: int) -> None:
 
 
 def _gpus(device: str) -> float:
-    """GPUs of one trial: as many as the study names; for `auto` one where the cluster has any."""
+    """Return the GPUs of one trial: as many as the study names; for `auto` one if the cluster has any."""
     if device == "auto":
         return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
     return float(sum(part.strip().isdigit() for part in device.removeprefix("cuda:").split(",")))
 
 
 def _check_size(needs: dict[str, float], *, is_own: bool) -> None:
-    """A trial that no node has room for would wait for ever. A cluster may still grow, which is worth a warning."""
+    """Refuse a trial that fits no node and would wait for ever. A cluster may still grow, so there it is a warning."""
     widest = {kind: max((_room(node, kind) for node in ray.nodes()), default=0.0) for kind in ("cpu", "gpu")}
     missing = next((kind for kind in needs if needs[kind] > widest[kind]), None)
     if missing is None:
@@ -387,7 +387,7 @@ def _room(node: dict[str, Any], kind: str) -> float:
 
 
 def _desk_here() -> Any:
-    """On the node that the coordinator is connected to: it lives as long as that."""
+    """Create the mailbox on the node that the coordinator is connected to, for the lifetime of that connection."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
 
@@ -409,7 +409,7 @@ def _outcome(job: Job, news: News) -> Outcome:
 
 
 def _discard(experiment: str) -> None:
-    """What was under way on the storage path; everything that counts is home."""
+    """Delete unfinished transfers on the storage path; all results have been copied."""
     with suppress(Exception):
         filesystem, path = pyarrow.fs.FileSystem.from_uri(experiment)
         filesystem.delete_dir(path)
@@ -442,7 +442,7 @@ def _gone(what: str) -> ServerMissing:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Ray's own errors as one of ours: nothing is lost, and the run can be resumed."""
+    """Translate Ray's errors to ServerMissing: nothing is lost, and the run can be resumed."""
     try:
         yield
     except (RayError, ConnectionError) as error:
@@ -451,7 +451,7 @@ def _translated() -> Iterator[None]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray installs handlers of its own; how a search ends is for the search to say."""
+    """Restore the signal handlers that Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

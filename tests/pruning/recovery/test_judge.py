@@ -14,7 +14,15 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils.loss import E2ELoss
 
 from pruning.recovery.finetune import Recovery, data_trainer
-from pruning.recovery.judge import BATCHES, TrainingLoss, Without, compare, evaluation_dataset, files_of, held_out
+from pruning.recovery.judge import (
+    BATCHES,
+    TrainingLoss,
+    TrainingSubset,
+    compare,
+    evaluation_dataset,
+    files_of,
+    held_out,
+)
 from pruning.recovery.judge import trained_criterion as criterion_of
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
@@ -66,7 +74,7 @@ def test_the_fine_tune_does_not_see_what_is_held_out(tmp_path: Path) -> None:
     data = make_tiny_data(tmp_path / "data", images=20)
     trainer = data_trainer(zoo.for_tiny_data("yolov8n.yaml"), data, Recovery(imgsz=64), tmp_path)
     judge, dataset = TrainingLoss.of(trainer), evaluation_dataset(trainer)
-    rest = Without(dataset, judge.files)
+    rest = TrainingSubset(dataset, judge.files)
     seen = {rest[index]["im_file"] for index in range(len(rest))}
     assert len(rest) == 15 and not seen & judge.files and seen | judge.files == set(files_of(dataset))
     assert rest.collate_fn is dataset.collate_fn

@@ -95,7 +95,7 @@ def test_an_odd_model_is_copied_with_its_knots() -> None:
     model = odd()
     graph = trace(model, X)
     calls = len(model.calls)
-    for _ in range(2):  # the first copy makes the mould, the second uses it
+    for _ in range(2):  # the first copy makes the template, the second uses it
         small = graph.plan(0.5).apply(model)
         assert isinstance(small, Odd)
         assert small.norm is small.again and small.kept["module"] is small.norm and small.nothing is None
@@ -118,13 +118,13 @@ def test_a_copy_pickles_and_deep_copies(name: str) -> None:
             assert zoo.worst_difference(again(zoo.picture()), small(zoo.picture())) == 0
 
 
-def test_the_graph_pickles_without_mould_and_model() -> None:
+def test_the_graph_pickles_without_template_and_model() -> None:
     model = odd()
     graph = trace(model, X)
     graph.plan(0.5).apply(model)
-    assert graph.moulds
+    assert graph.slice_templates
     again = pickle.loads(pickle.dumps(graph))
-    assert again.model is None and not again.moulds
+    assert again.model is None and not again.slice_templates
     with torch.no_grad():
         scores = graph.score(model)
         assert torch.equal(again.plan(0.5, scores).apply(model)(X), graph.plan(0.5, scores).apply(model)(X))
@@ -171,12 +171,12 @@ def test_a_change_of_the_base_reaches_the_next_copy(change: Callable[[Odd], None
     plan.apply(model)
     change(model)
     with pytest.raises(TreeChanged):
-        graph.moulds[0].template.cast(model)
+        graph.slice_templates[0].template.clone(model)
     if change is _untied:  # one more tensor: another model than the traced one
         with pytest.raises(PlanError, match="another model"):
             plan.apply(model)
         return
-    if change is _weight:  # in place from here on: what the mould holds must be read anew every time
+    if change is _weight:  # in place from here on: what the template holds must be read anew every time
         with torch.no_grad():
             model.out.bias.fill_(5.0)  # type: ignore[union-attr]
     small = plan.apply(model)
@@ -191,22 +191,22 @@ def test_weights_changed_in_place_are_read_anew() -> None:
     graph = trace(model, X)
     plan = graph.plan(0.5)
     before = plan.apply(model)
-    template = graph.moulds[0].template
+    template = graph.slice_templates[0].template
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5)
         after, expected = plan.apply(model)(X), plan.mask(model)(X)
         assert torch.allclose(after, expected, atol=1e-6) and not torch.allclose(after, before(X), atol=1e-3)
-    assert graph.moulds[0].template is template, "a change of weights alone must not cost a new template"
+    assert graph.slice_templates[0].template is template, "a change of weights alone must not cost a new template"
 
 
 def test_another_shape_behind_the_same_parameter_is_noticed() -> None:
     model = odd()
     template = Template(model)
-    template.cast(model)
+    template.clone(model)
     model.out.weight.data = torch.zeros(5, 8, 1, 1)
     with pytest.raises(TreeChanged):
-        template.cast(model)
+        template.clone(model)
 
 
 def test_two_models_take_turns() -> None:
@@ -222,8 +222,8 @@ def test_two_models_take_turns() -> None:
 
 def test_empty_containers_are_each_their_own() -> None:
     model = odd()
-    cast = Template(model).cast(model)
+    clone = Template(model).clone(model)
     containers = [
-        v for state in cast.states for v in state.values() if type(v) in (dict, OrderedDict, set, list) and not v
+        v for state in clone.states for v in state.values() if type(v) in (dict, OrderedDict, set, list) and not v
     ]
     assert len(containers) > 50 and len({*map(id, containers)}) == len(containers)

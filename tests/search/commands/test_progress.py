@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search.commands.progress import Follower, Speaker
-from search.evaluate.timing.progress import Standing
+from search.commands.progress import Follower, StatusLine
+from search.evaluate.timing.progress import TrialProgress
 from search.orchestration.loop import Progress
 from tests.search.conftest import MakeStudy
 
@@ -42,12 +42,12 @@ with following(study, console) as listener:
 
 
 def _progress(seconds: float, eta_s: float | None = None) -> Progress:
-    return Progress(1, 1, 9, seconds, eta_s, {2: (Standing("recover 40 %"), seconds)}, None)
+    return Progress(1, 1, 9, seconds, eta_s, {2: (TrialProgress("recover 40 %"), seconds)}, None)
 
 
 def test_without_a_terminal_there_is_a_line_for_every_step_and_one_a_minute(make_study: MakeStudy) -> None:
     text, now = io.StringIO(), [0.0]
-    follower = Follower(make_study(**{"search.trials": 9}), Speaker(Console(file=text), now=lambda: now[0]))
+    follower = Follower(make_study(**{"search.trials": 9}), StatusLine(Console(file=text), now=lambda: now[0]))
     listener = follower.listener()
     for second in range(130):
         now[0] = float(second)

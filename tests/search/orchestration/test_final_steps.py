@@ -1,4 +1,4 @@
-"""After the last trial: honest rows, the front timed together, picks with more seeds; each step after cuts, too."""
+"""After the last trial: baselines, the front timed together, picks with more seeds; each step after cuts, too."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.orchestration.policy import StudyPolicy
 from search.results.results import Results
-from search.run_folder.disk import Room
+from search.run_folder.disk import DiskSpace
 from search.study import Study
 from search.testing.known_front import KnownFront
 from tests.search.conftest import MakeStudy
@@ -18,7 +18,7 @@ def policy(study: Study, claims: list[str]) -> StudyPolicy:
 
     prepared = KnownFront()(study.spec, study.record)
     results = study.results if study.spec.search.hours or study.spec.search.patience else unasked
-    return StudyPolicy(study.spec, prepared, Room(Path(), 0), results, lambda: claims.append("renewed"))
+    return StudyPolicy(study.spec, prepared, DiskSpace(Path(), 0), results, lambda: claims.append("renewed"))
 
 
 def test_without_limits_of_time_and_patience_no_results_are_needed(make_study: MakeStudy) -> None:

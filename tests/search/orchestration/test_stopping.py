@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.orchestration.stopping import GROWTH, Limits, Reason, Standpoint, is_flat, next_time, reached, seconds_left
+from search.orchestration.stopping import GROWTH, Limits, Reason, SearchState, is_flat, next_time, reached, seconds_left
 from search.study import Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator
 from search.testing.simulated import Cut, SimulatedClock
@@ -51,7 +51,7 @@ def test_until_is_within_a_day(hours: int, minutes: int, now: datetime) -> None:
 
 @given(st.floats(0, 7200), st.floats(0, 3000), st.floats(0, 10_000))
 def test_no_trial_is_begun_that_would_not_leave_time(spent: float, next_s: float, reserve: float) -> None:
-    here = Standpoint(0, spent, EVENING, EVENING, next_s, reserve)
+    here = SearchState(0, spent, EVENING, EVENING, next_s, reserve)
     end = reached(Limits(100, hours=1.0), here)
     if end is None:
         assert spent + next_s + min(reserve, 1800) <= 3600 + 1e-6
@@ -62,9 +62,9 @@ def test_no_trial_is_begun_that_would_not_leave_time(spent: float, next_s: float
 
 def test_the_nearer_limit_of_time_counts() -> None:
     limits = Limits(100, hours=3.0, until=datetime(2025, 3, 1, 23, 0))
-    assert seconds_left(limits, Standpoint(0, 0.0, EVENING, EVENING)) == 3600
-    assert seconds_left(limits, Standpoint(0, 9000.0, EVENING, EVENING)) == 1800
-    assert seconds_left(Limits(5), Standpoint(0, 0.0, EVENING, EVENING)) is None
+    assert seconds_left(limits, SearchState(0, 0.0, EVENING, EVENING)) == 3600
+    assert seconds_left(limits, SearchState(0, 9000.0, EVENING, EVENING)) == 1800
+    assert seconds_left(Limits(5), SearchState(0, 0.0, EVENING, EVENING)) is None
 
 
 def test_flat_is_a_window_not_a_step() -> None:
@@ -86,11 +86,11 @@ def test_a_night_is_over_in_the_morning_with_everything_done(make_study: MakeStu
     keys = {"search.trials": 5000, "search.until": "07:00", "search.confirm": 3, "baselines": ["lower_size", "random"]}
     closing = KnownClosing(trained_s=1800)
     study = make_study(KnownFrontEvaluator(seconds=1800), closing=closing, clock=clock, **keys).search()
-    assert _end(study) == {"reason": "until", "sentence": "it is to be over at 07:00"}
+    assert _end(study) == {"reason": "until", "sentence": "deadline 07:00 reached (search.until)"}
     assert datetime(2025, 3, 2, 6, 0) < clock.local() <= datetime(2025, 3, 2, 7, 0)
     assert {row["kind"] for row in study.snapshot()["baselines"]} == {"lower_size", "random"}
     assert max(row["seeds"] for row in study.snapshot()["trials"]) == 3
-    assert "it is to be over at 07:00" in run("status", str(study.record.path)).stdout
+    assert "deadline 07:00 reached (search.until)" in run("status", str(study.record.path)).stdout
 
 
 def test_hours_leave_time_for_the_last_steps(make_study: MakeStudy) -> None:

@@ -13,7 +13,7 @@ from pruning.channels import work_of
 from pruning.cost import place_of
 from search.config.sections import SpaceSpec
 from search.prepare import latency_probes
-from search.prepare.latency_probes import Probe, Relearned, designed, fitted, timed_probes
+from search.prepare.latency_probes import Probe, RefittedCosts, designed, fitted, timed_probes
 from search.propose.costs import WidthCost, expected_shares
 from search.propose.guided import Timed
 from search.space import Space
@@ -76,7 +76,7 @@ def test_trials_correct_the_costs_where_they_were_wrong() -> None:
     graph = zoo.traced(NAME)
     first, narrow = shapes(graph, 12, 0), np.minimum(shapes(graph, 12, 2), graph.table.full_widths() // 2 + 1)
     known = [Probe(tuple(w), (), float(r)) for w, r in zip(first.tolist(), true_ratio(graph, first, 16), strict=True)]
-    relearned = Relearned(graph, tuple(known))
+    relearned = RefittedCosts(graph, tuple(known))
     truth = true_ratio(graph, narrow, 16)
     timed = [Timed(tuple(w), (), float(r)) for w, r in zip(narrow[:8].tolist(), truth[:8], strict=True)]
     costs = np.array([relearned.measured(Timed(tuple(w), (), float(r))) for w, r in zip(narrow, truth, strict=True)])

@@ -16,9 +16,9 @@ from pruning.channels import feature_names, tiled, work_of
 from pruning.cost_table import cost_table
 from pruning.sensitivity import Curve
 from search.config.sections import SpaceSpec
-from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, Walk, divergence_of, menu_of
+from search.propose.allocation import Allocator, PlainWalk, Removal, Vector, Walk, divergence_of, width_options_of
 from search.propose.costs import (
-    Bend,
+    LatencyCorrection,
     LimitedCost,
     Limits,
     WidthCost,
@@ -42,8 +42,8 @@ def small(prices: list[list[float]], removal: float | None = None) -> Allocator:
     dimensions = tuple(Dimension(name, (name,), 0.0, 0.8) for name in "abc")
     space = Space(dimensions, (64,), blocks=(Block("block", ()),) if removal is not None else ())
     ratios = [1 - width / 16 for width in WIDTHS]
-    menus = tuple(
-        menu_of(
+    dims = tuple(
+        width_options_of(
             name,
             [n],
             [[width] for width in WIDTHS],
@@ -54,7 +54,7 @@ def small(prices: list[list[float]], removal: float | None = None) -> Allocator:
         for n, (name, row) in enumerate(zip("abc", prices, strict=True))
     )
     removals = (Removal("block", removal, "c", frozenset()),) if removal is not None else ()
-    return Allocator(space, menus, removals, np.array([16, 16, 16]), product_cost)
+    return Allocator(space, dims, removals, np.array([16, 16, 16]), product_cost)
 
 
 def cheapest(allocator: Allocator, budget: float) -> float:
@@ -204,12 +204,12 @@ def test_a_walk_costs_what_whole_vectors_cost(tile: int) -> None:
         plain.take(columns, choices, 2)
 
 
-def test_a_bend_is_what_was_measured_near_it_and_nothing_far_away() -> None:
-    bend = Bend.through(np.array([0.4, 0.41, 0.39]), np.array([0.5, 0.51, 0.49]))
-    near, far, base = bend.factor(np.array([0.4, 0.1, 1.0])).tolist()
+def test_a_correction_is_what_was_measured_near_it_and_nothing_far_away() -> None:
+    correction = LatencyCorrection.through(np.array([0.4, 0.41, 0.39]), np.array([0.5, 0.51, 0.49]))
+    near, far, base = correction.factor(np.array([0.4, 0.1, 1.0])).tolist()
     assert near == pytest.approx(1.25, rel=0.03)
     assert far == pytest.approx(1.0, abs=0.01) and base == pytest.approx(1.0, abs=0.01)
-    steep = Bend.through(np.array([0.4, 0.5]), np.array([0.6, 0.35]))
+    steep = LatencyCorrection.through(np.array([0.4, 0.5]), np.array([0.6, 0.35]))
     ratios = np.linspace(0.06, 1.05, 200)
     assert (np.diff(ratios * steep.factor(ratios)) >= -1e-9).all(), "what is predicted to be faster is not slower"
 

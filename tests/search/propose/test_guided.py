@@ -12,7 +12,7 @@ import pytest
 
 from objectives.pareto import hypervolume
 from search.propose.allocation import CostOf, Vector
-from search.propose.guided import Guide, Point, Timed, Told, Variant, added_volume, front_of
+from search.propose.guided import Guide, Observation, Point, Timed, Variant, added_volume, front_of
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
@@ -142,7 +142,7 @@ class FirstHalved:
     """A budget that halves the first dimension, whatever that does to the cost."""
 
     def over(self, cost: CostOf, time: float = 1.0, work: float = 1.0) -> CostOf:
-        """See `Limiting`."""
+        """See `LimitedBudget`."""
         return lambda widths, removed: widths[:, 0] / (FULL / 2)
 
 
@@ -165,12 +165,12 @@ class Scaled:
     """Learns one factor by which the costs were wrong."""
 
     def costs(self, timed: Sequence[Timed]) -> CostOf:
-        """See `Relearning`."""
+        """See `CostRefitter`."""
         factor = np.mean([one.ratio / KnownCost()(np.array([one.widths]), one.removed)[0] for one in timed])
         return lambda widths, removed: factor * KnownCost()(widths, removed)
 
     def measured(self, timed: Timed) -> float:
-        """See `Relearning`."""
+        """See `CostRefitter`."""
         return timed.ratio
 
 
@@ -178,7 +178,7 @@ def test_costs_are_learned_from_what_trials_measured() -> None:
     """Everything is 1.25 times as slow as predicted: after a trial, budgets are met in measured time."""
     guide = replace(known_guide(targets=(0.62,)), base_ms=10.0, relearning=Scaled())
 
-    def told(candidate: Candidate, screened: bool = False) -> Told:
+    def told(candidate: Candidate, screened: bool = False) -> Observation:
         figures = values(candidate)
         return guide.told(candidate, {**figures, "latency_ms": 1.25 * figures["latency_ms"]}, 0.0, screened)
 
@@ -214,8 +214,8 @@ def area(points: list[tuple[float, float]]) -> float:
     return sum(h * (right - left) for h, left, right in zip(heights, edges, edges[1:], strict=False))
 
 
-def _told(cost: float, share: float) -> Told:
-    return Told(Point(Vector(()), Variant(640)), share, cost)
+def _told(cost: float, share: float) -> Observation:
+    return Observation(Point(Vector(()), Variant(640)), share, cost)
 
 
 def values(candidate: Candidate) -> dict[str, float]:

@@ -157,7 +157,9 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for(running: postgres.Se
     study = _searching(restart, name=f"known-{uuid.uuid4().hex}", storage=running.url).search()
     assert study.trials() == plain.trials()
     log = (study.record.path / "search.log").read_text()
-    assert "paused: the storage does not answer any more" in log and "goes on" in log
+    assert (
+        "paused: the storage does not answer any more" in log and "resumed: disk space and storage are available" in log
+    )
     assert postgres.PASSWORD not in log
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.propose.screening import FEWEST, Gain, correlation, expected_share, gate_for
+from search.propose.screening import FEWEST, AccuracyGoal, correlation, expected_share, gate_for
 from search.trial import Gate
 
 TELLING = tuple((d, 1.0 - d) for d in np.linspace(0.02, 0.9, 12).tolist())
@@ -68,12 +68,12 @@ def test_a_gate_that_nothing_passes_opens_by_itself() -> None:
 
 
 def test_an_error_is_what_it_has_not_grown_by() -> None:
-    error, accuracy = Gain("mae", 10.0, is_error=True), Gain("map50_95", 0.6)
+    error, accuracy = AccuracyGoal("mae", 10.0, is_error=True), AccuracyGoal("map50_95", 0.6)
     assert [error.share(value) for value in (10.0, 11.0, 8.0, 40.0)] == pytest.approx([1.0, 0.9, 1.2, 0.0])
     assert accuracy.share(0.3) == 0.5
 
 
 @given(st.floats(0.1, 1e3), st.floats(0.0, 1.5), st.booleans())
 def test_a_value_is_its_share_of_the_base(base: float, share: float, is_error: bool) -> None:
-    gain = Gain("figure", base, is_error)
+    gain = AccuracyGoal("figure", base, is_error)
     assert np.isclose(gain.share(gain.value(share)), share)

@@ -1,9 +1,9 @@
-"""The verdict against the honest rows: won, lost, within the error, faster than every trial."""
+"""The verdict against the baselines: won, lost, within the error, faster than every trial."""
 
 from __future__ import annotations
 
 from objectives.objective import Estimate, Objective, objectives_named, register
-from search.results.baseline_results import HonestResult
+from search.results.baseline_results import BaselineResult
 from search.results.ranking import rank
 from search.results.verdict import compared_verdict
 from search.trial import Candidate, Failure, FailureKind, Measurement, Trial, TrialState
@@ -18,7 +18,7 @@ def _figures(accuracy: float, latency: float, error: float = 0.002) -> dict[str,
     }
 
 
-def _verdict(trials: list[tuple[float, float]], *rows: HonestResult) -> str:
+def _verdict(trials: list[tuple[float, float]], *rows: BaselineResult) -> str:
     found = [
         Trial(number, TrialState.COMPLETE, Candidate({}), Measurement(_figures(*one)))
         for number, one in enumerate(trials)
@@ -27,8 +27,8 @@ def _verdict(trials: list[tuple[float, float]], *rows: HonestResult) -> str:
     return compared_verdict(rank(found, [], OBJECTIVES), rows, base, OBJECTIVES, len(found))
 
 
-def _row(name: str, accuracy: float, latency: float, kind: str = "lower_size", error: float = 0.002) -> HonestResult:
-    return HonestResult(name, kind, name, Measurement(_figures(accuracy, latency, error)))
+def _row(name: str, accuracy: float, latency: float, kind: str = "lower_size", error: float = 0.002) -> BaselineResult:
+    return BaselineResult(name, kind, name, Measurement(_figures(accuracy, latency, error)))
 
 
 SMALLER = _row("the base at 480 px", 0.58, 3.4)
@@ -78,7 +78,7 @@ def test_a_difference_within_the_error_is_called_that() -> None:
 
 def test_rows_that_say_nothing_change_nothing() -> None:
     alone = _verdict([(0.619, 3.4)])
-    failed = HonestResult("the base in INT8", "int8", "int8", Failure(FailureKind.ERROR, "no"))
+    failed = BaselineResult("the base in INT8", "int8", "int8", Failure(FailureKind.ERROR, "no"))
     slower = _row("uniform 0.1", 0.63, 5.5, "uniform")
     assert _verdict([(0.619, 3.4)], failed, slower) == alone
     assert _verdict([], SMALLER) == "No trial has been measured yet."
@@ -101,8 +101,8 @@ def test_an_error_of_which_less_is_better_is_compared_the_right_way_round() -> N
 
     ranked = rank([Trial(0, TrialState.COMPLETE, Candidate({}), Measurement(figures(4.05, 1.0)))], [], objectives)
     base = Measurement(figures(4.0, 2.0))
-    worse = HonestResult("uniform 0.3", "uniform", "u", Measurement(figures(6.0, 1.0)))
-    better = HonestResult("small.pt", "sibling", "s", Measurement(figures(3.9, 1.0)))
+    worse = BaselineResult("uniform 0.3", "uniform", "u", Measurement(figures(6.0, 1.0)))
+    better = BaselineResult("small.pt", "sibling", "s", Measurement(figures(3.9, 1.0)))
     assert compared_verdict(ranked, [worse], base, objectives, 1).endswith(
         "At 1 ms the search keeps 4.05 px; uniform 0.3 has 6 px at that latency."
     )
@@ -115,4 +115,4 @@ def test_a_base_without_accuracy_is_no_measure_of_worth() -> None:
     trial = Trial(0, TrialState.COMPLETE, Candidate({}), Measurement(_figures(0.0, 2.0, 0.0)))
     rows = [_row("the base at 480 px", 0.0, 3.4, error=0.0)]
     said = compared_verdict(rank([trial], [], OBJECTIVES), rows, base, OBJECTIVES, 1)
-    assert said.startswith("Nothing can be said") and "orth it" not in said and "480" not in said
+    assert said.startswith("No verdict") and "orth it" not in said and "480" not in said

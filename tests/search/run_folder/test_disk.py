@@ -18,7 +18,7 @@ from search.errors import DiskFailing, RunCorrupt, exit_code
 from search.orchestration.loop import Progress
 from search.propose.optuna_proposer import OptunaProposer
 from search.run_folder import atomic
-from search.run_folder.disk import LEAST_BYTES, Room, disk_errors
+from search.run_folder.disk import LEAST_BYTES, DiskSpace, disk_errors
 from search.run_folder.record import RunRecord
 from search.run_folder.storage_errors import storage_errors
 from search.study import Listener, Study
@@ -61,10 +61,10 @@ def failing(error: OSError | Exception, calls: range, work: Callable[..., Any]) 
 
 def test_room_is_for_the_base_several_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: LEAST_BYTES + 799)
-    assert Room(tmp_path, 99).missing() is None
-    assert "a trial needs" in str(Room(tmp_path, 100).missing())
+    assert DiskSpace(tmp_path, 99).missing() is None
+    assert "a trial needs" in str(DiskSpace(tmp_path, 100).missing())
     monkeypatch.setattr("search.run_folder.disk.free_bytes", failing(OSError(errno.EIO, "?"), range(1), lambda path: 0))
-    assert Room(tmp_path, 100).missing() is None, "who cannot look does not stop a search"
+    assert DiskSpace(tmp_path, 100).missing() is None, "who cannot look does not stop a search"
 
 
 def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
@@ -82,7 +82,7 @@ def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
     assert trials(study) == whole
     assert len(seen) == 5 and {done for _, done in seen} == {2} and "1 MB free" in seen[0][0]
     log = (study.record.path / "search.log").read_text()
-    assert log.count("paused: no room on the disk") == 1 and "there is room again" in log
+    assert log.count("paused: no room on the disk") == 1 and "resumed: disk space and storage are available" in log
 
 
 def test_a_paused_search_can_be_stopped(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ Z95 = 1.959963984540054
 
 
 class OnnxModel:
-    """One session of ONNX Runtime."""
+    """An ONNX Runtime session."""
 
     def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
         import numpy
@@ -67,7 +67,7 @@ class OnnxModel:
 
 
 class OpenvinoModel:
-    """One compiled model of OpenVINO, in float32 on a CPU."""
+    """A compiled OpenVINO model, in float32 on a CPU."""
 
     def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
         import numpy
@@ -95,7 +95,7 @@ RUNTIMES: dict[str, Any] = {"onnxruntime": OnnxModel, "openvino": OpenvinoModel}
 
 
 def image(numpy: Any, shape: Sequence[Any], model: dict[str, Any], options: argparse.Namespace) -> Any:
-    """A random image: zeros could be faster than images."""
+    """Return a random image: zeros could be faster than images."""
     channels = shape[1] if isinstance(shape[1], int) else 3
     size = (options.batch, channels, model["imgsz"], model["imgsz"])
     return numpy.random.RandomState(0).random_sample(size).astype(numpy.float32)
@@ -105,7 +105,7 @@ def image(numpy: Any, shape: Sequence[Any], model: dict[str, Any], options: argp
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Linear between the two nearest samples."""
+    """Interpolate linearly between the two nearest samples."""
     ordered = sorted(values)
     at = share * (len(ordered) - 1)
     below = math.floor(at)
@@ -114,7 +114,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def median_interval(samples: Sequence[float]) -> Ratio:
-    """(median, low, high): between two order statistics; wider where there are too few samples for that."""
+    """Return (median, low, high) between two order statistics; wider where there are too few samples for that."""
     ordered, n = sorted(samples), len(samples)
     middle = statistics.median(ordered)
     if n == 1:
@@ -131,14 +131,14 @@ def median_interval(samples: Sequence[float]) -> Ratio:
 
 
 def margin_of(independent: Sequence[float]) -> float:
-    """Student's t times the standard error of the median of normal samples."""
+    """Return Student's t times the standard error of the median of normal samples."""
     freedom = len(independent) - 1
     t = T95[freedom - 1] if freedom <= len(T95) else _t95(freedom)
     return t * math.sqrt(math.pi / 2) * statistics.stdev(independent) / math.sqrt(len(independent))
 
 
 def _t95(freedom: int) -> float:
-    """Half-width of the central 95 % of Student's t, by its expansion (Abramowitz and Stegun 26.7.5)."""
+    """Return the half-width of the central 95 % of Student's t, by its expansion (Abramowitz and Stegun 26.7.5)."""
     z = Z95
     terms = (
         (z**3 + z) / 4,
@@ -154,7 +154,7 @@ def combinations(n: int, k: int) -> int:
 
 
 def clustered_interval(clusters: Sequence[Sequence[float]]) -> Ratio:
-    """(median of all, low, high): clusters are the independent samples."""
+    """Return (median of all, low, high), with clusters as the independent samples."""
     middle, low, high = median_interval([sample for cluster in clusters for sample in cluster])
     medians = [statistics.median(cluster) for cluster in clusters if cluster]
     if len(medians) < 2:
@@ -170,7 +170,7 @@ def settled(ratio: Ratio, half_width: float) -> bool:
 def flags_of(
     ratio: Ratio, rounds: int, minima: list[float], times: list[float], waited_share: float, half_width: float
 ) -> list[str]:
-    """Names and limits are those of ParetoPrune's objectives/latency/quality_flags.py."""
+    """Return flags; names and limits are those of ParetoPrune's objectives/latency/quality_flags.py."""
     found = []
     if not settled(ratio, half_width):
         found.append("not_settled")
@@ -195,7 +195,7 @@ def measure(
     options: argparse.Namespace,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
-    """One side against the other; a side is a list of openings of one file. Times in seconds."""
+    """Compare one side with the other; a side is a list of openings of one file. Times in seconds."""
     gc.disable()
     try:
         start, waited = clock(), waited_s()
@@ -251,7 +251,7 @@ def runs_per_block(typical: list[float], seconds: float) -> int:
 
 
 def waited_s() -> float:
-    """Seconds that this process was ready to run while another one had the processor (Linux; elsewhere 0)."""
+    """Return the seconds this process was ready to run while another had the processor (Linux; elsewhere 0)."""
     waited = 0
     try:
         for task in os.listdir("/proc/self/task"):
@@ -263,7 +263,7 @@ def waited_s() -> float:
 
 
 def pin(threads: int) -> None:
-    """Stay on `threads` processors (the last ones: the first serve interrupts), so that nothing moves this process."""
+    """Pin this process to `threads` processors, the last ones, since the first serve interrupts."""
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         if len(allowed) > threads:
@@ -280,7 +280,7 @@ def processor() -> str:
 
 
 def read_manifest() -> dict[str, Any]:
-    """The list of models; every file is checked against its sha256."""
+    """Read the list of models; every file is checked against its sha256."""
     with open(os.path.join(HERE, "manifest.json")) as file:
         manifest: dict[str, Any] = json.load(file)
     for model in manifest["models"]:
@@ -313,7 +313,7 @@ def opened(model: dict[str, Any], options: argparse.Namespace) -> list[Any]:
 
 
 def time_all(manifest: dict[str, Any], options: argparse.Namespace) -> tuple[list[Any], list[float], dict[str, Any]]:
-    """(figures of each model, inferences of the base in seconds, its own ratio to itself)."""
+    """Return (figures of each model, inferences of the base in seconds, the base's ratio to itself)."""
     base = next(model for model in manifest["models"] if model["base"])
     others = [model for model in manifest["models"] if not model["base"]]
     random.Random(0).shuffle(others)

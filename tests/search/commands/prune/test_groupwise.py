@@ -13,7 +13,7 @@ import pytest
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.commands.arguments import file_and_keys
 from search.commands.prune import groupwise
-from search.commands.prune.groupwise import OneAtATime, prune_groups
+from search.commands.prune.groupwise import GroupwisePruning, prune_groups
 from search.errors import ConfigError
 from tests.search.conftest import run
 
@@ -31,9 +31,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metrics: list[float]) -> None:
     monkeypatch.setattr(groupwise, "run_isolated", lambda function, arguments, *_, **__: function(*arguments))
 
 
-def order_for(tiny: Path, out: Path, **keys: Any) -> OneAtATime:
+def order_for(tiny: Path, out: Path, **keys: Any) -> GroupwisePruning:
     words = {"model": tiny / "base.pt", "data": tiny / "data" / "data.yaml", "groups": "model.4.m.*.cv1", "ratio": 0.5}
-    return OneAtATime.from_keys({**words, "imgsz": 64, "device": "cpu", "out": out, **keys})
+    return GroupwisePruning.from_keys({**words, "imgsz": 64, "device": "cpu", "out": out, **keys})
 
 
 def test_a_group_that_costs_too_much_stays_whole(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_keys_of_a_file(tmp_path: Path) -> None:
         (("data=data.yaml", "groups=model.4.*"), "ratio= needed to prune group by group"),
         (("data=data.yaml", "groups=model.4.*", "ratio=0.3", "steps=3"), "unknown key 'steps'"),
         (("max_drop=0.1", "groups=model.4.*", "ratio=0.3"), "data= needed"),
-        (("plan=data.yaml", "groups=model.4.*"), "groups= cannot change it"),
+        (("plan=data.yaml", "groups=model.4.*"), "groups= is not allowed"),
     ],
 )
 def test_nonsense_is_refused_at_once(workplace: Path, words: tuple[str, ...], expected: str) -> None:

@@ -15,17 +15,17 @@ import torch
 from objectives.objective import MAIN_FIGURES
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from search.commands.prune import iterative
-from search.commands.prune.iterative import Gradual, prune_gradually, prune_in_child, step_line
+from search.commands.prune.iterative import IterativePruning, prune_in_child, run_iterative, step_line
 from search.errors import ConfigError, Interrupted
 from tests.pruning import zoo
 from tests.search.conftest import run
 from tests.tiny_data import make_tiny_data
 
 
-def order_for(tiny: Path, out: Path, **keys: Any) -> Gradual:
+def order_for(tiny: Path, out: Path, **keys: Any) -> IterativePruning:
     words = {"model": tiny / "base.pt", "data": tiny / "data" / "data.yaml", "ratio": 0.5, "steps": 3, "imgsz": 64}
     words |= {"out": out, "recover.epochs": 0, "device": "cpu"}
-    return Gradual.from_keys(words | keys)
+    return IterativePruning.from_keys(words | keys)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, metrics: Iterator[float]) -> None:
@@ -42,7 +42,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metrics: Iterator[float]) -> None:
 def test_the_last_step_within_the_drop_is_kept(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, iter([0.5, 0.49, 0.46, 0.3]))
     order = order_for(tiny, tmp_path / "out", max_drop=0.05)
-    facts = prune_gradually(order)
+    facts = run_iterative(order)
     rows = facts["steps"]
     assert [row["accepted"] for row in rows] == [True, True, True, False]
     assert [row["drop"] for row in rows] == pytest.approx([0, 0.01, 0.04, 0.2])
@@ -56,7 +56,7 @@ def test_the_last_step_within_the_drop_is_kept(tiny: Path, tmp_path: Path, monke
 
 def test_nothing_within_the_drop_leaves_the_base(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, iter([0.5, 0.1]))
-    facts = prune_gradually(order_for(tiny, tmp_path / "out", max_drop=0.05))
+    facts = run_iterative(order_for(tiny, tmp_path / "out", max_drop=0.05))
     assert Path(facts["model"]).read_bytes() == (tiny / "base.pt").read_bytes()
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 ) -> None:
     metrics = [0.5, 0.49, 0.48, 0.47]
     scripted(monkeypatch, iter(metrics))
-    whole = prune_gradually(order_for(tiny, tmp_path / "whole"))
+    whole = run_iterative(order_for(tiny, tmp_path / "whole"))
 
     def cut() -> Iterator[float]:
         yield from metrics[:2]
@@ -74,23 +74,23 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     scripted(monkeypatch, cut())
     order = order_for(tiny, tmp_path / "cut")
     with pytest.raises(Interrupted, match="1 of 3 steps are kept"):
-        prune_gradually(order)
+        run_iterative(order)
     with pytest.raises(ConfigError, match=r"another run: ratio was 0\.5, now 0\.4"):
-        prune_gradually(order_for(tiny, tmp_path / "cut", ratio=0.4))
+        run_iterative(order_for(tiny, tmp_path / "cut", ratio=0.4))
     scripted(monkeypatch, iter(metrics[2:]))
-    again = prune_gradually(order)
+    again = run_iterative(order)
     first, second = (load_model(facts["model"]).state_dict() for facts in (whole, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [row["plan"] for row in again["steps"]] == [row["plan"] for row in whole["steps"]]
     with pytest.raises(ConfigError, match="exists already"):
-        prune_gradually(order)
+        run_iterative(order)
 
 
 def test_blocks_go_first_in_a_step_of_their_own(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, iter([0.5, 0.49, 0.48]))
     order = order_for(tiny, tmp_path / "out", steps=1, removed="model.4.m.1,model.6.m.0")
     said: list[str] = []
-    facts = prune_gradually(order, said.append)
+    facts = run_iterative(order, said.append)
     assert [row["ratio"] for row in facts["steps"]] == [0, 0, 0.5]
     assert facts["steps"][1]["plan"]["removed"] == ["model.4.m.1", "model.6.m.0"]
     model = load_model(facts["model"])
@@ -157,7 +157,7 @@ def test_a_complete_run_in_the_child_does_nothing_more(
 ) -> None:
     scripted(monkeypatch, iter([0.5, 0.3]))
     order = order_for(tiny, tmp_path / "out", max_drop=0.1)
-    prune_gradually(order)
+    run_iterative(order)
     (order.folder / "pruned.pt").unlink()  # killed between the refused step and the copy
     prune_in_child(order)
     assert (order.folder / "pruned.pt").read_bytes() == (tiny / "base.pt").read_bytes()
@@ -169,6 +169,6 @@ def test_steps_are_judged_by_the_figure_of_the_task(task: str, tmp_path: Path, m
     data = make_tiny_data(tmp_path / "data", task)
     save_model(zoo.for_tiny_data(f"yolov8n-{'seg' if task == 'segment' else 'cls'}.yaml"), tmp_path / "base.pt")
     keys = {"model": tmp_path / "base.pt", "data": data, "ratio": 0.3, "steps": 1, "out": tmp_path / "out"}
-    facts = prune_gradually(Gradual.from_keys({**keys, "recover.epochs": 0, "device": "cpu"}))
+    facts = run_iterative(IterativePruning.from_keys({**keys, "recover.epochs": 0, "device": "cpu"}))
     assert facts["asked"]["imgsz"] == 64, "read from the checkpoint"
     assert {row["figure"] for row in facts["steps"]} == {MAIN_FIGURES[task]}

@@ -74,7 +74,7 @@ def test_yaml_reads_two_of_four_as_a_number() -> None:
         (("mask=unstructured", "sparsity=1.5"), "1.5 is not a sparsity"),
         (("mask=5:4",), "no mask '5:4'"),
         (("mask=some",), "no mask 'some'"),
-        (("mask=2:4", "sparsity=0.5"), "says everything"),
+        (("mask=2:4", "sparsity=0.5"), "fixes everything"),
         (("mask=unstructured", "sparsity=0.5", "scope=globl"), "did you mean: global"),
         (("mask=unstructured", "sparsity=0.5", "ratio=0.5"), "unknown key 'ratio'"),
     ],

@@ -11,9 +11,9 @@ import pytest
 
 from objectives.runtimes.open import export_for_timing
 from pruning.checkpoints.checkpoint import load_model
-from search.commands.progress import Speaker
+from search.commands.progress import StatusLine
 from search.commands.timing.bench import bench, order_of
-from search.evaluate.timing.latency_cache import Timings, timing_key, widths_digest
+from search.evaluate.timing.latency_cache import LatencyCache, timing_key, widths_digest
 from search.study import Study
 from tests.search.conftest import run
 from tests.search.planned import SIZE
@@ -70,7 +70,7 @@ def test_other_conditions_are_another_measurement(planned: Study) -> None:
 
 
 def test_equal_widths_are_one_measurement_and_a_disturbed_one_is_none(planned: Study) -> None:
-    spec, timings = planned.spec.latency, Timings(planned.record.path / "latency")
+    spec, timings = planned.spec.latency, LatencyCache(planned.record.path / "latency")
     trials = {trial.number: trial.measurement for trial in planned.trials()}
     digests = {number: widths_digest(m.widths) for number, m in trials.items() if m is not None}
     assert digests[1] == digests[3] and trials[1].digest != trials[3].digest  # type: ignore[union-attr]
@@ -149,7 +149,7 @@ def test_progress_has_an_end_and_nothing_of_it_on_stdout(planned: Study) -> None
 
 def test_without_a_terminal_a_line_is_said_when_the_work_changes(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    with Speaker(now=lambda: now[0]) as say:
+    with StatusLine(now=lambda: now[0]) as say:
         for now[0] in (0.0, 1.0, 49.0, 51.0):
             say("timing", 100 - now[0])
         say("opening x")

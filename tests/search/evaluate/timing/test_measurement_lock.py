@@ -18,7 +18,7 @@ from ultralytics.utils import torch_utils
 from objectives.latency.measuring_lock import measuring_lock
 from search.evaluate.timing.latency import LOCK_VARIABLE, lock_path
 from search.evaluate.timing.measurement_lock import Turnstile, loaders_stopped
-from search.evaluate.timing.progress import Phases, Standing, discard_standing, read_standing
+from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_standing
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from tests.waiting import LIMIT_S, until
 
@@ -156,19 +156,19 @@ def test_a_trial_says_where_it_stands_and_how_long_it_will_take(
     now, pauses = [0.0], []
     monkeypatch.setattr("search.evaluate.timing.progress.time.perf_counter", lambda: now[0])
     phase = Phases(tmp_path, lambda: pauses.append(now[0]))
-    assert read_standing(tmp_path) == Standing()
+    assert read_standing(tmp_path) == TrialProgress()
     with phase("export"):
-        assert read_standing(tmp_path) == Standing("export", None)
+        assert read_standing(tmp_path) == TrialProgress("export", None)
         now[0] = 2.0
     with phase("recover"):
         now[0] = 10.0  # eight seconds of setting up
         phase.advance(0.1)
-        assert read_standing(tmp_path) == Standing("recover 10 %", None)
+        assert read_standing(tmp_path) == TrialProgress("recover 10 %", None)
         now[0] = 12.0
         phase.advance(0.3)
-        assert read_standing(tmp_path) == Standing("recover 30 %", pytest.approx(2 + 10 + 7))
+        assert read_standing(tmp_path) == TrialProgress("recover 30 %", pytest.approx(2 + 10 + 7))
         now[0] = 19.0
     assert phase.seconds == {"export": 2.0, "recover": 17.0}
     assert pauses == [0.0, 2.0, 10.0, 12.0]
-    discard_standing(tmp_path)
-    assert read_standing(tmp_path) == Standing()
+    discard_progress(tmp_path)
+    assert read_standing(tmp_path) == TrialProgress()
