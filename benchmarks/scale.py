@@ -20,7 +20,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.config.spec import dump_yaml
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 
@@ -61,7 +60,7 @@ def measure(nodes: int, per_node: int, sleep_s: float) -> Row:
 
 def _searched(folder: Path, nodes: int, trials: int, sleep_s: float, address: str) -> Row:
     (folder / "best.pt").write_bytes(b"weights")
-    (folder / "data.yaml").write_text(dump_yaml({"path": ".", "train": "images", "val": "images"}))
+    (folder / "data.yaml").write_text("path: .\ntrain: images\nval: images\n")
     keys: dict[str, Any] = {"engine": "ray", "address": address, "workers": nodes, "trials": trials, "sampler": "tpe"}
     known = KnownFrontEvaluator(sleep_s=sleep_s, uneven=_UNEVEN)
     study = Study(

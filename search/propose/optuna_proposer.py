@@ -29,7 +29,7 @@ from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
 from search.propose import optuna_internals as internals
-from search.propose.guided import Guide, Told
+from search.propose.guided import Guide, Observation
 from search.propose.optuna_storage import close_storage, open_storage, quiet
 from search.propose.proposer import History, Proposal
 from search.propose.samplers import ConstrainedCmaEs, Sobol
