@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator
 from search.space import Space
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, FinalLatency, Measurement
 
 if TYPE_CHECKING:
     from search.propose.guided import Guide
@@ -23,10 +23,9 @@ class Closing(Protocol):
         """One honest row. Raises to fail it; may write into `work_dir`."""
         ...
 
-    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
         """The latency of several trials, by number, in one interleaved measurement.
 
-        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and what `Measurement.timing` holds}.
         Candidates that cannot be timed so are left out.
         """
         ...
