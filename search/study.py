@@ -41,7 +41,8 @@ from search.trial import Measurement, Trial
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
-EngineMaker = Callable[[StudySpec, Prepared], Engine]
+EngineMaker = Callable[[StudySpec, Prepared], Engine[Any]]
+"""An engine takes jobs of any kind: trials, and what comes after the last one."""
 _SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
 
 
@@ -413,7 +414,7 @@ class Study:
             again = f"paretoprune baselines {self.record.path}"
             raise Interrupted("stopped; the rows that were measured are kept", next_command=again)
 
-    def _engine(self, prepared: Prepared) -> Engine:
+    def _engine(self, prepared: Prepared) -> Engine[Any]:
         if self._parts.engine is not None:
             return self._parts.engine(self.spec, prepared)
         return engine_of(self.spec, prepared, self.record, self._parts.clock)
@@ -449,8 +450,8 @@ def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clock) -> Engine:
-    """Return the engine: processes of this machine for `optuna`, workers of a Ray cluster for `ray`.
+def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clock) -> Engine[Any]:
+    """Processes of this machine for `engine: optuna`, workers of a Ray cluster for `engine: ray`.
 
     Raises:
         ServerMissing: there is no cluster at `search.address`.
@@ -459,12 +460,10 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
         from search.workers.ray_cluster.ray_engine import RayEngine
 
         luggage = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
-        return RayEngine(
-            prepared.evaluator, spec.search, record.path, spec.device, preload=prepared.preload, luggage=luggage
-        )
+        return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, luggage=luggage)
     from search.workers.local import LocalEngine
 
-    return LocalEngine(prepared.evaluator, spec.search.workers, preload=prepared.preload, clock=clock)
+    return LocalEngine(spec.search.workers, preload=prepared.preload, clock=clock)
 
 
 def _file_of(value: str) -> Path:

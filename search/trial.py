@@ -198,8 +198,28 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class FinalLatency:
+    """The latency of one trial by the measurement of several trials together.
+
+    Attributes:
+        timing: as `Measurement.timing`.
+    """
+
+    latency_ms: Estimate
+    timing: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**figures_to_json({"latency_ms": self.latency_ms}), **self.timing}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FinalLatency:
+        timing = {name: fact for name, fact in data.items() if name != "latency_ms"}
+        return cls(figures_from_json({"latency_ms": data["latency_ms"]})["latency_ms"], timing)
+
+
+@dataclass(frozen=True)
 class Failure:
-    """Why a trial has no measurement."""
+    """Why a trial, or another job, has no result."""
 
     kind: FailureKind
     message: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from search.run_folder.crash_points import reached
+from search.run_folder.record import write_outcome
 from search.trial import Candidate, Gate, Measurement
 
 
@@ -33,3 +35,13 @@ class Evaluator(Protocol):
         A candidate that `gate` does not admit ends there, `screened`.
         """
         ...
+
+
+def recorded(measure: Callable[[Path], Measurement], work_dir: Path) -> Measurement:
+    """Measure and write result.json: the work of a job whose measurement counts even if its process dies after it."""
+    reached("worker.begun")
+    measured = measure(work_dir)
+    reached("worker.measured")
+    write_outcome(work_dir, measured)
+    reached("worker.written")
+    return measured

@@ -31,7 +31,7 @@ from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import example_input, load_model
 from search.space import Space
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, FinalLatency, Measurement
 
 HALF_WIDTH = 0.005
 """Relative half-width of the interval at which a front's latency is known well enough: half of a trial's."""
@@ -99,12 +99,12 @@ class PruningClosing:
             raise TrialFailed("error", "a model of your own is not quantised")
         return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
 
-    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """Time several trials as `Closing.together`. Candidates in reduced precision keep their figure."""
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
+        """See `Closing.together`. Candidates in reduced precision keep the figure that they have."""
         spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
         known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
-        found: dict[str, Any] = {}
+        found: dict[int, FinalLatency] = {}
         with Turnstile(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
@@ -114,11 +114,10 @@ class PruningClosing:
                     sides = [self._side(candidates[number], files[number]) for number in group]
                     measured = self._compared(sides, turns, seed + done)
                     for number, latency in zip(group, measured, strict=True):
-                        in_ms = latency.in_ms(base_ms).to_dict()
-                        found[str(number)] = {"latency_ms": in_ms, **timing_facts(spec, latency)}
+                        found[number] = FinalLatency(latency.in_ms(base_ms), timing_facts(spec, latency))
         for file in files.values():
             file.unlink()
-        return Measurement({}, seconds=phase.seconds, timing=found)
+        return found
 
     def _exported(self, number: int, candidate: Candidate, folder: Path) -> Path:
         """Export the pruned base: latency does not depend on the values of the weights."""

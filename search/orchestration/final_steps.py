@@ -12,17 +12,17 @@ leaves the search's results unchanged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from objectives.errors import ObjectiveError
 from objectives.objective import Objective
 from search.errors import Interrupted
 from search.evaluate.baselines import HonestRow, honest_rows
-from search.evaluate.evaluator import Evaluator
+from search.evaluate.evaluator import recorded
 from search.orchestration.loop import trial_seed
 from search.prepare.prepared import Closing, Prepared
 from search.results import ranking
@@ -31,8 +31,7 @@ from search.results.remeasured import read_final, repeat_dir, write_final
 from search.results.results import Results
 from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
-from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
-from search.workers.adhoc_jobs import Tasks, Work
+from search.trial import Candidate, Failure, FinalLatency, Measurement, Outcome, Trial, TrialState
 from search.workers.engine import Engine, Job
 
 if TYPE_CHECKING:
@@ -46,14 +45,15 @@ _SPAWN_S = 5.0
 """A process that reads the model and the data."""
 _POLL_S = 0.2
 _log = logging.getLogger("search")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Task:
-    """One task and its own folder."""
+class Task(Generic[_T]):
+    """One piece of work, as `Job.work`, and the folder that is its own."""
 
     title: str
-    work: Work
+    work: Callable[[Path], _T]
     folder: Path
 
 
@@ -62,16 +62,16 @@ class Ending:
     """The steps after the last trial of one study.
 
     Args:
-        read: returns the results on disk; each step changes them.
-        engine: runs the trials of the study; created for these steps.
-        check: raises if a stop was requested; called several times a second.
-        timeout_s: seconds after which a task is given up.
+        read: the results as they lie on disk now; each step changes them.
+        engine: makes an engine of the study.
+        check: raises when somebody asked to stop; called several times a second.
+        timeout_s: seconds after which a piece of work is given up.
     """
 
     read: Callable[[], Results]
     prepared: Prepared
     listener: Listener
-    engine: Callable[[Prepared], Engine]
+    engine: Callable[[Prepared], Engine[Any]]
     check: Callable[[], None]
     timeout_s: float = float("inf")
 
@@ -101,7 +101,7 @@ class Ending:
                 if isinstance(outcome, Failure):
                     self._note(f"the front could not be timed together: {outcome.message}")
                     return
-                changed = write_final(results.record, trials, outcome.timing)
+                changed = write_final(results.record, trials, outcome)
                 _log.info("timed together: %d trials, %d figures replaced", len(trials), changed)
 
     def measure_rows(self, named: Sequence[str] | None = None) -> None:
@@ -110,17 +110,16 @@ class Ending:
             return
         results = self.read()
         asked = results.spec.honest_rows if named is None else named
-        known, tasks = self._networks(results), []
+        known, tasks = self._networks(results), list[Task[Measurement]]()
         for row in _rows_left(results, self.prepared, asked, again=named is not None):
             folder = start_row(results.record, row)
             same = None if row.candidate is None else known.get(self._key(row.candidate))
             if same is not None and same.measurement is not None:
                 write_outcome(folder, same.measurement, same.number)
                 continue
-            work = partial(_honest, self.prepared.closing, row, results.spec.search.seed)
-            tasks.append(Task(row.name, work, folder))
-        for task, outcome in self._done(tasks):
-            self._note(f"{task.title}: {_figures(results, outcome)}")
+            measure = partial(self.prepared.closing.honest, row, results.spec.search.seed)
+            tasks.append(Task(row.name, partial(recorded, measure), folder))
+        self._measure(results, tasks)
 
     def _networks(self, results: Results) -> dict[str, Trial]:
         """Return the measured networks: a baseline equal to a trial's network is not trained again."""
@@ -137,43 +136,46 @@ class Ending:
             tasks = [task for trial in _picks(results) for task in self._repeats(results, trial)]
             if not tasks:
                 return
-            for task, outcome in self._done(tasks):
-                self._note(f"{task.title}: {_figures(results, outcome)}")
+            self._measure(results, tasks)
 
-    def _repeats(self, results: Results, trial: Trial) -> Iterator[Task]:
+    def _repeats(self, results: Results, trial: Trial) -> Iterator[Task[Measurement]]:
         spec = results.spec.search
         for number in range(1, spec.confirm):
             folder = repeat_dir(results.record, trial.number, number)
             if not (folder / "result.json").is_file():
                 seed = trial_seed(trial_seed(spec.seed, trial.number), number)
-                work = partial(_repeated, self.prepared.evaluator, trial, seed)
-                yield Task(f"trial {trial.number} with seed {number + 1} of {spec.confirm}", work, folder)
+                measure = partial(self.prepared.evaluator.evaluate, trial.candidate, trial.number, seed)
+                title = f"trial {trial.number} with seed {number + 1} of {spec.confirm}"
+                yield Task(title, partial(recorded, measure), folder)
 
-    def _done(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
-        """Run the tasks, as many at once as the study has workers; each outcome is on disk when it is yielded."""
+    def _measure(self, results: Results, tasks: Sequence[Task[Measurement]]) -> None:
+        """Do the work; each outcome is in its folder's result.json before it is a note."""
+        for task, outcome in self._done(tasks):
+            (task.folder / WEIGHTS).unlink(missing_ok=True)  # nothing here is delivered
+            if isinstance(outcome, Failure):
+                write_outcome(task.folder, outcome)
+            self._note(f"{task.title}: {_figures(results, outcome)}")
+
+    def _done(self, tasks: Sequence[Task[_T]]) -> Iterator[tuple[Task[_T], _T | Failure]]:
+        """Do the work, as many pieces at once as the study has workers."""
         if not tasks:
             return
-        engine = self.engine(replace(self.prepared, evaluator=Tasks(tuple(task.work for task in tasks))))
+        engine: Engine[_T] = self.engine(self.prepared)
         waiting, running = list(range(len(tasks)))[::-1], set[int]()
         try:
             while waiting or running:
                 self.check()
                 while waiting and len(running) < engine.workers:
                     running.add(number := waiting.pop())
-                    tasks[number].folder.mkdir(parents=True, exist_ok=True)
-                    engine.submit(Job(number, Candidate({}), 0, tasks[number].folder, self.timeout_s))
+                    task = tasks[number]
+                    task.folder.mkdir(parents=True, exist_ok=True)
+                    engine.submit(Job(number, task.work, task.folder, self.timeout_s))
                 self.listener.preparing("; ".join(tasks[number].title for number in sorted(running)))
                 for finished in engine.poll(_POLL_S):
                     running.discard(finished.number)
-                    yield self._ended(tasks[finished.number], finished.outcome)
+                    yield tasks[finished.number], finished.outcome
         finally:
             engine.cancel()
-
-    def _ended(self, task: Task, outcome: Outcome) -> tuple[Task, Outcome]:
-        (task.folder / WEIGHTS).unlink(missing_ok=True)  # nothing here is delivered
-        if isinstance(outcome, Failure):
-            write_outcome(task.folder, outcome)
-        return task, outcome
 
     def _note(self, text: str) -> None:
         _log.info("%s", text)
@@ -201,9 +203,9 @@ def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, ag
     return missing(results.record, rows, failed_too=again)
 
 
-def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: int) -> Task:
+def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: int) -> Task[dict[int, FinalLatency]]:
     candidates = {trial.number: trial.candidate for trial in trials}
-    work = partial(_timed, closing, candidates, results.spec.search.seed + turn)
+    work = partial(closing.together, candidates, results.spec.search.seed + turn)
     folder = results.record.path / "latency" / "together"
     return Task(f"timing {len(trials)} trials of the front together", work, folder)
 
@@ -253,15 +255,3 @@ def _figures(results: Results, outcome: Outcome) -> str:
         return f"not measured: {outcome.message}"
     known = [o for o in results.objectives if o.name in outcome.figures]
     return ", ".join(o.text(outcome.figures[o.name].value) for o in known)
-
-
-def _timed(closing: Closing, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-    return closing.together(candidates, seed, work_dir)
-
-
-def _honest(closing: Closing, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
-    return closing.honest(row, seed, work_dir)
-
-
-def _repeated(evaluator: Evaluator, trial: Trial, seed: int, work_dir: Path) -> Measurement:
-    return evaluator.evaluate(trial.candidate, trial.number, seed, work_dir)

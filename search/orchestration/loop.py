@@ -25,7 +25,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
-from search.evaluate.evaluator import Evaluator
+from search.evaluate.evaluator import Evaluator, recorded
 from search.evaluate.timing.progress import TrialProgress, read_standing
 from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
 from search.orchestration.memo import Memo
@@ -36,7 +36,7 @@ from search.run_folder.crash_points import reached
 from search.run_folder.disk import is_full
 from search.run_folder.enqueue import Requests
 from search.run_folder.record import RunRecord, acknowledged, finished_trial
-from search.trial import Failure, FailureKind, Outcome, Trial, TrialState
+from search.trial import Failure, FailureKind, Measurement, Outcome, Trial, TrialState
 from search.workers.child_process import classify
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine, Finished, Job
@@ -110,7 +110,7 @@ class Loop:
     """
 
     proposer: Proposer
-    engine: Engine
+    engine: Engine[Measurement]
     evaluator: Evaluator
     record: RunRecord
     limits: Limits
@@ -351,11 +351,12 @@ class Loop:
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()
         seed = trial_seed(self.seed, number)
-        job = Job(number, candidate, seed, work_dir, self.timeout_s(), proposal.gate, stuck_s=self.limits.stuck_s)
-        self.engine.submit(job)
+        measure = partial(self.evaluator.evaluate, candidate, number, seed, gate=proposal.gate)
+        work = partial(recorded, measure)
+        self.engine.submit(Job(number, work, work_dir, self.timeout_s(), self.limits.stuck_s))
         reached("submitted")
 
-    def _take(self, finished: Finished) -> None:
+    def _take(self, finished: Finished[Measurement]) -> None:
         reached("ended")
         self._started.pop(finished.number)
         outcome = finished.outcome

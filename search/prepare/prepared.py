@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from search.evaluate.baselines import HonestRow
 from search.evaluate.evaluator import Evaluator
 from search.space import Space
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, FinalLatency, Measurement
 
 if TYPE_CHECKING:
     from search.propose.guided import Guide
@@ -23,11 +23,10 @@ class Closing(Protocol):
         """Measure one baseline. Raises to fail it; may write into `work_dir`."""
         ...
 
-    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
-        """Measure the latency of several trials, by number, in one interleaved measurement.
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
+        """The latency of several trials, by number, in one interleaved measurement.
 
-        No figures: `timing` holds number (as text) -> {"latency_ms": estimate, and the content of
-        `Measurement.timing`}. Candidates that cannot be timed in this way are left out.
+        Candidates that cannot be timed so are left out.
         """
         ...
 

@@ -14,14 +14,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord, read_outcome
 from search.run_folder.weights import origin
-from search.trial import Measurement, Trial, TrialState, figures_from_json
+from search.trial import FinalLatency, Measurement, Trial, TrialState
 
 FORMAT = 1
 _LATENCY = "latency_ms"
@@ -37,14 +36,13 @@ def refined(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     return tuple(_refined(trial, times.get(origin(trial)), repeats.get(origin(trial), ())) for trial in found)
 
 
-def _refined(trial: Trial, timing: Mapping[str, Any] | None, repeats: Sequence[Measurement]) -> Trial:
+def _refined(trial: Trial, final: FinalLatency | None, repeats: Sequence[Measurement]) -> Trial:
     if trial.measurement is None or trial.state != TrialState.COMPLETE:
         return trial
     measured = trial.measurement
-    if timing is not None and _LATENCY in measured.figures:
-        facts = {name: fact for name, fact in timing.items() if name != _LATENCY}
-        figures = {**measured.figures, **figures_from_json({_LATENCY: timing[_LATENCY]})}
-        measured = replace(measured, figures=figures, timing=facts)
+    if final is not None and _LATENCY in measured.figures:
+        figures = {**measured.figures, _LATENCY: final.latency_ms}
+        measured = replace(measured, figures=figures, timing=final.timing)
     return replace(trial, measurement=confirmed(measured, repeats))
 
 
@@ -97,37 +95,34 @@ def final_path(record: RunRecord) -> Path:
     return record.path / "latency" / "final.json"
 
 
-def read_final(record: RunRecord) -> dict[int, dict[str, Any]]:
-    """Return trial -> its last latency and conditions; empty if there is no readable file."""
+def read_final(record: RunRecord) -> dict[int, FinalLatency]:
+    """Trial -> its last latency; nothing where there is no file that can be read."""
     try:
         content = json.loads(final_path(record).read_text(encoding="utf-8"))
-        rows = {int(number): dict(row) for number, row in content["trials"].items()}
-        for row in rows.values():
-            figures_from_json({_LATENCY: row[_LATENCY]})
-        return rows
+        return {int(number): FinalLatency.from_json(row) for number, row in content["trials"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def write_final(record: RunRecord, trials: Sequence[Trial], timing: Mapping[str, Any]) -> int:
-    """Add the latencies of a joint measurement, and return how many figures it changed.
+def write_final(record: RunRecord, trials: Sequence[Trial], timed: Mapping[int, FinalLatency]) -> int:
+    """Add what was timed together, and return how many figures it changed.
 
     A figure measured on a disturbed machine replaces another only if its interval is narrower. Earlier entries of other
     trials are kept: a trial that left the front by a better measurement must not return by the worse one.
     """
     own = {trial.number: trial.measurement for trial in trials}
-    timed = {int(number): dict(row) for number, row in timing.items()}
-    new = {number: row for number, row in timed.items() if _is_better(own.get(number), row)}
+    new = {number: final for number, final in timed.items() if _is_better(own.get(number), final)}
     rows = sorted((read_final(record) | new).items())
-    write_json(final_path(record), {"format": FORMAT, "trials": {str(number): row for number, row in rows}})
+    content = {"format": FORMAT, "trials": {str(number): final.to_json() for number, final in rows}}
+    write_json(final_path(record), content)
     return len(new)
 
 
-def _is_better(measured: Measurement | None, row: Mapping[str, Any]) -> bool:
+def _is_better(measured: Measurement | None, final: FinalLatency) -> bool:
     if measured is None or _LATENCY not in measured.figures:
         return False
-    new, old = figures_from_json({_LATENCY: row[_LATENCY]})[_LATENCY], measured.figures[_LATENCY]
-    return not DISTURBED & set(row.get("flags", ())) or new.high - new.low < old.high - old.low
+    new, old = final.latency_ms, measured.figures[_LATENCY]
+    return not DISTURBED & set(final.timing.get("flags", ())) or new.high - new.low < old.high - old.low
 
 
 def repeat_dir(record: RunRecord, number: int, seed: int) -> Path:

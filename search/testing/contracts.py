@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from objectives.objective import Estimate
 from search.errors import ConfigError
-from search.evaluate.evaluator import Evaluator
+from search.evaluate.evaluator import Evaluator, recorded
 from search.propose.proposer import Proposer
 from search.run_folder.enqueue import Request
+from search.run_folder.record import read_outcome
 from search.testing.known_front import (
     DIMENSIONS,
     FailingEvaluator,
+    KnownClosing,
     KnownFront,
     KnownFrontEvaluator,
     WitnessedEvaluator,
     known_measurement,
 )
-from search.trial import Candidate, Failure, FailureKind
+from search.trial import Candidate, Failure, FailureKind, FinalLatency, Measurement
 from search.workers.engine import Engine, Finished, Job
 
 if TYPE_CHECKING:
     from search.study import Study
+
+T = TypeVar("T")
+Make = Callable[[int], Engine[Any]]
 
 
 class ProposerContract:
@@ -91,39 +98,54 @@ class ProposerContract:
 
 
 class EngineContract:
-    """Contract of every Engine. Provide a fixture `make`: (evaluator, workers, clock) -> Engine."""
+    """What every Engine promises. Give a fixture `make`: a function of the most jobs at once."""
 
-    def test_a_result_is_on_disk_when_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(), 1)
-        job = job_in(tmp_path, 0)
+    def test_a_result_is_on_disk_when_reported(self, make: Make, tmp_path: Path) -> None:
+        engine = make(1)
+        job = trial_in(tmp_path, 0)
         engine.submit(job)
         (finished,) = drain(engine, 1)
-        assert finished.outcome == known_measurement(job.candidate)
-        assert (job.work_dir / "result.json").is_file()
+        assert finished.outcome == known_measurement(candidate_of(0))
+        assert read_outcome(job.work_dir) == (finished.outcome, None)
         engine.cancel()
 
-    def test_every_job_is_reported_once(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(), 2)
+    def test_every_job_is_reported_once(self, make: Make, tmp_path: Path) -> None:
+        engine = make(2)
         for number in range(2):
-            engine.submit(job_in(tmp_path, number))
+            engine.submit(trial_in(tmp_path, number))
         assert sorted(one.number for one in drain(engine, 2)) == [0, 1]
         assert engine.poll(0.0) == ()
         engine.cancel()
 
-    def test_an_exception_is_a_failure(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(FailingEvaluator({0: "raise", 1: "nan", 2: "memory"}), 1)
+    def test_an_exception_is_a_failure(self, make: Make, tmp_path: Path) -> None:
+        engine, failing = make(1), FailingEvaluator({0: "raise", 1: "nan", 2: "memory"})
         kinds = []
         for number in range(3):
-            engine.submit(job_in(tmp_path, number))
+            engine.submit(trial_in(tmp_path, number, failing))
             (finished,) = drain(engine, 1)
             assert isinstance(finished.outcome, Failure)
             kinds.append(finished.outcome.kind)
         assert kinds == [FailureKind.ERROR, FailureKind.NOT_FINITE, FailureKind.OUT_OF_MEMORY]
         engine.cancel()
 
-    def test_cancelled_jobs_are_not_reported(self, make: Callable[[Evaluator, int], Engine], tmp_path: Path) -> None:
-        engine = make(KnownFrontEvaluator(sleep_s=0.5), 1)
-        engine.submit(job_in(tmp_path, 0))
+    def test_work_of_any_kind_returns_what_it_returns(self, make: Make, tmp_path: Path) -> None:
+        """After a trial: latencies by trial without a result.json, and a file with nothing returned."""
+        engine = make(1)
+        timing = job_in(tmp_path, 1, partial(KnownClosing(shift=2.0).together, {17: candidate_of(17)}, 0))
+        outcomes = []
+        for job in (trial_in(tmp_path, 0), timing, job_in(tmp_path, 2, _leave_a_note)):
+            engine.submit(job)
+            outcomes += [finished.outcome for finished in drain(engine, 1)]
+        latency = known_measurement(candidate_of(17)).figures["latency_ms"].value
+        estimate = Estimate(2 * latency, 0.999 * 2 * latency, 1.001 * 2 * latency)
+        assert outcomes == [known_measurement(candidate_of(0)), {17: FinalLatency(estimate, {"flags": []})}, None]
+        assert not (timing.work_dir / "result.json").exists()
+        assert (tmp_path / "0002" / "note.txt").read_text() == "done"
+        engine.cancel()
+
+    def test_cancelled_jobs_are_not_reported(self, make: Make, tmp_path: Path) -> None:
+        engine = make(1)
+        engine.submit(trial_in(tmp_path, 0, KnownFrontEvaluator(sleep_s=0.5)))
         engine.cancel()
         engine.cancel()
         assert engine.poll(0.0) == ()
@@ -165,17 +187,35 @@ def files_of(run: Path) -> set[str]:
     return {name for name in found if not name.startswith("study.db-")}
 
 
-def job_in(folder: Path, number: int, timeout_s: float = 60.0) -> Job:
-    """Return a job with its folder created, as the loop does."""
+def job_in(
+    folder: Path, number: int, work: Callable[[Path], T], timeout_s: float = 60.0, stuck_s: float = float("inf")
+) -> Job[T]:
+    """A job with its folder made."""
     work_dir = folder / f"{number:04d}"
     work_dir.mkdir()
-    candidate = Candidate({name: 0.1 * (number + 1) for name in DIMENSIONS})
-    return Job(number, candidate, seed=number, work_dir=work_dir, timeout_s=timeout_s)
+    return Job(number, work, work_dir, timeout_s, stuck_s)
 
 
-def drain(engine: Engine, count: int, limit_s: float = 60.0) -> list[Finished]:
+def trial_in(
+    folder: Path, number: int, evaluator: Evaluator | None = None, timeout_s: float = 60.0
+) -> Job[Measurement]:
+    """The job of a trial, as the loop makes it; the evaluator is that of the known front by default."""
+    measure = partial((evaluator or KnownFrontEvaluator()).evaluate, candidate_of(number), number, number)
+    return job_in(folder, number, partial(recorded, measure), timeout_s)
+
+
+def candidate_of(number: int) -> Candidate:
+    """The candidate of `trial_in`."""
+    return Candidate({name: 0.1 * (number + 1) for name in DIMENSIONS})
+
+
+def _leave_a_note(work_dir: Path) -> None:
+    (work_dir / "note.txt").write_text("done")
+
+
+def drain(engine: Engine[T], count: int, limit_s: float = 60.0) -> list[Finished[T]]:
     """Poll until `count` jobs ended."""
-    ended: list[Finished] = []
+    ended: list[Finished[T]] = []
     deadline = time.monotonic() + limit_s
     while len(ended) < count and time.monotonic() < deadline:
         ended += engine.poll(0.2)

@@ -26,7 +26,7 @@ from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space
 from search.testing.simulated import Cut
-from search.trial import Candidate, Gate, Measurement
+from search.trial import Candidate, FinalLatency, Gate, Measurement
 
 PRELOAD = ("search.testing.known_front",)
 DIMENSIONS = ("stem", "neck", "head")
@@ -241,14 +241,13 @@ class KnownClosing:
         figures = known_figures(dict.fromkeys(DIMENSIONS, row.ratio or 0.0), row.imgsz or 640)
         return Measurement(figures, seconds={"accuracy": self.trained_s if row.is_trained else self.seconds})
 
-    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> Measurement:
+    def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
         self._disturb("together")
-        timing = {str(number): {"latency_ms": self._latency(one), "flags": []} for number, one in candidates.items()}
-        return Measurement({}, seconds={"latency": 4.0 * len(candidates)}, timing=timing)
+        return {number: FinalLatency(self._latency(one), {"flags": []}) for number, one in candidates.items()}
 
-    def _latency(self, candidate: Candidate) -> dict[str, float]:
+    def _latency(self, candidate: Candidate) -> Estimate:
         value = self.shift * known_measurement(candidate).figures["latency_ms"].value
-        return {"value": value, "low": 0.999 * value, "high": 1.001 * value}
+        return Estimate(value, 0.999 * value, 1.001 * value)
 
     def _disturb(self, what: str) -> None:
         if what == self.cut:

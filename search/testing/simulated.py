@@ -1,14 +1,14 @@
-"""A simulated clock, an engine that evaluates in the calling process, and power cuts."""
+"""Time that passes only when told, an engine that works in the calling process, and power cuts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Generic
 
-from search.evaluate.evaluator import Evaluator
+from search.trial import Measurement
 from search.workers.child_process import classify
-from search.workers.engine import Finished, Job
-from search.workers.local import run_job
+from search.workers.engine import Finished, Job, T
 
 
 @dataclass
@@ -30,34 +30,34 @@ class SimulatedClock:
 
 
 @dataclass
-class InlineEngine:
-    """Evaluates in the calling process, at `poll`, advancing a simulated clock by each trial's reported duration.
+class InlineEngine(Generic[T]):
+    """Works in the calling process, at `poll`, advancing a simulated clock by what each measurement says it took.
 
     Args:
-        cut_at: raises `Cut` instead of evaluating this trial, like a power cut.
+        cut_at: raises `Cut` instead of running the job of this number, as if the power had gone.
     """
 
-    evaluator: Evaluator
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     workers: int = 1
     cut_at: int | None = None
-    _jobs: list[Job] = field(default_factory=list)
+    _jobs: list[Job[T]] = field(default_factory=list)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[T]) -> None:
         self._jobs.append(job)
 
-    def poll(self, wait_s: float) -> tuple[Finished, ...]:
+    def poll(self, wait_s: float) -> tuple[Finished[T], ...]:
         if not self._jobs:
             return ()
         job = self._jobs.pop(0)
         if job.number == self.cut_at:
             raise Cut(f"at trial {job.number}")
         try:
-            measured = run_job(self.evaluator, job)
+            result = job.work(job.work_dir)
         except Exception as error:
             return (Finished(job.number, classify(error)),)
-        self.clock.advance(sum(measured.seconds.values()))
-        return (Finished(job.number, measured),)
+        if isinstance(result, Measurement):
+            self.clock.advance(sum(result.seconds.values()))
+        return (Finished(job.number, result),)
 
     def cancel(self) -> None:
         self._jobs.clear()

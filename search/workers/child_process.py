@@ -11,6 +11,7 @@ import errno
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import sys
@@ -32,6 +33,8 @@ _JOIN_S = 10.0
 _DUMP_S = 2.0
 _STACKS = signal.SIGUSR1
 """What makes a child write its stacks into its log."""
+_MAIN = b"\x8c\x08__main__"
+"""How a pickle names the module of a class or function of the user's script."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
@@ -63,11 +66,11 @@ class Child:
         context.set_forkserver_preload(list(preload))
         self._connection, theirs = context.Pipe(duplex=False)
         self._log = log
-        self._process = context.Process(target=_main, args=(theirs, function, arguments, log, error_path))
-        needs_main = any(type(a).__module__ == "__main__" for a in (function, *arguments))
+        call = pickle.dumps((function, tuple(arguments)))
+        self._process = context.Process(target=_main, args=(theirs, call, log, error_path))
         # Asked through NVML, "is there a GPU" does not start CUDA, which a forked child could not start again.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        with _interrupt_blocked(), _main_hidden(not needs_main):
+        with _interrupt_blocked(), _main_hidden(_MAIN not in call):
             self._process.start()
         theirs.close()
         self._killed = False
@@ -139,17 +142,12 @@ def classify(error: BaseException) -> Failure:
     return Failure(FailureKind.ERROR, text)
 
 
-def _main(
-    connection: Connection,
-    function: Callable[..., object],
-    arguments: Sequence[object],
-    log: Path,
-    error_path: Path,
-) -> None:
+def _main(connection: Connection, call: bytes, log: Path, error_path: Path) -> None:
     os.setsid()
     _end_with_parent()
     _redirect(log)
     try:
+        function, arguments = pickle.loads(call)
         answer: tuple[bool, object] = (True, function(*arguments))
     except BaseException as error:
         answer = (False, classify(error))

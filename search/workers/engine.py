@@ -1,52 +1,56 @@
-"""The interface between the loop and the execution of trials."""
+"""The seam between a search and the place where its jobs run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from search.trial import Candidate, Gate, Outcome
+from search.trial import Failure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One trial to run. `work_dir` exists and holds candidate.json; `gate` is its screening threshold.
+class Job(Generic[T]):
+    """One piece of work: a trial, a baseline, a final measurement.
 
-    It is given up after `timeout_s` in all, and after `stuck_s` without a heartbeat.
+    Attributes:
+        work: takes `work_dir`, in which it may write, and returns the result; raises to fail the job. Picklable.
+        work_dir: exists.
+        timeout_s: seconds after which the job is given up; `stuck_s`: seconds without a heartbeat.
     """
 
     number: int
-    candidate: Candidate
-    seed: int
+    work: Callable[[Path], T]
     work_dir: Path
     timeout_s: float
-    gate: Gate | None = None
     stuck_s: float = float("inf")
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The end of a job."""
+class Finished(Generic[T]):
+    """How a job ended: with what its work returned, or not."""
 
     number: int
-    outcome: Outcome
+    outcome: T | Failure
 
 
-class Engine(Protocol):
-    """Runs up to `workers` jobs at once. A successful job has saved its result.json before it is reported."""
+class Engine(Protocol[T]):
+    """Runs up to `workers` jobs at once. What a job has left in its folder is there before the job is reported."""
 
     @property
     def workers(self) -> int:
         """Largest number of concurrent jobs."""
         ...
 
-    def submit(self, job: Job) -> None:
-        """Start a job; callers never exceed `workers`."""
+    def submit(self, job: Job[T]) -> None:
+        """Start a job; there are never more than `workers`."""
         ...
 
-    def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """Return jobs that ended, each reported once; wait up to `wait_s` for the first."""
+    def poll(self, wait_s: float) -> tuple[Finished[T], ...]:
+        """Jobs that ended, each reported once; waits up to `wait_s` for the first."""
         ...
 
     def cancel(self) -> None:

@@ -129,7 +129,7 @@ def make_study(workplace: Path) -> MakeStudy:
         measuring, clock = evaluator or KnownFrontEvaluator(), clock or SimulatedClock()
         parts = Parts(
             prepare=KnownFront(measuring, closing=closing),
-            engine=lambda spec, prepared: InlineEngine(prepared.evaluator, clock, spec.search.workers, cut_at),
+            engine=lambda spec, prepared: InlineEngine(clock, spec.search.workers, cut_at),
             clock=clock,
         )
         return Study("study.yaml", parts=parts, **overrides)

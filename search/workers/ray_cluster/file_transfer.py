@@ -1,20 +1,22 @@
-"""File transfer between the coordinator and a worker on another node.
+"""The files that travel between the coordinator and a worker on another node: what a job needs and what it leaves.
 
-To the worker: the model, the YAML of the data and the ONNX of the base, as bytes, written where they are missing. Back:
-the trial's folder. `result.json` is written last, atomically: before that the trial has not ended.
+Out: the model, the YAML of the data and the ONNX of the base, as bytes, put where they are missing. Home: the job's
+folder. `result.json` is written last, whole and synced: before that a trial has not ended, whatever else has arrived.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from search.run_folder.atomic import write_atomic
-from search.run_folder.record import read_outcome, write_outcome
-from search.trial import Failure, FailureKind, Measurement, Outcome
+from search.trial import Failure, FailureKind
 
 RESULT = "result.json"
+T = TypeVar("T")
 Luggage = Mapping[str, bytes]
 """Absolute path -> content."""
 
@@ -34,27 +36,22 @@ def unpack(luggage: Luggage) -> None:
             write_atomic(Path(name), content, durable=False)
 
 
-def leave(folder: Path, outcome: Outcome, parcel: Path) -> None:
-    """On the worker: copy a trial's folder and outcome into `parcel`."""
-    shutil.copytree(folder, parcel, dirs_exist_ok=True)
-    if isinstance(outcome, Failure):  # a measurement has left its own
-        write_outcome(parcel, outcome)
+def bring_home(parcel: Path, folder: Path, outcome: T | Failure) -> T | Failure:
+    """On the coordinator: move a parcel's files into the job's folder.
 
-
-def bring_home(parcel: Path, folder: Path) -> Outcome:
-    """On the coordinator: move a parcel's files into the trial's folder and return the outcome.
-
-    A failure has only its log and traceback; the loop records it.
+    Returns `outcome`, or a failure where result.json is not whole: then nothing is moved.
     """
+    result = parcel / RESULT
+    content = result.read_bytes() if result.exists() else None
     try:
-        outcome, _ = read_outcome(parcel)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        json.loads(content or b"{}")
+    except ValueError as error:
         return Failure(FailureKind.ERROR, f"what came back from the worker cannot be read: {type(error).__name__}")
     for item in parcel.iterdir():
-        if item.name != RESULT:
+        if item != result:
             _replace(item, folder / item.name)
-    if isinstance(outcome, Measurement):
-        write_outcome(folder, outcome)
+    if content is not None:
+        write_atomic(folder / RESULT, content)
     return outcome
 
 

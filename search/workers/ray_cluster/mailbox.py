@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-from search.workers.engine import Job
 
 
 @dataclass(frozen=True)
 class News:
-    """A message of Tune about a job: its progress, or its end, with its folder (`parcel`) or lost."""
+    """What happened to a job: how far it is, or that it ended, with its folder (`parcel`) and `outcome`, or lost."""
 
     number: int
     standing: str = ""
     ended: bool = False
     parcel: Any = None
+    outcome: Any = None
     cause: str = ""
 
 
 class Desk:
-    """The mailbox: jobs to Tune, messages from it."""
+    """An actor between the coordinator, Tune and the workers: jobs in, news and outcomes out.
+
+    Tune itself knows jobs by their numbers only: it keeps and saves everything that it ever knew. A job lies here as
+    the list of its one Ray reference, which is not loaded in this process.
+    """
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
-        self._out: set[int] = set()
+        self._jobs: dict[int, list[Any]] = {}
+        self._waiting: deque[int] = deque()
+        self._outcomes: dict[int, Any] = {}
         self._news: list[News] = []
         self._closed = False
 
-    def hand(self, job: Job) -> None:
-        self._jobs.append(job)
+    def hand(self, number: int, job: list[Any]) -> None:
+        self._jobs[number] = job
+        self._waiting.append(number)
 
-    def take(self) -> tuple[Job | None, bool]:
-        """Return the next job, and whether Tune has no other."""
-        job = self._jobs.popleft() if self._jobs else None
-        if job is not None:
-            self._out.add(job.number)
-        return job, not self._out
+    def take(self) -> tuple[int | None, bool]:
+        """The number of the next job, and whether Tune has no other."""
+        number = self._waiting.popleft() if self._waiting else None
+        return number, self._jobs.keys() <= set(self._waiting)
+
+    def job(self, number: int) -> list[Any]:
+        """For the worker that runs it; once more where the first was lost."""
+        return self._jobs[number]
+
+    def keep(self, number: int, outcome: Any) -> None:
+        """How a job ended on its worker; told when its files are on the storage path."""
+        self._outcomes[number] = outcome
 
     def tell(self, news: News) -> None:
         if news.ended:
-            self._out.discard(news.number)
+            if news.number not in self._waiting:
+                self._jobs.pop(news.number, None)
+            news = replace(news, outcome=self._outcomes.pop(news.number, None))
         self._news.append(news)
 
     def collect(self) -> list[News]:
@@ -51,7 +64,8 @@ class Desk:
     def clear(self) -> None:
         """Forget Tune's jobs after its restart."""
         self._jobs.clear()
-        self._out.clear()
+        self._waiting.clear()
+        self._outcomes.clear()
 
     def close(self) -> None:
         self._closed = True

@@ -1,11 +1,11 @@
-"""Trials on a Ray cluster, by Ray Tune: the only module that imports Ray.
+"""Jobs on a Ray cluster, by Ray Tune: the only module that imports Ray.
 
-    Loop.submit -> Desk -> Tune asks the Feed       -> a worker on some node: a LocalEngine with room for one trial
+    Loop.submit -> Desk -> Tune asks the Feed       -> a worker on some node: a LocalEngine with room for one job
     Loop.poll   <- Desk <- Tune tells the Messenger <- its folder, as a Tune checkpoint on the storage path
 
 The coordinator alone knows the study: it asks the proposer, hands out numbered jobs, and records what comes home. Tune
 decides where a job runs, and runs it once more where its node or worker was lost (`FailureConfig`); what fails inside
-a trial comes back typed, as on one machine, and is no failure for Tune. The desk is an actor because under `ray://`
+a job comes back typed, as on one machine, and is no failure for Tune. The desk is an actor because under `ray://`
 Tune runs on the cluster's head, and not in this process.
 
 Where Tune itself gives up (a storage path that was away for a minute), `Tuner.restore` goes on in this session. A
@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import pyarrow.fs
 import ray
@@ -40,19 +40,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config.sections import SearchSpec
 from search.errors import ConfigError, DeviceMissing, ServerMissing
-from search.evaluate.evaluator import Evaluator
 from search.evaluate.timing.progress import show_standing, standing_text
 from search.evaluate.timing.threads import THREADS, share_of_cores
-from search.trial import Failure, FailureKind, Outcome
+from search.trial import Failure, FailureKind
 from search.workers.child_process import PRELOAD
-from search.workers.engine import Finished, Job
+from search.workers.engine import Finished, Job, T
 from search.workers.local import LocalEngine
-from search.workers.ray_cluster.file_transfer import bring_home, leave, packed, unpack
+from search.workers.ray_cluster.file_transfer import bring_home, packed, unpack
 from search.workers.ray_cluster.mailbox import Desk, News
 
 _TICK_S = 0.05
 _BEAT_S = 0.5
-"""How often a worker says where its trial stands, and hears that it is to stop."""
+"""How often a worker says where its job stands, and hears that it is to stop."""
 _CLOSE_S = 30.0
 _RESTORES = 3
 _SETTINGS = {
@@ -67,18 +66,18 @@ _log = logging.getLogger("search")
 
 
 class _Feed(Searcher):
-    """Tune's searcher: passes on the jobs of the coordinator's proposer."""
+    """What Tune asks for the next trial: the number of a job. The proposer stays with the coordinator."""
 
     def __init__(self, desk: Any) -> None:
         super().__init__()
         self._desk = desk
 
     def suggest(self, trial_id: str) -> Any:
-        """Return a job; None if there is none now; FINISHED after `cancel`. Waits while Tune has nothing else to do."""
+        """One; None where there is none now; FINISHED after `cancel`. Waits while Tune has nothing else to do."""
         while not ray.get(self._desk.is_closed.remote()):
-            job, is_idle = ray.get(self._desk.take.remote())
-            if job is not None:
-                return {"job": job}
+            number, is_idle = ray.get(self._desk.take.remote())
+            if number is not None:
+                return {"number": number}
             if not is_idle:
                 return None
             time.sleep(_TICK_S)
@@ -131,41 +130,43 @@ class _Closed(tune.Stopper):
 
 
 class _Worker(tune.Trainable):
-    """A slot for a trial on some node; the trial runs in a child process of it, as on one machine (`LocalEngine`)."""
+    """One place for a job on some node. It runs in a child of this process, as on one machine; see `LocalEngine`."""
 
     def setup(self, config: dict[str, Any], **given: Any) -> None:
         """Set up a worker, which then takes one job after another. `given`: see `RayEngine._worker_class`."""
         os.environ[THREADS] = str(given["threads"])
         unpack(given["luggage"])
-        self._engine = LocalEngine(given["evaluator"], preload=given["preload"])
-        self._begin(config["job"])
+        self._desk, self._engine = given["desk"], LocalEngine[Any](preload=given["preload"])
+        self._begin(config["number"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start the next job."""
         self._drop()
-        self._begin(new_config["job"])
+        self._begin(new_config["number"])
         return True
 
-    def _begin(self, job: Job) -> None:
-        self._outcome: Outcome | None = None
+    def _begin(self, number: int) -> None:
+        job: Job[Any] = ray.get(ray.get(self._desk.job.remote(number))[0])
+        self._finished: Finished[Any] | None = None
         self._beat_s = 0.0
-        self._folder = Path(tempfile.mkdtemp(prefix=f"trial-{job.number}-", dir=self.logdir))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"job-{number}-", dir=self.logdir))
         self._engine.submit(replace(job, work_dir=self._folder))
 
     def step(self) -> dict[str, Any]:
-        """Run half a second of the trial, less if it ends. The first call only reports the start."""
+        """Half a second of the job, less where it ends. The first call only says that it has begun."""
         for finished in self._engine.poll(self._beat_s):
-            self._outcome = finished.outcome
+            self._finished = finished
         self._beat_s = _BEAT_S
-        return {"done": self._outcome is not None, "standing": standing_text(self._folder)}
+        return {"done": self._finished is not None, "standing": standing_text(self._folder)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save the trial's folder, which Tune copies to the storage path."""
-        if self._outcome is not None:
-            leave(self._folder, self._outcome, Path(checkpoint_dir))
+        """The job's folder, which Tune carries to the storage path; the outcome goes to the desk."""
+        if self._finished is not None:
+            shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)
+            ray.get(self._desk.keep.remote(self._finished.number, self._finished.outcome))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Do nothing: a repeated trial starts from its beginning."""
+        """A job that is run again begins at its beginning."""
 
     def cleanup(self) -> None:
         self._drop()
@@ -175,22 +176,21 @@ class _Worker(tune.Trainable):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class RayEngine:
-    """Up to `search.workers` trials at once on a Ray cluster.
+class RayEngine(Generic[T]):
+    """Up to `search.workers` jobs at once on a Ray cluster.
 
     Args:
-        search: `address` of the cluster, `resources` of a trial, `artefacts`: a path that all nodes can write.
-        run: the run's folder; artefacts are transferred through its `ray/` if the study names no other path.
-        device: of the trials: one that is a GPU needs a GPU of the cluster.
+        search: `address` of the cluster, `resources` of a job, `artefacts`: where all nodes can write.
+        run: the run's folder; artefacts travel through `ray/` in it where the study names no other place.
+        device: of the jobs: one that is a GPU needs a GPU of the cluster.
         luggage: files that a worker may lack.
 
     Raises:
-        ServerMissing: no cluster there. DeviceMissing: it can never run a trial of this size.
+        ServerMissing: no cluster there. DeviceMissing: it can never run a job of this size.
     """
 
     def __init__(
         self,
-        evaluator: Evaluator,
         search: SearchSpec,
         run: Path,
         device: str = "cpu",
@@ -198,10 +198,10 @@ class RayEngine:
         preload: Sequence[str] = PRELOAD,
         luggage: Sequence[Path] = (),
     ) -> None:
-        self._evaluator, self._workers, self._preload, self._files = evaluator, search.workers, preload, luggage
+        self._workers, self._preload, self._files = search.workers, preload, luggage
         self._needs = connect(search, device)
         self._storage = search.artefacts or str(run.resolve() / "ray")
-        self._open: dict[int, Job] = {}
+        self._open: dict[int, Job[T]] = {}
         self._begun: set[int] = set()
         self._again: set[int] = set()
         self._thread: threading.Thread | None = None
@@ -210,15 +210,19 @@ class RayEngine:
     def workers(self) -> int:
         return self._workers
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[T]) -> None:
         with _translated():
             if self._thread is None:
                 self._start()
             self._open[job.number] = job
-            ray.get(self._desk.hand.remote(job))
+            self._hand(job)
 
-    def poll(self, wait_s: float) -> tuple[Finished, ...]:
-        """Return jobs that ended, as `Engine.poll`. Raises ServerMissing if the cluster is lost."""
+    def _hand(self, job: Job[T]) -> None:
+        """Within a list Ray does not load the job on the way: only its worker needs what the job is made of."""
+        ray.get(self._desk.hand.remote(job.number, [ray.put(job)]))
+
+    def poll(self, wait_s: float) -> tuple[Finished[T], ...]:
+        """See `Engine.poll`. Raises ServerMissing where the cluster has gone."""
         end = time.monotonic() + wait_s
         while self._open:
             with _translated():
@@ -281,7 +285,7 @@ class RayEngine:
             ) from error
 
     def _worker_class(self) -> Any:
-        given = {"evaluator": self._evaluator, "preload": tuple(self._preload), "luggage": packed(self._files)}
+        given = {"desk": self._desk, "preload": tuple(self._preload), "luggage": packed(self._files)}
         threads = max(1, int(self._needs["cpu"]))
         return tune.with_resources(tune.with_parameters(_Worker, threads=threads, **given), self._needs)
 
@@ -305,11 +309,11 @@ class RayEngine:
         with _translated():
             ray.get(self._desk.clear.remote())
             for job in self._open.values():
-                ray.get(self._desk.hand.remote(job))
+                self._hand(job)
             self._fit(tune.Tuner.restore(self._experiment, self._trainable, resume_unfinished=False))
 
-    def _take(self, news: News) -> Finished | None:
-        """Handle a message; ignore those of jobs that are no longer expected (Tune was restored, or cancelled)."""
+    def _take(self, news: News) -> Finished[T] | None:
+        """News of a job that nobody waits for any more (Tune was restored, or it was cancelled) is no news."""
         job = self._open.get(news.number)
         if job is None:
             return None
@@ -320,12 +324,12 @@ class RayEngine:
         if news.parcel is None and not {job.number} & (self._begun | self._again):
             # Its worker had died while it waited for work. Tune counts that twice and does not try again (ran).
             self._again.add(job.number)
-            ray.get(self._desk.hand.remote(job))
+            self._hand(job)
             return None
         del self._open[job.number]
         self._begun.discard(job.number)
         self._again.discard(job.number)
-        return Finished(job.number, _outcome(job, news))
+        return Finished(job.number, _outcome(job.work_dir, news))
 
 
 def connect(search: SearchSpec, device: str) -> dict[str, float]:
@@ -392,17 +396,17 @@ def _desk_here() -> Any:
     return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-def _outcome(job: Job, news: News) -> Outcome:
+def _outcome(work_dir: Path, news: News) -> Any:
     if news.parcel is None:
         return Failure(FailureKind.LOST, f"its worker or node was lost twice: {news.cause}")
-    with tempfile.TemporaryDirectory(prefix=".parcel-", dir=job.work_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=".parcel-", dir=work_dir) as folder:
         try:
             news.parcel.to_directory(folder)
         except OSError as error:
             return Failure(
                 FailureKind.ERROR, f"its files did not come home ({_first_line(error)}); see search.artefacts"
             )
-        outcome = bring_home(Path(folder), job.work_dir)
+        outcome = bring_home(Path(folder), work_dir, news.outcome)
     with suppress(OSError):
         news.parcel.filesystem.delete_dir(news.parcel.path)
     return outcome
@@ -422,7 +426,7 @@ def _folder_name(trial: Any) -> str:
 
 
 def _number(trial: Any) -> int:
-    return int(trial.config["job"].number)
+    return int(trial.config["number"])
 
 
 def _cause(trial: Any) -> str:

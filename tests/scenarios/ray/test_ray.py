@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ import pytest
 
 from search.config.sections import ResourcesSpec, SearchSpec
 from search.errors import ConfigError, RunLocked, ServerMissing
-from search.evaluate.evaluator import Evaluator
 from search.evaluate.timing.progress import read_standing
 from search.study import Parts, Study
-from search.testing.contracts import EngineContract, SearchContract, drain, job_in
+from search.testing.contracts import EngineContract, Make, SearchContract, candidate_of, drain, trial_in
 from search.testing.known_front import (
     PRELOAD,
     KnownFront,
@@ -45,8 +44,6 @@ from search.testing.known_front import KnownFront, KnownFrontEvaluator, Witnesse
 evaluator = WitnessedEvaluator(Path("begun").resolve(), KnownFrontEvaluator(sleep_s=1.0))
 Study("study.yaml", parts=Parts(prepare=KnownFront(evaluator)), **{keys}).search()
 """
-
-Make = Callable[[Evaluator, int], Engine]
 
 
 class Nodes:
@@ -92,11 +89,11 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture
 def make(nodes: Nodes, tmp_path: Path) -> Iterator[Make]:
-    made: list[Engine] = []
+    made: list[Engine[Any]] = []
 
-    def make(evaluator: Evaluator, workers: int) -> Engine:
+    def make(workers: int) -> Engine[Any]:
         search = SearchSpec(engine="ray", address=nodes.cluster.address, workers=workers)
-        made.append(ray_tune.RayEngine(evaluator, search, tmp_path / "run", preload=PRELOAD))
+        made.append(ray_tune.RayEngine(search, tmp_path / "run", preload=PRELOAD))
         return made[-1]
 
     yield make
@@ -136,19 +133,19 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     nodes: Nodes, make: Make, tmp_path: Path
 ) -> None:
     evaluator = WitnessedEvaluator(tmp_path / "begun", KnownFrontEvaluator(sleep_s=1.5))
-    engine, job = make(evaluator, 1), job_in(tmp_path, 0)
+    engine, job = make(1), trial_in(tmp_path, 0, evaluator)
     engine.submit(job)
     seen, above = set[str](), list[int]()
     while not (ended := engine.poll(0.1)):
         seen.add(read_standing(job.work_dir).phase)
         above = above or [above for path in evaluator.folder.glob("0-*") for above in ancestors(_pid(path))]
-    assert ended[0].outcome == known_measurement(job.candidate)
+    assert ended[0].outcome == known_measurement(candidate_of(0))
     assert "recover" in seen
     assert (job.work_dir / "note.txt").read_text() == "trial 0"
     assert {path.name for path in job.work_dir.iterdir()} == {"note.txt", "progress.json", "result.json", "train.log"}
     nodes.kill_among(above)
     until(lambda: not Path(f"/proc/{above[1]}").exists())  # the worker, which outlives its node for a moment
-    engine.submit(job_in(tmp_path, 1))
+    engine.submit(trial_in(tmp_path, 1, evaluator))
     (finished,) = drain(engine, 1)
     nodes.add()
     assert finished.number == 1 and not isinstance(finished.outcome, Failure)
@@ -160,9 +157,9 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced_once_and_then_is_a_failure(make: Make, tmp_path: Path) -> None:
     evaluator = WitnessedEvaluator(tmp_path / "begun", losses={0: 1, 1: 2})
-    engine, outcomes = make(evaluator, 1), []
+    engine, outcomes = make(1), []
     for number in range(2):
-        engine.submit(job_in(tmp_path, number))
+        engine.submit(trial_in(tmp_path, number, evaluator))
         outcomes += [finished.outcome for finished in drain(engine, 1)]
     replaced, lost = outcomes
     assert not isinstance(replaced, Failure)
@@ -258,8 +255,8 @@ def test_where_tune_gives_up_it_is_restored(
 
     monkeypatch.setattr(TuneController, "checkpoint", failing)
     evaluator = WitnessedEvaluator(tmp_path / "begun", KnownFrontEvaluator(sleep_s=0.5))
-    engine = make(evaluator, 1)
-    engine.submit(job_in(tmp_path, 0))
+    engine = make(1)
+    engine.submit(trial_in(tmp_path, 0, evaluator))
     (finished,) = drain(engine, 1)
     assert not isinstance(finished.outcome, Failure)
     assert engine.poll(0.5) == ()
@@ -271,7 +268,7 @@ def test_files_that_do_not_come_home_are_a_failure(tmp_path: Path) -> None:
         def to_directory(self, folder: str) -> None:
             raise FileNotFoundError("/elsewhere/0000")
 
-    outcome = ray_tune._outcome(job_in(tmp_path, 0), News(0, ended=True, parcel=Away()))
+    outcome = ray_tune._outcome(tmp_path, News(0, ended=True, parcel=Away()))
     assert isinstance(outcome, Failure) and "search.artefacts" in outcome.message
 
 
@@ -303,8 +300,8 @@ def test_what_a_trial_needs(nodes: Nodes, resources: dict[str, float], device: s
 
 def test_a_place_that_cannot_be_written_is_named(nodes: Nodes, tmp_path: Path) -> None:
     search = SearchSpec(engine="ray", address=nodes.cluster.address, artefacts="nowhere://bucket/study")
-    engine = ray_tune.RayEngine(KnownFrontEvaluator(), search, tmp_path / "run", preload=PRELOAD)
+    engine = ray_tune.RayEngine(search, tmp_path / "run", preload=PRELOAD)
     with pytest.raises(ConfigError, match="nothing can be written there") as caught:
-        engine.submit(job_in(tmp_path, 0))
+        engine.submit(trial_in(tmp_path, 0))
     assert "search.artefacts: nowhere://bucket/study" in str(caught.value)
     engine.cancel()

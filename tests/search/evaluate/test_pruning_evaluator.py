@@ -202,7 +202,8 @@ def test_what_comes_after_the_last_trial_is_measured_on_real_models(tiny_study: 
     assert lower.figures["params_m"] == base.figures["params_m"]
     assert lower.figures["macs_g"].value < 0.6 * base.figures["macs_g"].value
     timed = json.loads((study.record.path / "latency" / "final.json").read_text())["trials"]
-    assert timed.keys() <= {"0"} and (study.record.path / "latency" / "together" / "result.json").is_file()
+    assert timed.keys() <= {"0"} and all({"latency_ms", "ratio", "processor"} <= row.keys() for row in timed.values())
+    assert {path.name for path in study.record.path.glob("latency/together/*")} == {"train.log", "progress.json"}
     assert study.trials()[0].measurement is not None and study.trials()[0].measurement.seeds == 2
     left = {path.name for path in study.record.path.glob("baselines/*/*")}
     assert left <= {"row.json", "result.json", "train.log", "progress.json"}

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +82,18 @@ def test_there_is_no_third_time_after_a_resume(make_study: MakeStudy) -> None:
     assert flaky.__dict__["tries"] == 3, "cut, and then the second time over again"
 
 
-class _Forgetful(InlineEngine):
+class _Forgetful(InlineEngine[Any]):
     """Says of trial 1 that its process crashed, after its result was written: a worker killed before its last word."""
 
-    def poll(self, wait_s: float) -> tuple[Finished, ...]:
+    def poll(self, wait_s: float) -> tuple[Finished[Any], ...]:
         ended = super().poll(wait_s)
         crash = Failure(FailureKind.SIGNAL, "ended by SIGKILL")
         return tuple(Finished(one.number, crash) if one.number == 1 else one for one in ended)
 
 
 def test_a_result_that_was_left_counts_however_its_worker_ended(workplace: Path) -> None:
-    def engine(spec: Any, prepared: Any) -> InlineEngine:
-        return _Forgetful(prepared.evaluator)
+    def engine(spec: Any, prepared: Any) -> InlineEngine[Any]:
+        return _Forgetful()
 
     parts = Parts(prepare=KnownFront(), engine=engine)
     study = Study("study.yaml", parts=parts, **{"search.trials": 3}).search()
@@ -117,19 +117,11 @@ def test_failures_of_many_kinds_do_not_stop_it(make_study: MakeStudy) -> None:
     assert states(study).count("failed") == len(ways)
 
 
-@dataclass(frozen=True)
-class Orphaning:
-    """Starts a process of its own, as a data loader is, and then ends in the way that its number says."""
-
-    ways: tuple[Callable[[], object], ...]
-
-    def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
-    ) -> Measurement:
-        child = subprocess.Popen(["sleep", "600"])
-        (work_dir / "loader").write_text(str(child.pid))
-        self.ways[number]()
-        return Measurement({})
+def orphaning(way: Callable[[], None], work_dir: Path) -> None:
+    """Start a process of its own, as a data loader is, and then end in the given way."""
+    child = subprocess.Popen(["sleep", "600"])
+    (work_dir / "loader").write_text(str(child.pid))
+    way()
 
 
 def stuck_here() -> None:
@@ -150,11 +142,10 @@ def on_the_whole() -> None:
 
 def test_worker_ends_in_any_way_its_failure_has_a_type_and_its_loaders_end(tmp_path: Path) -> None:
     ways = (stuck_here, no_memory, killed, on_the_whole)
-    engine = LocalEngine(Orphaning(ways), workers=4, preload=PRELOAD)  # type: ignore[arg-type]
-    for number in range(4):
-        job = job_in(tmp_path, number)
-        stuck_s = 5.0 if ways[number] is stuck_here else 60.0  # a busy machine takes longer than that to begin
-        engine.submit(type(job)(job.number, job.candidate, 0, job.work_dir, 60.0, stuck_s=stuck_s))
+    engine = LocalEngine[None](workers=4, preload=PRELOAD)
+    for number, way in enumerate(ways):
+        stuck_s = 5.0 if way is stuck_here else 60.0  # a busy machine takes longer than that to begin
+        engine.submit(job_in(tmp_path, number, partial(orphaning, way), stuck_s=stuck_s))
     outcomes = {one.number: one.outcome for one in drain(engine, 4)}
     kinds = [one.kind if isinstance(one := outcomes[number], Failure) else None for number in range(4)]
     assert kinds == [FailureKind.STUCK, FailureKind.OUT_OF_MEMORY, FailureKind.SIGNAL, None]

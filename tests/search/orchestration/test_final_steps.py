@@ -20,7 +20,7 @@ from search.results.remeasured import confirmed, read_final, write_final
 from search.study import Listener, Study
 from search.testing.known_front import KnownClosing, KnownFrontEvaluator, known_space
 from search.testing.simulated import Cut, SimulatedClock
-from search.trial import Candidate, Measurement, Trial, TrialState
+from search.trial import Candidate, FinalLatency, Measurement, Trial, TrialState
 from tests.search.conftest import MakeStudy, run
 
 ALL = ["base", "lower_size", "int8", "uniform", "global", "random"]
@@ -164,11 +164,17 @@ def test_new_trials_are_timed_with_the_old_front(make_study: MakeStudy) -> None:
 
 def test_a_disturbed_figure_replaces_only_a_wider_one(make_study: MakeStudy) -> None:
     study = make_study(**{"search.trials": 2}).search()
-    wide, narrow = ({"value": 8.0, "low": 8.0 - gap, "high": 8.0 + gap} for gap in (1.0, 0.01))
-    noisy = {"latency_ms": wide, "flags": ["foreign_load"]}
-    assert write_final(study.record, study.trials(), {"0": noisy, "1": {**noisy, "flags": ["not_settled"]}}) == 1
-    assert read_final(study.record).keys() == {1}
-    assert write_final(study.record, study.trials(), {"0": {**noisy, "latency_ms": narrow}}) == 1
+    wide, narrow = (Estimate(8.0, 8.0 - gap, 8.0 + gap) for gap in (1.0, 0.01))
+    noisy, calm = {"flags": ["foreign_load"]}, {"flags": ["not_settled"]}
+    timed = {0: FinalLatency(wide, noisy), 1: FinalLatency(wide, calm)}
+    assert write_final(study.record, study.trials(), timed) == 1
+    assert read_final(study.record) == {1: timed[1]}
+    better = {0: FinalLatency(narrow, noisy)}
+    assert write_final(study.record, study.trials(), better) == 1
+    assert read_final(study.record) == {**better, 1: timed[1]}
+    content = json.loads((study.record.path / "latency" / "final.json").read_text())
+    figure = {"value": 8.0, "low": 7.0, "high": 9.0}
+    assert content["trials"]["1"] == {"latency_ms": figure, "flags": ["not_settled"]}, "as version 0.1 has it"
     (study.record.path / "latency" / "final.json").write_text("{ torn")
     assert read_final(study.record) == {} and len(study.trials()) == 2
 

@@ -67,12 +67,12 @@ class TestOptunaProposerOnAServer(ProposerContract):
 
 
 def _study(**overrides: object) -> Study:
-    engine = Parts(prepare=KnownFront(), engine=lambda spec, prepared: InlineEngine(prepared.evaluator))
+    engine = Parts(prepare=KnownFront(), engine=lambda spec, prepared: InlineEngine())
     return Study("study.yaml", parts=engine, **overrides)
 
 
 def _loaded(run: Path, **overrides: object) -> Study:
-    engine = Parts(prepare=KnownFront(), engine=lambda spec, prepared: InlineEngine(prepared.evaluator))
+    engine = Parts(prepare=KnownFront(), engine=lambda spec, prepared: InlineEngine())
     return Study.load(run, parts=engine, **overrides)
 
 
@@ -142,7 +142,7 @@ class _Meanwhile(KnownFrontEvaluator):
 
 def _searching(event: Callable[[], None], **overrides: object) -> Study:
     measuring = _Meanwhile(event)
-    engine = Parts(prepare=KnownFront(measuring), engine=lambda spec, prepared: InlineEngine(prepared.evaluator))
+    engine = Parts(prepare=KnownFront(measuring), engine=lambda spec, prepared: InlineEngine())
     return Study("study.yaml", parts=engine, **overrides, **{"search.trials": 6})
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from objectives.choice import Bound
 from objectives.pareto import hypervolume
 from search.errors import RunCorrupt
-from search.evaluate.evaluator import Evaluator
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
 from search.propose.proposer import Proposer
-from search.testing.contracts import EngineContract, ProposerContract, SearchContract, drain, job_in
+from search.testing.contracts import EngineContract, Make, ProposerContract, SearchContract, drain, trial_in
 from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
 from search.testing.simulated import InlineEngine
-from search.trial import Failure, FailureKind
-from search.workers.engine import Engine
+from search.trial import Failure, FailureKind, Measurement
 from search.workers.local import LocalEngine
 
 Opened = Callable[[], Proposer]
@@ -51,11 +50,11 @@ class TestOptunaProposer(ProposerContract):
 
 class TestLocalEngine(EngineContract):
     @pytest.fixture
-    def make(self) -> Iterator[Callable[[Evaluator, int], Engine]]:
-        made: list[LocalEngine] = []
+    def make(self) -> Iterator[Make]:
+        made: list[LocalEngine[Any]] = []
 
-        def make(evaluator: Evaluator, workers: int) -> Engine:
-            made.append(LocalEngine(evaluator, workers, preload=PRELOAD))
+        def make(workers: int) -> LocalEngine[Any]:
+            made.append(LocalEngine(workers, preload=PRELOAD))
             return made[-1]
 
         yield make
@@ -63,10 +62,11 @@ class TestLocalEngine(EngineContract):
             engine.cancel()
 
     def test_crash_signal_and_time_out_are_typed(self, tmp_path: Path) -> None:
-        engine = LocalEngine(FailingEvaluator({0: "exit", 1: "signal", 2: "hang"}), preload=PRELOAD)
+        engine = LocalEngine[Measurement](preload=PRELOAD)
+        failing = FailingEvaluator({0: "exit", 1: "signal", 2: "hang"})
         found = []
         for number, timeout_s in ((0, 60.0), (1, 60.0), (2, 1.0)):
-            engine.submit(job_in(tmp_path, number, timeout_s))
+            engine.submit(trial_in(tmp_path, number, failing, timeout_s))
             (finished,) = drain(engine, 1)
             assert isinstance(finished.outcome, Failure)
             found.append((finished.outcome.kind, finished.outcome.message))
@@ -74,8 +74,8 @@ class TestLocalEngine(EngineContract):
         assert "exit code 7" in found[0][1] and "SIGSEGV" in found[1][1] and "0.0167 minutes" in found[2][1]
 
     def test_output_and_traceback_go_to_files(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        engine = LocalEngine(FailingEvaluator({0: "babble"}), preload=PRELOAD)
-        job = job_in(tmp_path, 0)
+        engine = LocalEngine[Measurement](preload=PRELOAD)
+        job = trial_in(tmp_path, 0, FailingEvaluator({0: "babble"}))
         engine.submit(job)
         drain(engine, 1)
         assert "a line that belongs into train.log" in (job.work_dir / "train.log").read_text()
@@ -91,8 +91,8 @@ class TestLocalSearch(SearchContract):
 
 class TestInlineEngine(EngineContract):
     @pytest.fixture
-    def make(self) -> Callable[[Evaluator, int], Engine]:
-        return lambda evaluator, workers: InlineEngine(evaluator, workers=workers)
+    def make(self) -> Make:
+        return lambda workers: InlineEngine(workers=workers)
 
 
 def _proposer(folder: Path, **options: object) -> OptunaProposer:

@@ -9,19 +9,16 @@ import pytest
 from search.run_folder.atomic import write_atomic
 from search.run_folder.record import read_outcome, write_outcome
 from search.testing.known_front import known_base
-from search.trial import Failure, FailureKind, Outcome
+from search.trial import Failure, FailureKind
 from search.workers.ray_cluster import file_transfer
 
 
-def _parcel(folder: Path, outcome: Outcome) -> Path:
-    """What a worker leaves of a trial with a log and a sample image."""
-    trial = folder / "there"
-    write_atomic(trial / "samples" / "1.jpg", b"new")
-    write_atomic(trial / "train.log", "epoch 1")
-    if not isinstance(outcome, Failure):
-        write_outcome(trial, outcome)
-    file_transfer.leave(trial, outcome, folder / "parcel")
-    return folder / "parcel"
+@pytest.fixture
+def parcel(tmp_path: Path) -> Path:
+    """What a worker leaves of a job with a log and a sample image."""
+    write_atomic(tmp_path / "parcel" / "samples" / "1.jpg", b"new")
+    write_atomic(tmp_path / "parcel" / "train.log", "epoch 1")
+    return tmp_path / "parcel"
 
 
 @pytest.fixture
@@ -43,30 +40,30 @@ def test_files_are_put_where_they_are_missing_and_nowhere_else(tmp_path: Path) -
 
 
 def test_the_result_is_there_only_when_everything_else_is(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    parcel: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parcel, arrived = _parcel(tmp_path, known_base()), list[set[str]]()
+    write_outcome(parcel, known_base())
+    arrived: list[set[str]] = []
 
-    def noting(folder: Path, outcome: Outcome) -> None:
-        arrived.append({path.name for path in folder.iterdir()})
-        write_outcome(folder, outcome)
+    def noting(path: Path, content: bytes) -> None:
+        arrived.append({path.name for path in path.parent.iterdir()})
+        write_atomic(path, content)
 
-    monkeypatch.setattr(file_transfer, "write_outcome", noting)
-    assert file_transfer.bring_home(parcel, home) == known_base()
+    monkeypatch.setattr(file_transfer, "write_atomic", noting)
+    assert file_transfer.bring_home(parcel, home, known_base()) == known_base()
     assert arrived == [{"samples", "train.log"}]
     assert read_outcome(home) == (known_base(), None)
     assert (home / "samples" / "1.jpg").read_bytes() == b"new"
 
 
-def test_of_a_failure_the_log_comes_home_and_the_loop_records_it(tmp_path: Path, home: Path) -> None:
+def test_of_a_failure_the_log_comes_home_and_the_loop_records_it(parcel: Path, home: Path) -> None:
     failure = Failure(FailureKind.NOT_FINITE, "the loss is NaN")
-    assert file_transfer.bring_home(_parcel(tmp_path, failure), home) == failure
+    assert file_transfer.bring_home(parcel, home, failure) == failure
     assert (home / "train.log").exists() and not (home / "result.json").exists()
 
 
-def test_a_parcel_that_cannot_be_read_is_a_failure(tmp_path: Path, home: Path) -> None:
-    parcel = _parcel(tmp_path, known_base())
+def test_a_result_that_is_not_whole_is_a_failure(parcel: Path, home: Path) -> None:
     (parcel / "result.json").write_text('{"state": "comp')
-    outcome = file_transfer.bring_home(parcel, home)
+    outcome = file_transfer.bring_home(parcel, home, known_base())
     assert isinstance(outcome, Failure) and "cannot be read" in outcome.message
     assert not (home / "result.json").exists() and not (home / "train.log").exists()
