@@ -84,13 +84,13 @@ def interleaved(paths: Sequence[str], imgsz: int, seconds: float, seed: int, run
     from search.config.sections import LatencySpec
     from search.evaluate.timing.latency import lock_path, measure, open_timed
     from search.evaluate.timing.latency_cache import latency_to_json
-    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.measurement_lock import MeasurementLock
 
     spec = LatencySpec(seconds=seconds, runtime=runtime)
     found: dict[str, Any] = {}
     for at in np.random.default_rng(seed).permutation(len(paths)):
         sides = [open_timed(spec, Path(path), None, imgsz) for path in (paths[at], paths[0])]
-        with Turnstile(lock_path()) as turns:
+        with MeasurementLock(lock_path()) as turns:
             (latency,) = measure(sides[:1], sides[1], spec, turns, seed=seed)
         found[Path(paths[at]).stem] = {**latency_to_json(latency), "score": latency.ratio.value}
     return found
@@ -127,11 +127,11 @@ def train(model: str, data: str, imgsz: int, steps: Any) -> None:
     from pruning.checkpoints.checkpoint import load_model
     from pruning.recovery.finetune import Recovery, recover
     from search.evaluate.timing.latency import lock_path
-    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.measurement_lock import MeasurementLock
     from search.evaluate.timing.threads import limit_threads
 
     limit_threads(1)
-    with Turnstile(lock_path()) as turns, tempfile.TemporaryDirectory() as folder, quiet():
+    with MeasurementLock(lock_path()) as turns, tempfile.TemporaryDirectory() as folder, quiet():
 
         def step(_: float) -> None:
             steps.value += 1

@@ -43,7 +43,7 @@ from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
 from search.space import Space
-from search.trial import Candidate, Gate, Measurement
+from search.trial import Candidate, Measurement, ScreeningLimit
 
 SWEEPS = ("uniform", "global")
 LEVELS = 2000
@@ -79,7 +79,7 @@ class Landscape:
         return cls(prepared, accuracy, divergence, _true_latency(prepared, rows), base)
 
     def measured(
-        self, candidate: Candidate, noise: np.random.Generator, gate: Gate | None
+        self, candidate: Candidate, noise: np.random.Generator, screening: ScreeningLimit | None
     ) -> tuple[Measurement, float]:
         """What the candidate measures, and the simulated seconds that it takes."""
         candidate = _each(self.prepared, candidate)
@@ -92,7 +92,7 @@ class Landscape:
         ratio = float(self.latency.predict(work_of(graph, widths, plan.removed, self.latency.tile))[0])
         ratio *= float(np.exp(NOISE["latency"] * noise.standard_normal()))
         figures = {"params_m": cost.params / 1e6, "latency_ms": ratio * self.prepared.base.figures["latency_ms"].value}
-        screened = gate is not None and not gate.admits(divergence)
+        screened = screening is not None and not screening.admits(divergence)
         if not screened:
             value = self.base * float(self.accuracy.predict(features)[0]) + NOISE["accuracy"] * noise.standard_normal()
             figures["map50_95"] = float(np.clip(value, 0.0, 1.0))
@@ -174,13 +174,13 @@ def searched(landscape: Landscape, method: str, seed: int) -> list[tuple[float, 
         while clock < HORIZON_S:
             if proposer is None:
                 assert source is not None
-                candidate, gate, number = next(source, None), None, -1
+                candidate, screening, number = next(source, None), None, -1
                 if candidate is None:  # every network that a level gives has been tried
                     break
             else:
                 proposal = proposer.ask()
-                candidate, gate, number = proposal.candidate, proposal.gate, proposal.number
-            measured, seconds = landscape.measured(candidate, noise, gate)
+                candidate, screening, number = proposal.candidate, proposal.screening, proposal.number
+            measured, seconds = landscape.measured(candidate, noise, screening)
             clock += seconds
             if proposer is not None:
                 proposer.tell(number, measured)

@@ -299,10 +299,10 @@ def baselines(words: Words = None, form: Form = "table", debug: Debug = False) -
     """
     from search.commands.baselines import measure_named
     from search.commands.progress import emit
-    from search.present.terminal.tables import honest_table
+    from search.present.terminal.tables import baseline_table
 
     content = measure_named(words or [], Console())
-    emit(Console(), content["baselines"], form, honest_table(content))
+    emit(Console(), content["baselines"], form, baseline_table(content))
     if form == "table":
         Console().print(Text(f"\n{content['verdict']}"), soft_wrap=True)
 

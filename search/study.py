@@ -13,12 +13,12 @@ from typing import Any
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
 from search.config.comparability import check_comparable, comparable, fingerprint
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.deliver.picked_trial import PickedTrial
 from search.deliver.selection import Selection
 from search.errors import ConfigError, Interrupted, RunCorrupt
-from search.orchestration.final_steps import Ending
+from search.orchestration.final_steps import FinalSteps
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import StartCleanup, interrupting, log, logging_to, surviving_hangup
@@ -280,7 +280,7 @@ class Study:
     def _check_inputs(self) -> None:
         """Run the checks that need no folder."""
         for path in (self.spec.model, self.spec.data):
-            own = OwnReference.parse(path)
+            own = UserReference.parse(path)
             if not (Path(path) if own is None else own.file).exists():
                 raise ConfigError(f"no such file: {path}", where="model and data of the study")
         if self._parts.engine is None:
@@ -387,8 +387,8 @@ class Study:
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
-    def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> Ending:
-        return Ending(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
+    def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> FinalSteps:
+        return FinalSteps(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
         """Measure the named baselines of an existing run; failed ones are tried again. Returns itself.
@@ -402,7 +402,7 @@ class Study:
             prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
             self.record.stop_path.unlink(missing_ok=True)
             try:
-                Ending(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
+                FinalSteps(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
                 write_snapshot(self.results(), self.state(), self.progress())
@@ -459,8 +459,8 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
     if spec.search.engine == "ray":
         from search.workers.ray_cluster.ray_engine import RayEngine
 
-        luggage = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
-        return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, luggage=luggage)
+        files = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
+        return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, files=files)
     from search.workers.local import LocalEngine
 
     return LocalEngine(spec.search.workers, preload=prepared.preload, clock=clock)
@@ -468,5 +468,5 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
 
 def _file_of(value: str) -> Path:
     """Return the path of a checkpoint, a data set's YAML, or the file of a user's own model or task."""
-    own = OwnReference.parse(value)
+    own = UserReference.parse(value)
     return Path(value) if own is None else own.file

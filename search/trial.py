@@ -333,8 +333,8 @@ def figures_from_json(data: Mapping[str, FigureCell]) -> dict[str, Estimate]:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """The largest divergence with which a candidate is fine-tuned; `screening.gate_for` computes it."""
+class ScreeningLimit:
+    """The largest divergence with which a candidate is fine-tuned; `screening.screening_limit` computes it."""
 
     limit: float
 

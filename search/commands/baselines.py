@@ -24,7 +24,7 @@ def measure_named(words: Sequence[str], console: Console) -> Snapshot:
     run, named = split_rows(words)
     study = Study.load(find_run(run))
     with following(study, console) as listener:
-        study.measure_baselines(named or study.spec.honest_rows, listener)
+        study.measure_baselines(named or study.spec.baseline_rows, listener)
     return study.snapshot()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from search.config.comparability import comparable
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
 from search.orchestration.stopping import Limits, SearchState, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
@@ -90,7 +90,7 @@ def _reach(
     """Return (figure -> (base, smallest candidate), seconds to export and time one candidate)."""
     from objectives.runtimes.open import export_for_timing
     from search.evaluate.timing import latency
-    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.measurement_lock import MeasurementLock
 
     small, batch = smallest.apply(model), spec.latency.batch
     base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
@@ -98,7 +98,7 @@ def _reach(
     least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
     reference = latency.open_timed(spec.latency, base_onnx, model, spec.imgsz)
     candidate = latency.open_timed(spec.latency, least_onnx, small, imgsz)
-    with Turnstile(latency.lock_path()) as turns:
+    with MeasurementLock(latency.lock_path()) as turns:
         (found,) = latency.measure([candidate], reference, spec.latency, turns)
     timing_s = time.perf_counter() - began
     before, after = graph.cost(), smallest.cost()
@@ -145,7 +145,7 @@ def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path
     from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.prepare.trial_time import profile_trial, trial_seconds
 
-    if OwnReference.parse(spec.data) is not None:
+    if UserReference.parse(spec.data) is not None:
         return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
     pace = profile_trial(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config.inputs.dataset_yaml import read_data_yaml
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 
@@ -21,14 +21,14 @@ _STUDY_KEYS = ("imgsz", "space", "figures", "objectives", "constraints", "recove
 
 def fingerprint(spec: StudySpec) -> dict[str, str]:
     """Return sha256 sums of the checkpoint, and of the dataset file with names and sizes of the images it lists."""
-    model, data = OwnReference.parse(spec.model), OwnReference.parse(spec.data)
+    model, data = UserReference.parse(spec.model), UserReference.parse(spec.data)
     return {
         "model": _file_sha256(Path(spec.model)) if model is None else _own_sha256(model),
         "data": _data_sha256(Path(spec.data)) if data is None else _own_sha256(data),
     }
 
 
-def _own_sha256(reference: OwnReference) -> str:
+def _own_sha256(reference: UserReference) -> str:
     """Hash the user's file, the name in it, and the data: a file's bytes, or names and sizes of a folder's files."""
     digest = hashlib.sha256(f"{reference.name}\0{_file_sha256(reference.file)}".encode())
     data = None if reference.data is None else Path(reference.data)

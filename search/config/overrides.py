@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from search.config.inputs.checkpoint_header import checkpoint_facts
-from search.config.inputs.user_code import OwnReference, located
+from search.config.inputs.user_code import UserReference, located
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, near_miss
 
@@ -111,7 +111,7 @@ def _seed(value: Any, info: ValidationInfo) -> int:
 
 def _size(value: Any, info: ValidationInfo) -> int:
     found = _count(value, info)
-    if found % 32 and OwnReference.parse(info.data.get("model")) is None:
+    if found % 32 and UserReference.parse(info.data.get("model")) is None:
         raise ConfigError(f"{found} is not a multiple of 32, the stride of the models", where=f"{info.field_name}=")
     return found
 
@@ -141,7 +141,7 @@ def _file(value: Any, info: ValidationInfo) -> Path:
 
 
 def _network(value: Any, info: ValidationInfo) -> Path:
-    own = OwnReference.parse(value)
+    own = UserReference.parse(value)
     if own is None:
         return _file(value, info)
     _file(own.file.expanduser(), info)

@@ -21,7 +21,7 @@ from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.ultralytics_config import shipped_settings
-from search.config.inputs.user_code import OwnReference, located, with_task
+from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.precision_support import precision_fault
 from search.config.sections import (
     STRIDE,
@@ -92,7 +92,7 @@ class StudySpec(Section):
     @field_validator("imgsz")
     @classmethod
     def _size(cls, value: int, info: ValidationInfo) -> int:
-        own = OwnReference.parse(info.data.get("model")) is not None and value > 0
+        own = UserReference.parse(info.data.get("model")) is not None and value > 0
         return value if own else check_size(value)
 
     @field_validator("device", mode="before")
@@ -110,7 +110,7 @@ class StudySpec(Section):
     @field_validator("latency")
     @classmethod
     def _runs_the_precisions(cls, value: LatencySpec, info: ValidationInfo) -> LatencySpec:
-        space, own = info.data.get("space"), OwnReference.parse(info.data.get("model")) is not None
+        space, own = info.data.get("space"), UserReference.parse(info.data.get("model")) is not None
         fault = precision_fault(space.precision, value.runtime, value.device, own=own) if space is not None else None
         if fault is not None:
             raise ValueError(fault)
@@ -185,18 +185,18 @@ class StudySpec(Section):
         return texts
 
     @property
-    def honest_rows(self) -> tuple[str, ...]:
+    def baseline_rows(self) -> tuple[str, ...]:
         """Names of the baselines to measure at the end of a search; by default none for a user's own task."""
         if self.baselines is not None:
             return self.baselines
-        return () if OwnReference.parse(self.data) is not None else CHEAP
+        return () if UserReference.parse(self.data) is not None else CHEAP
 
     @property
     def stuck_s(self) -> float:
         """Seconds without a heartbeat after which work is given up; a user's own task need not send any."""
         said = self.search.stuck_minutes
         if said is None:
-            said = STUCK_MINUTES if OwnReference.parse(self.data) is None else float("inf")
+            said = STUCK_MINUTES if UserReference.parse(self.data) is None else float("inf")
         return 60 * said
 
     @property
@@ -270,7 +270,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
 def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return defaults that depend on the checkpoint: the main accuracy of its task, its training input size."""
     own = data.get("figures")
-    if OwnReference.parse(data.get("model")) is not None:
+    if UserReference.parse(data.get("model")) is not None:
         return {"objectives": [next(iter(own)), *_COSTS]} if isinstance(own, Mapping) and own else {}
     facts = checkpoint_facts(Path(str(data.get("model"))))
     found: dict[str, Any] = {}
@@ -305,7 +305,7 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         value = result.get(key)
         if not isinstance(value, str | Path):
             continue
-        if OwnReference.parse(value) is not None:
+        if UserReference.parse(value) is not None:
             result[key] = located(str(value), folder)
         elif key != "task":
             result[key] = _locate(str(value), folder, bundled=key == "data")
@@ -342,7 +342,7 @@ def _locate(value: str, folder: Path, *, bundled: bool) -> str:
 
 def _file_of(value: str) -> Path:
     """Return the file that must exist: for a user's own model or task the one before the colon."""
-    own = OwnReference.parse(value)
+    own = UserReference.parse(value)
     return Path(value) if own is None else own.file
 
 

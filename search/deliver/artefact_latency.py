@@ -17,14 +17,14 @@ from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.config.sections import LatencySpec
 from search.evaluate.timing.latency import measure, open_timed
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.export.formats import Format
 
 JIT_RUNS = 3
 
 
 def time_artefact(
-    path: Path, form: Format, base: Path, model: Path, imgsz: int, spec: LatencySpec, turns: Turnstile
+    path: Path, form: Format, base: Path, model: Path, imgsz: int, spec: LatencySpec, turns: MeasurementLock
 ) -> dict[str, Any]:
     """Measure milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
 

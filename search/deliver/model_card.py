@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.export.report import ArtefactCheck, ExportReport
 from search.results import snapshot_reader as reading
 from search.results.schema import Snapshot, TrialRow
@@ -23,7 +23,7 @@ _OWN_LICENCE = "The model's code and weights are its author's; the data set may 
 
 def _is_own(snapshot: Snapshot) -> bool:
     """Return whether the study is of a user's own task (docs/own_task.md)."""
-    return OwnReference.parse((snapshot.get("study") or {}).get("data")) is not None
+    return UserReference.parse((snapshot.get("study") or {}).get("data")) is not None
 
 
 def write_model_card(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 from search.results.exported_points import record_points
 from search.results.results import Results
@@ -138,7 +138,7 @@ class PickedTrial:
         from search.export.formats import asked_formats
 
         formats = asked_formats(format)
-        if OwnReference.parse(self.results.spec.data) is not None:
+        if UserReference.parse(self.results.spec.data) is not None:
             report = self._export_own(formats, options)
             self._delivered(report, formats, options)
             return report

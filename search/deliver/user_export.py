@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from objectives.objective import OBJECTIVES
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
-from search.evaluate.user_task import OwnTask, batches_of, judged, task_of
+from search.evaluate.user_task import UserTask, batches_of, judged, task_of
 from search.evaluate.workload import load_model
 from search.export.errors import CheckFailed, ExportFailed
 from search.export.parity import LIMIT, artefact_outputs, compare_outputs
@@ -56,7 +56,7 @@ class _Order:
     """Common arguments of all artefacts of one export."""
 
     model: nn.Module
-    task: OwnTask
+    task: UserTask
     inputs: list[Any]
     outputs: list[list[Any]]
     accuracy: Mapping[str, float]
@@ -92,7 +92,7 @@ def export_plain(
 
 
 def _prepared(model_path: Path, data: str, max_drop: float | None) -> _Order:
-    task, model = task_of(OwnReference.required(data)), load_model(model_path)
+    task, model = task_of(UserReference.required(data)), load_model(model_path)
     samples = itertools.chain.from_iterable(batches_of(task, PARITY_INPUTS, seed=0))
     inputs = [sample[None].numpy() for sample in samples]
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def _prepared(model_path: Path, data: str, max_drop: float | None) -> _Order:
     return _Order(model, task, inputs, outputs, accuracy, next(iter(accuracy)), max_drop)
 
 
-def _judged(task: OwnTask, model: nn.Module) -> dict[str, float]:
+def _judged(task: UserTask, model: nn.Module) -> dict[str, float]:
     return {name: estimate.value for name, estimate in judged(task, model, device="cpu").figures.items()}
 
 

@@ -194,13 +194,13 @@ def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _F
 
 def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Path) -> dict[str, Any]:
     from search.evaluate.timing.latency import lock_path
-    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.measurement_lock import MeasurementLock
 
     if form.name not in order.references:
         place = work / f"reference-{form.name}"
         keys: dict[str, Any] = {"data": order.data, "imgsz": order.imgsz, "device": order.device}
         order.references[form.name] = make_artefact(order.base, Target(form, 32), place, **keys)
-    with Turnstile(lock_path()) as turns:
+    with MeasurementLock(lock_path()) as turns:
         return time_artefact(path, form, order.references[form.name], order.model, order.imgsz, spec, turns)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config.spec import StudySpec
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.run_folder.record import BATCHES
@@ -32,7 +32,7 @@ def measure_base(
     from search.evaluate.timing import latency_cache
 
     widths = {group.name: group.size for group in graph.groups}
-    with Turnstile(timing.lock_path()) as turns:
+    with MeasurementLock(timing.lock_path()) as turns:
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)

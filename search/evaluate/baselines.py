@@ -29,7 +29,7 @@ _SIZES = (0.75, 0.5)
 
 
 @dataclass(frozen=True)
-class HonestRow:
+class Baseline:
     """A baseline to measure.
 
     Attributes:
@@ -54,67 +54,67 @@ class HonestRow:
         return self.kind in TRAINED
 
 
-def honest_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[HonestRow, ...]:
+def baseline_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[Baseline, ...]:
     """Return the baselines that a study's `baselines` name, without duplicates.
 
     Args:
         space: of the study; uniform and random ratios stay within it.
         imgsz: the study's input size.
     """
-    found: dict[str, HonestRow] = {}
+    found: dict[str, Baseline] = {}
     for text in named:
         rows = _sibling(text) if text.startswith(SIBLING) else _MAKERS[text](space, imgsz, seed)
         found |= {row.slug: row for row in rows}
     return tuple(found.values())
 
 
-def _base(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+def _base(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     """Yield nothing: every table begins with the base already."""
     yield from ()
 
 
-def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     for share in _SIZES:
         size = max(STRIDE, round(share * imgsz / STRIDE) * STRIDE)
         if size < imgsz:
-            yield HonestRow(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
+            yield Baseline(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
 
 
-def _int8(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
-    yield HonestRow("the base in INT8", "int8", "int8")
+def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+    yield Baseline("the base in INT8", "int8", "int8")
 
 
-def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     seen: list[Candidate] = []
     for ratio in _UNIFORM:
         candidate = space.uniform(ratio, imgsz if imgsz in space.sizes else None)
         if candidate not in seen:  # bounds of the space make two ratios the same
             seen.append(candidate)
-            yield HonestRow(f"uniform {ratio:g}", "uniform", f"uniform-{ratio:g}", candidate)
+            yield Baseline(f"uniform {ratio:g}", "uniform", f"uniform-{ratio:g}", candidate)
 
 
-def _global(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+def _global(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     for ratio in _GLOBAL:
-        yield HonestRow(f"global ranking {ratio:g}", "global", f"global-{ratio:g}", ratio=ratio)
+        yield Baseline(f"global ranking {ratio:g}", "global", f"global-{ratio:g}", ratio=ratio)
 
 
-def _random(space: Space, imgsz: int, seed: int) -> Iterator[HonestRow]:
+def _random(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     size = imgsz if imgsz in space.sizes else space.sizes[0]
     for number in range(1, _RANDOM + 1):
         draw = np.random.default_rng([seed, number, 4])
         ratios = {d.name: float(draw.uniform(d.low, d.high)) for d in space.dimensions}
         candidate = Candidate(ratios, size, space.precisions[0])
-        yield HonestRow(f"random {number}", "random", f"random-{number}", candidate)
+        yield Baseline(f"random {number}", "random", f"random-{number}", candidate)
 
 
-def _sibling(text: str) -> Iterator[HonestRow]:
+def _sibling(text: str) -> Iterator[Baseline]:
     """Yield a sibling, identified by the file's content too: another model under the same name is another baseline."""
     path = Path(text.removeprefix(SIBLING))
     digest = file_digest(path)[:8] if path.is_file() else "missing"
-    yield HonestRow(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
+    yield Baseline(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
 
 
-_MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[HonestRow]]] = {
+_MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[Baseline]]] = {
     "base": _base,
     "lower_size": _lower_sizes,
     "int8": _int8,

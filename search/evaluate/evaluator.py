@@ -9,11 +9,11 @@ from typing import Protocol
 
 from search.run_folder.crash_points import reached
 from search.run_folder.record import write_outcome
-from search.trial import Candidate, Gate, Measurement
+from search.trial import Candidate, Measurement, ScreeningLimit
 
 
 @dataclass(frozen=True)
-class Realised:
+class PrunedCandidate:
     """A candidate after rounding, ties and minimums. Equal keys are equal networks on equal inputs."""
 
     key: str
@@ -23,16 +23,16 @@ class Realised:
 class Evaluator(Protocol):
     """Measures candidates. Picklable: it is sent to the process that runs a trial."""
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         """Return what the candidate becomes; cheap, pure, called by the coordinator."""
         ...
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         """Measure everything about the candidate. May write into `work_dir`; raises to fail the trial.
 
-        A candidate that `gate` does not admit ends there, `screened`.
+        A candidate that `screening` does not admit ends there, `screened`.
         """
         ...
 

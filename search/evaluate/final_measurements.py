@@ -15,9 +15,9 @@ from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS, export_for_timing
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.errors import TrialFailed
-from search.evaluate.baselines import HonestRow
+from search.evaluate.baselines import Baseline
 from search.evaluate.pruning_evaluator import (
     PruningEvaluator,
     accuracy_of,
@@ -26,7 +26,7 @@ from search.evaluate.pruning_evaluator import (
     timing_facts,
 )
 from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import example_input, load_model
@@ -42,13 +42,13 @@ MOST_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class PruningClosing:
-    """The `Closing` of real models. Plain data, since it is sent to the process that measures."""
+class PruningFinalMeasurements:
+    """The `FinalMeasurements` of real models. Plain data, since it is sent to the process that measures."""
 
     evaluator: PruningEvaluator
     base: Measurement
 
-    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+    def baseline(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         limit_threads(share_of_cores(1))
         if row.candidate is not None:
             return self.evaluator.evaluate(row.candidate, 0, seed, work_dir)
@@ -57,15 +57,15 @@ class PruningClosing:
             return evaluator.evaluate(candidate, 0, seed, work_dir)
         if row.kind == "int8":
             return self._in_int8(work_dir)
-        if OwnReference.parse(self.evaluator.spec.data) is not None:
+        if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
         return self._unpruned(row, seed, work_dir)
 
-    def _unpruned(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+    def _unpruned(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         """Measure the base at a lower input size, or another model, from its file, without training."""
         spec = self.evaluator.spec
         path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
-        with Turnstile(lock_path()) as turns:
+        with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 model = load_model(path)
@@ -95,17 +95,17 @@ class PruningClosing:
     def _in_int8(self, work_dir: Path) -> Measurement:
         from search.evaluate.reduced_precision import measure_base_precision
 
-        if OwnReference.parse(self.evaluator.spec.data) is not None:
+        if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")
         return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
-        """See `Closing.together`. Candidates in reduced precision keep the figure that they have."""
+        """See `FinalMeasurements.together`. Candidates in reduced precision keep the figure that they have."""
         spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
         known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
-        with Turnstile(lock_path()) as turns:
+        with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 files = {number: self._exported(number, one, work_dir) for number, one in known.items()}
@@ -133,7 +133,7 @@ class PruningClosing:
         model = self._pruned(candidate) if spec.runtime == "torch" else None
         return open_timed(spec, onnx, model, candidate.imgsz)
 
-    def _compared(self, sides: Sequence[Side], turns: Turnstile, seed: int) -> tuple[Latency, ...]:
+    def _compared(self, sides: Sequence[Side], turns: MeasurementLock, seed: int) -> tuple[Latency, ...]:
         spec = self.evaluator.spec.latency
         cap_s, reference = PATIENCE * spec.seconds, self._reference()
         with alone(spec, turns):

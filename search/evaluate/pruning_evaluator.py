@@ -32,14 +32,14 @@ from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
-from search.evaluate.evaluator import Realised
+from search.evaluate.evaluator import PrunedCandidate
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.reduced_precision import score, scored_file, timing_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
 from search.evaluate.timing.latency import alone, lock_path, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
@@ -48,7 +48,7 @@ from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
 from search.space import Space
-from search.trial import Candidate, Gate, Measurement, RepairStep
+from search.trial import Candidate, Measurement, RepairStep, ScreeningLimit
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class PruningEvaluator:
     device: str
     latency: LatencyModel | None = None
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         plan = self.plan(candidate)
-        return Realised(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
+        return PrunedCandidate(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
 
     def plan(self, candidate: Candidate) -> Plan:
         """Return the channels that the candidate keeps."""
@@ -104,14 +104,14 @@ class PruningEvaluator:
         return graph.plan(ratios, importance=self.scores, round_to=round_to, removed=removed)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
-        with Turnstile(lock_path()) as turns:
+        with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             score = self._score(candidate, phase)
-            if gate is not None and score is not None and not gate.admits(score):
+            if screening is not None and score is not None and not screening.admits(score):
                 return self._screened(candidate, score, phase)
             measured = replace(self._measured(candidate, number, seed, work_dir, phase, turns), score=score)
         for folder in ("recover", "accuracy"):  # Ultralytics' own files
@@ -148,7 +148,7 @@ class PruningEvaluator:
         )
 
     def _measured(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, phase: Phases, turns: Turnstile
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, phase: Phases, turns: MeasurementLock
     ) -> Measurement:
         size = candidate.imgsz
         with phase("plan"):
@@ -212,7 +212,7 @@ class PruningEvaluator:
         )
 
     def _latency(
-        self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: Turnstile
+        self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: MeasurementLock
     ) -> Latency:
         """Time candidate and base, interleaved, while no other trial of this machine times or trains.
 

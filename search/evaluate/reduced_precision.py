@@ -20,7 +20,7 @@ from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
 from search.evaluate.timing.latency import lock_path, measure, open_timed
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.export.accuracy_shift import shifted
 from search.export.artefact_accuracy import validate, values
@@ -148,7 +148,7 @@ def measure_base_precision(
     spec, reference = evaluator.spec, evaluator.reference
     imgsz, folder = reference.imgsz, work_dir / f"base-{precision}"
     try:
-        with Turnstile(lock_path()) as turns:
+        with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 timed = timing_file(reference.model, spec, precision, imgsz, folder / "timing")

@@ -26,7 +26,7 @@ from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 
 RESAMPLES = 200
@@ -37,7 +37,7 @@ PLAN = "paretoprune_plan"
 Figure = float | tuple[float, float] | Sequence[float]
 
 
-class OwnTask(Protocol):
+class UserTask(Protocol):
     """Task of a user's network: a module, or any object, with these three functions."""
 
     def batches(self, seed: int) -> Iterable[Tensor]:
@@ -65,7 +65,7 @@ class OwnTask(Protocol):
         ...
 
 
-def build(reference: OwnReference) -> nn.Module:
+def build(reference: UserReference) -> nn.Module:
     """Return the network: the function's result, float32, in evaluation mode, on the CPU.
 
     Raises:
@@ -79,7 +79,7 @@ def build(reference: OwnReference) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def task_of(reference: OwnReference) -> OwnTask:
+def task_of(reference: UserReference) -> UserTask:
     """Return the task: the object itself, or the result of a function or class called with the study's data, if any.
 
     Raises:
@@ -92,7 +92,7 @@ def task_of(reference: OwnReference) -> OwnTask:
     if missing:
         wanted = ", ".join(METHODS)
         raise ConfigError(f"{reference} has no {missing[0]}()", where="task", expected=f"an object with {wanted}")
-    task: OwnTask = found
+    task: UserTask = found
     return task
 
 
@@ -100,7 +100,7 @@ def _has_methods(found: object) -> bool:
     return all(callable(getattr(found, name, None)) for name in METHODS)
 
 
-def _named(reference: OwnReference) -> Any:
+def _named(reference: UserReference) -> Any:
     module = _executed(reference.file.resolve())
     try:
         return getattr(module, reference.name)
@@ -109,7 +109,7 @@ def _named(reference: OwnReference) -> Any:
         raise ConfigError(f"{reference.file} has no {reference.name}", expected=known or "a function") from None
 
 
-def _call(reference: OwnReference, function: Any, *arguments: Any) -> Any:
+def _call(reference: UserReference, function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:  # the user's own code may raise anything
@@ -136,7 +136,7 @@ def _executed(file: Path) -> ModuleType:
     return module
 
 
-def batches_of(task: OwnTask, count: int, seed: int) -> Iterator[Tensor]:
+def batches_of(task: UserTask, count: int, seed: int) -> Iterator[Tensor]:
     """Yield at most `count` training inputs, in the task's own batches.
 
     Raises:
@@ -156,7 +156,7 @@ def batches_of(task: OwnTask, count: int, seed: int) -> Iterator[Tensor]:
 
 
 def repaired(
-    task: OwnTask,
+    task: UserTask,
     model: nn.Module,
     recovery: Recovery,
     *,
@@ -182,7 +182,7 @@ def repaired(
 
 
 def finetuned(
-    task: OwnTask,
+    task: UserTask,
     model: nn.Module,
     *,
     epochs: int,
@@ -211,7 +211,7 @@ def finetuned(
     return found  # type: ignore[no-any-return]
 
 
-def judged(task: OwnTask, model: nn.Module, *, device: str, seed: int = 0) -> Accuracy:
+def judged(task: UserTask, model: nn.Module, *, device: str, seed: int = 0) -> Accuracy:
     """Evaluate a network by the task, with errors. Raises ValueError for a figure that is not finite."""
     place = _device(device)
     with torch.no_grad():
@@ -279,7 +279,7 @@ def load_plain(path: Path) -> nn.Module:
     check_archive(path)
     try:
         stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        model = build(OwnReference.required(stored["paretoprune_source"]))
+        model = build(UserReference.required(stored["paretoprune_source"]))
         if PLAN in stored:
             model = Plan.from_json(str(stored[PLAN])).apply(model)
             setattr(model, PLAN, str(stored[PLAN]))  # so that a file written of it can be built again

@@ -23,7 +23,7 @@ from pruning.recovery import repair as repairing
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.repair import Origin, Repaired
 from search.config.inputs.ultralytics_safety import harden
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.evaluate import user_task
 
 harden()  # every reader of a model or data for a study imports this module
@@ -34,7 +34,7 @@ def load_model(path: str | Path) -> nn.Module:
 
     Raises CheckpointError, or ConfigError for a user's function.
     """
-    reference = OwnReference.parse(path)
+    reference = UserReference.parse(path)
     if reference is not None:
         return user_task.build(reference)
     return user_task.load_plain(Path(path)) if user_task.is_plain(Path(path)) else checkpoint.load_model(path)
@@ -57,7 +57,7 @@ def calibration_batches(
     data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
     """Yield `count` training inputs; a user's task yields batches of its own size. Raises RecoveryError if none."""
-    reference = OwnReference.parse(data)
+    reference = UserReference.parse(data)
     if reference is not None:
         return user_task.batches_of(user_task.task_of(reference), count, seed)
     return bn_calibration.calibration_batches(data, imgsz, count, batch, task, seed)
@@ -76,7 +76,7 @@ def repair(
     fitness: Callable[[nn.Module], float] | None = None,
 ) -> Repaired:
     """Repair as `pruning.recovery.repair.repair`; a user's task fine-tunes by its own code. Raises RecoveryError."""
-    reference = OwnReference.parse(data)
+    reference = UserReference.parse(data)
     if reference is None:
         return repairing.repair(
             model, data, recovery, origin=origin, base=base, work_dir=work_dir,
@@ -89,7 +89,7 @@ def repair(
 
 def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Accuracy:
     """Measure as `objectives.accuracy.measure.measure_accuracy`; a user's task only receives the device."""
-    reference = OwnReference.parse(data)
+    reference = UserReference.parse(data)
     if reference is None:
         return by_ultralytics.measure_accuracy(model, data, **settings)
     return user_task.judged(user_task.task_of(reference), model, device=str(settings.get("device", "cpu")))

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from objectives.errors import ObjectiveError
 from objectives.objective import Objective
 from search.errors import Interrupted
-from search.evaluate.baselines import HonestRow, honest_rows
+from search.evaluate.baselines import Baseline, baseline_rows
 from search.evaluate.evaluator import recorded
 from search.orchestration.loop import trial_seed
-from search.prepare.prepared import Closing, Prepared
+from search.prepare.prepared import FinalMeasurements, Prepared
 from search.results import ranking
 from search.results.baseline_results import missing, start_row
 from search.results.remeasured import read_final, repeat_dir, write_final
@@ -58,7 +58,7 @@ class Task(Generic[_T]):
 
 
 @dataclass(frozen=True)
-class Ending:
+class FinalSteps:
     """The steps after the last trial of one study.
 
     Args:
@@ -93,10 +93,10 @@ class Ending:
             results = self.read()
             near = _to_time(results) if turn == 0 else _front(results)
             trials = [trial for trial in near if trial.number not in done]
-            if self.prepared.closing is None or not trials or _is_timed(results, done):
+            if self.prepared.final is None or not trials or _is_timed(results, done):
                 return
             done |= {trial.number for trial in trials}
-            task = _timing(self.prepared.closing, results, trials, turn)
+            task = _timing(self.prepared.final, results, trials, turn)
             for _, outcome in self._done([task]):
                 if isinstance(outcome, Failure):
                     self._note(f"the front could not be timed together: {outcome.message}")
@@ -106,10 +106,10 @@ class Ending:
 
     def measure_rows(self, named: Sequence[str] | None = None) -> None:
         """Measure the baselines that have no result; named ones are tried again if they failed."""
-        if self.prepared.closing is None:
+        if self.prepared.final is None:
             return
         results = self.read()
-        asked = results.spec.honest_rows if named is None else named
+        asked = results.spec.baseline_rows if named is None else named
         known, tasks = self._networks(results), list[Task[Measurement]]()
         for row in _rows_left(results, self.prepared, asked, again=named is not None):
             folder = start_row(results.record, row)
@@ -117,7 +117,7 @@ class Ending:
             if same is not None and same.measurement is not None:
                 write_outcome(folder, same.measurement, same.number)
                 continue
-            measure = partial(self.prepared.closing.honest, row, results.spec.search.seed)
+            measure = partial(self.prepared.final.baseline, row, results.spec.search.seed)
             tasks.append(Task(row.name, partial(recorded, measure), folder))
         self._measure(results, tasks)
 
@@ -190,22 +190,24 @@ def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
     """
     spec, base = results.spec, prepared.base
     cheap_s = sum(base.seconds.get(phase, 0.0) for phase in ("export", "latency", "accuracy")) + _SPAWN_S
-    rows = _rows_left(results, prepared, spec.honest_rows, again=False) if prepared.closing is not None else []
+    rows = _rows_left(results, prepared, spec.baseline_rows, again=False) if prepared.final is not None else []
     found = sum(usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
-    timed = _to_time(results) if prepared.closing is not None else []
+    timed = _to_time(results) if prepared.final is not None else []
     found += len(timed) * 2 * spec.latency.seconds
     repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
     return found + repeats * usual_s / spec.search.workers
 
 
-def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[HonestRow]:
-    rows = honest_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
+def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[Baseline]:
+    rows = baseline_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
     return missing(results.record, rows, failed_too=again)
 
 
-def _timing(closing: Closing, results: Results, trials: Sequence[Trial], turn: int) -> Task[dict[int, FinalLatency]]:
+def _timing(
+    final: FinalMeasurements, results: Results, trials: Sequence[Trial], turn: int
+) -> Task[dict[int, FinalLatency]]:
     candidates = {trial.number: trial.candidate for trial in trials}
-    work = partial(closing.together, candidates, results.spec.search.seed + turn)
+    work = partial(final.together, candidates, results.spec.search.seed + turn)
     folder = results.record.path / "latency" / "together"
     return Task(f"timing {len(trials)} trials of the front together", work, folder)
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
 from search.evaluate.evaluator import Evaluator, recorded
-from search.evaluate.timing.progress import TrialProgress, read_standing
+from search.evaluate.timing.progress import TrialProgress, read_progress
 from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
 from search.orchestration.memo import Memo
 from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
@@ -172,7 +172,7 @@ class Loop:
         """Return the current progress."""
         now = self.clock.now()
         running = {
-            number: (read_standing(self.record.trial_dir(number)), now - start)
+            number: (read_progress(self.record.trial_dir(number)), now - start)
             for number, start in self._started.items()
         }
         failed = self._count(TrialState.FAILED)
@@ -351,7 +351,7 @@ class Loop:
         _log.info("trial %d starts (%s)", number, proposal.source)
         self._started[number] = self.clock.now()
         seed = trial_seed(self.seed, number)
-        measure = partial(self.evaluator.evaluate, candidate, number, seed, gate=proposal.gate)
+        measure = partial(self.evaluator.evaluate, candidate, number, seed, screening=proposal.screening)
         work = partial(recorded, measure)
         self.engine.submit(Job(number, work, work_dir, self.timeout_s(), self.limits.stuck_s))
         reached("submitted")

@@ -20,7 +20,7 @@ from search.config.spec import StudySpec
 from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.timing.latency import lock_path, measure, open_timed
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.prepare import latency_probes
 from search.prepare.sensitivity_curves import sensitivity_curves
@@ -166,7 +166,7 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
     briefly = spec.latency.model_copy(update={"seconds": spec.latency.seconds / 2})
-    with Turnstile(lock_path()) as turns:
+    with MeasurementLock(lock_path()) as turns:
 
         def time_plan(plan: Plan, seed: int) -> Latency:
             small = plan.apply(subject.model)

@@ -9,7 +9,7 @@ from typing import Any
 
 from objectives.objective import TASK_FIGURES
 from search.config.inputs.dataset import read_dataset
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
 from search.config.spec import StudySpec
@@ -26,7 +26,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
     for device in (spec.device, spec.latency.device):
         check_device(device)
     check_runtime(spec.latency.runtime)
-    if OwnReference.parse(spec.data) is not None:
+    if UserReference.parse(spec.data) is not None:
         _check_own(spec)
         return
     _check_task(spec, str(getattr(model, "task", "detect")))
@@ -39,7 +39,7 @@ def _check_own(spec: StudySpec) -> None:
     from pruning.importance import DATA_CRITERIA
     from search.evaluate.user_task import task_of
 
-    task_of(OwnReference.required(spec.data))
+    task_of(UserReference.required(spec.data))
     if spec.space.importance in DATA_CRITERIA:
         known = "l1, l2, bn_gamma or another that needs no labels"
         raise ConfigError(f"{spec.space.importance} needs labels", where="space.importance", expected=known)

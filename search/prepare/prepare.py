@@ -13,7 +13,7 @@ from typing import Any
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
-from search.evaluate.timing.progress import Phases, discard_progress, read_standing
+from search.evaluate.timing.progress import Phases, discard_progress, read_progress
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import Prepared
 from search.run_folder.atomic import write_json
@@ -55,7 +55,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
         prepare_in_child,
         (spec, record.base_dir, record.read_base()),
         record.base_dir,
-        lambda: say(_said(read_standing(record.base_dir).phase)),
+        lambda: say(_said(read_progress(record.base_dir).phase)),
         stuck_s=spec.stuck_s,
     )
     discard_progress(record.base_dir)
@@ -74,7 +74,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     """Run `prepare_pruning` in a child process that may crash."""
     from pruning import trace
     from search.evaluate import pruning_evaluator
-    from search.evaluate.final_measurements import PruningClosing
+    from search.evaluate.final_measurements import PruningFinalMeasurements
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.workload import example_input, load_model
     from search.prepare.guide_setup import Subject, guide_of
@@ -109,8 +109,8 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         subject = Subject(spec, model, graph, space, scores, onnx, base_dir.parent, graphs, device)
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
-    rows, closing = pruning_evaluator.group_rows(graph), PruningClosing(evaluator, base)
-    return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, closing)
+    rows, final = pruning_evaluator.group_rows(graph), PruningFinalMeasurements(evaluator, base)
+    return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, final)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from search.evaluate.baselines import HonestRow
+from search.evaluate.baselines import Baseline
 from search.evaluate.evaluator import Evaluator
 from search.space import Space
 from search.trial import Candidate, FinalLatency, Measurement
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from search.propose.guided import Guide
 
 
-class Closing(Protocol):
+class FinalMeasurements(Protocol):
     """Measures baselines and final latencies at the end of a search. Picklable, as an `Evaluator` is."""
 
-    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+    def baseline(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         """Measure one baseline. Raises to fail it; may write into `work_dir`."""
         ...
 
@@ -41,7 +41,7 @@ class Prepared:
         notes: one sentence each, shown before the search.
         preload: modules that a trial's process imports first, loaded once.
         guide: the proposer of `auto`, if sensitivity was measured.
-        closing: measures baselines and final latencies; None if there is only an evaluator.
+        final: measures baselines and final latencies; None if there is only an evaluator.
     """
 
     evaluator: Evaluator
@@ -51,4 +51,4 @@ class Prepared:
     notes: tuple[str, ...] = ()
     preload: tuple[str, ...] = field(default=())
     guide: Guide | None = None
-    closing: Closing | None = None
+    final: FinalMeasurements | None = None

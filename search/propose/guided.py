@@ -26,16 +26,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
-from search.propose.screening import AccuracyGoal, expected_share, expected_shares, gate_for
+from search.propose.screening import AccuracyGoal, expected_share, expected_shares, screening_limit
 from search.propose.surrogate import Surrogate, fit_surrogate
-from search.trial import Candidate, Gate
+from search.trial import Candidate, ScreeningLimit
 
 RUNGS = (0.85, 0.7, 0.55, 0.43, 0.33, 0.25)
 """Costs of the opening, as shares of the base's: a geometric ladder, since speed is asked for in factors."""
 SHAKE = 0.4
 """Standard deviation of the logarithm of a single dimension's coefficient."""
 _MOST = 400
-"""The surrogate is fitted to the last so many trials, and the gate judges by as many."""
+"""The surrogate is fitted to the last so many trials, and the screening judges by as many."""
 _WORST = 1.05
 _TRIES = 4
 _TIMED = 200
@@ -122,7 +122,7 @@ class Advice:
 
     candidate: Candidate
     source: str
-    gate: Gate | None = None
+    screening: ScreeningLimit | None = None
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class Guide:
             return Advice(self._candidate(point), source)
         front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
         held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
-        gate = gate_for(observed_pairs(told), front, self._cost(point), held_back)
-        return Advice(self._candidate(point), source, gate)
+        screening = screening_limit(observed_pairs(told), front, self._cost(point), held_back)
+        return Advice(self._candidate(point), source, screening)
 
     def _sampled(
         self,

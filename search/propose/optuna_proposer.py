@@ -36,7 +36,7 @@ from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
 from search.space import Space
-from search.trial import Candidate, Failure, Gate, Measurement, Outcome
+from search.trial import Candidate, Failure, Measurement, Outcome, ScreeningLimit
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
@@ -171,8 +171,8 @@ class OptunaProposer:
         if self._guide is None:
             return None
         advice = self._guide.advise(number, self._told(self._guide))
-        gate = None if advice.gate is None else advice.gate.limit
-        return advice.candidate, {_SOURCE: advice.source, _GATE: gate}
+        screening = None if advice.screening is None else advice.screening.limit
+        return advice.candidate, {_SOURCE: advice.source, _GATE: screening}
 
     def _begun(self, candidate: Candidate, attrs: Mapping[str, Any]) -> optuna.Trial:
         point = self._space.vector(candidate)
@@ -216,7 +216,7 @@ class OptunaProposer:
         source = str(trial.user_attrs[_SOURCE])
         limit = trial.user_attrs.get(_GATE)
         return Proposal(
-            trial.number, self._space.candidate(trial.params), source, None if limit is None else Gate(limit)
+            trial.number, self._space.candidate(trial.params), source, None if limit is None else ScreeningLimit(limit)
         )
 
     def _skip_draw(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from search.run_folder.enqueue import Request
-from search.trial import Candidate, Gate, Outcome
+from search.trial import Candidate, Outcome, ScreeningLimit
 
 
 @dataclass(frozen=True)
 class Proposal:
     """A numbered candidate. `source` names its origin: opening, tpe, user, ...
 
-    `gate` is its screening threshold; None: it is always fine-tuned.
+    `screening` is its screening threshold; None: it is always fine-tuned.
     """
 
     number: int
     candidate: Candidate
     source: str
-    gate: Gate | None = None
+    screening: ScreeningLimit | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from objectives.objective import Objective
-from search.trial import Gate, Measurement
+from search.trial import Measurement, ScreeningLimit
 
 if TYPE_CHECKING:
     from sklearn.isotonic import IsotonicRegression
@@ -57,7 +57,7 @@ class AccuracyGoal:
 FEWEST = 8
 """Below this many pairs nothing is held back."""
 LOWEST = 0.4
-"""Rank correlation below which the gate is open."""
+"""Rank correlation below which the screening is open."""
 HIGH = 0.8
 SLACK = 0.015
 """Share of the base's accuracy that a candidate may be expected to miss the front by: less than that is noise."""
@@ -83,7 +83,7 @@ def expected_shares(pairs: Pairs, divergences: Sequence[float]) -> list[float]:
     return [float(share) for share in _curve(pairs).predict(list(divergences))] if divergences else []
 
 
-def gate_for(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> Gate | None:
+def screening_limit(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> ScreeningLimit | None:
     """Return the threshold for a candidate of a given cost; None while too few trials are known.
 
     Args:
@@ -100,7 +100,7 @@ def gate_for(pairs: Pairs, front: Pairs, cost: float, held_back: int = 0) -> Gat
     widths = 1.0 if tau >= HIGH else 1.0 + 2.0 * (HIGH - tau) / (HIGH - LOWEST)
     reach = np.geomspace(1e-4, 4.0 * max(score for score, _ in pairs), 400)
     enough = curve.predict(reach) + widths * spread + SLACK * (1 + held_back) >= wanted
-    return Gate(float(reach[enough][-1])) if enough.any() else Gate(0.0)
+    return ScreeningLimit(float(reach[enough][-1])) if enough.any() else ScreeningLimit(0.0)
 
 
 def _curve(pairs: Pairs) -> IsotonicRegression:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.config.baseline_names import NAMES
-from search.evaluate.baselines import HonestRow
+from search.evaluate.baselines import Baseline
 from search.results.schema import BaselineRow
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord, read_outcome
@@ -67,7 +67,7 @@ def row_dir(record: RunRecord, slug: str) -> Path:
     return record.path / "baselines" / slug
 
 
-def start_row(record: RunRecord, row: HonestRow) -> Path:
+def start_row(record: RunRecord, row: Baseline) -> Path:
     """Create an empty folder for the baseline, with row.json."""
     folder = row_dir(record, row.slug)
     shutil.rmtree(folder, ignore_errors=True)
@@ -75,11 +75,11 @@ def start_row(record: RunRecord, row: HonestRow) -> Path:
     return folder
 
 
-def missing(record: RunRecord, rows: Sequence[HonestRow], *, failed_too: bool) -> list[HonestRow]:
+def missing(record: RunRecord, rows: Sequence[Baseline], *, failed_too: bool) -> list[Baseline]:
     """Return the baselines without a result; `failed_too`: including failed ones, to try them again."""
     known = {result.slug: result for result in read_rows(record)}
 
-    def is_missing(row: HonestRow) -> bool:
+    def is_missing(row: Baseline) -> bool:
         return row.slug not in known or (failed_too and known[row.slug].measured is None)
 
     return list(filter(is_missing, rows))

@@ -21,7 +21,7 @@ from search.run_folder.record import read_outcome
 from search.testing.known_front import (
     DIMENSIONS,
     FailingEvaluator,
-    KnownClosing,
+    KnownFinalMeasurements,
     KnownFront,
     KnownFrontEvaluator,
     WitnessedEvaluator,
@@ -131,7 +131,7 @@ class EngineContract:
     def test_work_of_any_kind_returns_what_it_returns(self, make: Make, tmp_path: Path) -> None:
         """After a trial: latencies by trial without a result.json, and a file with nothing returned."""
         engine = make(1)
-        timing = job_in(tmp_path, 1, partial(KnownClosing(shift=2.0).together, {17: candidate_of(17)}, 0))
+        timing = job_in(tmp_path, 1, partial(KnownFinalMeasurements(shift=2.0).together, {17: candidate_of(17)}, 0))
         outcomes = []
         for job in (trial_in(tmp_path, 0), timing, job_in(tmp_path, 2, _leave_a_note)):
             engine.submit(job)

@@ -15,10 +15,10 @@ import numpy as np
 
 from objectives.objective import Estimate, objectives_named
 from search.config.spec import StudySpec
-from search.evaluate.baselines import HonestRow
-from search.evaluate.evaluator import Evaluator, Realised
+from search.evaluate.baselines import Baseline
+from search.evaluate.evaluator import Evaluator, PrunedCandidate
 from search.evaluate.timing.progress import Phases
-from search.prepare.prepared import Closing, Prepared
+from search.prepare.prepared import FinalMeasurements, Prepared
 from search.propose.allocation import Allocator, Floats, Ints, divergence_of, width_options_of
 from search.propose.guided import Guide, Variant
 from search.propose.screening import AccuracyGoal
@@ -26,7 +26,7 @@ from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord
 from search.space import Block, Dimension, Space
 from search.testing.simulated import Cut
-from search.trial import Candidate, FinalLatency, Gate, Measurement
+from search.trial import Candidate, FinalLatency, Measurement, ScreeningLimit
 
 PRELOAD = ("search.testing.known_front",)
 DIMENSIONS = ("stem", "neck", "head")
@@ -63,12 +63,12 @@ class KnownFrontEvaluator:
         """Return the real seconds of a trial, evenly distributed (multiples of the golden ratio)."""
         return self.sleep_s * (1 + self.uneven * (2 * (0.618 * number % 1) - 1))
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
-        return Realised(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
+        return PrunedCandidate(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         """Measure as `Evaluator.evaluate`. The score is the lost accuracy."""
         time.sleep(self.slept_s(number))
@@ -76,7 +76,7 @@ class KnownFrontEvaluator:
         shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
         figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
         score = 0.5 - figures["map50_95"].value
-        screened = gate is not None and not gate.admits(score)
+        screened = screening is not None and not screening.admits(score)
         if screened:
             del figures["map50_95"]
         seconds = {"score": 1.0} if screened else {"recover": self.seconds}
@@ -121,16 +121,16 @@ class NotingEvaluator:
     log: str
     sleep_s: float = 0.0
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         return KnownFrontEvaluator().realise(candidate)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.write(handle, f"{number} {os.getpid()}\n".encode())
         os.close(handle)
-        return KnownFrontEvaluator(self.sleep_s).evaluate(candidate, number, seed, work_dir, gate)
+        return KnownFrontEvaluator(self.sleep_s).evaluate(candidate, number, seed, work_dir, screening)
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,15 @@ class FailingEvaluator:
     failures: Mapping[int, str]
     inner: KnownFrontEvaluator = KnownFrontEvaluator()
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         return self.inner.realise(candidate)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         if number in self.failures:
             _fail(self.failures[number])
-        return self.inner.evaluate(candidate, number, seed, work_dir, gate)
+        return self.inner.evaluate(candidate, number, seed, work_dir, screening)
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,11 @@ class WitnessedEvaluator:
     inner: Evaluator = KnownFrontEvaluator()
     losses: Mapping[int, int] = field(default_factory=dict)
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         return self.inner.realise(candidate)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{number}-{os.getpid()}").touch()
@@ -180,7 +180,7 @@ class WitnessedEvaluator:
             time.sleep(60)
         (work_dir / "note.txt").write_text(f"trial {number}")
         with Phases(work_dir)("recover"):
-            return self.inner.evaluate(candidate, number, seed, work_dir, gate)
+            return self.inner.evaluate(candidate, number, seed, work_dir, screening)
 
     def begun(self, number: int) -> int:
         """Return how often a trial was started."""
@@ -219,8 +219,8 @@ def known_base() -> Measurement:
 
 
 @dataclass(frozen=True)
-class KnownClosing:
-    """A `Closing` with baselines in closed form, and latencies with a tenth of a trial's error.
+class KnownFinalMeasurements:
+    """A `FinalMeasurements` with baselines in closed form, and latencies with a tenth of a trial's error.
 
     Args:
         failures: kinds of baselines, and "together", that fail; `cut`: the one at which power is cut.
@@ -234,7 +234,7 @@ class KnownClosing:
     trained_s: float = 60.0
     shift: float = 1.0
 
-    def honest(self, row: HonestRow, seed: int, work_dir: Path) -> Measurement:
+    def baseline(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         self._disturb(row.kind)
         if row.candidate is not None:
             return replace(known_measurement(row.candidate), seconds={"recover": self.trained_s})
@@ -262,7 +262,7 @@ class KnownFront:
 
     evaluator: Evaluator = KnownFrontEvaluator()
     guide: Guide | None = None
-    closing: Closing | None = None
+    final: FinalMeasurements | None = None
 
     def __call__(self, spec: StudySpec, record: RunRecord, say: Callable[[str], None] = lambda text: None) -> Prepared:
         say("measuring the base")
@@ -273,7 +273,7 @@ class KnownFront:
         record.write_groups(groups)
         write_json(record.base_dir / "whatif.json", known_what_if(low, high, spec.sizes), durable=False)
         space = known_space(low, high, spec.sizes, depth=spec.space.depth)
-        return Prepared(self.evaluator, space, base, groups, (), PRELOAD, self.guide, self.closing)
+        return Prepared(self.evaluator, space, base, groups, (), PRELOAD, self.guide, self.final)
 
 
 def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ _SIGNS = ("progress.json", "train.log", "prepare.log")
 
 
 @dataclass
-class Pulse:
+class ActivityMonitor:
     """Detects changes in a trial's folder.
 
     Only changes count, timed by the caller's clock, so that steps of the system clock do not matter.

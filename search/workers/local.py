@@ -11,7 +11,7 @@ from search.trial import Failure, FailureKind
 from search.workers.child_process import PRELOAD, Child
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Finished, Job, T
-from search.workers.heartbeat import Pulse
+from search.workers.heartbeat import ActivityMonitor
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class _Running(Generic[T]):
     job: Job[T]
     child: Child
     started: float
-    pulse: Pulse
+    pulse: ActivityMonitor
 
 
 class LocalEngine(Generic[T]):
@@ -44,7 +44,7 @@ class LocalEngine(Generic[T]):
             preload=self._preload,
         )
         now = self._clock.now()
-        self._running[job.number] = _Running(job, child, now, Pulse(job.work_dir, now))
+        self._running[job.number] = _Running(job, child, now, ActivityMonitor(job.work_dir, now))
 
     def poll(self, wait_s: float) -> tuple[Finished[T], ...]:
         wait([item for running in self._running.values() for item in running.child.waitables], wait_s)

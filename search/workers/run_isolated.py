@@ -12,7 +12,7 @@ from typing import Any
 from search.errors import ParetoPruneError
 from search.trial import Failure, FailureKind
 from search.workers.child_process import PRELOAD, Child
-from search.workers.heartbeat import Pulse
+from search.workers.heartbeat import ActivityMonitor
 
 _POLL_S = 0.25
 
@@ -52,7 +52,7 @@ def run_isolated(
     log = folder / "prepare.log"
     log.unlink(missing_ok=True)
     child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
-    pulse = Pulse(folder, time.monotonic())
+    pulse = ActivityMonitor(folder, time.monotonic())
     try:
         while (answer := child.result()) is None:
             while_waiting()

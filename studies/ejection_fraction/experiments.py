@@ -31,7 +31,7 @@ from pruning.checkpoints.checkpoint import count_parameters
 from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.weight_masks import sparsity, unstructured
 from search.commands.timing.bench import bench, order_of
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.evaluate.user_task import build, save_plain
 from search.evaluate.workload import example_input
 from studies.ejection_fraction import ef
@@ -103,7 +103,7 @@ def run(plan: Plan) -> list[Row]:
 def _source(plan: Plan) -> nn.Module:
     """The untrained network, with the note from which its files are opened again."""
     plan.work.mkdir(parents=True, exist_ok=True)
-    return build(OwnReference(HERE / "ef.py", "untrained"))
+    return build(UserReference(HERE / "ef.py", "untrained"))
 
 
 def _unstructured(plan: Plan, base: nn.Module, graph: ChannelGraph) -> Iterator[Row]:

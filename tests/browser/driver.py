@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from search.present.dashboard.access import Door
+from search.present.dashboard.access import ListenAddress
 from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.main import listening, server_of
@@ -56,7 +56,7 @@ class Serving:
         """Serve inside the block."""
         with listening("127.0.0.1", self.port) as socket:
             self.port = socket.getsockname()[1]
-            app = make_app(self._runs, Door("127.0.0.1", self.port, self._token), self._jobs)
+            app = make_app(self._runs, ListenAddress("127.0.0.1", self.port, self._token), self._jobs)
             server = server_of(app)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
             thread.start()

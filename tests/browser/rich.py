@@ -38,7 +38,7 @@ def measured(record: RunRecord, number: int) -> Measurement:
 
 
 def _screen(record: RunRecord) -> None:
-    """A trial like the tenth that the gate did not let pass: predicted latency, no accuracy."""
+    """A trial like the tenth that the screening did not let pass: predicted latency, no accuracy."""
     like = record.read_trial(10)
     assert like is not None and like.measurement is not None
     costs = {name: like.measurement.figures[name] for name in ("latency_ms", "params_m", "macs_g")}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from search.cli import app
 from search.evaluate.evaluator import Evaluator
-from search.prepare.prepared import Closing
+from search.prepare.prepared import FinalMeasurements
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 from search.testing.simulated import InlineEngine, SimulatedClock
@@ -122,13 +122,13 @@ def make_study(workplace: Path) -> MakeStudy:
     def make(
         evaluator: Evaluator | None = None,
         cut_at: int | None = None,
-        closing: Closing | None = None,
+        final: FinalMeasurements | None = None,
         clock: SimulatedClock | None = None,
         **overrides: Any,
     ) -> Study:
         measuring, clock = evaluator or KnownFrontEvaluator(), clock or SimulatedClock()
         parts = Parts(
-            prepare=KnownFront(measuring, closing=closing),
+            prepare=KnownFront(measuring, final=final),
             engine=lambda spec, prepared: InlineEngine(clock, spec.search.workers, cut_at),
             clock=clock,
         )

@@ -62,13 +62,13 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     from pruning.recovery.repair import Origin
     from search.evaluate import pruning_evaluator
     from search.evaluate.timing.latency import lock_path
-    from search.evaluate.timing.measurement_lock import Turnstile
+    from search.evaluate.timing.measurement_lock import MeasurementLock
     from search.evaluate.timing.progress import Phases
     from search.evaluate.workload import load_model, save_model
 
     seed, device = spec.search.seed, pruning_evaluator.resolve_device(spec.device)
     part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
-    with Turnstile(lock_path()) as turns:
+    with MeasurementLock(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
         base = load_model(spec.model)
         origin = Origin(Plan.from_json(plan).bind(base), base)

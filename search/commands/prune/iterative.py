@@ -40,7 +40,7 @@ from search.config.overrides import (
 )
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, Interrupted
-from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_standing
+from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_progress
 from search.results.snapshot_reader import duration
 from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
@@ -185,7 +185,7 @@ class _Follower:
             self.tell(step_line(row, rows, self.last))
             self.since = time.monotonic()
         self.said = len(rows)
-        standing = read_standing(self.order.folder)
+        standing = read_progress(self.order.folder)
         if standing.phase:
             self.show(_standing_line(standing, rows, self.last, time.monotonic() - self.since))
 

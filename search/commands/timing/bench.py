@@ -22,7 +22,7 @@ from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, timing_key, widths_digest
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.prepare.preflight import check_runtime
 from search.study import Study
 
@@ -152,7 +152,7 @@ def _timed(order: Order, models: Sequence[Model], say: Say) -> dict[Model, Laten
     if not models:
         return fresh
     groups = [models[at : at + AT_ONCE] for at in range(0, len(models), AT_ONCE)]
-    with tempfile.TemporaryDirectory(prefix="paretoprune-bench-") as name, Turnstile(lock_path()) as turns:
+    with tempfile.TemporaryDirectory(prefix="paretoprune-bench-") as name, MeasurementLock(lock_path()) as turns:
         reference = _opened(order.models[0], order.spec, Path(name), say)
         for number, group in enumerate(groups):
             sides = [_opened(model, order.spec, Path(name), say) for model in group]

@@ -11,7 +11,7 @@ from typing import Any
 
 from objectives.runtimes.names import Runtime
 from search.config import yaml_source
-from search.config.inputs.user_code import OwnReference
+from search.config.inputs.user_code import UserReference
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.references import find_run, resolve
@@ -111,7 +111,7 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
         if measured is None or measured.plan is None:
             raise
         path = None
-    if path is not None and not path.is_file() and OwnReference.parse(path) is None:
+    if path is not None and not path.is_file() and UserReference.parse(path) is None:
         raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.results.record.path}")
     return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
 

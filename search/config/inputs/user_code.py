@@ -19,7 +19,7 @@ _REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<data>.+
 
 
 @dataclass(frozen=True)
-class OwnReference:
+class UserReference:
     """A name in a Python file, and the path of the task's data, if any."""
 
     file: Path
@@ -27,13 +27,13 @@ class OwnReference:
     data: str | None = None
 
     @classmethod
-    def parse(cls, text: object) -> OwnReference | None:
+    def parse(cls, text: object) -> UserReference | None:
         """Parse `ef.py:task` or `ef.py:task@data/clips`; None for anything else, such as a checkpoint's path."""
         match = _REFERENCE.fullmatch(str(text))
         return None if match is None else cls(Path(match["file"]), match["name"], match["data"])
 
     @classmethod
-    def required(cls, text: object) -> OwnReference:
+    def required(cls, text: object) -> UserReference:
         """Parse as `parse`. Raises ConfigError for anything else."""
         found = cls.parse(text)
         if found is None:
@@ -50,7 +50,7 @@ def refuse_own(model: object, what: str, instead: str) -> None:
     Args:
         instead: a command with a similar effect.
     """
-    if OwnReference.parse(model) is not None:
+    if UserReference.parse(model) is not None:
         raise ConfigError(
             f"{model} is a network of your own; {what} is made for Ultralytics models, whose training it knows",
             where="model=",
@@ -61,11 +61,11 @@ def refuse_own(model: object, what: str, instead: str) -> None:
 
 def located(text: str, folder: Path) -> str:
     """Make the paths of a reference absolute, relative to `folder`; return other text unchanged."""
-    found = OwnReference.parse(text)
+    found = UserReference.parse(text)
     if found is None:
         return text
     data = None if found.data is None else str((folder / Path(found.data).expanduser()).resolve())
-    return str(OwnReference((folder / found.file.expanduser()).resolve(), found.name, data))
+    return str(UserReference((folder / found.file.expanduser()).resolve(), found.name, data))
 
 
 def with_task(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def with_task(study: Mapping[str, Any]) -> dict[str, Any]:
     model's file is used.
     """
     found = dict(study)
-    model, task, data = OwnReference.parse(found.get("model")), found.pop("task", None), found.get("data")
-    if (model is None and task is None) or OwnReference.parse(data) is not None:
+    model, task, data = UserReference.parse(found.get("model")), found.pop("task", None), found.get("data")
+    if (model is None and task is None) or UserReference.parse(data) is not None:
         return found
-    named = OwnReference.parse(task) or (OwnReference(model.file, str(task or TASK)) if model else None)
+    named = UserReference.parse(task) or (UserReference(model.file, str(task or TASK)) if model else None)
     if named is None:
         return {**found, "task": task}  # refused as an unknown key: a checkpoint brings its task along
-    return {**found, "data": str(OwnReference(named.file, named.name, None if data is None else str(data)))}
+    return {**found, "data": str(UserReference(named.file, named.name, None if data is None else str(data)))}

@@ -17,7 +17,7 @@ from objectives.runtimes.names import is_command
 from objectives.runtimes.open import OPENINGS, open_side
 from objectives.runtimes.runner import Runner
 from search.config.sections import LatencySpec
-from search.evaluate.timing.measurement_lock import Turnstile
+from search.evaluate.timing.measurement_lock import MeasurementLock
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
@@ -35,7 +35,7 @@ def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[R
 
 
 @contextmanager
-def alone(spec: LatencySpec, turns: Turnstile) -> Iterator[None]:
+def alone(spec: LatencySpec, turns: MeasurementLock) -> Iterator[None]:
     """Exclude all other training and timing of this user on this machine, and pin this process's threads.
 
     Pins to the quietest processors, where the study's runtime computes on them.
@@ -56,7 +56,7 @@ def measure(
     candidates: Sequence[Side],
     reference: Side,
     spec: LatencySpec,
-    turns: Turnstile,
+    turns: MeasurementLock,
     *,
     seed: int = 0,
     watch: Callable[[float], None] = lambda share: None,

@@ -2,12 +2,12 @@
 
 Two locked files (flock, released by the kernel when a process dies):
 
-    gate    held exclusively by the measuring process; workers acquire and release it before every piece of work
-    floor   shared by all workers; the measuring process acquires it exclusively, once, to wait until all have paused
+    writer    held by the measuring process; workers acquire and release it before every piece of work
+    readers   shared by all workers; the measuring process acquires it exclusively, once, to wait until all have paused
 
-A worker holds the shared lock except while it waits for the gate. To measure, a process releases its shared lock, locks
-the gate, and waits for the floor: workers stop at their next `pause`, at most one training step later, together with
-their data loaders.
+A worker holds the readers' lock except while it waits for the writer's. To measure, a process releases its share of the
+readers' lock, takes the writer's, and waits for the readers': workers stop at their next `pause`, at most one training
+step later, together with their data loaders.
 """
 
 from __future__ import annotations
@@ -29,69 +29,69 @@ PATIENCE_S = 120.0
 _POLL_S = 0.02
 
 
-class Turnstile:
+class MeasurementLock:
     """Context manager of one process: inside, it holds the shared lock.
 
     Args:
-        gate: the measuring lock of this user on this machine; the floor is a file beside it.
+        path: the measuring lock of this user on this machine; the readers' is a file beside it.
     """
 
-    def __init__(self, gate: Path, patience_s: float = PATIENCE_S) -> None:
-        self._gate_path, self._floor_path = gate, gate.with_suffix(".floor.lock")
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+        self._writer_path, self._readers_path = path, path.with_suffix(".floor.lock")
         self._patience_s = patience_s
-        self._gate = self._floor = -1
+        self._writer = self._readers = -1
 
-    def __enter__(self) -> Turnstile:
-        self._gate, self._floor = (_open(path) for path in (self._gate_path, self._floor_path))
+    def __enter__(self) -> MeasurementLock:
+        self._writer, self._readers = (_open(path) for path in (self._writer_path, self._readers_path))
         self._enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for handle in (self._gate, self._floor):
+        for handle in (self._writer, self._readers):
             os.close(handle)
 
     def pause(self) -> None:
         """Yield to a waiting measurement, together with this process's data loaders. Two system calls if none waits."""
-        if self._gate_is_open():
+        if self._is_free():
             return
         with loaders_stopped():
-            fcntl.flock(self._floor, fcntl.LOCK_UN)
+            fcntl.flock(self._readers, fcntl.LOCK_UN)
             self._enter()
 
     @contextmanager
     def timing(self) -> Iterator[None]:
         """Hold the lock exclusively among the trials of this user on this machine."""
-        fcntl.flock(self._floor, fcntl.LOCK_UN)
+        fcntl.flock(self._readers, fcntl.LOCK_UN)
         try:
-            with measuring_lock(self._gate_path), loaders_stopped():
+            with measuring_lock(self._writer_path), loaders_stopped():
                 self._wait_for_the_others()
                 yield
         finally:
             self._enter()
 
-    def _gate_is_open(self) -> bool:
+    def _is_free(self) -> bool:
         try:
-            fcntl.flock(self._gate, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._writer, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        fcntl.flock(self._writer, fcntl.LOCK_UN)
         return True
 
     def _enter(self) -> None:
-        fcntl.flock(self._gate, fcntl.LOCK_SH)
+        fcntl.flock(self._writer, fcntl.LOCK_SH)
         try:
-            fcntl.flock(self._floor, fcntl.LOCK_SH)
+            fcntl.flock(self._readers, fcntl.LOCK_SH)
         finally:
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
+            fcntl.flock(self._writer, fcntl.LOCK_UN)
 
     def _wait_for_the_others(self) -> None:
         end = time.monotonic() + self._patience_s
         while time.monotonic() < end:
             with suppress(BlockingIOError):
-                fcntl.flock(self._floor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(self._floor, fcntl.LOCK_UN)
+                fcntl.flock(self._readers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._readers, fcntl.LOCK_UN)
                 return
             time.sleep(_POLL_S)
 

@@ -89,7 +89,7 @@ class TrialProgress:
     expected_s: float | None = None
 
 
-def read_standing(work_dir: Path) -> TrialProgress:
+def read_progress(work_dir: Path) -> TrialProgress:
     """Read a trial's latest progress."""
     try:
         found = json.loads((work_dir / _FILE).read_text())
@@ -100,7 +100,7 @@ def read_standing(work_dir: Path) -> TrialProgress:
         return TrialProgress()
 
 
-def standing_text(work_dir: Path) -> str:
+def progress_text(work_dir: Path) -> str:
     """Read a trial's latest progress as raw text; empty before the first report."""
     try:
         return (work_dir / _FILE).read_text()
@@ -108,9 +108,9 @@ def standing_text(work_dir: Path) -> str:
         return ""
 
 
-def show_standing(work_dir: Path, text: str) -> None:
+def show_progress(work_dir: Path, text: str) -> None:
     """Copy the progress of a trial on another machine to its local folder."""
-    if text and text != standing_text(work_dir):
+    if text and text != progress_text(work_dir):
         part = work_dir / f".{_FILE}.part"
         with suppress(OSError):
             part.write_text(text)

@@ -40,7 +40,7 @@ _CLOSED = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
 @dataclass(frozen=True)
-class Door:
+class ListenAddress:
     """Where the dashboard listens, and its access token (empty: none, on the loopback only)."""
 
     host: str = "127.0.0.1"
@@ -61,12 +61,12 @@ class Door:
         )
 
 
-class Guard:
-    """ASGI middleware that admits only what `Door` allows."""
+class AccessGuard:
+    """ASGI middleware that admits only what `ListenAddress` allows."""
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
+    def __init__(self, app: ASGIApp, address: ListenAddress) -> None:
         self._app = app
-        self._door = door
+        self._address = address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -90,7 +90,7 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["method"] not in METHODS:
             return PlainTextResponse("method not allowed", 405, {"Allow": ", ".join(sorted(METHODS))})
-        if not self._door.knows(_name_of(headers.get("host", ""))):
+        if not self._address.knows(_name_of(headers.get("host", ""))):
             return PlainTextResponse("this is not a name of this machine", 403)
         if not _same_site(headers, scope):
             return PlainTextResponse("another site is asking", 403)
@@ -99,7 +99,7 @@ class Guard:
         return self._ask_for_token(headers, scope)
 
     def _ask_for_token(self, headers: Headers, scope: Scope) -> Response | None:
-        token = self._door.token
+        token = self._address.token
         if not token:
             return None
         offered = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]

@@ -25,7 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from search.errors import ParetoPruneError
 from search.export.formats import FORMATS
-from search.present.dashboard.access import Door, Guard
+from search.present.dashboard.access import AccessGuard, ListenAddress
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.report import policy, render_page
@@ -89,7 +89,7 @@ class Artefacts:
         return found
 
 
-def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None = None) -> FastAPI:
+def make_app(runs: Sequence[Path], address: ListenAddress | None = None, jobs: Jobs | None = None) -> FastAPI:
     """Return the application for some runs, the first of which is shown at first.
 
     Raises:
@@ -99,7 +99,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
     lives = {live.id: live for live in map(LiveRun, runs)}
     for live in lives.values():
         live.view()  # what cannot be drawn is said before anybody looks
-    jobs, artefacts, door, marking = jobs or Jobs(), Artefacts(), door or Door(), threading.Lock()
+    jobs, artefacts, address, marking = jobs or Jobs(), Artefacts(), address or ListenAddress(), threading.Lock()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -107,7 +107,7 @@ def make_app(runs: Sequence[Path], door: Door | None = None, jobs: Jobs | None =
         jobs.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, door=door)
+    app.add_middleware(AccessGuard, address=address)
     app.state.closing = threading.Event()
     page = render_page(None, _CONNECT, _IMAGES)
     header = {"Content-Security-Policy": f"{policy(_CONNECT, _IMAGES)}; frame-ancestors 'none'"}

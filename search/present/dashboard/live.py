@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from search.evaluate.timing.progress import read_standing
+from search.evaluate.timing.progress import read_progress
 from search.export.formats import FORMATS
 from search.present.page_data import Data, Frame, page_head, page_row
 from search.present.report import inert_json
@@ -113,7 +113,7 @@ class LiveRun:
         known = self.view().rows
         numbers = sorted(int(folder.name) for folder in (self.path / "trials").glob("[0-9]*") if folder.name.isdigit())
         begun = [number for number in numbers[-64:] if str(number) not in known and self._is_open(number)]
-        return [{"trial": number, "phase": read_standing(self.record.trial_dir(number)).phase} for number in begun]
+        return [{"trial": number, "phase": read_progress(self.record.trial_dir(number)).phase} for number in begun]
 
     def _is_open(self, number: int) -> bool:
         return not (self.record.trial_dir(number) / "result.json").exists()

@@ -143,8 +143,8 @@ def server_of(app: Any) -> Any:
 
 
 def _run(runs: Sequence[Path], host: str, listener: socket.socket, token: str) -> None:
-    from search.present.dashboard.access import Door
+    from search.present.dashboard.access import ListenAddress
     from search.present.dashboard.app import make_app
 
-    app = make_app(runs, Door(host, listener.getsockname()[1], token))
+    app = make_app(runs, ListenAddress(host, listener.getsockname()[1], token))
     server_of(app).run(sockets=[listener])

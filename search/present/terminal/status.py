@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.present.summary import summary
-from search.present.terminal.tables import front_table, honest_table
+from search.present.terminal.tables import baseline_table, front_table
 from search.results import snapshot_reader as reading
 from search.results.schema import Snapshot
 
@@ -28,7 +28,7 @@ def render_status(snapshot: Snapshot) -> RenderableType:
         parts += [Text(), _budgets(snapshot)]
     parts += [Text(), front_table(snapshot)]
     if snapshot.get("baselines"):
-        parts += [Text(), honest_table(snapshot)]
+        parts += [Text(), baseline_table(snapshot)]
     return Group(*parts)
 
 

@@ -31,7 +31,7 @@ def front_table(snapshot: Snapshot) -> Table:
     return _keep_numbers(table)
 
 
-def honest_table(snapshot: Snapshot) -> Table:
+def baseline_table(snapshot: Snapshot) -> Table:
     """Return the baselines with their figures, or why they have none."""
     table = _table(snapshot, "note", first="instead", with_base=False)
     for row in snapshot.get("baselines") or ():

@@ -17,21 +17,21 @@ from search.trial import Failure, FailureKind
 
 RESULT = "result.json"
 T = TypeVar("T")
-Luggage = Mapping[str, bytes]
+Files = Mapping[str, bytes]
 """Absolute path -> content."""
 
 
-def packed(paths: Iterable[Path]) -> Luggage:
+def packed(paths: Iterable[Path]) -> Files:
     """Read the content of those files that exist."""
     return {str(path.resolve()): path.read_bytes() for path in paths if path.is_file()}
 
 
-def unpack(luggage: Luggage) -> None:
+def unpack(files: Files) -> None:
     """Write every missing file to the coordinator's path; existing ones are kept.
 
     Raises OSError where its folder cannot be made on this node.
     """
-    for name, content in luggage.items():
+    for name, content in files.items():
         if not Path(name).exists():
             write_atomic(Path(name), content, durable=False)
 

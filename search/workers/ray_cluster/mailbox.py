@@ -19,7 +19,7 @@ class News:
     cause: str = ""
 
 
-class Desk:
+class Mailbox:
     """An actor between the coordinator, Tune and the workers: jobs in, news and outcomes out.
 
     Tune itself knows jobs by their numbers only: it keeps and saves everything that it ever knew. A job lies here as

@@ -1,11 +1,11 @@
 """Jobs on a Ray cluster, by Ray Tune: the only module that imports Ray.
 
-    Loop.submit -> Desk -> Tune asks the Feed       -> a worker on some node: a LocalEngine with room for one job
-    Loop.poll   <- Desk <- Tune tells the Messenger <- its folder, as a Tune checkpoint on the storage path
+    Loop.submit -> Mailbox -> Tune asks the Feed       -> a worker on some node: a LocalEngine with room for one job
+    Loop.poll   <- Mailbox <- Tune tells the Messenger <- its folder, as a Tune checkpoint on the storage path
 
 The coordinator alone knows the study: it asks the proposer, hands out numbered jobs, and records what comes home. Tune
 decides where a job runs, and runs it once more where its node or worker was lost (`FailureConfig`); what fails inside
-a job comes back typed, as on one machine, and is no failure for Tune. The desk is an actor because under `ray://`
+a job comes back typed, as on one machine, and is no failure for Tune. The mailbox is an actor because under `ray://`
 Tune runs on the cluster's head, and not in this process.
 
 Where Tune itself gives up (a storage path that was away for a minute), `Tuner.restore` goes on in this session. A
@@ -40,14 +40,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.config.sections import SearchSpec
 from search.errors import ConfigError, DeviceMissing, ServerMissing
-from search.evaluate.timing.progress import show_standing, standing_text
+from search.evaluate.timing.progress import progress_text, show_progress
 from search.evaluate.timing.threads import THREADS, share_of_cores
 from search.trial import Failure, FailureKind
 from search.workers.child_process import PRELOAD
 from search.workers.engine import Finished, Job, T
 from search.workers.local import LocalEngine
 from search.workers.ray_cluster.file_transfer import bring_home, packed, unpack
-from search.workers.ray_cluster.mailbox import Desk, News
+from search.workers.ray_cluster.mailbox import Mailbox, News
 
 _TICK_S = 0.05
 _BEAT_S = 0.5
@@ -68,14 +68,14 @@ _log = logging.getLogger("search")
 class _Feed(Searcher):
     """What Tune asks for the next trial: the number of a job. The proposer stays with the coordinator."""
 
-    def __init__(self, desk: Any) -> None:
+    def __init__(self, mailbox: Any) -> None:
         super().__init__()
-        self._desk = desk
+        self._mailbox = mailbox
 
     def suggest(self, trial_id: str) -> Any:
         """One; None where there is none now; FINISHED after `cancel`. Waits while Tune has nothing else to do."""
-        while not ray.get(self._desk.is_closed.remote()):
-            number, is_idle = ray.get(self._desk.take.remote())
+        while not ray.get(self._mailbox.is_closed.remote()):
+            number, is_idle = ray.get(self._mailbox.take.remote())
             if number is not None:
                 return {"number": number}
             if not is_idle:
@@ -97,8 +97,8 @@ class _Feed(Searcher):
 class _Messenger(tune.Callback):
     """Tune's callback: forwards events of its trials to the mailbox, in order."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
         """Report the progress of a trial."""
@@ -113,20 +113,20 @@ class _Messenger(tune.Callback):
         self._tell(News(_number(trial), ended=True, cause=_cause(trial)))
 
     def _tell(self, news: News) -> None:
-        ray.get(self._desk.tell.remote(news))
+        ray.get(self._mailbox.tell.remote(news))
 
 
 class _Closed(tune.Stopper):
     """Stops every trial after `cancel`."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
 
     def __call__(self, trial_id: str, result: Any) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(ray.get(self._desk.is_closed.remote()))
+        return bool(ray.get(self._mailbox.is_closed.remote()))
 
 
 class _Worker(tune.Trainable):
@@ -135,8 +135,8 @@ class _Worker(tune.Trainable):
     def setup(self, config: dict[str, Any], **given: Any) -> None:
         """Set up a worker, which then takes one job after another. `given`: see `RayEngine._worker_class`."""
         os.environ[THREADS] = str(given["threads"])
-        unpack(given["luggage"])
-        self._desk, self._engine = given["desk"], LocalEngine[Any](preload=given["preload"])
+        unpack(given["files"])
+        self._mailbox, self._engine = given["mailbox"], LocalEngine[Any](preload=given["preload"])
         self._begin(config["number"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -146,7 +146,7 @@ class _Worker(tune.Trainable):
         return True
 
     def _begin(self, number: int) -> None:
-        job: Job[Any] = ray.get(ray.get(self._desk.job.remote(number))[0])
+        job: Job[Any] = ray.get(ray.get(self._mailbox.job.remote(number))[0])
         self._finished: Finished[Any] | None = None
         self._beat_s = 0.0
         self._folder = Path(tempfile.mkdtemp(prefix=f"job-{number}-", dir=self.logdir))
@@ -157,13 +157,13 @@ class _Worker(tune.Trainable):
         for finished in self._engine.poll(self._beat_s):
             self._finished = finished
         self._beat_s = _BEAT_S
-        return {"done": self._finished is not None, "standing": standing_text(self._folder)}
+        return {"done": self._finished is not None, "standing": progress_text(self._folder)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The job's folder, which Tune carries to the storage path; the outcome goes to the desk."""
+        """The job's folder, which Tune carries to the storage path; the outcome goes to the mailbox."""
         if self._finished is not None:
             shutil.copytree(self._folder, checkpoint_dir, dirs_exist_ok=True)
-            ray.get(self._desk.keep.remote(self._finished.number, self._finished.outcome))
+            ray.get(self._mailbox.keep.remote(self._finished.number, self._finished.outcome))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """A job that is run again begins at its beginning."""
@@ -183,7 +183,7 @@ class RayEngine(Generic[T]):
         search: `address` of the cluster, `resources` of a job, `artefacts`: where all nodes can write.
         run: the run's folder; artefacts travel through `ray/` in it where the study names no other place.
         device: of the jobs: one that is a GPU needs a GPU of the cluster.
-        luggage: files that a worker may lack.
+        files: files that a worker may lack.
 
     Raises:
         ServerMissing: no cluster there. DeviceMissing: it can never run a job of this size.
@@ -196,9 +196,9 @@ class RayEngine(Generic[T]):
         device: str = "cpu",
         *,
         preload: Sequence[str] = PRELOAD,
-        luggage: Sequence[Path] = (),
+        files: Sequence[Path] = (),
     ) -> None:
-        self._workers, self._preload, self._files = search.workers, preload, luggage
+        self._workers, self._preload, self._files = search.workers, preload, files
         self._needs = connect(search, device)
         self._storage = search.artefacts or str(run.resolve() / "ray")
         self._open: dict[int, Job[T]] = {}
@@ -219,14 +219,14 @@ class RayEngine(Generic[T]):
 
     def _hand(self, job: Job[T]) -> None:
         """Within a list Ray does not load the job on the way: only its worker needs what the job is made of."""
-        ray.get(self._desk.hand.remote(job.number, [ray.put(job)]))
+        ray.get(self._mailbox.hand.remote(job.number, [ray.put(job)]))
 
     def poll(self, wait_s: float) -> tuple[Finished[T], ...]:
         """See `Engine.poll`. Raises ServerMissing where the cluster has gone."""
         end = time.monotonic() + wait_s
         while self._open:
             with _translated():
-                told = [self._take(news) for news in ray.get(self._desk.collect.remote())]
+                told = [self._take(news) for news in ray.get(self._mailbox.collect.remote())]
             finished = tuple(one for one in told if one is not None)
             if finished or time.monotonic() >= end:
                 return finished
@@ -242,13 +242,13 @@ class RayEngine(Generic[T]):
         if thread is None:
             return
         with suppress(Exception):  # a cluster that has gone has dropped everything already
-            ray.get(self._desk.close.remote())
+            ray.get(self._mailbox.close.remote())
             thread.join(_CLOSE_S)
         _discard(self._experiment)
 
     def _start(self) -> None:
         name = f"paretoprune-{uuid.uuid4().hex[:12]}"
-        self._desk, self._restores = _desk_here(), 0
+        self._mailbox, self._restores = _local_mailbox(), 0
         self._experiment = f"{self._storage}/{name}"
         self._trainable = self._worker_class()
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)
@@ -260,15 +260,15 @@ class RayEngine(Generic[T]):
         return tune.Tuner(
             self._trainable,
             tune_config=tune.TuneConfig(
-                search_alg=_Feed(self._desk), num_samples=-1, reuse_actors=True, trial_dirname_creator=_folder_name
+                search_alg=_Feed(self._mailbox), num_samples=-1, reuse_actors=True, trial_dirname_creator=_folder_name
             ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=self._storage,
                 failure_config=tune.FailureConfig(max_failures=1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=True),
-                stop=_Closed(self._desk),
-                callbacks=[_Messenger(self._desk)],
+                stop=_Closed(self._mailbox),
+                callbacks=[_Messenger(self._mailbox)],
                 verbose=0,
             ),
         )
@@ -285,7 +285,7 @@ class RayEngine(Generic[T]):
             ) from error
 
     def _worker_class(self) -> Any:
-        given = {"desk": self._desk, "preload": tuple(self._preload), "luggage": packed(self._files)}
+        given = {"mailbox": self._mailbox, "preload": tuple(self._preload), "files": packed(self._files)}
         threads = max(1, int(self._needs["cpu"]))
         return tune.with_resources(tune.with_parameters(_Worker, threads=threads, **given), self._needs)
 
@@ -307,7 +307,7 @@ class RayEngine(Generic[T]):
             raise _gone("Ray Tune gave up; search.log says why")
         self._restores += 1
         with _translated():
-            ray.get(self._desk.clear.remote())
+            ray.get(self._mailbox.clear.remote())
             for job in self._open.values():
                 self._hand(job)
             self._fit(tune.Tuner.restore(self._experiment, self._trainable, resume_unfinished=False))
@@ -319,7 +319,7 @@ class RayEngine(Generic[T]):
             return None
         if not news.ended:
             self._begun.add(job.number)
-            show_standing(job.work_dir, news.standing)
+            show_progress(job.work_dir, news.standing)
             return None
         if news.parcel is None and not {job.number} & (self._begun | self._again):
             # Its worker had died while it waited for work. Tune counts that twice and does not try again (ran).
@@ -390,10 +390,10 @@ def _room(node: dict[str, Any], kind: str) -> float:
     return float(node["Resources"].get(kind.upper(), 0.0)) if node["Alive"] else 0.0
 
 
-def _desk_here() -> Any:
+def _local_mailbox() -> Any:
     """Create the mailbox on the node that the coordinator is connected to, for the lifetime of that connection."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def _outcome(work_dir: Path, news: News) -> Any:

@@ -17,7 +17,7 @@ import pytest
 
 from search.config.sections import ResourcesSpec, SearchSpec
 from search.errors import ConfigError, RunLocked, ServerMissing
-from search.evaluate.timing.progress import read_standing
+from search.evaluate.timing.progress import read_progress
 from search.study import Parts, Study
 from search.testing.contracts import EngineContract, Make, SearchContract, candidate_of, drain, trial_in
 from search.testing.known_front import (
@@ -137,7 +137,7 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     engine.submit(job)
     seen, above = set[str](), list[int]()
     while not (ended := engine.poll(0.1)):
-        seen.add(read_standing(job.work_dir).phase)
+        seen.add(read_progress(job.work_dir).phase)
         above = above or [above for path in evaluator.folder.glob("0-*") for above in ancestors(_pid(path))]
     assert ended[0].outcome == known_measurement(candidate_of(0))
     assert "recover" in seen

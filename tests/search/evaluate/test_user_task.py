@@ -23,7 +23,7 @@ from objectives.objective import Objective, register
 from objectives.paired import paired_errors
 from pruning import Plan, trace
 from pruning.errors import CheckpointError, DivergedError, RecoveryError
-from search.config.inputs.user_code import OwnReference, located, with_task
+from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.spec import load_spec
 from search.deliver.user_export import export_plain
 from search.errors import ConfigError
@@ -115,8 +115,8 @@ def _stands_alone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("ef.py:task", OwnReference(Path("ef.py"), "task")),
-        ("/a/b c/ef.py:Task@/data/clips", OwnReference(Path("/a/b c/ef.py"), "Task", "/data/clips")),
+        ("ef.py:task", UserReference(Path("ef.py"), "task")),
+        ("/a/b c/ef.py:Task@/data/clips", UserReference(Path("/a/b c/ef.py"), "Task", "/data/clips")),
         ("best.pt", None),
         ("data.yaml", None),
         ("ef.py", None),
@@ -124,9 +124,9 @@ def _stands_alone(folder: Path) -> None:
         (None, None),
     ],
 )
-def test_references_are_read(text: object, expected: OwnReference | None) -> None:
-    assert OwnReference.parse(text) == expected
-    assert expected is None or OwnReference.parse(str(expected)) == expected
+def test_references_are_read(text: object, expected: UserReference | None) -> None:
+    assert UserReference.parse(text) == expected
+    assert expected is None or UserReference.parse(str(expected)) == expected
 
 
 @given(st.sampled_from(["ef.py:build", "best.pt"]), st.sampled_from([None, "ef.py:other", "other"]))

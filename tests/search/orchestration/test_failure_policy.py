@@ -18,10 +18,10 @@ from search.study import Parts, Study
 from search.testing.contracts import drain, job_in
 from search.testing.known_front import PRELOAD, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
-from search.trial import Candidate, Failure, FailureKind, Gate, Measurement
+from search.trial import Candidate, Failure, FailureKind, Measurement, ScreeningLimit
 from search.workers.child_process import classify
 from search.workers.engine import Finished
-from search.workers.heartbeat import Pulse
+from search.workers.heartbeat import ActivityMonitor
 from search.workers.local import LocalEngine
 from tests.search.conftest import MakeStudy
 from tests.waiting import is_gone, until
@@ -37,7 +37,7 @@ class Flaky(KnownFrontEvaluator):
         self.__dict__.update(kind=kind, times=times, tries=0, cut_at_try=cut_at_try)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         if number == self.number:
             self.__dict__["tries"] += 1
@@ -156,7 +156,7 @@ def test_worker_ends_in_any_way_its_failure_has_a_type_and_its_loaders_end(tmp_p
 
 
 def test_only_changes_are_signs_of_life(tmp_path: Path) -> None:
-    pulse, file = Pulse(tmp_path, since=100.0), tmp_path / "progress.json"
+    pulse, file = ActivityMonitor(tmp_path, since=100.0), tmp_path / "progress.json"
     assert pulse.silent_s(130.0) == 30.0
     file.write_text("{}")
     assert pulse.silent_s(140.0) == 0.0

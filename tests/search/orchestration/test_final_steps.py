@@ -14,11 +14,11 @@ from objectives.objective import Estimate
 from search.commands.baselines import split_rows
 from search.config.spec import load_spec
 from search.errors import ConfigError, Interrupted
-from search.evaluate.baselines import honest_rows
+from search.evaluate.baselines import baseline_rows
 from search.results.baseline_results import read_rows, row_dir
 from search.results.remeasured import confirmed, read_final, write_final
 from search.study import Listener, Study
-from search.testing.known_front import KnownClosing, KnownFrontEvaluator, known_space
+from search.testing.known_front import KnownFinalMeasurements, KnownFrontEvaluator, known_space
 from search.testing.simulated import Cut, SimulatedClock
 from search.trial import Candidate, FinalLatency, Measurement, Trial, TrialState
 from tests.search.conftest import MakeStudy, run
@@ -31,21 +31,21 @@ def _rows(study: Study) -> dict[str, dict[str, object]]:
 
 
 def test_the_rows_of_a_study(tmp_path: Path) -> None:
-    rows = honest_rows(ALL, known_space(), 640, 0)
+    rows = baseline_rows(ALL, known_space(), 640, 0)
     names = [row.name for row in rows]
     assert names[:3] == ["the base at 480 px", "the base at 320 px", "the base in INT8"]
     assert sum(row.kind == "uniform" for row in rows) == 7 and sum(row.kind == "random" for row in rows) == 5
     assert len({row.slug for row in rows}) == len(rows)
-    assert rows == honest_rows(ALL, known_space(), 640, 0)
+    assert rows == baseline_rows(ALL, known_space(), 640, 0)
     assert [row for row in rows if row.kind == "random"] != [
-        row for row in honest_rows(ALL, known_space(), 640, 1) if row.kind == "random"
+        row for row in baseline_rows(ALL, known_space(), 640, 1) if row.kind == "random"
     ]
-    narrow = [row.name for row in honest_rows(["uniform"], known_space(0.2, 0.5), 640, 0)]
+    narrow = [row.name for row in baseline_rows(["uniform"], known_space(0.2, 0.5), 640, 0)]
     assert narrow == ["uniform 0.1", "uniform 0.3", "uniform 0.4", "uniform 0.5"]  # 0.1 and 0.2 are both the bound
     (tmp_path / "small.pt").write_bytes(b"weights")
-    (sibling,) = honest_rows([f"sibling:{tmp_path}/small.pt"], known_space(), 640, 0)
+    (sibling,) = baseline_rows([f"sibling:{tmp_path}/small.pt"], known_space(), 640, 0)
     (tmp_path / "small.pt").write_bytes(b"others")
-    (other,) = honest_rows([f"sibling:{tmp_path}/small.pt"], known_space(), 640, 0)
+    (other,) = baseline_rows([f"sibling:{tmp_path}/small.pt"], known_space(), 640, 0)
     assert sibling.name == other.name == "small.pt" and sibling.slug != other.slug
 
 
@@ -66,12 +66,12 @@ def test_a_sibling_is_found_beside_the_study(workplace: Path, monkeypatch: pytes
     (workplace / "elsewhere").mkdir()
     monkeypatch.chdir(workplace / "elsewhere")
     spec = load_spec(workplace / "study.yaml")
-    assert spec.honest_rows == ("uniform", f"sibling:{workplace}/small.pt")
+    assert spec.baseline_rows == ("uniform", f"sibling:{workplace}/small.pt")
     assert spec.model_validate(spec.resolved()) == spec
 
 
 def test_the_cheap_rows_come_by_default_and_are_no_trials(make_study: MakeStudy) -> None:
-    study = make_study(closing=KnownClosing(), **{"search.trials": 12}).search()
+    study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 12}).search()
     rows = _rows(study)
     assert list(rows) == ["the base at 320 px", "the base at 480 px", "the base in INT8"]
     assert rows["the base at 320 px"]["figures"]["latency_ms"]["value"] == pytest.approx(2.5)  # type: ignore[index]
@@ -79,12 +79,14 @@ def test_the_cheap_rows_come_by_default_and_are_no_trials(make_study: MakeStudy)
     shown = run("status", str(study.record.path)).stdout
     assert "the base at 480 px" in shown and "the base at 480 px" not in study.snapshot()["front"]
     assert not _rows(
-        make_study(closing=KnownClosing(), **{"search.trials": 12, "name": "none", "baselines": []}).search()
+        make_study(final=KnownFinalMeasurements(), **{"search.trials": 12, "name": "none", "baselines": []}).search()
     )
 
 
 def test_a_row_that_was_a_trial_is_not_measured_again(make_study: MakeStudy) -> None:
-    study = make_study(closing=KnownClosing(), **{"search.trials": 12, "baselines": ["uniform", "random"]}).search()
+    study = make_study(
+        final=KnownFinalMeasurements(), **{"search.trials": 12, "baselines": ["uniform", "random"]}
+    ).search()
     rows = {row.name: row for row in read_rows(study.record)}
     assert rows["uniform 0.3"].same_as == 2  # the opening without a guide is uniform
     assert rows["uniform 0.3"].note == "the network of trial 2, measured once"
@@ -93,11 +95,11 @@ def test_a_row_that_was_a_trial_is_not_measured_again(make_study: MakeStudy) -> 
 
 
 def test_a_row_that_fails_is_a_note_and_is_tried_again_when_named(make_study: MakeStudy) -> None:
-    study = make_study(closing=KnownClosing(failures=("int8",)), **{"search.trials": 8}).search()
+    study = make_study(final=KnownFinalMeasurements(failures=("int8",)), **{"search.trials": 8}).search()
     assert study.state() == "finished"
     row = _rows(study)["the base in INT8"]
     assert row["figures"] == {} and row["note"] == "not measured: RuntimeError: failed on purpose"
-    well = make_study(closing=KnownClosing(), **{"search.trials": 8})
+    well = make_study(final=KnownFinalMeasurements(), **{"search.trials": 8})
     assert well.search() and not _rows(well)["the base in INT8"]["figures"]  # a finished search tries nothing again
     well.measure_baselines(["int8", "global"])
     assert _rows(well)["the base in INT8"]["figures"] and "global ranking 0.3" in _rows(well)
@@ -105,8 +107,8 @@ def test_a_row_that_fails_is_a_note_and_is_tried_again_when_named(make_study: Ma
 
 
 def test_rows_are_kept_across_a_stop(make_study: MakeStudy) -> None:
-    study = make_study(closing=KnownClosing(), **{"search.trials": 4, "baselines": []}).search()
-    again = make_study(closing=KnownClosing(), **{"search.trials": 4, "baselines": []})
+    study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 4, "baselines": []}).search()
+    again = make_study(final=KnownFinalMeasurements(), **{"search.trials": 4, "baselines": []})
 
     def stop_at_two(text: str) -> None:
         if text.startswith("random 2"):
@@ -136,7 +138,7 @@ def test_the_command_names_rows(workplace: Path) -> None:
 
 
 def test_the_front_is_timed_again_together(make_study: MakeStudy) -> None:
-    study = make_study(closing=KnownClosing(shift=1.005), **{"search.trials": 20}).search()
+    study = make_study(final=KnownFinalMeasurements(shift=1.005), **{"search.trials": 20}).search()
     timed = read_final(study.record)
     assert {trial.number for trial in study.front()} <= timed.keys()
     for trial in study.trials():
@@ -152,13 +154,13 @@ def test_the_front_is_timed_again_together(make_study: MakeStudy) -> None:
     row = study.snapshot()["trials"][picked.number]
     assert row["figures"]["latency_ms"]["value"] == picked.measurement.figures["latency_ms"].value
     stamp = (study.record.path / "latency" / "final.json").stat().st_mtime_ns
-    make_study(closing=KnownClosing(), **{"search.trials": 20}).search()
+    make_study(final=KnownFinalMeasurements(), **{"search.trials": 20}).search()
     assert (study.record.path / "latency" / "final.json").stat().st_mtime_ns == stamp  # nothing new, nothing done
 
 
 def test_new_trials_are_timed_with_the_old_front(make_study: MakeStudy) -> None:
-    make_study(closing=KnownClosing(), **{"search.trials": 12}).search()
-    study = make_study(closing=KnownClosing(), **{"search.trials": 25}).search()
+    make_study(final=KnownFinalMeasurements(), **{"search.trials": 12}).search()
+    study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 25}).search()
     assert {trial.number for trial in study.front()} <= read_final(study.record).keys()
 
 
@@ -182,11 +184,11 @@ def test_a_disturbed_figure_replaces_only_a_wider_one(make_study: MakeStudy) -> 
 @pytest.mark.parametrize("step", ["together", "lower_size", "seeds"])
 def test_a_cut_in_the_last_steps_goes_on_there(make_study: MakeStudy, workplace: Path, step: str) -> None:
     keys = {"search.trials": 10, "search.confirm": 3, "search.until": "07:00"}
-    whole = make_study(_Seeded(), closing=KnownClosing(), **keys).search().snapshot()
+    whole = make_study(_Seeded(), final=KnownFinalMeasurements(), **keys).search().snapshot()
     shutil.rmtree(workplace / "runs")
     with pytest.raises(Cut):
-        make_study(_Seeded(cut_seeds=step == "seeds"), closing=KnownClosing(cut=step), **keys).search()
-    resumed = make_study(_Seeded(), closing=KnownClosing(), **keys).search().snapshot()
+        make_study(_Seeded(cut_seeds=step == "seeds"), final=KnownFinalMeasurements(cut=step), **keys).search()
+    resumed = make_study(_Seeded(), final=KnownFinalMeasurements(), **keys).search().snapshot()
     for key in ("trials", "front", "baselines", "picks", "verdict", "end", "state"):
         assert resumed[key] == whole[key]
     assert len(resumed["trials"]) == 10
@@ -196,9 +198,9 @@ def test_a_night_that_was_cut_in_its_last_steps_is_not_searched_on(make_study: M
     """Killed at seven, begun again at ten past: the steps are finished, the next night is not begun."""
     slow, keys = KnownFrontEvaluator(seconds=1800), {"search.trials": 5000, "search.until": "07:00"}
     with pytest.raises(Cut):
-        make_study(slow, closing=KnownClosing(cut="lower_size"), **keys).search()
+        make_study(slow, final=KnownFinalMeasurements(cut="lower_size"), **keys).search()
     late = SimulatedClock(begin=datetime(2025, 3, 2, 7, 10))
-    study = make_study(slow, closing=KnownClosing(), clock=late, **keys).search()
+    study = make_study(slow, final=KnownFinalMeasurements(), clock=late, **keys).search()
     assert late.local() < datetime(2025, 3, 2, 7, 20)
     assert _rows(study)["the base in INT8"]["figures"] and study.snapshot()["end"]["reason"] == "until"
 
@@ -219,7 +221,7 @@ def test_more_seeds_can_be_asked_for_afterwards(make_study: MakeStudy) -> None:
 @pytest.mark.parametrize("what", ["together", "lower_size"])
 def test_a_step_that_fails_loses_nothing(make_study: MakeStudy, what: str) -> None:
     notes: list[str] = []
-    study = make_study(closing=KnownClosing(failures=(what,)), **{"search.trials": 10})
+    study = make_study(final=KnownFinalMeasurements(failures=(what,)), **{"search.trials": 10})
     study.search(Listener(note=notes.append))
     assert study.state() == "finished" and len(study.front()) > 3
     assert any("failed on purpose" in note for note in notes)
@@ -232,7 +234,7 @@ def test_a_step_with_a_fault_of_its_own_loses_nothing(make_study: MakeStudy, mon
 
     monkeypatch.setattr("search.orchestration.final_steps.write_final", broken)
     notes: list[str] = []
-    study = make_study(closing=KnownClosing(), **{"search.trials": 6})
+    study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 6})
     study.search(Listener(note=notes.append))
     assert study.state() == "finished" and "OSError: no space left on device" in " ".join(notes)
     assert len(_rows(study)) == 3
@@ -241,7 +243,7 @@ def test_a_step_with_a_fault_of_its_own_loses_nothing(make_study: MakeStudy, mon
 
 def test_picks_are_repeated_with_more_seeds(make_study: MakeStudy) -> None:
     keys = {"search.trials": 12, "search.confirm": 3, "budgets": {"edge": {"latency_ms": 7}}}
-    study = make_study(_Seeded(), closing=KnownClosing(), **keys).search()
+    study = make_study(_Seeded(), final=KnownFinalMeasurements(), **keys).search()
     picked = study.pick(budget="edge").trial
     assert picked is not None and picked.measurement is not None and picked.measurement.seeds == 3
     single = [
@@ -297,7 +299,7 @@ class _Seeded(KnownFrontEvaluator):
         object.__setattr__(self, "cut_seeds", cut_seeds)
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None
     ) -> Measurement:
         if self.cut_seeds and work_dir.name.endswith("-2"):  # type: ignore[attr-defined]
             raise Cut("seeds")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import Interrupted, NotComparable, RunCorrupt, SearchFailing
-from search.evaluate.evaluator import Realised
+from search.evaluate.evaluator import PrunedCandidate
 from search.orchestration.loop import Loop
 from search.propose.optuna_proposer import OptunaProposer
 from search.run_folder.record import RunRecord
@@ -200,11 +200,11 @@ def test_equal_networks_are_measured_once(make_study: MakeStudy) -> None:
 class _Counting(KnownFrontEvaluator):
     numbers: list[int] = []  # noqa: RUF012
 
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None):  # type: ignore[no-untyped-def]
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None):  # type: ignore[no-untyped-def]
         self.numbers.append(number)
         return super().evaluate(candidate, number, seed, work_dir)
 
-    def realise(self, candidate: Candidate) -> Realised:
+    def realise(self, candidate: Candidate) -> PrunedCandidate:
         return super().realise(candidate)
 
 
@@ -303,6 +303,6 @@ def test_weights_off_the_front_are_deleted(make_study: MakeStudy) -> None:
 
 
 class _Saving(KnownFrontEvaluator):
-    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None):  # type: ignore[no-untyped-def]
+    def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None):  # type: ignore[no-untyped-def]
         (work_dir / "weights.pt").write_bytes(b"weights")
         return super().evaluate(candidate, number, seed, work_dir)

@@ -14,7 +14,7 @@ from search.config.spec import load_spec
 from search.errors import ConfigError
 from search.orchestration.stopping import GROWTH, Limits, Reason, SearchState, is_flat, next_time, reached, seconds_left
 from search.study import Study
-from search.testing.known_front import KnownClosing, KnownFrontEvaluator
+from search.testing.known_front import KnownFinalMeasurements, KnownFrontEvaluator
 from search.testing.simulated import Cut, SimulatedClock
 from search.trial import Candidate, Measurement
 from tests.search.conftest import MakeStudy, run
@@ -84,8 +84,8 @@ def test_flat_is_a_window_not_a_step() -> None:
 def test_a_night_is_over_in_the_morning_with_everything_done(make_study: MakeStudy) -> None:
     clock = SimulatedClock(begin=EVENING)
     keys = {"search.trials": 5000, "search.until": "07:00", "search.confirm": 3, "baselines": ["lower_size", "random"]}
-    closing = KnownClosing(trained_s=1800)
-    study = make_study(KnownFrontEvaluator(seconds=1800), closing=closing, clock=clock, **keys).search()
+    final = KnownFinalMeasurements(trained_s=1800)
+    study = make_study(KnownFrontEvaluator(seconds=1800), final=final, clock=clock, **keys).search()
     assert _end(study) == {"reason": "until", "sentence": "deadline 07:00 reached (search.until)"}
     assert datetime(2025, 3, 2, 6, 0) < clock.local() <= datetime(2025, 3, 2, 7, 0)
     assert {row["kind"] for row in study.snapshot()["baselines"]} == {"lower_size", "random"}
@@ -96,7 +96,7 @@ def test_a_night_is_over_in_the_morning_with_everything_done(make_study: MakeStu
 def test_hours_leave_time_for_the_last_steps(make_study: MakeStudy) -> None:
     keys = {"search.trials": 500, "search.hours": 1, "search.confirm": 3}
     clock = SimulatedClock()
-    study = make_study(closing=KnownClosing(), clock=clock, **keys).search()
+    study = make_study(final=KnownFinalMeasurements(), clock=clock, **keys).search()
     assert _end(study)["reason"] == "hours"
     assert clock.seconds <= 3600
     assert 40 < len(study.trials()) < 58
@@ -128,7 +128,7 @@ class _Still(KnownFrontEvaluator):
     """Whatever is asked for, the same figures come out, under different keys."""
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: object = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None
     ) -> Measurement:
         return super().evaluate(Candidate(dict.fromkeys(candidate.ratios, 0.2)), number, seed, work_dir)
 

@@ -51,7 +51,7 @@ def searched(folder: Path, sampler: str, trials: int, seed: int, guide: Guide | 
     found = []
     for _ in range(trials):
         proposal = proposer.ask()
-        measured = KnownFrontEvaluator().evaluate(proposal.candidate, 0, 0, folder, proposal.gate)
+        measured = KnownFrontEvaluator().evaluate(proposal.candidate, 0, 0, folder, proposal.screening)
         proposer.tell(proposal.number, measured)
         if not measured.screened:
             found.append(measured)
@@ -266,6 +266,6 @@ def test_a_precision_is_known_once_its_unpruned_model_was_tried() -> None:
 
 
 def test_what_was_screened_is_learned_from(tmp_path: Path) -> None:
-    """A region that the gate refuses is not proposed for ever: its estimates correct the surrogate."""
+    """A region that the screening refuses is not proposed for ever: its estimates correct the surrogate."""
     found = [tuple(m.widths.values()) for m in searched(tmp_path, "auto", 40, 2, known_guide(2, WRONG))]
     assert len(found) >= 30

@@ -31,7 +31,7 @@ from search.study import Parts, Study
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import OBJECTIVES, KnownFront, KnownFrontEvaluator, known_space
 from search.testing.simulated import InlineEngine
-from search.trial import Candidate, Gate, Measurement
+from search.trial import Candidate, Measurement, ScreeningLimit
 from tests.search import postgres
 from tests.search.conftest import run
 
@@ -133,11 +133,11 @@ class _Meanwhile(KnownFrontEvaluator):
         self._event = event
 
     def evaluate(
-        self, candidate: Candidate, number: int, seed: int, work_dir: Path, gate: Gate | None = None
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
     ) -> Measurement:
         if number == 2:
             self._event()
-        return super().evaluate(candidate, number, seed, work_dir, gate)
+        return super().evaluate(candidate, number, seed, work_dir, screening)
 
 
 def _searching(event: Callable[[], None], **overrides: object) -> Study:

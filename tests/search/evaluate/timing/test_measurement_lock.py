@@ -17,8 +17,8 @@ from ultralytics.utils import torch_utils
 
 from objectives.latency.measuring_lock import measuring_lock
 from search.evaluate.timing.latency import LOCK_VARIABLE, lock_path
-from search.evaluate.timing.measurement_lock import Turnstile, loaders_stopped
-from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_standing
+from search.evaluate.timing.measurement_lock import MeasurementLock, loaders_stopped
+from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_progress
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from tests.waiting import LIMIT_S, until
 
@@ -27,7 +27,7 @@ def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
     gate, working, ended = tmp_path / "gate", [0, 0], threading.Event()
 
     def work(number: int) -> None:
-        with Turnstile(gate) as turns:
+        with MeasurementLock(gate) as turns:
             while not ended.is_set():
                 working[number] += 1
                 time.sleep(0.002)
@@ -37,7 +37,7 @@ def test_nobody_works_while_somebody_times(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     try:
-        with Turnstile(gate) as turns:
+        with MeasurementLock(gate) as turns:
             for _ in range(3):
                 with turns.timing():
                     before = list(working)
@@ -68,7 +68,7 @@ def test_the_loaders_of_who_waits_wait_too(tmp_path: Path) -> None:
     loaders = [psutil.Process(child.pid) for child in multiprocessing.active_children() if child.daemon]
 
     def train() -> None:
-        with Turnstile(gate) as turns:
+        with MeasurementLock(gate) as turns:
             told.set()
             while not ended.is_set():
                 next(batches)
@@ -78,7 +78,7 @@ def test_the_loaders_of_who_waits_wait_too(tmp_path: Path) -> None:
     trainer.start()
     try:
         assert told.wait(LIMIT_S)
-        with measuring_lock(gate):  # a Turnstile here would stop them too: they are of the same process
+        with measuring_lock(gate):  # a MeasurementLock here would stop them too: they are of the same process
             until(lambda: all(loader.status() == psutil.STATUS_STOPPED for loader in loaders))
             before = _cpu_s(loaders)
             time.sleep(0.3)
@@ -108,17 +108,17 @@ def test_other_children_are_left_alone() -> None:
 
 
 def test_work_that_does_not_stop_is_not_waited_for_without_end(tmp_path: Path) -> None:
-    with Turnstile(tmp_path / "gate"), Turnstile(tmp_path / "gate", patience_s=0.1) as impatient:
+    with MeasurementLock(tmp_path / "gate"), MeasurementLock(tmp_path / "gate", patience_s=0.1) as impatient:
         began = time.monotonic()
         with impatient.timing():
             assert time.monotonic() - began >= 0.1  # and it comes to an end: the others never pause
 
 
 def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:
-    with Turnstile(tmp_path / "gate") as turns:
+    with MeasurementLock(tmp_path / "gate") as turns:
         with pytest.raises(ZeroDivisionError), turns.timing():
             raise ZeroDivisionError
-        with Turnstile(tmp_path / "gate") as other:
+        with MeasurementLock(tmp_path / "gate") as other:
             other.pause()
 
 
@@ -156,19 +156,19 @@ def test_a_trial_says_where_it_stands_and_how_long_it_will_take(
     now, pauses = [0.0], []
     monkeypatch.setattr("search.evaluate.timing.progress.time.perf_counter", lambda: now[0])
     phase = Phases(tmp_path, lambda: pauses.append(now[0]))
-    assert read_standing(tmp_path) == TrialProgress()
+    assert read_progress(tmp_path) == TrialProgress()
     with phase("export"):
-        assert read_standing(tmp_path) == TrialProgress("export", None)
+        assert read_progress(tmp_path) == TrialProgress("export", None)
         now[0] = 2.0
     with phase("recover"):
         now[0] = 10.0  # eight seconds of setting up
         phase.advance(0.1)
-        assert read_standing(tmp_path) == TrialProgress("recover 10 %", None)
+        assert read_progress(tmp_path) == TrialProgress("recover 10 %", None)
         now[0] = 12.0
         phase.advance(0.3)
-        assert read_standing(tmp_path) == TrialProgress("recover 30 %", pytest.approx(2 + 10 + 7))
+        assert read_progress(tmp_path) == TrialProgress("recover 30 %", pytest.approx(2 + 10 + 7))
         now[0] = 19.0
     assert phase.seconds == {"export": 2.0, "recover": 17.0}
     assert pauses == [0.0, 2.0, 10.0, 12.0]
     discard_progress(tmp_path)
-    assert read_standing(tmp_path) == TrialProgress()
+    assert read_progress(tmp_path) == TrialProgress()

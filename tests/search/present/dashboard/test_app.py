@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'pa
 from starlette.testclient import TestClient
 
 from search.errors import RunCorrupt
-from search.present.dashboard.access import Door
+from search.present.dashboard.access import ListenAddress
 from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
@@ -35,8 +35,8 @@ def run(search_once: SearchOnce) -> Path:
     return search_once(**{"search.trials": 6}).record.path
 
 
-def client_of(run: Path, door: Door | None = None, jobs: Jobs | None = None) -> TestClient:
-    return TestClient(make_app([run], door, jobs), base_url=ORIGIN)
+def client_of(run: Path, address: ListenAddress | None = None, jobs: Jobs | None = None) -> TestClient:
+    return TestClient(make_app([run], address, jobs), base_url=ORIGIN)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_body_must_be_small_json(client: TestClient, api: str) -> None:
 
 def test_a_token_is_asked_for(run: Path) -> None:
     secret = "a token of enough length"
-    with client_of(run, Door("0.0.0.0", 8060, secret)) as client:
+    with client_of(run, ListenAddress("0.0.0.0", 8060, secret)) as client:
         assert client.get("/").status_code == 401 and client.get("/api/runs").status_code == 401
         assert client.get("/?token=wrong", follow_redirects=False).status_code == 401
         assert client.get("/api/runs", headers={"Authorization": f"Bearer {secret}x"}).status_code == 401
@@ -123,13 +123,13 @@ def test_a_token_is_asked_for(run: Path) -> None:
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie and "samesite=strict" in cookie
         assert client.get("/api/runs").status_code == 200
-        assert secret not in repr(Door(token=secret))
+        assert secret not in repr(ListenAddress(token=secret))
 
 
 def test_listening_everywhere_still_checks_the_name(run: Path) -> None:
-    door = Door("0.0.0.0", 8060, "a token of enough length")
-    assert door.knows("192.168.1.7") and door.knows("127.0.0.1") and not door.knows("evil.example")
-    assert not Door().knows("192.168.1.7")
+    address = ListenAddress("0.0.0.0", 8060, "a token of enough length")
+    assert address.knows("192.168.1.7") and address.knows("127.0.0.1") and not address.knows("evil.example")
+    assert not ListenAddress().knows("192.168.1.7")
 
 
 def test_artefacts_have_opaque_names_and_stay_inside_the_run(run: Path, tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ def test_files_are_put_where_they_are_missing_and_nowhere_else(tmp_path: Path) -
     there, lost = tmp_path / "there.pt", tmp_path / "a" / "lost.pt"
     for path in (there, lost):
         write_atomic(path, b"weights")
-    luggage = file_transfer.packed((there, lost, tmp_path / "absent.pt"))
+    files = file_transfer.packed((there, lost, tmp_path / "absent.pt"))
     there.write_bytes(b"already here")
     lost.unlink()
     lost.parent.rmdir()
-    file_transfer.unpack(luggage)
+    file_transfer.unpack(files)
     assert (there.read_bytes(), lost.read_bytes()) == (b"already here", b"weights")
 
 

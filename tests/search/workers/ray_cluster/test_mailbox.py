@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from search.workers.ray_cluster.mailbox import Desk, News
+from search.workers.ray_cluster.mailbox import Mailbox, News
 
 
 def test_an_outcome_is_told_with_the_files_and_the_later_one_counts() -> None:
-    desk = Desk()
-    desk.hand(3, ["job"])
-    assert desk.take() == (3, False)
-    assert desk.take() == (None, False), "Tune has one"
-    desk.keep(3, "of a worker that was lost")
-    assert desk.job(3) == ["job"], "for the worker that runs it once more"
-    desk.keep(3, {17: 4.5})
-    assert desk.collect() == []
-    desk.tell(News(3, ended=True, parcel="files"))
-    assert desk.collect() == [News(3, ended=True, parcel="files", outcome={17: 4.5})]
-    assert desk.take() == (None, True)
+    mailbox = Mailbox()
+    mailbox.hand(3, ["job"])
+    assert mailbox.take() == (3, False)
+    assert mailbox.take() == (None, False), "Tune has one"
+    mailbox.keep(3, "of a worker that was lost")
+    assert mailbox.job(3) == ["job"], "for the worker that runs it once more"
+    mailbox.keep(3, {17: 4.5})
+    assert mailbox.collect() == []
+    mailbox.tell(News(3, ended=True, parcel="files"))
+    assert mailbox.collect() == [News(3, ended=True, parcel="files", outcome={17: 4.5})]
+    assert mailbox.take() == (None, True)
 
 
 def test_a_job_that_was_handed_out_again_stays_when_its_first_run_ends() -> None:
-    desk = Desk()
-    desk.hand(3, ["job"])
-    desk.take()
-    desk.hand(3, ["job"])
-    desk.tell(News(3, ended=True, cause="lost"))
-    assert desk.take() == (3, False)
-    assert desk.job(3) == ["job"]
+    mailbox = Mailbox()
+    mailbox.hand(3, ["job"])
+    mailbox.take()
+    mailbox.hand(3, ["job"])
+    mailbox.tell(News(3, ended=True, cause="lost"))
+    assert mailbox.take() == (3, False)
+    assert mailbox.job(3) == ["job"]

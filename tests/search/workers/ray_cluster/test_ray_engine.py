@@ -13,19 +13,19 @@ from search.testing.contracts import job_in, trial_in
 from search.testing.known_front import PRELOAD
 from search.trial import Failure, FailureKind
 from search.workers.ray_cluster.file_transfer import bring_home
-from search.workers.ray_cluster.mailbox import Desk, News
+from search.workers.ray_cluster.mailbox import Mailbox, News
 
 ray_engine = pytest.importorskip("search.workers.ray_cluster.ray_engine", reason="needs Ray: pip install ray[tune]")
 
 
 class _Near:
-    """A desk in this process, called as an actor is."""
+    """A mailbox in this process, called as an actor is."""
 
     def __init__(self) -> None:
-        self.desk = Desk()
+        self.mailbox = Mailbox()
 
     def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=getattr(self.desk, name))
+        return SimpleNamespace(remote=getattr(self.mailbox, name))
 
 
 def _names(work_dir: Path) -> dict[int, str]:
@@ -42,22 +42,22 @@ def test_a_worker_takes_jobs_of_any_kind_by_their_numbers(tmp_path: Path, monkey
     monkeypatch.setenv(ray_engine.THREADS, "1")  # the worker sets it for its process
     near, jobs = _Near(), [trial_in(tmp_path, 0), job_in(tmp_path, 1, _names), job_in(tmp_path, 2, _fail)]
     for job in jobs:
-        near.desk.hand(job.number, [pickle.dumps(job)])
+        near.mailbox.hand(job.number, [pickle.dumps(job)])
     worker = ray_engine._Worker.__new__(ray_engine._Worker)
     worker._logdir = str(tmp_path)
     ended = []
     for job in jobs:
-        config = {"number": near.desk.take()[0]}
+        config = {"number": near.mailbox.take()[0]}
         if job.number == 0:
-            worker.setup(config, desk=near, threads=1, preload=PRELOAD, luggage={})
+            worker.setup(config, mailbox=near, threads=1, preload=PRELOAD, files={})
         else:
             worker.reset_config(config)
         while not worker.step()["done"]:
             pass
         parcel = tmp_path / f"parcel-{job.number}"
         worker.save_checkpoint(str(parcel))
-        near.desk.tell(News(job.number, ended=True, parcel=parcel))
-        (news,) = near.desk.collect()
+        near.mailbox.tell(News(job.number, ended=True, parcel=parcel))
+        (news,) = near.mailbox.collect()
         ended.append(bring_home(news.parcel, job.work_dir, news.outcome))
     worker.cleanup()
     assert ended[0].digest and ended[1] == {17: "of any kind"}
