@@ -55,7 +55,7 @@ LEVELS = (1.0, 0.85, 0.7, 0.5)
 IMAGES = 16
 """Images on which the sensitivity behind the plans is measured."""
 BISECTIONS, NEAR = 8, 0.01
-LEFT_OUT = ("bccd-yolo11n", "bccd-yolov8s", "solar_cells-yolov8n-cls")
+LEFT_OUT = ("bccd-yolo11n", "bccd-yolov8s", "pcb-yolov8s", "solar_cells-yolov8n-cls")
 BEGIN, END = "<!-- recovery_recipe.py: begin -->", "<!-- recovery_recipe.py: end -->"
 
 
