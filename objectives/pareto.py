@@ -98,7 +98,7 @@ def undominated(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[i
 
 
 def _undominated(table: Costs) -> list[int]:
-    return [i for i in range(len(table.value)) if not _dominated_by(table, i).any()]
+    return [i for i in range(len(table.value)) if not _dominators_of(table, i).any()]
 
 
 def _beats(table: Costs, rows: Sequence[int]) -> Flags:
@@ -124,8 +124,8 @@ def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
     return kept
 
 
-def _dominated_by(table: Costs, i: int) -> Flags:
-    """Return (n,) which rows are dominated by row i."""
+def _dominators_of(table: Costs, i: int) -> Flags:
+    """Return, with shape (n,), which rows dominate row i."""
     not_worse = (table.value <= table.value[i]) & (table.bad <= table.bad[i])
     better = table.bad < table.good[i]
     dominators: Flags = not_worse.all(axis=1) & better.any(axis=1)

@@ -1,4 +1,4 @@
-"""`RUN:REF`, with REF a trial number, pick, knee, base, a budget's name, or best@latency_ms<=5,map50_95>=0.4."""
+"""`RUN:REF`, with REF a trial number, 17-int8 (an export), pick, knee, base, a budget's name, or best@latency_ms<=5."""
 
 from __future__ import annotations
 

@@ -153,12 +153,13 @@ class Study:
         beginning = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
             try:
-                self._claim(listener)
+                here = self._claim(listener)
                 reached("claimed")
                 self._keep_claim = held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
                 prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
+                self.record.write_environment(here)
                 reached("prepared")
             except BaseException as error:
                 beginning.undo(error)
@@ -286,8 +287,8 @@ class Study:
         if self._parts.engine is None:
             check_packages(self.spec)
 
-    def _claim(self, listener: Listener) -> None:
-        """Write args.yaml and env.json, or check that the run on disk is this study's."""
+    def _claim(self, listener: Listener) -> dict[str, str]:
+        """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
         self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here = environment.environment()
@@ -304,8 +305,10 @@ class Study:
             here = environment.mixed(before, here)
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
+        else:
+            self.record.write_environment(here)
         self.record.write_args(resolved, prints)
-        self.record.write_environment(here)
+        return here
 
     def _run(self, prepared: Prepared, listener: Listener) -> None:
         from search.propose.initial_candidates import opening

@@ -59,8 +59,8 @@ class BaseMoments:
         try:
             with _moved(base, self.device):
                 for batch in batches:
-                    self.batches.append(batch.to(self.device))
-                    self.moments.append(_recorded(base, self.batches[-1]))
+                    self.batches.append(batch)  # not on the device, whose memory the fine-tune will need
+                    self.moments.append(_recorded(base, batch.to(self.device)))
         finally:
             base.train(was_training)
 
@@ -110,7 +110,7 @@ def _match(
             for found in corrections.values():
                 found.expected = list(moments.get(found.origin, []))
             beat()
-            small(batch)
+            small(batch.to(base.device))
     finally:
         for handle in handles:
             handle.remove()

@@ -246,7 +246,7 @@ class Loop:
         return said is None
 
     def _waits_for_room(self) -> bool:
-        """True while only the disk blocks the search, which then continues as soon as space is freed."""
+        """Sleep a moment and return True while a pause keeps the search from starting a trial that it still wants."""
         if self._paused is None or not self._wants_more():
             return False
         self.sleep(_PAUSE_S)
@@ -380,7 +380,8 @@ class Loop:
         """Record, then tell; `_restore` completes an interruption in between."""
         proposal = self._proposals.pop(number)
         trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
-        if trial.state == TrialState.FAILED or same_as is not None:
+        unwritten = trial.state == TrialState.FAILED or same_as is not None
+        if unwritten or acknowledged(self.record.trial_dir(number)) is None:
             self._retry(lambda: self.record.write_outcome(number, outcome, same_as))
         reached("recorded")
         self._retry(lambda: self.proposer.tell(number, outcome, same_as))

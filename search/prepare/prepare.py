@@ -71,7 +71,7 @@ def _said(standing: str) -> str:
 
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
-    """Run `prepare_pruning` in a child process that may crash."""
+    """Trace, score and measure the base: what `prepare_pruning` does, in a child process that may crash."""
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.final_measurements import PruningFinalMeasurements

@@ -56,7 +56,7 @@ def _make(model: Path, digest: str, copy: Path) -> None:
 
 
 def make_in_child(model: Path, digest: str, copy: Path) -> None:
-    """Run `clean_copy` in a child process."""
+    """Unpickle a checkpoint and write its clean copy: what `clean_copy` does, in a child process."""
     from pruning.checkpoints.trusted import write_clean_copy
 
     write_clean_copy(model, digest, copy)

@@ -51,7 +51,8 @@ def _mixed_versions(snapshot: Snapshot) -> Finding | None:
         "versions",
         "warn",
         "Trials were measured with different versions",
-        f"A part of them had {earlier}. The same plan may have other figures there.",
+        f"Another part of them, or the base that all are compared with, had {earlier}. The same plan may have other "
+        "figures there.",
         "Compare trials of one version only, or search again under a new name.",
     )
 

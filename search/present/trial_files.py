@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.results.exported_points import point_path
+from search.results.snapshot_reader import id_of
 from search.run_folder.atomic import read_mapping
 from search.trial import PointId
 
@@ -78,7 +79,7 @@ def _delivered(run: Path, number: int) -> Iterator[Path]:
 def _picked(folder: Path) -> int | None:
     found = read_mapping(folder / "pick.json") or {}
     trial = found.get("trial")
-    return trial.get("number") if isinstance(trial, dict) else None
+    return PointId.parse(id_of(trial)).trial if isinstance(trial, dict) and "number" in trial else None
 
 
 def _name(run: Path, path: Path) -> str:

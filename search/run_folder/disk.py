@@ -12,7 +12,7 @@ from pathlib import Path
 from search.errors import DiskFailing
 
 LEAST_BYTES = 64_000_000
-"""DiskSpace for what the coordinator writes: study.db, the snapshot, the tables, the page."""
+"""Bytes for what the coordinator writes: study.db, the snapshot, the tables, the page."""
 COPIES = 8
 """A trial writes its weights, what is timed, and what exporters leave meanwhile: so many files as large as the base."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}

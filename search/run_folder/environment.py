@@ -13,8 +13,8 @@ from search.errors import NotComparable
 MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt")
 """Packages that make a candidate's network or its figures: under other versions trials are not comparable."""
 _PACKAGES = (*MEASURING, "optuna", "numpy")
-EARLIER = "earlier versions"
-"""Key of what a part of a run was measured with, where somebody went on with others knowingly."""
+EARLIER = "other versions"
+"""Key of what another part of a run was measured with, where somebody went on with different versions knowingly."""
 
 
 def environment() -> dict[str, str]:
@@ -54,10 +54,12 @@ def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> No
 
 
 def mixed(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """Return `now` with the versions that earlier trials of the run were measured with, where they differ."""
-    told = [before[EARLIER]] if EARLIER in before else []
-    told += [f"{name} {before[name]}" for name in _changed(before, now)]
-    return {**now, EARLIER: ", ".join(told)} if told else now
+    """Return `now` with the other versions that trials of the run were measured with, where there are any."""
+    known = before[EARLIER].split(", ") if EARLIER in before else []
+    known += [f"{name} {before[name]}" for name in _changed(before, now)]
+    ours = {f"{name} {now.get(name)}" for name in MEASURING}
+    others = [one for one in dict.fromkeys(known) if one not in ours]
+    return {**now, EARLIER: ", ".join(others)} if others else now
 
 
 def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -73,6 +73,11 @@ def test_a_search_that_has_measured_nothing_is_drawn(open_page: OpenPage, tmp_pa
     assert "paretoprune resume runs/prune/drone-5ms" in page.inner_text("#commands")
 
 
+def test_the_commands_of_a_trial_are_named(open_page: OpenPage, report: Path) -> None:
+    page, _ = offline(open_page, report, "tab=run")
+    assert "paretoprune show runs/prune/drone-5ms:" in page.inner_text("#commands")
+
+
 def test_thousands_of_trials_put_few_rows_into_the_page(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(write_report(snapshots.build(2000), tmp_path / "report.html").as_uri())
     drawn(page)

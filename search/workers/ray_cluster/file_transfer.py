@@ -44,7 +44,8 @@ def bring_home(parcel: Path, folder: Path, outcome: T | Failure) -> T | Failure:
     result = parcel / RESULT
     content = result.read_bytes() if result.exists() else None
     try:
-        json.loads(content or b"{}")
+        if content is not None:
+            json.loads(content)
     except ValueError as error:
         return Failure(FailureKind.ERROR, f"what came back from the worker cannot be read: {type(error).__name__}")
     for item in parcel.iterdir():

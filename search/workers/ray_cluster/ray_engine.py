@@ -397,7 +397,7 @@ def _local_mailbox() -> Any:
 
 
 def _outcome(work_dir: Path, news: News) -> Any:
-    if news.parcel is None:
+    if news.parcel is None or news.outcome is None:
         return Failure(FailureKind.LOST, f"its worker or node was lost twice: {news.cause}")
     with tempfile.TemporaryDirectory(prefix=".parcel-", dir=work_dir) as folder:
         try:

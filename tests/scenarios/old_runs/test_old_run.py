@@ -41,7 +41,7 @@ def _loaded(mix_versions: bool = False) -> Study:
     clock, measuring = SimulatedClock(), KnownFrontEvaluator()
     parts = Parts(
         prepare=KnownFront(measuring),
-        engine=lambda spec, prepared: InlineEngine(prepared.evaluator, clock, spec.search.workers),
+        engine=lambda spec, prepared: InlineEngine(clock, spec.search.workers),
         clock=clock,
     )
     return Study.load(RUN, parts=parts, mix_versions=mix_versions)
@@ -72,6 +72,6 @@ def test_it_goes_on() -> None:
     assert {number: after[number] for number in before} == before
     assert Path(RUN, "trials", "0008", "candidate.json").read_text() == begun
     snapshot = study.snapshot()
-    assert snapshot["environment"]["earlier versions"].startswith("paretoprune 0.1.0")
+    assert snapshot["environment"]["other versions"].startswith("paretoprune 0.1.0")
     assert "versions" in [finding["kind"] for finding in health(snapshot)]
     assert _loaded().search().trials() == study.trials()  # the run is this version's from here

@@ -2,10 +2,10 @@
 
 import { byId, element, fill, plain } from "../format.js";
 
-const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept", "cut", "front", "pick", "base", "bad", "other", "honest", "good", "scale-0", "scale-1", "scale-2", "scale-3", "scale-4", "heat-0", "heat-1"];
+const NAMES = ["panel", "ink", "muted", "line", "grid", "accent", "faint", "kept", "cut", "front", "pick", "base", "bad", "other", "baseline", "good", "scale-0", "scale-1", "scale-2", "scale-3", "scale-4", "heat-0", "heat-1"];
 const CONFIG = { doubleClick: false, displaylogo: false, displayModeBar: false, responsive: true, plotlyServerURL: "", showSendToCloud: false, showEditInChartStudio: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
 /** Twelve marks that differ in colour, dash and symbol, so that no pair needs colour alone. */
-export const SERIES = { colours: ["kept", "other", "good", "scale-2", "honest", "scale-3"], dashes: ["solid", "dash", "dot"], symbols: ["circle", "square", "diamond", "triangle-up", "x", "cross"] };
+export const SERIES = { colours: ["kept", "other", "good", "scale-2", "baseline", "scale-3"], dashes: ["solid", "dash", "dot"], symbols: ["circle", "square", "diamond", "triangle-up", "x", "cross"] };
 const drawn = new Map(), zoomed = new Map(), keys = new Map();
 let palette = null;
 

@@ -7,7 +7,7 @@ import { CROWD, crowdImage, shadesOf } from "../charts/density.js";
 import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
 import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
-const HONEST = ["square", "triangle-up", "hexagon", "triangle-down", "pentagon", "star-square"];
+const BASELINES = ["square", "triangle-up", "hexagon", "triangle-down", "pentagon", "star-square"];
 
 export function axes() {
   const named = (name, fallback) => study.figures.find((figure) => figure.name === name) || fallback;
@@ -38,7 +38,7 @@ function remarks(row) {
   if (row.feasible === false && row.state === "complete") said.push(...((row.breaks || []).length ? row.breaks.map(String) : ["breaks a constraint"]));
   if (isEstimated(row)) said.push(`estimated${row.rung ? ` at ${row.rung}` : " from its outputs before the fine-tune"}, not measured in full`);
   if (row.untimed) said.push(`not timed on ${study.device}`);
-  if (!missing(row.id) && marksOf(row.id).note) said.push(marksOf(row.id).note);
+  if (row.id && marksOf(row.id).note) said.push(marksOf(row.id).note);
   if (row.note) said.push(row.note);
   return said.map((text) => element("div", { class: "muted" }, text));
 }
@@ -54,7 +54,7 @@ export function staircase(rows, { x, y }) {
 /** Every trial that has both figures, by what it counts as. */
 function parts(view) {
   const whole = (row) => row && !missing(valueOf(row, view.x.name)) && !missing(valueOf(row, view.y.name));
-  const sets = { rows: study.rows.filter((row) => isDrawn(row) && !row.untimed && whole(row)), front: [], frontExports: [], exports: [], others: [], infeasible: [], estimated: [], base: [study.base].filter(whole), honest: baselines().filter(whole) };
+  const sets = { rows: study.rows.filter((row) => isDrawn(row) && !row.untimed && whole(row)), front: [], frontExports: [], exports: [], others: [], infeasible: [], estimated: [], base: [study.base].filter(whole), baselines: baselines().filter(whole) };
   for (const row of sets.rows) sets[kindOf(row)].push(row);
   return sets;
 }
@@ -109,7 +109,7 @@ function traces(view, sets, bounds) {
     cloud(sets.front, view, "front", { ...bars(sets.front, colours.muted), marker: paint(sets.front, { size: 12, ...outline, showscale: Boolean(bounds), colorbar: bar }) }),
     cloud(sets.exports, view, "", { ...exported, showlegend: !sets.frontExports.length, marker: paint(sets.exports, { size: 9, opacity: 0.6, symbol: "diamond" }) }),
     cloud(sets.frontExports, view, "", { ...exported, ...bars(sets.frontExports, colours.muted), marker: paint(sets.frontExports, { size: 13, symbol: "diamond", ...outline }) }),
-    ...sets.honest.map((row, at) => cloud([row], view, plain(row.name), { ...bars([row], colours.honest), marker: { symbol: HONEST[at % HONEST.length], size: 12, color: colours.panel, line: { color: colours.honest, width: 2 } } })),
+    ...sets.baselines.map((row, at) => cloud([row], view, plain(row.name), { ...bars([row], colours.baseline), marker: { symbol: BASELINES[at % BASELINES.length], size: 12, color: colours.panel, line: { color: colours.baseline, width: 2 } } })),
     cloud(sets.base, view, "base (unpruned)", { ...bars(sets.base, colours.base), marker: { symbol: "star-diamond", size: 16, color: colours.base, line: { color: colours.panel, width: 1 } } }),
   ].filter((trace) => trace.x.length);
 }
@@ -121,7 +121,7 @@ function span(values, share) {
 
 /** Around the front and the base with their intervals, or around everything. */
 function rangeOf(sets, axis) {
-  const front = [...sets.front, ...sets.frontExports], near = chosen.range === "near" && front.length > 0, rows = near ? [...front, ...sets.base, ...sets.honest] : [...sets.rows, ...sets.base, ...sets.honest];
+  const front = [...sets.front, ...sets.frontExports], near = chosen.range === "near" && front.length > 0, rows = near ? [...front, ...sets.base, ...sets.baselines] : [...sets.rows, ...sets.base, ...sets.baselines];
   return span(rows.flatMap((row) => [valueOf(row, axis.name), ...(near ? spreadOf(row, axis.name) || [] : [])]), near ? 0.12 : 0.06);
 }
 

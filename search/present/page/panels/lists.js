@@ -1,6 +1,6 @@
 // Failures by cause, the health of the search, and what the run is made of.
 
-import { button, byId, element, fill, missing, shell } from "../format.js";
+import { button, byId, element, fill, shell } from "../format.js";
 import { countTab } from "./tabs.js";
 import { openTrial } from "./drawer.js";
 import { runRef, study } from "../state/study.js";
@@ -30,7 +30,7 @@ export function drawHealth() {
 function commandLines() {
   const { head } = study, run = shell(head.run), trial = (Object.values(head.picks || {})[0] || {}).trial ?? (head.front || [])[0];
   const bounds = Object.entries(Object.values(head.budgets || {})[0] || { latency_ms: 5 }).map(([name, limit]) => `--max ${shell(`${name}=${limit}`)}`).join(" ");
-  const one = missing(trial) ? [] : [[`paretoprune show ${shell(runRef(trial))}`, "one trial in full"], [`paretoprune finetune ${shell(runRef(trial))}`, "recover it in full"], [`paretoprune export ${shell(runRef(trial))} format=onnx`, "verified artefacts and a model card"]];
+  const one = !trial ? [] : [[`paretoprune show ${shell(runRef(trial))}`, "one trial in full"], [`paretoprune finetune ${shell(runRef(trial))}`, "recover it in full"], [`paretoprune export ${shell(runRef(trial))} format=onnx`, "verified artefacts and a model card"]];
   return [["paretoprune search study.yaml", "the same search: save the resolved study below as study.yaml"], [`paretoprune pick ${run}${study.device ? ` --target ${shell(study.device)}` : ""} ${bounds}`, "the best trial within a budget"], ...one, ...(head.state === "finished" ? [] : [[`paretoprune resume ${run}`, "go on with this search"]])];
 }
 

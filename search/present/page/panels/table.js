@@ -19,7 +19,7 @@ function columns() {
   const text = (key, value) => ({ key, title: key, text: true, value });
   const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.id) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.id) || {}).was }] : [];
   const precisions = study.rows.some((row) => (row.candidate.precision || "fp32") !== "fp32") ? [text("precision", (row) => (row.candidate && row.candidate.precision) || "")] : [];
-  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (missing(row.id) ? row.note || "" : marksOf(row.id).note))];
+  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.id ? marksOf(row.id).note : row.note || ""))];
 }
 
 function stateOf(row) {
@@ -88,7 +88,7 @@ export function drawWindow() {
   anchored = rows.some((row) => row.id === chosen.trial);
   const shown = columns(), held = document.activeElement && document.activeElement.dataset && document.activeElement.closest("#table tbody") ? document.activeElement.dataset.id : undefined;
   const gap = (count) => (count ? element("tr", { class: "gap", "aria-hidden": "true" }, spacer(count, shown.length)) : null);
-  const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.id === null ? "base" : "honest" }, shown.map((column) => cell(column, row))));
+  const fixed = [study.base, ...baselines()].filter(Boolean).map((row) => element("tr", { class: row.id === null ? "base" : "baseline" }, shown.map((column) => cell(column, row))));
   fill(byId("table").tBodies[0], fixed, gap(from), rows.slice(from, until).map((row, i) => tableRow(row, from + i, shown)), gap(rows.length - until));
   const wanted = focusOn ?? held;
   if (wanted !== undefined && wanted !== null) { const again = byId("table").querySelector(`tr[data-id="${wanted}"]`); if (again) again.focus({ preventScroll: focusOn === null }); }

@@ -139,7 +139,7 @@ function starts() {
   choices(bench.parts.start, options, options.some(([value]) => value === chosen.w) ? chosen.w : "*");
 }
 
-/** The measured trial whose widths are closest: the only honest word on accuracy that can be said at once. */
+/** The measured trial whose widths are closest: the only thing on accuracy that can be said at once. */
 function drawNearest() {
   if (!bench || !bench.kept) return;
   const { groups } = study.head, away = (row) => { const kept = keptOf(row); return groups.reduce((sum, group, at) => sum + (group.frozen ? 0 : Math.abs(kept[at] - bench.kept[at]) / group.size), 0) / groups.length; };

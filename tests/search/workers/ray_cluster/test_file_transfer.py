@@ -62,8 +62,9 @@ def test_of_a_failure_the_log_comes_home_and_the_loop_records_it(parcel: Path, h
     assert (home / "train.log").exists() and not (home / "result.json").exists()
 
 
-def test_a_result_that_is_not_whole_is_a_failure(parcel: Path, home: Path) -> None:
-    (parcel / "result.json").write_text('{"state": "comp')
+@pytest.mark.parametrize("content", ['{"state": "comp', ""])
+def test_a_result_that_is_not_whole_is_a_failure(parcel: Path, home: Path, content: str) -> None:
+    (parcel / "result.json").write_text(content)
     outcome = file_transfer.bring_home(parcel, home, known_base())
     assert isinstance(outcome, Failure) and "cannot be read" in outcome.message
     assert not (home / "result.json").exists() and not (home / "train.log").exists()
