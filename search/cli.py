@@ -36,8 +36,6 @@ Run = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder o
 Ref = Annotated[
     str, typer.Argument(metavar="RUN:REF", help="17, 17-int8 (an export), pick, knee, base or best@latency_ms<=5.")
 ]
-    str, typer.Argument(metavar="RUN:REF", help="17, 17-int8 (an export), pick, knee, base or best@latency_ms<=5.")
-]
 Target = Annotated[str | None, typer.Option("--target", help="Use the latencies of this device (bench --import).")]
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]")]
 Detach = Annotated[bool, typer.Option("--detach", help="Go on without this terminal.")]
