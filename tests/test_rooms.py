@@ -11,7 +11,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {"pruning": {"search", "objectives"}, "objectives": {"search", "pruning"}, "search": set[str]()}
 DOORS = {
-    "optuna": {"search/propose/optuna_proposer.py", "search/propose/samplers.py", "search/propose/optuna_storage.py"},
+    "optuna": {
+        "search/propose/optuna_proposer.py",
+        "search/propose/optuna_internals.py",
+        "search/propose/optuna_storage.py",
+        "search/propose/samplers.py",
+    },
     "ray": {"search/workers/ray_cluster/ray_engine.py"},
 }
 """Libraries that only these files may import."""

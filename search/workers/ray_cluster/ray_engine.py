@@ -397,7 +397,7 @@ def _local_mailbox() -> Any:
 
 
 def _outcome(work_dir: Path, news: News) -> Any:
-    if news.parcel is None or news.outcome is None:
+    if news.parcel is None:
         return Failure(FailureKind.LOST, f"its worker or node was lost twice: {news.cause}")
     with tempfile.TemporaryDirectory(prefix=".parcel-", dir=work_dir) as folder:
         try:
@@ -406,7 +406,8 @@ def _outcome(work_dir: Path, news: News) -> Any:
             return Failure(
                 FailureKind.ERROR, f"its files did not come home ({_first_line(error)}); see search.artefacts"
             )
-        outcome = bring_home(Path(folder), work_dir, news.outcome)
+        lost = Failure(FailureKind.LOST, "its files came home without its result")
+        outcome = bring_home(Path(folder), work_dir, lost if news.outcome is None else news.outcome)
     with suppress(OSError):
         news.parcel.filesystem.delete_dir(news.parcel.path)
     return outcome
