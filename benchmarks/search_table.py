@@ -107,7 +107,7 @@ def sweep(method: str, prepared: Prepared, levels: int) -> Iterator[Candidate]:
     seen: set[str] = set()
     for number in range(1, levels + 1):
         candidate = by_hand(method, prepared, MOST * int(f"{number:b}"[::-1], 2) / 2 ** number.bit_length())
-        key = prepared.evaluator.realise(candidate).key
+        key = prepared.evaluator.pruned(candidate).key
         if key not in seen:
             seen.add(key)
             yield candidate

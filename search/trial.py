@@ -120,7 +120,7 @@ class RepairStep:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measurements of a candidate, and its realised network.
+    """Measurements of a candidate, and the pruned network it stands for.
 
     Attributes:
         figures: objective name -> value with its 95 % interval.

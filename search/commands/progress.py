@@ -71,8 +71,8 @@ def progress_line(progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     parts += [
-        f"trial {number} {standing.phase or 'starts'} ({duration(seconds)})"
-        for number, (standing, seconds) in progress.running.items()
+        f"trial {number} {one.phase or 'starts'} ({duration(seconds)})"
+        for number, (one, seconds) in progress.running.items()
     ]
     left = "the time left is known soon" if progress.eta_s is None else f"{duration(progress.eta_s)} left"
     return ", ".join([*parts, left])

@@ -23,7 +23,7 @@ class PrunedCandidate:
 class Evaluator(Protocol):
     """Measures candidates. Picklable: it is sent to the process that runs a trial."""
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
         """Return what the candidate becomes; cheap, pure, called by the coordinator."""
         ...
 

@@ -92,7 +92,7 @@ class PruningEvaluator:
     device: str
     latency: LatencyModel | None = None
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
         plan = self.plan(candidate)
         return PrunedCandidate(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
 

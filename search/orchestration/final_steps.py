@@ -127,7 +127,7 @@ class FinalSteps:
         return {self._key(trial.candidate): trial for trial in measured if trial.same_as is None}
 
     def _key(self, candidate: Candidate) -> str:
-        return self.prepared.evaluator.realise(candidate).key
+        return self.prepared.evaluator.pruned(candidate).key
 
     def repeat_picks(self) -> None:
         """Train the picks with more seeds, until every pick has been repeated."""

@@ -339,7 +339,7 @@ class Loop:
         reached("started")
         self._proposals[number] = proposal
         try:
-            key = self.evaluator.realise(candidate).key
+            key = self.evaluator.pruned(candidate).key
         except Exception as error:
             self._end(number, classify(error))
             return
@@ -396,7 +396,7 @@ class Loop:
 
     def _remember(self, trial: Trial) -> None:
         if trial.state in _MEASURED and trial.same_as is None:
-            key = self._keys.pop(trial.number, None) or self.evaluator.realise(trial.candidate).key
+            key = self._keys.pop(trial.number, None) or self.evaluator.pruned(trial.candidate).key
             self._memo.add(key, trial.number)
 
     def _spent(self) -> float:
@@ -434,7 +434,7 @@ class Loop:
         """Return the mean seconds of ended trials; before the first, the running ones' own predictions."""
         if self.trials:
             return sum(self._measured_seconds()) / max(self._counted(), 1)
-        said = [standing.expected_s for standing, _ in running.values() if standing.expected_s is not None]
+        said = [one.expected_s for one, _ in running.values() if one.expected_s is not None]
         return statistics.fmean(said) if said else None
 
 

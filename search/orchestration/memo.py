@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Memo:
-    """Key of a realised network -> number of the trial that measured it."""
+    """Key of a pruned network -> number of the trial that measured it."""
 
     _first: dict[str, int] = field(default_factory=dict)
 

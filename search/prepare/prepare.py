@@ -65,8 +65,8 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
     return facts
 
 
-def _said(standing: str) -> str:
-    phase, _, share = standing.partition(" ")
+def _said(progress: str) -> str:
+    phase, _, share = progress.partition(" ")
     return f"{_SAID.get(phase, phase)} {share}".rstrip(" :")
 
 

@@ -63,7 +63,7 @@ class KnownFrontEvaluator:
         """Return the real seconds of a trial, evenly distributed (multiples of the golden ratio)."""
         return self.sleep_s * (1 + self.uneven * (2 * (0.618 * number % 1) - 1))
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
         widths = {name: self._width(ratio) for name, ratio in candidate.ratios.items()}
         return PrunedCandidate(f"{sorted(widths.items())}:{candidate.removed}:{candidate.imgsz}", widths)
 
@@ -72,17 +72,15 @@ class KnownFrontEvaluator:
     ) -> Measurement:
         """Measure as `Evaluator.evaluate`. The score is the lost accuracy."""
         time.sleep(self.slept_s(number))
-        realised = self.realise(candidate)
-        shares = {name: 1 - w / _SIZE for name, w in realised.widths.items()}
+        pruned = self.pruned(candidate)
+        shares = {name: 1 - w / _SIZE for name, w in pruned.widths.items()}
         figures = known_figures(shares, candidate.imgsz, len(candidate.removed))
         score = 0.5 - figures["map50_95"].value
         screened = screening is not None and not screening.admits(score)
         if screened:
             del figures["map50_95"]
         seconds = {"score": 1.0} if screened else {"recover": self.seconds}
-        return Measurement(
-            figures, realised.widths, digest=realised.key, seconds=seconds, score=score, screened=screened
-        )
+        return Measurement(figures, pruned.widths, digest=pruned.key, seconds=seconds, score=score, screened=screened)
 
     def _width(self, ratio: float) -> int:
         kept = math.ceil((1 - ratio) * _SIZE / self.round_to) * self.round_to
@@ -121,8 +119,8 @@ class NotingEvaluator:
     log: str
     sleep_s: float = 0.0
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
-        return KnownFrontEvaluator().realise(candidate)
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        return KnownFrontEvaluator().pruned(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
@@ -143,8 +141,8 @@ class FailingEvaluator:
     failures: Mapping[int, str]
     inner: KnownFrontEvaluator = KnownFrontEvaluator()
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
-        return self.inner.realise(candidate)
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        return self.inner.pruned(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
@@ -167,8 +165,8 @@ class WitnessedEvaluator:
     inner: Evaluator = KnownFrontEvaluator()
     losses: Mapping[int, int] = field(default_factory=dict)
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
-        return self.inner.realise(candidate)
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        return self.inner.pruned(candidate)
 
     def evaluate(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None

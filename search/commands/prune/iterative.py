@@ -185,9 +185,9 @@ class _Follower:
             self.tell(step_line(row, rows, self.last))
             self.since = time.monotonic()
         self.said = len(rows)
-        standing = read_progress(self.order.folder)
-        if standing.phase:
-            self.show(_standing_line(standing, rows, self.last, time.monotonic() - self.since))
+        progress = read_progress(self.order.folder)
+        if progress.phase:
+            self.show(_progress_line(progress, rows, self.last, time.monotonic() - self.since))
 
 
 def step_line(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], last: int) -> str:
@@ -206,11 +206,11 @@ def _left_s(rows: Sequence[Mapping[str, Any]], last: int) -> float | None:
     return (last - rows[-1]["step"]) * sum(paces) / len(paces) if paces else None
 
 
-def _standing_line(standing: TrialProgress, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
+def _progress_line(progress: TrialProgress, rows: Sequence[Mapping[str, Any]], last: int, passed_s: float) -> str:
     left = _left_s(rows, last)
     if left is None:
-        return standing.phase
-    return f"{standing.phase}, {duration(max(left - passed_s, 0.0))} left"
+        return progress.phase
+    return f"{progress.phase}, {duration(max(left - passed_s, 0.0))} left"
 
 
 def prune_in_child(order: IterativePruning) -> None:

@@ -249,7 +249,7 @@ async def events(
             said += [_event("rows", rows) for rows in chunks(new)]
             said.append(_event("head", view.head, str(view.position())))
             sent, version = view.rows, view.version
-        now = {"running": json.dumps(await run_in_threadpool(live.standing)), "jobs": json.dumps(jobs.of(live.id))}
+        now = {"running": json.dumps(await run_in_threadpool(live.progress)), "jobs": json.dumps(jobs.of(live.id))}
         said += [_event(name, text) for name, text in now.items() if text != extras[name]]
         extras = now
         quiet = 0.0 if said else quiet + POLL_S

@@ -106,7 +106,7 @@ class LiveRun:
             self._locked, self._looked = self.record.lock.is_held(), time.monotonic()
         return self._locked
 
-    def standing(self) -> list[dict[str, Any]]:
+    def progress(self) -> list[dict[str, Any]]:
         """Return the running trials: [{"trial", "phase"}]."""
         if not self.is_running():
             return []

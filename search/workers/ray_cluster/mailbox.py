@@ -12,7 +12,7 @@ class News:
     """What happened to a job: how far it is, or that it ended, with its folder (`parcel`) and `outcome`, or lost."""
 
     number: int
-    standing: str = ""
+    progress: str = ""
     ended: bool = False
     parcel: Any = None
     outcome: Any = None

@@ -102,7 +102,7 @@ class _Messenger(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
         """Report the progress of a trial."""
-        self._tell(News(_number(trial), standing=result.get("standing", "")))
+        self._tell(News(_number(trial), progress=result.get("progress", "")))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Report a finished trial, whose folder is on the storage path."""
@@ -157,7 +157,7 @@ class _Worker(tune.Trainable):
         for finished in self._engine.poll(self._beat_s):
             self._finished = finished
         self._beat_s = _BEAT_S
-        return {"done": self._finished is not None, "standing": progress_text(self._folder)}
+        return {"done": self._finished is not None, "progress": progress_text(self._folder)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The job's folder, which Tune carries to the storage path; the outcome goes to the mailbox."""
@@ -319,7 +319,7 @@ class RayEngine(Generic[T]):
             return None
         if not news.ended:
             self._begun.add(job.number)
-            show_progress(job.work_dir, news.standing)
+            show_progress(job.work_dir, news.progress)
             return None
         if news.parcel is None and not {job.number} & (self._begun | self._again):
             # Its worker had died while it waited for work. Tune counts that twice and does not try again (ran).

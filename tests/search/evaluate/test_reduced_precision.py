@@ -81,7 +81,7 @@ def test_an_int8_trial_has_the_figures_of_its_own_file(studied: Any, trials: dic
     assert small.measurement.figures.keys() == full.measurement.figures.keys()
     assert sorted(path.name for path in record.trial_dir(1).glob("weights*")) == ["weights.pt", "weights_int8.onnx"]
     assert [path.name for path in record.trial_dir(1).iterdir() if path.is_dir()] == ["samples"]
-    assert studied[2].realise(small.candidate).key != studied[2].realise(full.candidate).key
+    assert studied[2].pruned(small.candidate).key != studied[2].pruned(full.candidate).key
 
 
 def test_the_base_in_int8_is_an_honest_row(studied: Any, tmp_path: Path) -> None:

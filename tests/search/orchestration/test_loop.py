@@ -204,8 +204,8 @@ class _Counting(KnownFrontEvaluator):
         self.numbers.append(number)
         return super().evaluate(candidate, number, seed, work_dir)
 
-    def realise(self, candidate: Candidate) -> PrunedCandidate:
-        return super().realise(candidate)
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        return super().pruned(candidate)
 
 
 def test_copies_survive_a_resume(make_study: MakeStudy, workplace: Path) -> None:
