@@ -13,6 +13,8 @@ interpolated networks: Jordan et al., ICLR 2023, arXiv 2211.08403). Where nothin
 from __future__ import annotations
 
 import copy
+import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 from pruning.errors import RecoveryError
 from pruning.plan import Plan
 
+_log = logging.getLogger(__name__)
 _Norm = nn.modules.batchnorm._BatchNorm
 
 LEAST_VARIANCE = 1e-6
@@ -227,17 +230,30 @@ def calibration_batches(
 ) -> Iterator[Tensor]:
     """Yield `count` training images, chosen by `seed`, letterboxed to (B, 3, imgsz, imgsz), RGB, 0 to 1.
 
-    Raises RecoveryError when the data set has no training images.
+    Images that cannot be read are skipped and named in a warning, as Ultralytics' own training does; the next ones in
+    the order of `seed` take their place. Raises RecoveryError if the data set has no training image that can be read.
     """
     files = _training_images(data, task)
-    if not files:
+    order = np.random.default_rng(seed).permutation(len(files))
+    images = itertools.islice(_readable((files[i] for i in order), LetterBox((imgsz, imgsz), auto=False)), count)
+    first = True
+    while part := list(itertools.islice(images, batch)):
+        if len(part) > 1 or first:  # a last batch of one image has no useful statistics
+            yield torch.stack(part)
+        first = False
+    if first:
         raise RecoveryError(f"{data}: no training images to calibrate on")
-    chosen = np.random.default_rng(seed).permutation(len(files))[:count]
-    resize = LetterBox((imgsz, imgsz), auto=False)
-    for start in range(0, len(chosen), batch):
-        part = chosen[start : start + batch]
-        if len(part) > 1 or start == 0:  # a last batch of one image has no useful statistics
-            yield torch.stack([_image(files[i], resize) for i in part])
+
+
+def _readable(files: Iterable[str], resize: LetterBox) -> Iterator[Tensor]:
+    for file in files:
+        image = cv2.imread(file)
+        if image is None:
+            _log.warning("%s: not an image that OpenCV can read; left out", file)
+            continue
+        boxed = np.asarray(resize(image=image))
+        rgb = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
+        yield torch.from_numpy(rgb).float() / 255
 
 
 def _training_images(data: str | Path, task: str) -> list[str]:
@@ -249,12 +265,3 @@ def _training_images(data: str | Path, task: str) -> list[str]:
         file for path in (paths if isinstance(paths, list) else [paths]) for file in LoadImagesAndVideos(path).files
     ]
     return sorted(map(str, found))
-
-
-def _image(file: str, resize: LetterBox) -> Tensor:
-    image = cv2.imread(file)
-    if image is None:
-        raise RecoveryError(f"{file}: not an image that OpenCV can read")
-    boxed = np.asarray(resize(image=image))
-    rgb = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
-    return torch.from_numpy(rgb).float() / 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 
 import pruning
 from pruning import ChannelGraph, Plan
-from pruning.recovery.bn_calibration import BaseMoments, match_statistics
+from pruning.errors import RecoveryError
+from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from tests.pruning import zoo
+from tests.tiny_data import make_tiny_data
 
 NAMES = (*("yolov8n.yaml", "yolov10n.yaml", "yolo12n.yaml", "yolo26n-cls.yaml", "torchvision:resnet18"),)
 
@@ -121,3 +124,20 @@ def test_the_statistics_that_a_trained_network_has_do_not_matter() -> None:
         match_statistics(model, plan, moments)
     for (name, one), (_, other) in zip(sliced.named_buffers(), trained.named_buffers(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make_tiny_data(tmp_path / "data")
+    files = sorted((tmp_path / "data" / "images" / "train").iterdir())
+    whole = torch.cat(list(calibration_batches(data, 64, count=len(files), batch=4)))
+    for file in files[:2]:
+        file.write_bytes(b"no picture")
+    rest = torch.cat(list(calibration_batches(data, 64, count=len(files), batch=4)))
+    assert len(rest) == len(whole) - 2
+    assert all(any(torch.equal(image, one) for one in whole) for image in rest)
+    assert len(next(calibration_batches(data, 64, count=3))) == 3  # others take their place
+    assert all(str(file) in caplog.text for file in files[:2])
+    for file in files:
+        file.write_bytes(b"no picture")
+    with pytest.raises(RecoveryError, match="no training images"):
+        next(calibration_batches(data, 64, count=3))
