@@ -159,6 +159,8 @@ def _written(order: GroupwisePruning, rows: list[dict[str, Any]], last: Any, gra
     cost, folder = plan.cost(), order.folder
     facts = {
         "model": str(folder / "pruned.pt"),
+        "base": str(order.model),
+        "data": str(order.data),
         "table": str(folder / "groups.csv"),
         "groups": rows,
         "params_m": {"before": rows[0]["params_m"], "after": cost.params / 1e6},

@@ -134,7 +134,8 @@ def run_iterative(order: IterativePruning, tell: Say = _nothing, show: Say = _no
     follower.look()
     (folder / "prepare.log").unlink(missing_ok=True)
     found = _read(folder)
-    return {**found, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
+    origin = {"base": str(order.model), "data": str(order.data)}
+    return {**found, **origin, "model": str(folder / "pruned.pt"), "table": str(folder / "steps.csv")}
 
 
 def _earlier(order: IterativePruning) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
     before, after = plan.graph_on(model).cost(), plan.cost()
     return {
         "model": str(order.folder / "pruned.pt"),
+        "base": str(order.model),
         "plan": str(order.folder / "plan.json"),
         "removed": list(plan.removed),
         "params_m": {"before": before.params / 1e6, "after": after.params / 1e6},

@@ -96,6 +96,7 @@ def mask_in_child(order: Mask) -> dict[str, Any]:
     after = sparsity(load_model(order.file))
     return {
         "model": str(order.file),
+        "base": str(order.model),
         "mask": order.mask,
         "layers": len(masks.keep),
         "sparsity": {"before": before, "after": after},

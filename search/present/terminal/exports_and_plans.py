@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ def render_steps(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def _then_finetune(facts: Mapping[str, Any]) -> str:
-    return f"next: paretoprune finetune {facts['model']} data=data.yaml base=BASE.pt"
+    data, base = facts.get("data", "data.yaml"), facts["base"]
+    return "next: " + shlex.join(["paretoprune", "finetune", facts["model"], f"data={data}", f"base={base}"])
 
 
 def _table(*headings: str) -> Table:

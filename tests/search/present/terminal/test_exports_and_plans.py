@@ -20,6 +20,7 @@ def test_a_model_that_was_pruned_in_steps_is_fine_tuned_next_and_a_base_that_sta
     row = {"step": 0, "ratio": 0.0, "figure": "map50_95", "metric": 0.5, "drop": 0.0, "params_m": 3.0, "macs_g": 4.0}
     steps = [{**row, "accepted": True}, {**row, "step": 1, "accepted": True}]
     facts = {"steps": steps, "model": "out/pruned.pt", "table": "out/steps.csv"}
-    assert "next: paretoprune finetune out/pruned.pt data=data.yaml base=BASE.pt" in said(facts)
+    facts |= {"base": "my best.pt", "data": "cells/data.yaml"}
+    assert "next: paretoprune finetune out/pruned.pt data=cells/data.yaml 'base=my best.pt'" in said(facts)
     steps[1]["accepted"] = False
     assert "next:" not in said(facts) and "the first step fell too far" in said(facts)
