@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from objectives.accuracy.batch_cache import BatchCache, batch_key
@@ -102,7 +103,10 @@ def _watched(kind: type[Any], seen: ValidationStats, shelf: BatchCache | None) -
     class Watched(kind):  # type: ignore[misc]  # which class it is becomes known when Ultralytics is imported
         def get_dataloader(self, dataset_path: Any, batch_size: int) -> Any:
             def fresh() -> Any:
-                return super(Watched, self).get_dataloader(dataset_path, batch_size)
+                # A classifier's loader shuffles by PyTorch's seed; models are compared image by image, by their place.
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(0)
+                    return super(Watched, self).get_dataloader(dataset_path, batch_size)
 
             if shelf is None:
                 return fresh()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from objectives import AccuracyError
 from objectives.accuracy.measure import Accuracy, measure_accuracy
@@ -152,3 +153,13 @@ def test_the_error_of_top1_is_that_of_a_share(data_of: dict[str, Path]) -> None:
     top1 = measured("classify", data_of["classify"], sometimes, resamples=2000).figures["top1"]
     by_formula = (top1.value * (1 - top1.value) / 24) ** 0.5
     assert top1.standard_error == pytest.approx(by_formula, rel=0.1)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_images_stay_paired_whatever_seed_a_training_has_left(task: str, data_of: dict[str, Path]) -> None:
+    """Ultralytics' loader of a classifier shuffles by it; differences of models are taken image by image."""
+    torch.manual_seed(1)
+    before = measured(task, data_of[task], sometimes).replicates
+    torch.manual_seed(2)
+    assert measured(task, data_of[task], sometimes).replicates == before
+    assert torch.initial_seed() == 2
