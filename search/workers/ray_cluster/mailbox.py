@@ -6,6 +6,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
+from search.trial import Failure, FailureKind
+
+_NO_OUTCOME = Failure(FailureKind.LOST, "its files came home without its result")
+
 
 @dataclass(frozen=True)
 class News:
@@ -54,7 +58,7 @@ class Mailbox:
         if news.ended:
             if news.number not in self._waiting:
                 self._jobs.pop(news.number, None)
-            news = replace(news, outcome=self._outcomes.pop(news.number, None))
+            news = replace(news, outcome=self._outcomes.pop(news.number, _NO_OUTCOME))
         self._news.append(news)
 
     def collect(self) -> list[News]:

@@ -406,8 +406,7 @@ def _outcome(work_dir: Path, news: News) -> Any:
             return Failure(
                 FailureKind.ERROR, f"its files did not come home ({_first_line(error)}); see search.artefacts"
             )
-        lost = Failure(FailureKind.LOST, "its files came home without its result")
-        outcome = bring_home(Path(folder), work_dir, lost if news.outcome is None else news.outcome)
+        outcome = bring_home(Path(folder), work_dir, news.outcome)
     with suppress(OSError):
         news.parcel.filesystem.delete_dir(news.parcel.path)
     return outcome

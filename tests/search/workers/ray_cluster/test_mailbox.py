@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search.trial import Failure, FailureKind
 from search.workers.ray_cluster.mailbox import Mailbox, News
 
 
@@ -27,3 +28,13 @@ def test_a_job_that_was_handed_out_again_stays_when_its_first_run_ends() -> None
     mailbox.tell(News(3, ended=True, cause="lost"))
     assert mailbox.take() == (3, False)
     assert mailbox.job(3) == ["job"]
+
+
+def test_none_is_an_outcome_and_no_outcome_is_a_failure() -> None:
+    mailbox = Mailbox()
+    mailbox.keep(3, None)
+    for number in (3, 4):
+        mailbox.tell(News(number, ended=True, parcel="files"))
+    kept, missing = (news.outcome for news in mailbox.collect())
+    assert kept is None
+    assert isinstance(missing, Failure) and missing.kind == FailureKind.LOST
