@@ -150,7 +150,7 @@ class Study:
         until = self.spec.search.until
         self._until = None if until is None else next_time(until, self._parts.clock.local())
         self._check_inputs()
-        beginning = StartCleanup(self.record)
+        cleanup = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
             try:
                 here = self._claim(listener)
@@ -162,7 +162,7 @@ class Study:
                 self.record.write_environment(here)
                 reached("prepared")
             except BaseException as error:
-                beginning.undo(error)
+                cleanup.undo(error)
                 raise
             for note in prepared.notes:
                 listener.note(note)

@@ -54,14 +54,14 @@ def compared_verdict(
         measured: trials that are complete, feasible or not.
     """
     said = verdict(ranked, base, objectives, measured)
-    duels = compare_baselines(ranked, rows, base, objectives)
-    if not duels or says_nothing(base, duels[0].gain):
+    pairs = compare_baselines(ranked, rows, base, objectives)
+    if not pairs or says_nothing(base, pairs[0].gain):
         return said
     chosen = verdict_trial(ranked, base, objectives)
-    better = [duel for duel in duels if chosen is not None and _is_better(duel, chosen)]
+    better = [pair for pair in pairs if chosen is not None and _is_better(pair, chosen)]
     if better:
-        return _lost(max(better, key=lambda duel: duel.row_gain))
-    hardest = min(duels, key=lambda duel: (duel.trial is None, duel.lead))
+        return _lost(max(better, key=lambda pair: pair.row_gain))
+    hardest = min(pairs, key=lambda pair: (pair.trial is None, pair.lead))
     if hardest.trial is not None and (hardest.lead >= 0 or hardest.is_close):
         return f"{said} {_held(hardest, hardest.trial)}"
     return f"{said} But {_lost(hardest, first=False)}"
@@ -86,46 +86,46 @@ def _within(ranked: Ranked, row: BaselineResult, gain: Objective, cost: Objectiv
     return max(fitting, key=lambda trial: _signed(trial.figures, gain), default=None)
 
 
-def _is_better(duel: BaselineComparison, chosen: Trial) -> bool:
+def _is_better(pair: BaselineComparison, chosen: Trial) -> bool:
     """Return whether the baseline costs no more than the verdict's trial, and is not less accurate."""
-    limit = chosen.figures[duel.cost.name]
-    if figures_of(duel.row)[duel.cost.name].value > max(limit.high, limit.value * (1 + _NEAR)):
+    limit = chosen.figures[pair.cost.name]
+    if figures_of(pair.row)[pair.cost.name].value > max(limit.high, limit.value * (1 + _NEAR)):
         return False
-    return duel.row_gain >= _signed(chosen.figures, duel.gain)
+    return pair.row_gain >= _signed(chosen.figures, pair.gain)
 
 
-def _held(duel: BaselineComparison, trial: Trial) -> str:
+def _held(pair: BaselineComparison, trial: Trial) -> str:
     """Format `At 3.4 ms pruning keeps 0.619; the base at 480 px has 0.580 at that latency.`"""
-    found, row = trial.figures, figures_of(duel.row)
-    kept = f"At {duel.cost.text(found[duel.cost.name].value)} {_who(duel)} keeps "
-    kept += duel.gain.text(found[duel.gain.name].value)
-    other = f"{duel.row.name} has {duel.gain.text(row[duel.gain.name].value)} at {_where(duel, trial)}"
-    doubt = ", which is within the error" if duel.is_close else ""
+    found, row = trial.figures, figures_of(pair.row)
+    kept = f"At {pair.cost.text(found[pair.cost.name].value)} {_who(pair)} keeps "
+    kept += pair.gain.text(found[pair.gain.name].value)
+    other = f"{pair.row.name} has {pair.gain.text(row[pair.gain.name].value)} at {_where(pair, trial)}"
+    doubt = ", which is within the error" if pair.is_close else ""
     return f"{kept}; {other}{doubt}."
 
 
-def _lost(duel: BaselineComparison, *, first: bool = True) -> str:
+def _lost(pair: BaselineComparison, *, first: bool = True) -> str:
     """Format `Not worth it: the base at 480 px has 0.630 at 3.4 ms, the best trial within that (17) 0.619.`"""
-    row, title = figures_of(duel.row), duel.cost.title.lower()
+    row, title = figures_of(pair.row), pair.cost.title.lower()
     head = "Not worth it: " if first else ""
-    other = f"{duel.row.name} has {duel.gain.text(row[duel.gain.name].value)}"
-    at = f"at {duel.cost.text(row[duel.cost.name].value)}"
-    if duel.trial is None:
+    other = f"{pair.row.name} has {pair.gain.text(row[pair.gain.name].value)}"
+    at = f"at {pair.cost.text(row[pair.cost.name].value)}"
+    if pair.trial is None:
         return f"{head}{other} {at}, and no trial has so little {title}."
-    best = f"trial {duel.trial.id}, the best within that {title},"
-    return f"{head}{other} {at}; {best} has {duel.gain.text(duel.trial.figures[duel.gain.name].value)}."
+    best = f"trial {pair.trial.id}, the best within that {title},"
+    return f"{head}{other} {at}; {best} has {pair.gain.text(pair.trial.figures[pair.gain.name].value)}."
 
 
-def _who(duel: BaselineComparison) -> str:
+def _who(pair: BaselineComparison) -> str:
     """Name the side that lost: baselines pruned without a search compete with the search, not with pruning."""
-    return "the search" if duel.row.kind in TRAINED else "pruning"
+    return "the search" if pair.row.kind in TRAINED else "pruning"
 
 
-def _where(duel: BaselineComparison, trial: Trial) -> str:
+def _where(pair: BaselineComparison, trial: Trial) -> str:
     """Return `that latency`, or the baseline's own if it differs."""
-    title = f"that {duel.cost.title.lower()}"
-    own, found = figures_of(duel.row)[duel.cost.name].value, trial.figures[duel.cost.name].value
-    return title if abs(own - found) <= _NEAR * found else f"{duel.cost.text(own)}"
+    title = f"that {pair.cost.title.lower()}"
+    own, found = figures_of(pair.row)[pair.cost.name].value, trial.figures[pair.cost.name].value
+    return title if abs(own - found) <= _NEAR * found else f"{pair.cost.text(own)}"
 
 
 def _signed(figures: Figures, gain: Objective) -> float:

@@ -19,7 +19,7 @@ class _Running(Generic[T]):
     job: Job[T]
     child: Child
     started: float
-    pulse: ActivityMonitor
+    activity: ActivityMonitor
 
 
 class LocalEngine(Generic[T]):
@@ -75,7 +75,7 @@ class LocalEngine(Generic[T]):
         if now - running.started > job.timeout_s:
             minutes = job.timeout_s / 60
             return Failure(FailureKind.TIMEOUT, f"not finished after {minutes:.3g} minutes (search.trial_minutes)")
-        if running.pulse.silent_s(now) > job.stuck_s:
+        if running.activity.silent_s(now) > job.stuck_s:
             where = f"for {job.stuck_s / 60:.3g} minutes (search.stuck_minutes); its stack is in train.log"
             return Failure(FailureKind.STUCK, f"no sign of life {where}")
         return None

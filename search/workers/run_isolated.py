@@ -52,12 +52,12 @@ def run_isolated(
     log = folder / "prepare.log"
     log.unlink(missing_ok=True)
     child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
-    pulse = ActivityMonitor(folder, time.monotonic())
+    activity = ActivityMonitor(folder, time.monotonic())
     try:
         while (answer := child.result()) is None:
             while_waiting()
             wait(child.waitables, _POLL_S)
-            if pulse.silent_s(time.monotonic()) > stuck_s:
+            if activity.silent_s(time.monotonic()) > stuck_s:
                 child.dump_stacks()
                 stuck: Any = Failure(FailureKind.STUCK, f"no sign of life for {stuck_s / 60:.3g} minutes")
                 answer = (False, stuck)

@@ -156,14 +156,14 @@ def test_worker_ends_in_any_way_its_failure_has_a_type_and_its_loaders_end(tmp_p
 
 
 def test_only_changes_are_signs_of_life(tmp_path: Path) -> None:
-    pulse, file = ActivityMonitor(tmp_path, since=100.0), tmp_path / "progress.json"
-    assert pulse.silent_s(130.0) == 30.0
+    activity, file = ActivityMonitor(tmp_path, since=100.0), tmp_path / "progress.json"
+    assert activity.silent_s(130.0) == 30.0
     file.write_text("{}")
-    assert pulse.silent_s(140.0) == 0.0
-    assert pulse.silent_s(190.0) == 50.0
+    assert activity.silent_s(140.0) == 0.0
+    assert activity.silent_s(190.0) == 50.0
     os.utime(file, (0, 0))  # the clock on the wall went back half a century
-    assert pulse.silent_s(200.0) == 0.0
-    assert pulse.silent_s(201.0) == 1.0
+    assert activity.silent_s(200.0) == 0.0
+    assert activity.silent_s(201.0) == 1.0
 
 
 def test_other_failures_have_a_type() -> None:
