@@ -5,11 +5,11 @@ Two problems are solved here:
 * `BaseTrainer.setup_model` rebuilds the network from its YAML, which undoes the pruning. The trainers made here
   return the module that they are given, for a new training and for a resumed one, and count its parameters before and
   after.
-* Default training settings ruin a trained model within one epoch. RECIPE is made for one to ten epochs: a rate that
-  falls linearly to zero *within* the run, step by step (the best schedule for a fixed budget: Li, Yumer and Ramanan,
-  ICLR 2020, arXiv 1905.04753), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with which
-  the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
-  proportional to the damage, the relative rise of the loss over the base's (repair.py measures it).
+* Default training settings ruin a trained model within one epoch. RECIPE: a rate that falls to zero *within* the run,
+  step by step (rate_schedule.py), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with
+  which the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
+  proportional to the damage, the relative rise of the loss over the base's (repair.py measures it). A run that is
+  judged epoch by epoch has time to repair what a rate shakes, and takes at least FULL_RUN_RATE.
 
 docs/recovery.md has the experiments; repair.py calls this and evaluates the result.
 """
@@ -42,6 +42,7 @@ from pruning.checkpoints.checkpoint import count_parameters, without_feature_hoo
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.distillation import fit_projectors
 from pruning.recovery.judge import TrainingSubset, trained_criterion
+from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ INHERITED = (
 
 LR_PER_DAMAGE = 1e-3
 LR_RANGE = (1e-6, 2e-3)
+FULL_RUN_RATE = 1e-3
+"""The least rate of a fine-tune that is judged epoch by epoch: it has time to repair what the rate shakes."""
 FULL_DAMAGE = 0.1
 """From here on batch norms follow the batches at their own momentum; below, in proportion to the damage.
 
@@ -100,10 +103,6 @@ training did.
 """
 FITTED_IMAGES = 128
 """On which the teacher's projectors are fitted."""
-PATIENCE = 10
-PATIENCE_SHARE = 1 / 3
-"""Epochs without progress after which a fine-tune that is judged epoch by epoch ends, and as a share of all: while the
-rate is high there may be none."""
 
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
@@ -168,8 +167,9 @@ class KeepsArchitecture(_Trainer):
 class ShortRun(_Trainer):
     """Mixin for a fine-tune whose only result is the module in memory; writes no files.
 
-    The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With `fitness`
-    every epoch is scored by it and the best one is kept in `best_epoch`.
+    The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With
+    `fitness_of` every epoch is scored by it, the best one is kept in `best_epoch`, and `cool_down` decides when the
+    rate falls.
     """
 
     steps_taken: int = 0
@@ -181,6 +181,7 @@ class ShortRun(_Trainer):
     on_progress: Callable[[float], None] | None = None
     fitness_of: Callable[[nn.Module], float] | None = None
     best_epoch: tuple[float, nn.Module] | None = None
+    cool_down: CoolDown
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build Ultralytics' data set without the held-out training images."""
@@ -198,10 +199,11 @@ class ShortRun(_Trainer):
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 fit_projectors(self.model, (batch["img"] for batch in self.first_batches(FITTED_IMAGES)))
         if self.damage is not None:
-            rate = float(np.clip(LR_PER_DAMAGE * self.damage, *LR_RANGE))
+            least, most = (LR_RANGE[0] if self.fitness_of is None else FULL_RUN_RATE), LR_RANGE[1]
+            rate = float(np.clip(LR_PER_DAMAGE * self.damage, least, most))
             for group in () if self.rate_given else self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
-            for norm in norms_of(student):
+            for norm in norms_of(student) if self.fitness_of is None else ():
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
 
     def first_batches(self, images: int) -> Iterator[Any]:
@@ -217,6 +219,7 @@ class ShortRun(_Trainer):
         fitness = self.fitness_of(network)
         if self.best_epoch is None or fitness > self.best_epoch[0]:
             self.best_epoch = (fitness, network)
+        self.epochs = self.cool_down.length(fitness, self.epochs)
         return {}, fitness
 
     def save_model(self) -> bool:
@@ -235,10 +238,14 @@ class ShortRun(_Trainer):
             raise DivergedError(
                 f"the loss became {float(self.loss.detach())} at step {self.steps_taken}: lower recover.lr0"
             )
-        total = max(1, -(-len(self.train_loader) // self.accumulate) * self.epochs)
-        left = 1.0 - min(self.steps_taken, total - 1) / total
+        steps_per_epoch = max(1, -(-len(self.train_loader) // self.accumulate))
+        total = steps_per_epoch * self.epochs
+        if self.fitness_of is None:
+            share = linear_decay(self.steps_taken, total)
+        else:
+            share = self.cool_down.share(self.steps_taken, steps_per_epoch, self.epochs)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * left
+            group["lr"] = group["initial_lr"] * share
         if self.slimming:
             self._shrink_scales()
         super().optimizer_step()
@@ -325,8 +332,9 @@ def recover(
         held_out: files of training images to leave out.
         masks: weights that stay exactly zero.
         work_dir: receives Ultralytics' own files.
-        fitness: scores every epoch (more is better); the best epoch is the result, and training stops after `patience`
-            of `recovery.train` (default: `patience_of`) epochs without a better one. Without it the last epoch is.
+        fitness: scores every epoch (more is better); the best epoch is the result, and the run cools down after
+            `patience` of `recovery.train` (default: rate_schedule.PATIENCE) epochs without a better one. Without it
+            the last epoch is.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -335,11 +343,12 @@ def recover(
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
     short = type("ShortRun", (ShortRun, trainer_for(task)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
+    patience = int(settings.pop("patience", PATIENCE))
     if fitness is not None:
-        settings = {"patience": patience_of(recovery.epochs), **settings, "val": True}
+        settings |= {"val": True, "patience": 0}  # ours cools down, Ultralytics' would end at the full rate
     with quiet():
         trainer = short(overrides=settings)
-        trainer.on_progress, trainer.fitness_of = on_progress, fitness
+        trainer.on_progress, trainer.fitness_of, trainer.cool_down = on_progress, fitness, CoolDown(patience)
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
         trainer.model = trainer.get_model(weights=model)
@@ -370,11 +379,6 @@ def paced(batches: Iterable[Any], beat: Callable[[], None] | None) -> Iterator[A
         if beat is not None:
             beat()
         yield batch
-
-
-def patience_of(epochs: float) -> int:
-    """Return the default patience, in epochs without a better fitness, of a fine-tune of `epochs`."""
-    return max(PATIENCE, round(PATIENCE_SHARE * epochs))
 
 
 def detached_network(trainer: Any) -> nn.Module:

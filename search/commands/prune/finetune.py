@@ -24,8 +24,8 @@ from search.errors import ConfigError
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
 
-MOST: Mapping[str, Any] = {"epochs": 50, "fraction": 1.0}
-"""What a last fine-tune takes unless it is told otherwise: the validation figure may end it before."""
+MOST: Mapping[str, Any] = {"epochs": 100, "fraction": 1.0}
+"""What a last fine-tune takes unless it is told otherwise: it cools down before when the validation figure rests."""
 
 
 def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:

@@ -125,7 +125,7 @@ def test_without_epochs_only_statistics_are_corrected(tmp_path: Path) -> None:
     )
 
 
-def test_a_last_fine_tune_keeps_its_best_epoch_and_ends_when_nothing_improves(tmp_path: Path) -> None:
+def test_a_last_fine_tune_keeps_its_best_epoch_and_cools_down_when_nothing_improves(tmp_path: Path) -> None:
     _, file, data = prepared("yolov8n.yaml", tmp_path)
     heard: list[nn.Module] = []
     figures = [0.1, 0.5, 0.4, 0.3, 0.2]
@@ -139,5 +139,5 @@ def test_a_last_fine_tune_keeps_its_best_epoch_and_ends_when_nothing_improves(tm
 
     asked = Recovery(epochs=20, imgsz=64, batch=8, distill=False, train={"patience": 3})
     found = repair(load_model(file), data, asked, origin=None, base=file, work_dir=tmp_path / "work", fitness=fitness)
-    assert len(heard) < 8, "three epochs without progress end it"
+    assert len(heard) == 1 + 5 + 2, "the start, five epochs with three that are not better, two of cool-down"
     assert found.model is heard[1] and found.steps[0].kept
