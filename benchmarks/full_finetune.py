@@ -3,7 +3,7 @@ r"""How long a full fine-tune of a pruned network is worth it: its validation fi
     python benchmarks/full_finetune.py --bases bccd-yolov8n bccd-yolo11n --levels 0.5 0.7 [--device 0]
     python benchmarks/full_finetune.py --picture docs/full-finetune.svg        # and prints the table
 
-The plans are those of recovery_recipe.py. Schedules: `cool-down` (constant until the figure rests, as in `finetune`) and
+The plans are those of recovery_recipe.py. Schedules: `cool-down` (constant until the figure rests, as in `finetune`),
 `linear` (to zero over all epochs). Rates: `floor` (as in `finetune`: at least FULL_RUN_RATE), `damage` (as in a trial,
 without that floor), or a number. Rows go to benchmarks/data/full-finetune.jsonl; what is there is not made again.
 """
