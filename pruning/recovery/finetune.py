@@ -21,6 +21,7 @@ import copy
 import io
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +181,7 @@ class ShortRun(_Trainer):
     masks: WeightMasks | None = None
     on_progress: Callable[[float], None] | None = None
     fitness_of: Callable[[nn.Module], float] | None = None
+    correct_statistics: Callable[[nn.Module], None] | None = None
     best_epoch: tuple[float, nn.Module] | None = None
     cool_down: CoolDown
 
@@ -215,12 +217,26 @@ class ShortRun(_Trainer):
         """Return the fitness of the EMA network if requested; the caller measures the result of a short run."""
         if self.fitness_of is None:
             return {}, 0.0
-        network = detached_network(self)
-        fitness = self.fitness_of(network)
-        if self.best_epoch is None or fitness > self.best_epoch[0]:
+        best = -math.inf if self.best_epoch is None else self.best_epoch[0]
+        fitness, network = self._scored(best)
+        if fitness > best:
             self.best_epoch = (fitness, network)
         self.epochs = self.cool_down.length(fitness, self.epochs)
         return {}, fitness
+
+    def _scored(self, best: float) -> tuple[float, nn.Module]:
+        """Return the EMA network and its fitness, with corrected statistics where its own are not better than `best`.
+
+        At a high rate the running averages lag behind the weights for epochs; the figure would be theirs.
+        """
+        assert self.fitness_of is not None
+        network = detached_network(self)
+        fitness = self.fitness_of(network)
+        if self.correct_statistics is None or -math.inf < best < fitness:
+            return fitness, network
+        corrected = copy.deepcopy(network)
+        self.correct_statistics(corrected)
+        return max((fitness, network), (self.fitness_of(corrected), corrected), key=lambda scored: scored[0])
 
     def save_model(self) -> bool:
         """Write nothing."""
@@ -323,6 +339,7 @@ def recover(
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
     fitness: Callable[[nn.Module], float] | None = None,
+    correct_statistics: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
     """Fine-tune `model`, in place.
 
@@ -335,6 +352,7 @@ def recover(
         fitness: scores every epoch (more is better); the best epoch is the result, and the run cools down after
             `patience` of `recovery.train` (default: rate_schedule.PATIENCE) epochs without a better one. Without it
             the last epoch is.
+        correct_statistics: corrects batch norms in place; tried on epochs whose own are no better than the best.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -349,6 +367,7 @@ def recover(
     with quiet():
         trainer = short(overrides=settings)
         trainer.on_progress, trainer.fitness_of, trainer.cool_down = on_progress, fitness, CoolDown(patience)
+        trainer.correct_statistics = correct_statistics
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
         trainer.model = trainer.get_model(weights=model)

@@ -132,6 +132,7 @@ def repair(
         work_dir=work_dir,
         on_progress=on_progress,
         fitness=judged,
+        correct_statistics=again,
     )
     losses_of = judge.losses if judged is None else partial(_shortfall, judged)
     before = before if judged is None else losses_of(start)

@@ -24,14 +24,15 @@ class _TrueOutputs(nn.Module):
         self.traced = model
 
     def forward(self, x: Tensor) -> Any:
-        return _without_features(self.traced(x))
+        return without_features(self.traced(x))
 
 
-def _without_features(value: Any) -> Any:
+def without_features(value: Any) -> Any:
+    """Drop intermediate features, the entries `feats`, from the outputs of a model."""
     if isinstance(value, dict):
-        return {key: _without_features(item) for key, item in value.items() if key != "feats"}
+        return {key: without_features(item) for key, item in value.items() if key != "feats"}
     if isinstance(value, (list, tuple)):
-        return [_without_features(item) for item in value]
+        return [without_features(item) for item in value]
     return value
 
 

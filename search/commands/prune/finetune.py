@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.trial import Measurement
 from search.workers.run_isolated import run_isolated
+
+if TYPE_CHECKING:
+    from pruning.recovery.repair import Origin
+
 
 MOST: Mapping[str, Any] = {"epochs": 100, "fraction": 1.0}
 """What a last fine-tune takes unless it is told otherwise: it cools down before when the validation figure rests."""
@@ -134,6 +138,23 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
     return facts
 
 
+def _origin_of(notes: Mapping[str, Any], base: Path | None) -> Origin | None:
+    """Return the base and plan of a checkpoint that we pruned; None for others, and for another base."""
+    from pruning import Plan
+    from pruning.checkpoints.checkpoint import load_model
+    from pruning.errors import PlanError
+    from pruning.recovery.repair import Origin
+    from search.evaluate.user_task import PLAN
+
+    if base is None or PLAN not in notes:
+        return None
+    network = load_model(base)
+    try:
+        return Origin(Plan.from_json(notes[PLAN]).bind(network), network)
+    except PlanError:  # a larger teacher
+        return None
+
+
 def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     """Run `finetune_file` in a quiet child process."""
     from objectives.accuracy.measure import measure_accuracy
@@ -156,8 +177,8 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     before = figures(model, "before")
     how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
     repaired = repair(
-        model, order.data, how, origin=None, base=order.base, masks=masks, work_dir=work / "recover",
-        fitness=pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness"),
+        model, order.data, how, origin=_origin_of(notes, order.base), base=order.base, masks=masks,
+        work_dir=work / "recover", fitness=pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness"),
     )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
