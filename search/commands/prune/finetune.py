@@ -176,10 +176,11 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
 
     before = figures(model, "before")
     how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
+    fitness = pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness")
+    origin, place = _origin_of(notes, order.base), work / "recover"
     repaired = repair(
-        model, order.data, how, origin=_origin_of(notes, order.base), base=order.base, masks=masks,
-        work_dir=work / "recover", fitness=pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness"),
-    )  # fmt: skip
+        model, order.data, how, origin=origin, base=order.base, masks=masks, work_dir=place, fitness=fitness
+    )
     part = order.file.with_name(f".{order.file.name}.part")
     try:
         save_model(repaired.model, part, **notes)
