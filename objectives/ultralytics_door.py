@@ -46,6 +46,19 @@ def is_ultralytics(model: nn.Module) -> bool:
     return isinstance(model, _tasks().BaseModel)
 
 
+def family_of(model: nn.Module) -> str:
+    """Return the key of a model's own trainer and validator: `rtdetr`, `world`, `yoloe`, or `yolo` for all others."""
+    tasks = _tasks()
+    families = {"rtdetr": tasks.RTDETRDetectionModel, "yoloe": tasks.YOLOEModel, "world": tasks.WorldModel}
+    return next((name for name, kind in families.items() if isinstance(model, kind)), "yolo")
+
+
+def stride_of(model: nn.Module) -> int:
+    """Return the largest stride of a model, in px; 1 if it does not say."""
+    stride: Any = getattr(model, "stride", 1)
+    return int(max(stride)) if hasattr(stride, "__len__") else int(stride)
+
+
 def load_module(path: Path) -> nn.Module:
     """Load the float32 module of a checkpoint by Ultralytics' own loader, whose errors pass through."""
     with quiet():

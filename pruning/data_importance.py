@@ -25,7 +25,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 from pruning.errors import PlanError
 from pruning.importance import DATA_CRITERIA, Floats, Scores, as_scores, produced
-from pruning.recovery.finetune import Recovery, quiet, settings_for, trainer_for
+from pruning.recovery.finetune import Recovery, quiet, settings_for, trainer_of
 from pruning.trace.groups import GroupTable
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -41,10 +41,9 @@ def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
 
 def labelled_batches(model: nn.Module, data: str | Path, imgsz: int, count: int = 128, batch: int = 16) -> list[Any]:
     """Load about `count` labelled training images, not augmented, in batches of Ultralytics' loader."""
-    task = str(getattr(model, "task", "detect"))
     with tempfile.TemporaryDirectory() as folder, quiet():
         settings = settings_for(model, data, Recovery(imgsz=imgsz, batch=batch), None, Path(folder))
-        trainer = trainer_for(task)(overrides=settings)
+        trainer = trainer_of(model)(overrides=settings)
         trainer.model, trainer.stride = trainer.get_model(weights=copy.deepcopy(model)), 32
         loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="val")
         return [trainer.preprocess_batch(one) for one in itertools.islice(loader, max(1, count // batch))]

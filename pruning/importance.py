@@ -66,8 +66,19 @@ def score(table: GroupTable, model: nn.Module, criterion: str) -> Scores:
 
 
 def as_scores(table: GroupTable, criterion: str, per_unit: Floats) -> Scores:
-    """Convert one number per unit to `Scores`."""
+    """Convert one number per unit to `Scores`.
+
+    Raises PlanError for a criterion that ranks nothing, such as batch-norm scales of a network whose norms are fused.
+    """
     bounds = table.starts
+    if not np.isfinite(per_unit).all():
+        raise PlanError(f"importance: {criterion!r} is not finite for some channel of this model; try l2")
+    parts = np.split(per_unit, bounds[1:-1])
+    if all(part.size == 0 or part.min() == part.max() for part in parts):
+        raise PlanError(
+            f"importance: {criterion!r} is the same for all channels of every group of this model, so it would prune "
+            f"at random (bn_gamma needs batch norms, which a fused checkpoint has not); try l2"
+        )
     return Scores(criterion, {name: per_unit[bounds[g] : bounds[g + 1]] for g, name in enumerate(table.names)})
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from search.config.sections import SpaceSpec
+from search.config.sections import STRIDE, SpaceSpec
 from search.errors import ConfigError, near_miss
 from search.trial import Candidate
 
@@ -81,16 +81,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions and removable blocks in network order, and the input sizes and precisions to choose from."""
+    """Dimensions and removable blocks in network order, and the input sizes and precisions to choose from.
+
+    `stride`: input sizes are multiples of it, in px.
+    """
 
     dimensions: tuple[Dimension, ...]
     sizes: tuple[int, ...]
     precisions: tuple[str, ...] = ("fp32",)
     blocks: tuple[Block, ...] = ()
+    stride: int = STRIDE
 
     @classmethod
-    def from_graph(cls, graph: GraphLike, spec: SpaceSpec, sizes: tuple[int, ...]) -> Space:
-        """Build the space of a traced model.
+    def from_graph(cls, graph: GraphLike, spec: SpaceSpec, sizes: tuple[int, ...], stride: int = STRIDE) -> Space:
+        """Build the space of a traced model, whose inputs are multiples of `stride` px.
 
         Raises:
             ConfigError: a pattern matches nothing, or nothing is left to prune.
@@ -104,7 +108,7 @@ class Space:
         if not dimensions:
             raise ConfigError("nothing is left to prune", where="space", expected="fewer ignore patterns")
         removable = tuple(_removable(groups, blocks, spec.ignore)) if spec.depth else ()
-        return cls(dimensions, sizes, spec.precision, removable)
+        return cls(dimensions, sizes, spec.precision, removable, stride)
 
     def candidate(self, vector: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point; choices with one value may be absent from the vector."""

@@ -94,7 +94,7 @@ def measure_accuracy(
     )
     kept = None if shelf is None else BatchCache(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
-        validator, seen = validate(facts.task, subject, asked, Path(folder), kept)
+        validator, seen = validate(facts.task, subject, asked, Path(folder), kept, facts.family)
     if facts.task == "classify":
         return _of_classes(validator, seen, resamples, seed)
     _check_counts(validator, data, split)

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from objectives.errors import AccuracyError
-from objectives.ultralytics_door import is_ultralytics, load_module, quiet, twin_of
+from objectives.ultralytics_door import family_of, is_ultralytics, load_module, quiet, twin_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class ModelFacts:
     task: str
     names: tuple[str, ...]
     single_cls: bool
+    family: str = "yolo"
+    """See `family_of`."""
 
 
 def subject_of(model: nn.Module | Path | str) -> tuple[nn.Module | str, ModelFacts]:
@@ -61,7 +63,7 @@ def _module_facts(model: nn.Module, where: str) -> ModelFacts:
     twin = model if getattr(model, "task", None) else twin_of(model)
     arguments = getattr(model, "args", {})
     single = arguments.get("single_cls") if isinstance(arguments, Mapping) else getattr(arguments, "single_cls", False)
-    return ModelFacts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single))
+    return ModelFacts(where, str(twin.task), _names(getattr(model, "names", {})), bool(single), family_of(model))
 
 
 def _onnx_facts(path: Path) -> ModelFacts:

@@ -36,6 +36,8 @@ VALIDATORS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Task -> `module:Class`."""
+OF_FAMILIES: Mapping[str, str] = MappingProxyType({"rtdetr": "ultralytics.models.rtdetr.val:RTDETRValidator"})
+"""The same of models whose boxes are read in another way, by `family_of`."""
 
 
 @dataclass
@@ -55,13 +57,18 @@ class ValidationStats:
 
 
 def validate(
-    task: str, subject: nn.Module | str, arguments: Mapping[str, Any], folder: Path, shelf: BatchCache | None
+    task: str,
+    subject: nn.Module | str,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    shelf: BatchCache | None,
+    family: str = "yolo",
 ) -> tuple[Any, ValidationStats]:
-    """Run the task's validator over one split; `folder` is for its temporary files.
+    """Run the validator of the task, or of the model's family, over one split; `folder` is for its temporary files.
 
     Returns the finished validator and its per-image statistics. Raises `AccuracyError` with the cause.
     """
-    module, name = VALIDATORS[task].split(":")
+    module, name = OF_FAMILIES.get(family, VALIDATORS[task]).split(":")
     seen = ValidationStats()
     try:
         kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
@@ -143,7 +150,8 @@ def _of_batches(validator: Any, batch_size: int) -> dict[str, Any]:
     args = validator.args
     asked = {key: getattr(args, key) for key in ("task", "imgsz", "rect", "single_cls", "classes", "split")}
     names = list(validator.names.values()) if args.task == "classify" else validator.data.get("kpt_shape")
-    about = {"batch": batch_size, "stride": int(np.max(validator.stride)), "names": names}
+    kind = type(validator).__mro__[1].__name__  # of which `Watched` is a subclass
+    about = {"batch": batch_size, "kind": kind, "stride": int(np.max(validator.stride)), "names": names}
     return {**asked, **about, "version": ultralytics.__version__}
 
 

@@ -52,7 +52,8 @@ def load_model(path: str | Path) -> nn.Module:
     path = Path(path)
     checkpoint = _opened(path)
     model: Any = network_of(path, checkpoint)
-    model.args = {**DEFAULT_CFG_DICT, **(checkpoint.get("train_args") or {})}
+    said = checkpoint.get("train_args")
+    model.args = {**DEFAULT_CFG_DICT, **(said if isinstance(said, Mapping) else {})}
     model.pt_path = path.name
     model.task = getattr(model, "task", None) or guess_model_task(model)
     return model  # type: ignore[no-any-return]
@@ -64,12 +65,24 @@ def _opened(path: Path) -> Any:
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
     except Exception as error:  # a malicious file may raise anything
+        if _of_yolov5(path):
+            raise CheckpointError(
+                f"{path}: was trained by the YOLOv5 repository, whose networks the ultralytics package cannot run. Train a "
+                f"yolov5nu.pt, or a later model, with ultralytics on the same data."
+            ) from error
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
             f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: if you trust its "
             f"source, give that to --trust of paretoprune check or search."
         ) from error
     return checkpoint
+
+
+def _of_yolov5(path: Path) -> bool:
+    """Return whether the pickle of a checkpoint names the modules of the YOLOv5 repository."""
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        return any(b"models.yolo" in archive.read(name) for name in pickles)
 
 
 def _check_loader() -> None:
@@ -92,8 +105,15 @@ def network_of(path: Path, checkpoint: Any) -> Any:
     student = getattr(found, "student_model", found)  # a checkpoint of distillation wraps the network
     if not isinstance(student, nn.Module) or not hasattr(student, "yaml"):
         raise CheckpointError(f"{path}: holds no Ultralytics model. Expected a .pt file written by `yolo train`.")
-    if not all(bool(torch.isfinite(p).all()) for p in student.parameters()):
-        raise CheckpointError(f"{path}: holds NaN or infinite weights. Train the model again, or give another file.")
+    kinds = {str(p.dtype) for p in student.parameters() if not p.is_floating_point()}
+    if kinds:
+        raise CheckpointError(
+            f"{path}: its weights are {', '.join(sorted(kinds))}, so it was quantised. Give the float checkpoint that "
+            f"it was made from."
+        )
+    for what, tensors in (("weights", student.parameters()), ("batch-norm statistics", student.buffers())):
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise CheckpointError(f"{path}: holds NaN or infinite {what}. Train the model again, or give another file.")
     return without_feature_hooks(student).float().eval()
 
 

@@ -31,12 +31,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from ultralytics.engine import trainer as engine_trainer
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.nn.tasks import RTDETRDetectionModel, WorldModel, YOLOEModel
 from ultralytics.utils.torch_utils import unset_deterministic
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
@@ -299,6 +301,10 @@ class PrunedClassificationTrainer(KeepsArchitecture, ClassificationTrainer):  # 
     """Classification trainer that keeps the architecture."""
 
 
+class PrunedRTDETRTrainer(KeepsArchitecture, RTDETRTrainer):  # type: ignore[misc]
+    """RT-DETR trainer that keeps the architecture."""
+
+
 TRAINERS: Mapping[str, type[Any]] = {
     "detect": PrunedDetectionTrainer,
     "segment": PrunedSegmentationTrainer,
@@ -313,6 +319,18 @@ def trainer_for(task: str) -> type[Any]:
     if task not in TRAINERS:
         raise RecoveryError(f"task {task!r}: fine-tuning is known for {', '.join(TRAINERS)}")
     return TRAINERS[task]
+
+
+def trainer_of(model: nn.Module) -> type[Any]:
+    """Return the trainer class of a model's own class and task. Raises RecoveryError for models trained with texts."""
+    if isinstance(model, (WorldModel, YOLOEModel)):
+        raise RecoveryError(
+            f"{type(model).__name__} is trained with a text for every class, so it can be pruned (paretoprune prune) "
+            f"but not fine-tuned here: train the pruned file with its own trainer"
+        )
+    if isinstance(model, RTDETRDetectionModel):
+        return PrunedRTDETRTrainer
+    return trainer_for(str(getattr(model, "task", "detect")))
 
 
 def student_of(model: nn.Module) -> nn.Module:
@@ -356,10 +374,9 @@ def recover(
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
-    task = str(getattr(model, "task", "detect"))
     parameters, momenta = count_parameters(model), [norm.momentum for norm in norms_of(model)]
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
-    short = type("ShortRun", (ShortRun, trainer_for(task)), {})
+    short = type("ShortRun", (ShortRun, trainer_of(model)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
     patience = int(settings.pop("patience", PATIENCE))
     if fitness is not None:
@@ -437,9 +454,8 @@ def bfloat16_in(trainer: Any) -> Iterator[None]:
 
 def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_dir: Path) -> Any:
     """Return a trainer that only prepares the batches of `model`'s task and provides loss weights and device."""
-    task = str(getattr(model, "task", "detect"))
     # A class name without "Trainer": see `recover`. What Ultralytics seeds and switches for all of PyTorch is put back.
-    source = type("DataSource", (trainer_for(task),), {})
+    source = type("DataSource", (trainer_of(model),), {})
     with quiet(), torch.random.fork_rng():
         trainer: Any = source(overrides=settings_for(model, data, recovery, None, work_dir))
         trainer.model = trainer.get_model(weights=model)
@@ -481,7 +497,7 @@ def settings_for(
         "amp": recovery.device != "mps",
         **recovery.train,
     }
-    if recovery.distill and base is not None and task in DISTILLABLE:
+    if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
         settings["distill_model"] = str(base)
     return settings
 

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset, default_collate
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import ClassificationDataset
 from ultralytics.data.utils import get_split_fraction
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils.loss import E2ELoss
 
 Floats = npt.NDArray[np.float64]
@@ -135,6 +136,8 @@ def evaluation_dataset(trainer: Any) -> Any:
     """Return the trainer's training images, prepared as in a validation with square inputs."""
     arguments, images = copy.copy(trainer.args), trainer.data["train"]
     arguments.cache, arguments.rect = False, False
+    if isinstance(trainer, RTDETRTrainer):
+        return trainer.build_dataset(images, mode="val")
     if arguments.task == "classify":
         names = trainer.data.get("names")
         return ClassificationDataset(root=images, args=arguments, augment=False, prefix="train", names=names)

@@ -60,9 +60,23 @@ def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             warnings.simplefilter("ignore")  # assigned anchors: the exported copy is thrown away
             return torch.export.export(_TrueOutputs(model), (example,), strict=False)
     except Exception as error:  # torch.export raises dozens of types; the message is what helps
-        first = str(error).strip().splitlines()
-        detail = first[0] if first else type(error).__name__
-        raise TraceError(f"torch.export could not follow {type(model).__name__}: {detail}") from error
+        _check_runs(model, example)
+        raise TraceError(f"torch.export could not follow {type(model).__name__}: {_first_line(error)}") from error
+
+
+def _check_runs(model: nn.Module, example: Tensor) -> None:
+    """Raise TraceError if the network itself does not run, whoever runs it."""
+    try:
+        model(example)
+    except Exception as error:  # the code of any module may raise anything
+        raise TraceError(
+            f"{type(model).__name__} does not run on an input of {tuple(example.shape)}: {_first_line(error)}. If it comes "
+            f"from a fork, or from another version of Ultralytics, YOLO(FILE).predict() fails here in the same way."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unseen(tracer: Tracer, model: nn.Module) -> list[str]:

@@ -89,6 +89,13 @@ class StudySpec(Section):
             raise ValueError(f"no such file: {value}; expected a dataset YAML (or an image folder to classify)")
         return value
 
+    @field_validator("imgsz", mode="before")
+    @classmethod
+    def _one_size(cls, value: object) -> object:
+        if isinstance(value, list | tuple) or (isinstance(value, str) and "," in value):
+            raise ValueError("expected one size, as the base was trained; several to search are space.imgsz: [64, 96]")
+        return value
+
     @field_validator("imgsz")
     @classmethod
     def _size(cls, value: int, info: ValidationInfo) -> int:

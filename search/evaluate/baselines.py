@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from search.config.baseline_names import SIBLING, TRAINED
-from search.config.sections import STRIDE
 from search.run_folder.artefact_files import digest as file_digest
 from search.space import Space
 from search.trial import Candidate
@@ -75,7 +74,7 @@ def _base(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
 
 def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     for share in _SIZES:
-        size = max(STRIDE, round(share * imgsz / STRIDE) * STRIDE)
+        size = max(space.stride, round(share * imgsz / space.stride) * space.stride)
         if size < imgsz:
             yield Baseline(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
 

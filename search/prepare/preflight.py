@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from objectives.objective import TASK_FIGURES
+from objectives.ultralytics_door import family_of, stride_of
 from search.config.inputs.dataset import read_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
@@ -26,6 +27,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
     for device in (spec.device, spec.latency.device):
         check_device(device)
     check_runtime(spec.latency.runtime)
+    check_sizes(model, spec.sizes)
     if UserReference.parse(spec.data) is not None:
         _check_own(spec)
         return
@@ -98,6 +100,18 @@ def check_device(device: str) -> None:
         raise DeviceMissing(f"there is no GPU {missing[0]} that PyTorch can use", where="device", expected=known)
 
 
+def check_sizes(model: Any, sizes: Iterable[int]) -> None:
+    """Refuse input sizes, in px, that are no multiples of the model's largest stride, 64 for P6 models."""
+    stride = stride_of(model)
+    for size in sizes:
+        if size % stride:
+            raise ConfigError(
+                f"{size} is not a multiple of {stride}, the largest stride of this model",
+                where="imgsz",
+                expected=f"{max(stride, round(size / stride) * stride)}",
+            )
+
+
 def check_runtime(runtime: str) -> None:
     """Check that the runtime's package, or program, is installed. Raises BackendMissing."""
     from objectives.errors import BackendMissing
@@ -117,6 +131,13 @@ def check_data(model: Any, data: Path) -> None:
         ConfigError: the data set cannot be read, has no training or validation images, or has another number of
             classes than the model.
     """
+    if family_of(model) in ("world", "yoloe"):
+        raise ConfigError(
+            f"{type(model).__name__} is trained with a text for every class, which is not done here",
+            where="model",
+            expected="a network without texts; this one can be pruned without a search",
+            next_command="paretoprune prune model=FILE.pt ratio=0.2",
+        )
     dataset = read_dataset(data)
     classes = len(getattr(model, "names", ()) or ())
     if dataset.names and classes and len(dataset.names) != classes and not _single_class(model):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
 from search.evaluate.base_measurement import measure_base
@@ -72,6 +73,7 @@ def _said(progress: str) -> str:
 
 def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None) -> Prepared:
     """Trace, score and measure the base: what `prepare_pruning` does, in a child process that may crash."""
+    from objectives.ultralytics_door import stride_of
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.final_measurements import PruningFinalMeasurements
@@ -90,7 +92,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     with phase("trace"):
         graphs = {size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes, max(STRIDE, stride_of(model)))
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     device = pruning_evaluator.resolve_device(spec.device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pruning import trace
+from pruning.errors import TraceError
 
 
 class FixedWidth(nn.Module):
@@ -56,3 +58,11 @@ def test_a_sound_network_is_run_and_stays_as_it_is() -> None:
     model = network(nn.Conv2d(16, 16, 1)).train()
     graph = trace(model, torch.zeros(1, 3, 8, 8))
     assert len(graph.free) == 3 and all(module.training for module in model.modules())
+
+
+def test_a_network_that_does_not_run_here_is_told_from_one_that_cannot_be_exported() -> None:
+    """A checkpoint of a fork has attributes that the installed classes do not read, and lacks those that they do."""
+    model = network(FixedWidth(16))
+    del model[3].width
+    with pytest.raises(TraceError, match=r"does not run on an input of \(1, 3, 8, 8\): .*no attribute 'width'"):
+        trace(model, torch.zeros(1, 3, 8, 8))

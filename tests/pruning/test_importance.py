@@ -103,6 +103,18 @@ def test_every_task_has_scores_measured_on_its_own_labels(task: str, tmp_path: P
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("number", [0.0, float("nan")])
+def test_a_criterion_that_ranks_nothing_is_refused(toy: tuple[nn.Module, pruning.ChannelGraph], number: float) -> None:
+    """The batch norms of a fused checkpoint are gone, and its scores were thousands of zeros."""
+    model, graph = toy
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.fill_(number)
+    with pytest.raises(PlanError, match=r"bn_gamma.* l2"):
+        graph.score(model, "bn_gamma")
+
+
 def test_a_silent_channel_goes_first() -> None:
     model, graph = zoo.build("yolov8n.yaml"), zoo.traced("yolov8n.yaml")
     group = next(g for g in graph.free if g.name == "model.6.m.0.cv1")

@@ -96,8 +96,10 @@ def for_tiny_data(name: str) -> nn.Module:
     task = task_of(name)
     options = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
     torch.manual_seed(0)
-    model: Any = getattr(stock, MODELS[task])(name, nc=2, verbose=False, **options)
+    kind = "RTDETRDetectionModel" if name.startswith("rtdetr") else MODELS[task]
+    model: Any = getattr(stock, kind)(name, nc=2, verbose=False, **options)
     model.task, model.names, model.args = task, {0: "dark", 1: "bright"}, {"imgsz": SIZE}
+    model.nc = 2  # a training sets it; RT-DETR's loss reads it
     measure_statistics(seeded(model), [picture(batch=8, seed=1)])
     return model  # type: ignore[no-any-return]
 

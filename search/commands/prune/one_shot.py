@@ -15,6 +15,8 @@ from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pruning import Plan
 
 _OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
@@ -75,8 +77,10 @@ def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
     """Run `prune_once` in a quiet child process."""
     from search.evaluate.user_task import is_pruned
     from search.evaluate.workload import load_model, save_model
+    from search.prepare.preflight import check_sizes
 
     model = load_model(order.model)
+    check_sizes(model, [order.imgsz])
     if is_pruned(model):
         raise ConfigError(
             f"{order.model} is pruned already", where="model=", expected="the network that it was pruned from"
@@ -84,6 +88,7 @@ def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
     plan = _made_plan(order, model) if order.plan is None else _given_plan(order.plan, model)
     try:
         small = plan.apply(model)
+        run_once(small, plan)
     except (IndexError, KeyError, RuntimeError) as error:
         raise ConfigError(f"the plan does not fit the model: {error}", where=str(order.plan)) from error
     try:
@@ -100,6 +105,14 @@ def prune_in_child(order: OneShotPruning) -> dict[str, Any]:
         "params_m": {"before": before.params / 1e6, "after": after.params / 1e6},
         "macs_g": {"before": before.macs / 1e9, "after": after.macs / 1e9},
     }
+
+
+def run_once(small: nn.Module, plan: Plan) -> None:
+    """Run a pruned network once, so that no file is handed over that cannot run; its errors pass through."""
+    import torch
+
+    with torch.no_grad():
+        small.eval()(torch.zeros(plan.example_shape))
 
 
 def _made_plan(order: OneShotPruning, model: Any) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,9 +11,39 @@ import yaml
 
 from search.errors import near_miss
 
-_TAKEN = ("model", "data", "task", "mode", "project", "name", "exist_ok", "resume", "device", "seed", "distill_model")
+_TAKEN = (
+    "distill_model",
+    "model",
+    "data",
+    "task",
+    "mode",
+    "project",
+    "name",
+    "exist_ok",
+    "resume",
+    "device",
+    "seed",
+    "imgsz",
+)
 """Set by the search itself, from other keys of the study."""
-_REFUSED = {"rect": "each step of the repair is judged on square images, as they are deployed"}
+_NO_FILES = "a fine-tune here writes no files of its own; look at its result with yolo val"
+_ITSELF = "the pruned network itself is trained"
+_PINNED = "figures are measured with fixed settings, so that all trials are comparable"
+_OTHER = "it belongs to prediction or export, not to training"
+_REFUSED: Mapping[str, str] = {
+    "rect": "each step of the repair is judged on square images, as they are deployed",
+    "quantize": "train in float and quantise the result: paretoprune export RUN:REF quantize=8",
+    "half": "amp=False trains in float32; paretoprune export RUN:REF quantize=16 writes FP16",
+    "compile": "a compiled network cannot be saved",
+    "cfg": "give its keys one by one",
+    **dict.fromkeys(("plots", "save", "save_period", "save_json", "save_txt", "save_conf", "visualize"), _NO_FILES),
+    **dict.fromkeys(("verbose", "profile"), _NO_FILES),
+    **dict.fromkeys(("pretrained", "cls_remap"), _ITSELF),
+    **dict.fromkeys(("val", "split", "conf", "iou", "max_det", "nms", "agnostic_nms", "augment", "classes"), _PINNED),
+    **dict.fromkeys(("source", "vid_stride", "stream_buffer", "retina_masks", "embed", "show", "save_frames"), _OTHER),
+    **dict.fromkeys(("save_crop", "show_labels", "show_conf", "show_boxes", "line_width", "format"), _OTHER),
+    **dict.fromkeys(("optimize", "dynamic", "simplify", "opset", "workspace", "dnn", "tracker"), _OTHER),
+}
 """Keys that the repair cannot take, and why."""
 
 

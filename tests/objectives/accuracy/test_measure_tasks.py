@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,28 @@ def test_images_stay_paired_whatever_seed_a_training_has_left(task: str, data_of
     torch.manual_seed(2)
     assert measured(task, data_of[task], sometimes).replicates == before
     assert torch.initial_seed() == 2
+
+
+def test_rtdetr_is_measured_by_its_own_validator(data_of: dict[str, Path], tmp_path: Path) -> None:
+    """Its boxes are shares of the image; read as a YOLO's, in pixels, the right ones would be all wrong."""
+    from ultralytics import RTDETR
+    from ultralytics.nn.tasks import RTDETRDetectionModel
+
+    yolo, data = looking("detect"), data_of["detect"]
+    model: Any = RTDETRDetectionModel("rtdetr-l.yaml", nc=len(CLASSES), verbose=False)
+    model.names, model.task = yolo.names, "detect"
+
+    def answer(images: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        head = yolo.forward(images).transpose(1, 2)  # (images, 1, 4 + classes), boxes in px
+        scores, labels = head[..., 4:].max(-1, keepdim=True)
+        return torch.cat([head[..., :4] / SIZE, scores, labels.to(head)], dim=-1)
+
+    model.forward = answer
+    found = measure_accuracy(model.eval(), data, imgsz=SIZE, batch=4, resamples=2)
+    by_them = RTDETR("rtdetr-l.yaml")
+    by_them.model = copy.deepcopy(model)
+    theirs = by_them.val(
+        data=str(data), imgsz=SIZE, batch=4, device="cpu", plots=False, verbose=False, project=str(tmp_path)
+    )
+    assert found.figures["map50_95"].value > 0.9
+    assert found.figures["map50_95"].value == pytest.approx(theirs.box.map)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from pruning import CheckpointError
-from pruning.checkpoints.checkpoint import file_digest, load_model, save_model, write_atomically
+from pruning.checkpoints.checkpoint import file_digest, load_model, network_of, save_model, write_atomically
 from tests.pruning import zoo
 
 
@@ -91,6 +96,40 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         first.copy_(kept)
     with pytest.raises(CheckpointError, match="NaN"):
         load_model(broken)
+
+
+def test_statistics_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model: Any = copy.deepcopy(zoo.build("yolov8n.yaml"))
+    next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d)).running_var.fill_(float("nan"))
+    save_model(model, tmp_path / "nan.pt")
+    with pytest.raises(CheckpointError, match="infinite batch-norm statistics"):
+        load_model(tmp_path / "nan.pt")
+
+
+def test_quantised_weights_are_refused_by_their_type(tmp_path: Path) -> None:
+    model: Any = copy.deepcopy(zoo.build("yolov8n.yaml"))
+    model.model[0].conv.weight = nn.Parameter(torch.ones(16, 3, 3, 3, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(CheckpointError, match=r"torch\.int8, so it was quantised"):
+        network_of(tmp_path / "int8.pt", {"model": model})
+
+
+def test_training_arguments_of_another_kind_are_ignored(saved: Path, tmp_path: Path) -> None:
+    document = torch.load(saved, weights_only=False)
+    torch.save({**document, "train_args": "--img 640"}, tmp_path / "odd.pt")
+    assert load_model(tmp_path / "odd.pt").args["imgsz"] == 640
+
+
+def test_a_checkpoint_of_the_yolov5_repository_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--trust would not help: the package cannot run such a network."""
+    module, kind = types.ModuleType("models.yolo"), type("Model", (nn.Module,), {"__module__": "models.yolo"})
+    module.Model = kind  # type: ignore[attr-defined]
+    with monkeypatch.context() as there:
+        there.setitem(sys.modules, "models", types.ModuleType("models"))
+        there.setitem(sys.modules, "models.yolo", module)
+        torch.save({"model": kind()}, tmp_path / "v5.pt")
+    with pytest.raises(CheckpointError, match="YOLOv5 repository") as refused:
+        load_model(tmp_path / "v5.pt")
+    assert "--trust" not in str(refused.value)
 
 
 def test_a_failed_write_leaves_the_old_file(saved: Path, tmp_path: Path) -> None:

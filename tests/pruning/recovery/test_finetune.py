@@ -179,7 +179,7 @@ class _Halving:
 
 
 def test_a_batch_that_was_halved_in_silence_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pruning.recovery.finetune.trainer_for", lambda task: _Halving)
+    monkeypatch.setattr("pruning.recovery.finetune.trainer_of", lambda model: _Halving)
     with pytest.raises(RecoveryError, match=r"halved the batch from 16 to 8.*not comparable"):
         recover(zoo.build("yolov8n.yaml"), "data.yaml", Recovery(batch=16), work_dir=tmp_path)
 

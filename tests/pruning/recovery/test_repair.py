@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 import pruning
-from pruning.checkpoints.checkpoint import load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
+from pruning.errors import RecoveryError
 from pruning.recovery.bn_calibration import BaseMoments
-from pruning.recovery.finetune import Recovery
+from pruning.recovery.finetune import Recovery, data_trainer
 from pruning.recovery.judge import Floats
 from pruning.recovery.repair import FINE_TUNE, STATISTICS, STATISTICS_AGAIN, Origin, correct_statistics, repair
 from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
+from tests.tiny_data import make_tiny_data
 
 NETWORKS = (
     *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml", "yolo26n.yaml"),
@@ -141,3 +143,26 @@ def test_a_last_fine_tune_keeps_its_best_epoch_and_cools_down_when_nothing_impro
     found = repair(load_model(file), data, asked, origin=None, base=file, work_dir=tmp_path / "work", fitness=fitness)
     assert len(heard) == 1 + 5 + 2, "the start, five epochs with three that are not better, two of cool-down"
     assert found.model is heard[1] and found.steps[0].kept
+
+
+def test_rtdetr_is_repaired_by_its_own_trainer(tmp_path: Path) -> None:
+    base, file, data = prepared("rtdetr-l.yaml", tmp_path)
+    origin = Origin(shelf.trace(base, zoo.picture()).plan(0.3, round_to=8), base)
+    asked = Recovery(epochs=1, imgsz=64, batch=8)
+    small = origin.plan.apply(base)
+    count = count_parameters(small)
+    found = repair(small, data, asked, origin=origin, base=file, work_dir=tmp_path / "work")
+    assert count_parameters(found.model) == count
+    assert [verdict.step for verdict in found.steps][:2] == [STATISTICS, FINE_TUNE]
+    assert all(verdict.change is not None for verdict in found.steps), "its own loss judged every step"
+    names = [kind.__name__ for kind in type(data_trainer(base, data, asked, tmp_path / "trainer")).__mro__]
+    assert "RTDETRTrainer" in names
+
+
+def test_a_model_that_is_trained_with_texts_is_refused_by_name(tmp_path: Path) -> None:
+    from ultralytics.nn.tasks import WorldModel
+
+    model: Any = WorldModel("yolov8s-world.yaml", nc=2, verbose=False)
+    data = make_tiny_data(tmp_path / "data")
+    with pytest.raises(RecoveryError, match=r"WorldModel .* can be pruned"):
+        repair(model, data, Recovery(imgsz=64), origin=None, work_dir=tmp_path / "work")

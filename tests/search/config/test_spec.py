@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from objectives.runtimes.names import command_words
+from search.config.inputs.ultralytics_config import fault_of, training_keys
+from search.config.sections import RecoverSpec
 from search.config.spec import load_spec, with_defaults
 from search.errors import ConfigError
 
@@ -203,3 +206,34 @@ def test_a_program_as_runtime_is_found_beside_the_study(workplace: Path, monkeyp
 )
 def test_a_runtime_that_does_not_exist(workplace: Path, runtime: str, said: str) -> None:
     assert said in _faults(workplace, "latency:\n  runtime: onnxruntime\n", **{"latency.runtime": runtime.strip("'")})
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("plots", "writes no files"),
+        ("quantize", "paretoprune export"),
+        ("half", "quantize=16"),
+        ("iou", "fixed settings"),
+        ("opset", "prediction or export"),
+        ("pretrained", "the pruned network itself"),
+    ],
+)
+def test_a_key_of_yolo_train_that_cannot_be_taken_is_refused_with_its_reason(key: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=f"{key} cannot be a key of recover: .*{reason}"):
+        RecoverSpec.model_validate({key: 1})
+
+
+def test_every_key_of_yolo_train_is_taken_refused_or_ours() -> None:
+    """A key that Ultralytics adds is decided on here, before it loses somebody's weights after the last epoch."""
+    taken = {
+        *("patience", "time", "cache", "workers", "optimizer", "deterministic", "single_cls", "cos_lr", "close_mosaic"),
+        *("amp", "freeze", "multi_scale", "channels_last", "overlap_mask", "mask_ratio", "dropout"),
+        *("lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "dis"),
+        *("box", "cls", "cls_pw", "dfl", "pose", "kobj", "rle", "angle", "dlog", "dgrad", "dlam", "nbs"),
+        *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr"),
+        *("bgr", "mosaic", "mixup", "cutmix", "copy_paste", "copy_paste_mode", "auto_augment", "erasing"),
+    }
+    own = tuple(RecoverSpec.model_fields)
+    accepted = {key for key in training_keys() if fault_of(key, own) is None}
+    assert accepted - {*own} <= taken
