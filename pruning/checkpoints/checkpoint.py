@@ -67,8 +67,8 @@ def _opened(path: Path) -> Any:
     except Exception as error:  # a malicious file may raise anything
         if _of_yolov5(path):
             raise CheckpointError(
-                f"{path}: was trained by the YOLOv5 repository, whose networks the ultralytics package cannot run. Train a "
-                f"yolov5nu.pt, or a later model, with ultralytics on the same data."
+                f"{path}: was trained by the YOLOv5 repository, whose networks the ultralytics package cannot run. "
+                f"Train a yolov5nu.pt, or a later model, with ultralytics on the same data."
             ) from error
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "

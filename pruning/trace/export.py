@@ -70,8 +70,8 @@ def _check_runs(model: nn.Module, example: Tensor) -> None:
         model(example)
     except Exception as error:  # the code of any module may raise anything
         raise TraceError(
-            f"{type(model).__name__} does not run on an input of {tuple(example.shape)}: {_first_line(error)}. If it comes "
-            f"from a fork, or from another version of Ultralytics, YOLO(FILE).predict() fails here in the same way."
+            f"{type(model).__name__} does not run on an input of {tuple(example.shape)}: {_first_line(error)}. If it "
+            f"comes from a fork, or from another version of Ultralytics, YOLO(FILE).predict() fails here, too."
         ) from error
 
 
