@@ -122,7 +122,8 @@ def _budgets(
 
     Accuracy is not known before the search.
     """
-    asked = {name: spec.budget(name) for name in spec.budgets}
+    base = {name: figures[0] for name, figures in reach.items()}
+    asked = {name: spec.budget(name, base) for name in spec.budgets}
     if spec.bounds:
         asked["constraints"] = spec.bounds
 

@@ -19,6 +19,7 @@ from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtimes.names import COMMAND, command_words, is_command
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
+from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits
 from search.config.inputs.checkpoint_header import checkpoint_facts
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
@@ -42,7 +43,6 @@ from search.config.validation_errors import faults_error
 _COSTS = ("latency_ms", "params_m")
 STUCK_MINUTES = 30.0
 """Ultralytics' trainers and validators give a sign of life at every batch."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class StudySpec(Section):
@@ -66,7 +66,7 @@ class StudySpec(Section):
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
     objectives: tuple[str, ...] = Field(default=(MAIN_FIGURES["detect"], *_COSTS), validate_default=True)
     constraints: dict[str, str] = Field(default_factory=dict)
-    budgets: dict[str, dict[str, float]] = Field(default_factory=dict)
+    budgets: dict[str, dict[str, float | str]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
     latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
@@ -110,7 +110,7 @@ class StudySpec(Section):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and not _NAME.fullmatch(value):
+        if value is not None and not FOLDER_NAME.fullmatch(value):
             raise ValueError("a name is a folder: letters, digits, dot, dash and underscore, at most 100")
         return value
 
@@ -166,17 +166,12 @@ class StudySpec(Section):
             return value
         return {name: _constraint(str(name), limit) for name, limit in value.items()}
 
-    @field_validator("budgets")
+    @field_validator("budgets", mode="before")
     @classmethod
-    def _known_budgets(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        for name, limits in value.items():
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name}: a budget's name is a folder: letters, digits, dot, dash, underscore")
-            if not limits:
-                raise ValueError(f"{name} limits nothing; expected for example {{latency_ms: 5}}")
-            for figure, limit in limits.items():
-                Bound.budget(figure, limit)
-        return value
+    def _known_budgets(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: budget_limits(str(name), limits) for name, limits in value.items()}
 
     @field_validator("baselines", mode="before")
     @classmethod
@@ -231,9 +226,9 @@ class StudySpec(Section):
         """The constraints as bounds."""
         return tuple(Bound.parse(name + text) for name, text in self.constraints.items())
 
-    def budget(self, name: str) -> tuple[Bound, ...]:
-        """Return the limits of a named budget."""
-        return tuple(Bound.budget(figure, limit) for figure, limit in self.budgets[name].items())
+    def budget(self, name: str, base: Mapping[str, float]) -> tuple[Bound, ...]:
+        """Return the limits of a named budget; shares of figures that `base` lacks are left out."""
+        return bounds_of(self.budgets[name], base)
 
     @property
     def without_secrets(self) -> StudySpec:

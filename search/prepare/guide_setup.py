@@ -203,7 +203,8 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
 
     None where there is no limit, or the base meets it.
     """
-    for bounds in ((), *map(spec.budget, spec.budgets)):
+    figures = {name: figure.value for name, figure in base.figures.items()}
+    for bounds in ((), *(spec.budget(name, figures) for name in spec.budgets)):
         limit: dict[str, float] = {}
         for bound in (*spec.bounds, *bounds):
             if bound.op == "<=":

@@ -96,7 +96,8 @@ class Results:
     @cached_property
     def limits(self) -> dict[str, tuple[Bound, ...]]:
         """The study's budgets as bounds, by name."""
-        return {name: self.spec.budget(name) for name in self.spec.budgets}
+        base = {} if self.base is None else {name: figure.value for name, figure in self.base.figures.items()}
+        return {name: self.spec.budget(name, base) for name in self.spec.budgets}
 
     @cached_property
     def picks(self) -> dict[str, PickRow]:

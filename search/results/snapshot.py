@@ -50,7 +50,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
         "study": spec.resolved(),
         "objectives": [_objective(objective) for objective in objectives],
         "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in spec.bounds],
-        "budgets": spec.budgets,
+        "budgets": {name: {b.name: b.limit for b in bounds} for name, bounds in results.limits.items()},
         "progress": progress,
         "base": None if base is None else _measured(base.figures, base.per_class),
         "groups": record.read_groups(),

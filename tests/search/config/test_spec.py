@@ -48,7 +48,7 @@ keep:     {weights: front, max_gb: 20}
     assert (spec.device, spec.search.hours, spec.run_name) == ("0", 9.0, "drone-5ms")
     assert spec.recover.train == {"lr0": 1e-4}
     assert [str(bound) for bound in spec.bounds] == ["latency_ms<=8"]
-    assert [str(bound) for bound in spec.budget("edge")] == ["latency_ms<=5"]
+    assert [str(bound) for bound in spec.budget("edge", {})] == ["latency_ms<=5"]
     assert spec.space.depth and spec.recover.slimming == 0.0
 
 
