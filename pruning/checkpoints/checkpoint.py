@@ -30,6 +30,11 @@ from pruning.checkpoints.archive_check import storage_faults
 from pruning.errors import CheckpointError
 
 LEAST_TORCH = (2, 10)
+PRUNED = (
+    "this model is pruned, and YOLO.train would rebuild it at full size; paretoprune finetune FILE.pt data=DATA.yaml "
+    "trains it as it is"
+)
+"""What Ultralytics says, as the name of an unknown layer, when it is to rebuild a pruned network."""
 OWN = "paretoprune_"
 """How the names of our own entries of a checkpoint begin."""
 
@@ -153,8 +158,14 @@ def _first_line(error: Exception) -> str:
 def save_model(
     model: nn.Module, path: str | Path, *, dtype: torch.dtype = torch.float16, **metadata: str | int | float | None
 ) -> None:
-    """Write `model` in half precision so that plain `YOLO(path)` opens it; `metadata` is stored beside the model."""
+    """Write `model` in half precision so that plain `YOLO(path)` opens it; `metadata` is stored beside the model.
+
+    With a plan (`paretoprune_plan`) the file refuses to be rebuilt: `YOLO(path).train()` would build the network of its
+    YAML at full size, without a word. Prediction, validation, export and our trainers do not read the YAML's layers.
+    """
     stored: Any = copy.deepcopy(model).to(dtype).eval()
+    if f"{OWN}plan" in metadata and hasattr(stored, "yaml"):
+        stored.yaml = not_to_be_rebuilt(stored.yaml)
     for parameter in stored.parameters():
         parameter.requires_grad_(False)
     arguments = _plain(getattr(model, "args", None))
@@ -175,6 +186,12 @@ def save_model(
         **metadata,
     }
     write_atomically(Path(path), document)
+
+
+def not_to_be_rebuilt(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the YAML of a network with a last layer of no known class, whose name is the message of the error."""
+    head = [layer for layer in description.get("head", ()) if layer[2] != PRUNED]
+    return {**description, "head": [*head, [-1, 1, PRUNED, []]]}
 
 
 def _plain(arguments: Any) -> dict[str, Any]:

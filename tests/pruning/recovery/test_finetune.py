@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from ultralytics.nn.distill_model import DistillationModel
 
+from objectives.ultralytics_door import quiet as silent
 from pruning import GrewBackError, RecoveryError
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
@@ -108,6 +109,30 @@ def test_plain_training_grows_back(tmp_path: Path) -> None:
     with quiet():
         stock = train(path, data, tmp_path, name="stock")
     assert count_parameters(stock.model) > 1.5 * size, "the trap is gone: the trainers may no longer be needed"
+
+
+@pytest.mark.parametrize("task", TRAINERS)
+def test_a_pruned_file_is_trained_by_us_or_not_at_all(task: str, tmp_path: Path) -> None:
+    """Everything else works as before: plain prediction, validation, export, and loading it again."""
+    from ultralytics import YOLO
+
+    data, small = make_tiny_data(tmp_path / "data", task), pruned(base_for(task, tmp_path))
+    path, said = tmp_path / "pruned.pt", {"data": str(data), "imgsz": 64, "device": "cpu", "project": str(tmp_path)}
+    save_model(small, path, paretoprune_plan="{}")
+    with quiet(), pytest.raises(KeyError, match="paretoprune finetune"):
+        YOLO(path).train(**said, epochs=1, workers=0)
+    yolo = YOLO(path)
+    assert yolo.task == task and yolo.predict(torch.rand(1, 3, 64, 64), verbose=False)
+    yolo.val(**said, workers=0, plots=False, verbose=False)
+    with silent():
+        assert Path(YOLO(path).export(format="onnx", imgsz=64)).is_file()
+    YOLO(path).train(**said, epochs=1, batch=4, workers=0, plots=False, trainer=trainer_for(task), name="ours")
+    last: Any = load_model(next(tmp_path.rglob("ours/weights/last.pt")))
+    assert count_parameters(last) == count_parameters(small)
+    layers = len(last.yaml["head"])
+    save_model(last, path, paretoprune_plan="{}")
+    again: Any = load_model(path)
+    assert len(again.yaml["head"]) == layers
 
 
 @pytest.mark.parametrize("task", TRAINERS)
