@@ -355,7 +355,6 @@ class Study:
         finally:
             proposer.close()
             self._loop = self._results = None
-            self._volumes = VolumeTrack()  # the last steps may have changed figures
             content = self._drawn(self.results())
             if is_told:
                 self._notify(content)

@@ -228,7 +228,7 @@ def _to_time(results: Results) -> list[Trial]:
     limited = (name for limits in spec.budgets.values() for name in limits)
     if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
         return []
-    near = [point for point in ranked.undominated if point not in ranked.front]
+    near = [point for point in ranked.undominated if point not in ranked.on_front]
     by_id = {trial.id: trial for trial in ranked.trials if not trial.exported}
     return [by_id[point] for point in (*ranked.front, *near) if point in by_id][:MOST_TIMED]
 

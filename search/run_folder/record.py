@@ -92,8 +92,7 @@ class RunRecord:
         folder = self.trial_dir(number)
         if folder.exists():
             shutil.rmtree(folder)
-        content = {"format": FORMAT, "number": number, "source": source, "candidate": candidate.to_json()}
-        write_json(folder / "candidate.json", content)
+        write_json(folder / "candidate.json", candidate_row(number, candidate, source))
         return folder
 
     def write_outcome(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
@@ -187,13 +186,22 @@ class RunRecord:
 
 def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) -> None:
     """Write a trial's result.json atomically."""
-    content = {
+    write_json(folder / "result.json", outcome_row(outcome, same_as))
+
+
+def candidate_row(number: int, candidate: Candidate, source: str) -> dict[str, Any]:
+    """Return the content of a trial's candidate.json."""
+    return {"format": FORMAT, "number": number, "source": source, "candidate": candidate.to_json()}
+
+
+def outcome_row(outcome: Outcome, same_as: int | None = None) -> dict[str, Any]:
+    """Return the content of a trial's result.json."""
+    return {
         "format": FORMAT,
         "state": state_of(outcome).value,
         "same_as": same_as,
         "measurement" if isinstance(outcome, Measurement) else "failure": outcome.to_json(),
     }
-    write_json(folder / "result.json", content)
 
 
 def read_outcome(folder: Path) -> tuple[Outcome, int | None]:
