@@ -28,7 +28,7 @@ from search.errors import ConfigError, Interrupted, ServerMissing
 from search.evaluate.evaluator import Evaluator, recorded
 from search.evaluate.timing.progress import TrialProgress, read_progress
 from search.orchestration.consistency import check_history
-from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
+from search.orchestration.failure_policy import RETRIED, fail_if_nothing_succeeded, give_up_if_hopeless
 from search.orchestration.memo import Memo
 from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
 from search.orchestration.stopping import reached as limit_reached
@@ -150,7 +150,7 @@ class Loop:
 
         Raises:
             Interrupted: `interrupt` was called or a stop was requested.
-            SearchFailing: no trial succeeded and several failed, or most recent ones failed for one reason.
+            SearchFailing: no trial succeeded, or most recent ones failed for one reason.
             RunCorrupt: study.db and the trial folders contradict each other.
         """
         self.restore()
@@ -160,6 +160,7 @@ class Loop:
         finally:
             self.engine.cancel()
             self._started.clear()
+        fail_if_nothing_succeeded(self.trials.values(), self.record.path / "trials")
 
     def restore(self) -> None:
         """Load the earlier sessions' trials without evaluating further ones; `run` does so itself."""
