@@ -41,7 +41,10 @@ from objectives.objective import Estimate, Objective, figure
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
 Row = Mapping[str, Estimate]
+_BLOCK = 256
+"""Rows that are compared at once: their table of pairs stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,27 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[
     return tuple(map(int, np.flatnonzero(moocore.is_nondominated(costs(rows, objectives).value, keep_weakly=True))))
 
 
+@dataclass(frozen=True, slots=True)
+class Fronts:
+    """Two fronts of the same rows, as ascending indices: see `significant_front` and `undominated`."""
+
+    significant: tuple[int, ...]
+    undominated: tuple[int, ...]
+
+
+def fronts(rows: Sequence[Row], objectives: Sequence[Objective]) -> Fronts:
+    """Return both fronts that respect errors; of no rows: two empty ones."""
+    table = costs(rows, objectives)
+    left = _undominated(table)
+    return Fronts(tuple(sorted(_unbeaten(left, _beats(table, left)))), tuple(left))
+
+
 def significant_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
     """Return the ascending indices of the rows on the front that respects errors; see the head of this module.
 
     For exact figures it is the `pareto_front`. Of no rows: an empty tuple.
     """
-    table = costs(rows, objectives)
-    left = _undominated(table)
-    return tuple(sorted(_unbeaten(left, _beats(table, left))))
+    return fronts(rows, objectives).significant
 
 
 def undominated(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[int, ...]:
@@ -98,7 +114,30 @@ def undominated(rows: Sequence[Row], objectives: Sequence[Objective]) -> tuple[i
 
 
 def _undominated(table: Costs) -> list[int]:
-    return [i for i in range(len(table.value)) if not _dominators_of(table, i).any()]
+    """Return the undominated rows' indices, ascending.
+
+    A dominating row comes first in the lexicographic order of the bad ends, and a dominated row has an undominated
+    dominator (the order is transitive). So in that order each block of rows is compared with itself and with the
+    undominated rows before it: n times the length of the front instead of n squared.
+    """
+    order = np.lexsort(table.bad.T[::-1])
+    kept = np.empty(0, dtype=np.intp)
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        before = np.concatenate([kept, block])
+        kept = np.concatenate([kept, block[~_are_dominated(table, block, before)]])
+    return sorted(map(int, kept))
+
+
+def _are_dominated(table: Costs, rows: Indices, others: Indices) -> Flags:
+    """Return, for each of `rows`, whether one of `others` dominates it."""
+    shape = (len(others), len(rows))
+    not_worse, better = np.ones(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    for column in range(table.value.shape[1]):
+        value, good, bad = table.value[:, column], table.good[:, column], table.bad[:, column]
+        not_worse &= (value[others, None] <= value[rows]) & (bad[others, None] <= bad[rows])
+        better |= bad[others, None] < good[rows]
+    return np.asarray((not_worse & better).any(axis=0))
 
 
 def _beats(table: Costs, rows: Sequence[int]) -> Flags:
@@ -124,14 +163,6 @@ def _unbeaten(rows: Sequence[int], beats: Flags) -> list[int]:
     return kept
 
 
-def _dominators_of(table: Costs, i: int) -> Flags:
-    """Return, with shape (n,), which rows dominate row i."""
-    not_worse = (table.value <= table.value[i]) & (table.bad <= table.bad[i])
-    better = table.bad < table.good[i]
-    dominators: Flags = not_worse.all(axis=1) & better.any(axis=1)
-    return dominators
-
-
 def hypervolume(rows: Sequence[Row], objectives: Sequence[Objective], reference: Mapping[str, float]) -> float:
     """Return the volume between the rows' point values and the reference, in the product of the objectives' units.
 
@@ -142,9 +173,38 @@ def hypervolume(rows: Sequence[Row], objectives: Sequence[Objective], reference:
     Raises `ObjectiveError` if the reference lacks an objective or is not finite. Source: Zitzler and Thiele 1998
     (S-metric); computed by moocore (Fonseca, Paquete, Lopez-Ibanez 2006).
     """
-    corner = costs([_reference_row(objectives, reference)], objectives).value[0]
     points = costs(rows, objectives).value
-    return float(moocore.hypervolume(points, ref=corner)) if len(points) else 0.0
+    return float(moocore.hypervolume(points, ref=volume_corner(objectives, reference))) if len(points) else 0.0
+
+
+def volume_corner(objectives: Sequence[Objective], reference: Mapping[str, float]) -> Floats:
+    """Return the reference of `hypervolume` as costs, with shape (m,). Raises as `hypervolume`."""
+    corner: Floats = costs([_reference_row(objectives, reference)], objectives).value[0]
+    return corner
+
+
+class GrowingVolume:
+    """The hypervolume of a growing set of points: only a point that no earlier one covers is worth a computation.
+
+    Args:
+        points: the set to begin with, as costs, with shape (n, m).
+        corner: the reference, from `volume_corner`.
+    """
+
+    def __init__(self, points: Floats, corner: Floats) -> None:
+        inside = points[(points < corner).all(axis=1)]
+        self._front: Floats = inside[moocore.is_nondominated(inside)] if len(inside) else inside
+        self._corner = corner
+        self._volume: float | None = None
+
+    def add(self, point: Floats) -> float:
+        """Add a point, with shape (m,), and return the volume of the whole set."""
+        if (point < self._corner).all() and not (self._front <= point).all(axis=1).any():
+            uncovered = self._front[~(point <= self._front).all(axis=1)]
+            self._front, self._volume = np.vstack([uncovered, point]), None
+        if self._volume is None:
+            self._volume = float(moocore.hypervolume(self._front, ref=self._corner)) if len(self._front) else 0.0
+        return self._volume
 
 
 def _reference_row(objectives: Sequence[Objective], reference: Mapping[str, float]) -> Row:

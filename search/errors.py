@@ -12,7 +12,7 @@
         |-- DeviceMissing                exit 4   a GPU that this machine does not have
         |-- ServerMissing                exit 4   a storage or a cluster that does not answer; retry when it does
         |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
-        |-- SearchFailing                exit 1   every trial so far failed, or most recent ones in the same way
+        |-- SearchFailing                exit 1   every trial failed, or most recent ones in the same way
         |-- DiskFailing                  exit 1   the disk of the run is full, read-only or broken; resumable
         `-- Interrupted                  exit 130 stopped by the user; resumable
 
@@ -120,7 +120,7 @@ class TrialFailed(ParetoPruneError):
 
 
 class SearchFailing(ParetoPruneError):
-    """Search aborted: no trial succeeded so far, or most recent ones failed with the same error."""
+    """No trial of a search succeeded, or most recent ones failed with the same error."""
 
 
 class DiskFailing(ParetoPruneError):

@@ -36,8 +36,8 @@ from search.run_folder import environment
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
-from search.run_folder.record import RunRecord
-from search.trial import Measurement, Trial
+from search.run_folder.record import STUDY, RunRecord
+from search.trial import Measurement, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
@@ -291,23 +291,26 @@ class Study:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
         self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
-        here = environment.environment()
+        here, digest = environment.environment(), None
         if self.record.args_path.is_file():
             old, old_prints = self.record.read_args()
             old = with_defaults(old)
             new = comparable(resolved, prints)
             check_comparable(comparable(old, old_prints), new, run=self.record.path)
             before = self.record.read_environment()
+            self.record.trials()  # refuses what is not of this run before hours are spent beside it
             if not self._mix_versions:
                 environment.check_versions(before, here, self.record.path)
             for change in environment.changes(before, here):
                 listener.note(f"not the environment that the run began in: {change}")
             here = environment.mixed(before, here)
+            digest = old_prints.get(STUDY)
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
         else:
             self.record.write_environment(here)
-        self.record.write_args(resolved, prints)
+        digest = digest or json_digest(comparable(resolved, prints))
+        self.record.write_args(resolved, {**prints, STUDY: digest})
         return here
 
     def _run(self, prepared: Prepared, listener: Listener) -> None:
@@ -355,7 +358,6 @@ class Study:
         finally:
             proposer.close()
             self._loop = self._results = None
-            self._volumes = VolumeTrack()  # the last steps may have changed figures
             content = self._drawn(self.results())
             if is_told:
                 self._notify(content)

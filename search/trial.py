@@ -15,9 +15,11 @@ The life of a trial:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -103,6 +105,38 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a result was made of, as sha256 digests: a result of another run, or of another candidate, has others.
+
+    Attributes:
+        study: of the settings, the model and the data that make trials comparable.
+        base: of the figures of the unpruned model.
+        candidate: of the candidate; empty where it is that of a whole run.
+    """
+
+    study: str = ""
+    base: str = ""
+    candidate: str = ""
+
+    def of(self, candidate: Candidate) -> Origin:
+        """Return the origin of a result of this candidate in the same run."""
+        return replace(self, candidate=json_digest(candidate.to_json()))
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Origin:
+        return cls(str(data["study"]), str(data["base"]), str(data["candidate"]))
+
+
+def json_digest(content: Any) -> str:
+    """Return the sha256 of JSON data, whatever the order of keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class RepairStep:
     """Effect of a repair step on the loss on held-out training images.
 
@@ -156,6 +190,10 @@ class Measurement:
     seeds: int = 1
     weights: str = ""
     repair: tuple[RepairStep, ...] = ()
+
+    def compared(self) -> dict[str, Any]:
+        """Return, of a base, what trials are compared with: figures, and the accuracy of each class."""
+        return {"figures": figures_to_json(self.figures), "per_class": dict(self.per_class)}
 
     def to_json(self) -> dict[str, Any]:
         return {

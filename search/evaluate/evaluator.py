@@ -9,7 +9,7 @@ from typing import Protocol
 
 from search.run_folder.crash_points import reached
 from search.run_folder.record import write_outcome
-from search.trial import Candidate, Measurement, ScreeningLimit
+from search.trial import Candidate, Measurement, Origin, ScreeningLimit
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,15 @@ class Evaluator(Protocol):
         ...
 
 
-def recorded(measure: Callable[[Path], Measurement], work_dir: Path) -> Measurement:
-    """Measure and write result.json: the work of a job whose measurement counts even if its process dies after it."""
+def recorded(measure: Callable[[Path], Measurement], work_dir: Path, origin: Origin | None = None) -> Measurement:
+    """Measure and write result.json: the work of a job whose measurement counts even if its process dies after it.
+
+    Args:
+        origin: what the measurement is made of; recorded with it.
+    """
     reached("worker.begun")
     measured = measure(work_dir)
     reached("worker.measured")
-    write_outcome(work_dir, measured)
+    write_outcome(work_dir, measured, origin=origin)
     reached("worker.written")
     return measured

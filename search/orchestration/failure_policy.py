@@ -47,6 +47,26 @@ def give_up_if_hopeless(known: Iterable[Trial], ended: Sequence[Trial], trials_d
     raise _hopeless(what, last, trials_dir)
 
 
+def fail_if_nothing_succeeded(known: Iterable[Trial], trials_dir: Path) -> None:
+    """Refuse to call a search done in which every trial failed, however few there were.
+
+    Raises:
+        SearchFailing: names the first failure.
+    """
+    trials = sorted(known, key=lambda trial: trial.number)
+    if not trials or any(trial.state != TrialState.FAILED for trial in trials):
+        return
+    count, first = len(trials), trials[0]
+    said = "the only trial" if count == 1 else f"all {count} trials"
+    more = f"search.trials={count + FIRST}"
+    raise SearchFailing(
+        f"{said} failed; the first: {first.error}",
+        where=str(_error_file(first, trials_dir)),
+        expected="trials that succeed",
+        next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} {more} continues",
+    )
+
+
 def reason(trial: Trial) -> str:
     """Return the failure's text without numbers and addresses, which differ between failures of one kind."""
     return _VARYING.sub("#", trial.error or "")
@@ -55,7 +75,11 @@ def reason(trial: Trial) -> str:
 def _hopeless(what: str, trial: Trial, trials_dir: Path) -> SearchFailing:
     return SearchFailing(
         what,
-        where=str(trials_dir / f"{trial.number:04d}" / "error.txt"),
+        where=str(_error_file(trial, trials_dir)),
         expected="trials that succeed",
         next_command=f"read that file, then paretoprune check; paretoprune resume {trials_dir.parent} continues",
     )
+
+
+def _error_file(trial: Trial, trials_dir: Path) -> Path:
+    return trials_dir / f"{trial.number:04d}" / "error.txt"

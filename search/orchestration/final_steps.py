@@ -27,11 +27,12 @@ from search.orchestration.loop import trial_seed
 from search.prepare.prepared import FinalMeasurements, Prepared
 from search.results import ranking
 from search.results.baseline_results import missing, start_row
-from search.results.remeasured import read_final, repeat_dir, write_final
+from search.results.remeasured import read_final, read_repeat, repeat_dir, write_final
 from search.results.results import Results
+from search.run_folder.quarantine import set_aside
 from search.run_folder.record import write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
-from search.trial import Candidate, Failure, FinalLatency, Measurement, Outcome, Trial, TrialState
+from search.trial import Candidate, Failure, FinalLatency, Measurement, Origin, Outcome, Trial, TrialState
 from search.workers.engine import Engine, Job
 
 if TYPE_CHECKING:
@@ -50,11 +51,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Task(Generic[_T]):
-    """One piece of work, as `Job.work`, and the folder that is its own."""
+    """One piece of work, as `Job.work`, the folder that is its own, and what its result is made of."""
 
     title: str
     work: Callable[[Path], _T]
     folder: Path
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,15 @@ class FinalSteps:
             return
         results = self.read()
         asked = results.spec.baseline_rows if named is None else named
-        known, tasks = self._networks(results), list[Task[Measurement]]()
+        known, tasks, origin = self._networks(results), list[Task[Measurement]](), results.record.origin()
         for row in _rows_left(results, self.prepared, asked, again=named is not None):
             folder = start_row(results.record, row)
             same = None if row.candidate is None else known.get(self._key(row.candidate))
             if same is not None and same.measurement is not None:
-                write_outcome(folder, same.measurement, same.number)
+                write_outcome(folder, same.measurement, same.number, origin)
                 continue
             measure = partial(self.prepared.final.baseline, row, results.spec.search.seed)
-            tasks.append(Task(row.name, partial(recorded, measure), folder))
+            tasks.append(Task(row.name, partial(recorded, measure, origin=origin), folder, origin))
         self._measure(results, tasks)
 
     def _networks(self, results: Results) -> dict[str, Trial]:
@@ -142,18 +144,21 @@ class FinalSteps:
         spec = results.spec.search
         for number in range(1, spec.confirm):
             folder = repeat_dir(results.record, trial.number, number)
-            if not (folder / "result.json").is_file():
+            origin = results.record.origin().of(trial.candidate)
+            if read_repeat(folder, origin) is None:
+                if (folder / "result.json").exists():
+                    set_aside(folder / "result.json")
                 seed = trial_seed(trial_seed(spec.seed, trial.number), number)
                 measure = partial(self.prepared.evaluator.evaluate, trial.candidate, trial.number, seed)
                 title = f"trial {trial.number} with seed {number + 1} of {spec.confirm}"
-                yield Task(title, partial(recorded, measure), folder)
+                yield Task(title, partial(recorded, measure, origin=origin), folder, origin)
 
     def _measure(self, results: Results, tasks: Sequence[Task[Measurement]]) -> None:
         """Do the work; each outcome is in its folder's result.json before it is a note."""
         for task, outcome in self._done(tasks):
             (task.folder / WEIGHTS).unlink(missing_ok=True)  # nothing here is delivered
             if isinstance(outcome, Failure):
-                write_outcome(task.folder, outcome)
+                write_outcome(task.folder, outcome, origin=task.origin)
             self._note(f"{task.title}: {_figures(results, outcome)}")
 
     def _done(self, tasks: Sequence[Task[_T]]) -> Iterator[tuple[Task[_T], _T | Failure]]:
@@ -228,7 +233,7 @@ def _to_time(results: Results) -> list[Trial]:
     limited = (name for limits in spec.budgets.values() for name in limits)
     if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
         return []
-    near = [point for point in ranked.undominated if point not in ranked.front]
+    near = [point for point in ranked.undominated if point not in ranked.on_front]
     by_id = {trial.id: trial for trial in ranked.trials if not trial.exported}
     return [by_id[point] for point in (*ranked.front, *near) if point in by_id][:MOST_TIMED]
 

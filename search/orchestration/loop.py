@@ -24,10 +24,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from search.errors import ConfigError, Interrupted, RunCorrupt, ServerMissing
+from search.errors import ConfigError, Interrupted, ServerMissing
 from search.evaluate.evaluator import Evaluator, recorded
 from search.evaluate.timing.progress import TrialProgress, read_progress
-from search.orchestration.failure_policy import RETRIED, give_up_if_hopeless
+from search.orchestration.consistency import check_history
+from search.orchestration.failure_policy import RETRIED, fail_if_nothing_succeeded, give_up_if_hopeless
 from search.orchestration.memo import Memo
 from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
 from search.orchestration.stopping import reached as limit_reached
@@ -149,7 +150,7 @@ class Loop:
 
         Raises:
             Interrupted: `interrupt` was called or a stop was requested.
-            SearchFailing: no trial succeeded and several failed, or most recent ones failed for one reason.
+            SearchFailing: no trial succeeded, or most recent ones failed for one reason.
             RunCorrupt: study.db and the trial folders contradict each other.
         """
         self.restore()
@@ -159,11 +160,13 @@ class Loop:
         finally:
             self.engine.cancel()
             self._started.clear()
+        fail_if_nothing_succeeded(self.trials.values(), self.record.path / "trials")
 
     def restore(self) -> None:
         """Load the earlier sessions' trials without evaluating further ones; `run` does so itself."""
         self.record.stop_path.unlink(missing_ok=True)
         self.policy.renew_claim()
+        self._origin = self.record.origin()
         self._restore()
         self._begin, self._begun = self.clock.now(), self.clock.local()
         self._before = sum(trial.seconds_total for trial in self.trials.values()) / self.engine.workers
@@ -196,7 +199,7 @@ class Loop:
         """Continue from disk: tell measured trials that were not told, queue proposed ones that were not measured."""
         history = self.proposer.history()
         self.trials = {t.number: t for t in self.record.trials() if t.state != TrialState.STOPPED}
-        self._check(history.told, {proposal.number for proposal in history.pending})
+        check_history(history, self.trials, self.record.path)
         for proposal in history.pending:
             trial = self.trials.get(proposal.number)
             outcome = None if trial is None else trial.outcome
@@ -206,22 +209,6 @@ class Loop:
                 self.proposer.tell(proposal.number, outcome, trial.same_as)
         for number in sorted(self.trials):
             self._remember(self.trials[number])
-
-    def _check(self, told: frozenset[int], pending: set[int]) -> None:
-        missing = sorted(told - self.trials.keys())
-        unknown = sorted(self.trials.keys() - told - pending)
-        if missing or unknown:
-            what = (
-                f"trials {missing} are in study.db but have no result.json"
-                if missing
-                else f"trials {unknown} have a result.json but are not in study.db"
-            )
-            raise RunCorrupt(
-                what,
-                where=str(self.record.path),
-                expected="study.db and trials/ of the same run",
-                next_command="restore the missing part from a copy, or start a new run with name=NEW_NAME",
-            )
 
     def _step(self) -> bool:
         """Fill the engine, wait a little, process finished trials. False when nothing is left to do."""
@@ -352,7 +339,7 @@ class Loop:
         self._started[number] = self.clock.now()
         seed = trial_seed(self.seed, number)
         measure = partial(self.evaluator.evaluate, candidate, number, seed, screening=proposal.screening)
-        work = partial(recorded, measure)
+        work = partial(recorded, measure, origin=self._origin.of(candidate))
         self.engine.submit(Job(number, work, work_dir, self.timeout_s(), self.limits.stuck_s))
         reached("submitted")
 
@@ -382,7 +369,8 @@ class Loop:
         trial = finished_trial(number, proposal.candidate, proposal.source, outcome, same_as)
         unwritten = trial.state == TrialState.FAILED or same_as is not None
         if unwritten or acknowledged(self.record.trial_dir(number)) is None:
-            self._retry(lambda: self.record.write_outcome(number, outcome, same_as))
+            origin = self._origin.of(proposal.candidate)
+            self._retry(lambda: self.record.write_outcome(number, outcome, same_as, origin))
         reached("recorded")
         self._retry(lambda: self.proposer.tell(number, outcome, same_as))
         reached("told")

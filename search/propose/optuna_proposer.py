@@ -31,7 +31,7 @@ from search.errors import ConfigError, ParetoPruneError, RunCorrupt
 from search.propose import optuna_internals as internals
 from search.propose.guided import Guide, Observation
 from search.propose.optuna_storage import close_storage, open_storage, quiet
-from search.propose.proposer import History, Proposal
+from search.propose.proposer import History, Proposal, Told
 from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
@@ -93,9 +93,15 @@ class OptunaProposer:
         """Return the history; RUNNING trials are proposed again under their number with their parameters."""
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
-            told = frozenset(trial.number for trial in trials if trial.state.is_finished())
+            told = {trial.number: self._was_told(trial) for trial in trials if trial.state.is_finished()}
             running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             return History(tuple(self._again(trial) for trial in running), told)
+
+    def _was_told(self, trial: FrozenTrial) -> Told:
+        attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
+        if trial.state != TrialState.COMPLETE:
+            return Told(candidate, {}, str(attrs.get("error", "")))
+        return Told(candidate, attrs["figures"], same_as=attrs.get("same_as"))
 
     def ask(self) -> Proposal:
         """Return the next proposal. Raises OSError if the disk is full or fails."""
@@ -126,7 +132,7 @@ class OptunaProposer:
     def _tell(self, trial: optuna.Trial, outcome: Outcome, same_as: int | None) -> None:
         values = self._values(self._completed(trial, outcome))
         if values is None or isinstance(outcome, Failure):
-            trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else "figure missing")
+            trial.set_user_attr("error", outcome.message if isinstance(outcome, Failure) else Told.LACKS_A_FIGURE)
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         self._annotate(trial, outcome, same_as)

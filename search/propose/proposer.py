@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from search.run_folder.enqueue import Request
 from search.trial import Candidate, Outcome, ScreeningLimit
@@ -23,16 +24,35 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the proposer was told of a trial, to compare with what lies on disk.
+
+    Attributes:
+        figures: name -> value; empty if the trial failed.
+        error: the message of the failure; None if it was measured.
+        same_as: number of the trial whose measurement it copies.
+    """
+
+    LACKS_A_FIGURE: ClassVar = "figure missing"
+    """Error of a trial that was measured, but not in all objectives."""
+
+    candidate: Candidate
+    figures: Mapping[str, float]
+    error: str | None = None
+    same_as: int | None = None
+
+
+@dataclass(frozen=True)
 class History:
     """A proposer's record of earlier sessions.
 
     Attributes:
         pending: proposed but not told; to be evaluated again under the same number.
-        told: numbers of the told trials.
+        told: the told trials, by number.
     """
 
     pending: tuple[Proposal, ...]
-    told: frozenset[int]
+    told: Mapping[int, Told]
 
 
 class Proposer(Protocol):

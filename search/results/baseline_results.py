@@ -18,7 +18,7 @@ from search.evaluate.baselines import Baseline
 from search.results.schema import BaselineRow
 from search.run_folder.atomic import write_json
 from search.run_folder.record import RunRecord, read_outcome
-from search.trial import Failure, Measurement, Outcome, figures_to_json
+from search.trial import Failure, Measurement, Origin, Outcome, figures_to_json
 
 FORMAT = 1
 
@@ -86,16 +86,19 @@ def missing(record: RunRecord, rows: Sequence[Baseline], *, failed_too: bool) ->
 
 
 def read_rows(record: RunRecord) -> tuple[BaselineResult, ...]:
-    """Load all baselines with a result, by kind. Unreadable ones count as absent: they can be measured again."""
-    found = [_read(path.parent) for path in (record.path / "baselines").glob("*/result.json")]
+    """Load all baselines with a result, by kind. Unreadable and foreign ones count as absent: they can be
+    measured again."""
+    paths = list((record.path / "baselines").glob("*/result.json"))
+    origin = record.origin() if paths else Origin()
+    found = [_read(path.parent, origin) for path in paths]
     order = {name: number for number, name in enumerate(NAMES)}
     return tuple(sorted(filter(None, found), key=lambda row: (order.get(row.kind, len(order)), row.slug)))
 
 
-def _read(folder: Path) -> BaselineResult | None:
+def _read(folder: Path, origin: Origin) -> BaselineResult | None:
     try:
         row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
-        outcome, same_as = read_outcome(folder)
+        outcome, same_as = read_outcome(folder, origin)
         return BaselineResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
     except (OSError, ValueError, KeyError, TypeError):
         return None

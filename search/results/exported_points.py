@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
@@ -19,8 +20,8 @@ from search.config.spec import StudySpec
 from search.export.accuracy_shift import shifted
 from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord
-from search.trial import Measurement, PointId, Trial, TrialState
+from search.run_folder.record import RunRecord, foreign, sealed
+from search.trial import Measurement, Origin, PointId, Trial, TrialState
 
 FORMAT = 1
 
@@ -31,17 +32,22 @@ def point_path(record_path: Path, point: PointId) -> Path:
 
 
 def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The exported points of these trials, in order. A file that cannot be read is no point: it can be made again."""
-    known = {trial.number: trial for trial in trials}
-    found = (_read(path, known) for path in sorted((record.path / "exports").glob("*.json")))
+    """The exported points of these trials, in order. A file that cannot be read, or is of another run, is no point:
+    it can be made again.
+    """
+    known, paths = {trial.number: trial for trial in trials}, sorted((record.path / "exports").glob("*.json"))
+    origin = record.origin() if paths else Origin()
+    found = (_read(path, known, origin) for path in paths)
     return tuple(sorted((point for point in found if point is not None), key=lambda point: point.id))
 
 
-def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
+def _read(path: Path, known: Mapping[int, Trial], origin: Origin) -> Trial | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         point = PointId.parse(f"{content['trial']}-{content['precision']}")
         trial = known[point.trial]
+        if foreign(content, origin.of(trial.candidate)) is not None:
+            return None
         measured = Measurement.from_json(content["measurement"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -67,8 +73,9 @@ def record_points(
         if base is not None and _comparable(check, spec, trial):
             measured = _measurement(check, report, base, trial)
             point = PointId(trial.number, check.precision)
-            content = {"format": FORMAT, "trial": point.trial, "precision": point.precision}
-            write_json(point_path(record.path, point), {**content, "measurement": measured.to_json()})
+            content: dict[str, Any] = {"format": FORMAT, "trial": point.trial, "precision": point.precision}
+            content |= {"measurement": measured.to_json()}
+            write_json(point_path(record.path, point), sealed(content, record.origin().of(trial.candidate)))
             names.append(str(point))
     return tuple(names)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from objectives import choice, pareto
 from objectives.choice import Bound, Choice
@@ -34,10 +37,15 @@ class Ranked:
     front: tuple[PointId, ...]
     undominated: tuple[PointId, ...] = ()
 
-    @property
+    @cached_property
     def rows(self) -> list[Figures]:
         """Figures of `trials`, with the intervals by which they are compared (`objectives.paired`)."""
-        return [_compared(trial) for trial in self.trials]
+        return [ranked_figures(trial.figures, trial.measured.paired) for trial in self.trials]
+
+    @cached_property
+    def on_front(self) -> frozenset[PointId]:
+        """The front, to look up points in."""
+        return frozenset(self.front)
 
     @property
     def labels(self) -> list[str]:
@@ -81,9 +89,9 @@ def rank(trials: Iterable[Trial], bounds: Sequence[Bound], objectives: Sequence[
         return measured and is_feasible(trial, bounds) and names <= trial.figures.keys()
 
     chosen = tuple(filter(counts, sorted(trials, key=lambda trial: trial.id)))
-    rows = [_compared(trial) for trial in chosen]
-    front, left = (way(rows, objectives) if rows else () for way in (pareto.significant_front, pareto.undominated))
-    return Ranked(chosen, tuple(chosen[i].id for i in front), tuple(chosen[i].id for i in left))
+    found = pareto.fronts(Ranked(chosen, ()).rows, objectives) if chosen else pareto.Fronts((), ())
+    front, left = (tuple(chosen[i].id for i in indices) for indices in (found.significant, found.undominated))
+    return Ranked(chosen, front, left)
 
 
 def pick(ranked: Ranked, bounds: Sequence[Bound], objectives: Sequence[Objective]) -> tuple[Trial, str]:
@@ -123,22 +131,35 @@ def picks(
 
 @dataclass
 class VolumeTrack:
-    """Hypervolume after each trial, cached, since it is needed after every trial."""
+    """Hypervolume after each trial, kept from one event to the next, since it is needed after every trial."""
 
-    _numbers: list[int] = field(default_factory=list)
+    _points: pareto.Floats | None = None
+    _corner: pareto.Floats | None = None
     _values: list[float] = field(default_factory=list)
 
     def upto(self, ranked: Ranked, objectives: Sequence[Objective], base: Measurement) -> list[VolumePoint]:
-        """Return [{"trial", "value"}] by number. A trial that ends out of order restarts the computation."""
-        numbers = [trial.number for trial in ranked.trials]
-        if numbers[: len(self._numbers)] != self._numbers:
-            self._numbers, self._values = [], []
-        reference = volume_reference(base, objectives)
-        rows = ranked.rows
-        for end in range(len(self._numbers), len(numbers)):
-            self._values.append(pareto.hypervolume(rows[: end + 1], objectives, reference))
-        self._numbers = numbers
-        return [{"trial": n, "value": v} for n, v in zip(numbers, self._values, strict=True)]
+        """Return [{"trial", "value"}] by number.
+
+        Computed are the values from the first trial on whose figures are new: of a trial that ends out of order, its
+        own and those of the few later ones that had ended before it.
+        """
+        if not ranked.trials:
+            return []
+        points = pareto.costs(ranked.rows, objectives).value
+        corner = pareto.volume_corner(objectives, volume_reference(base, objectives))
+        known = self._known(points, corner)
+        volume = pareto.GrowingVolume(points[:known], corner)
+        self._values[known:] = [volume.add(point) for point in points[known:]]
+        self._points, self._corner = points, corner
+        return [{"trial": t.number, "value": v} for t, v in zip(ranked.trials, self._values, strict=True)]
+
+    def _known(self, points: pareto.Floats, corner: pareto.Floats) -> int:
+        """Return how many of the first values hold for these points too."""
+        if self._points is None or self._corner is None or not np.array_equal(self._corner, corner):
+            return 0
+        count = min(len(points), len(self._points))
+        changed = (points[:count] != self._points[:count]).any(axis=1)
+        return int(changed.argmax()) if changed.any() else count
 
 
 def volume_reference(base: Measurement, objectives: Sequence[Objective]) -> dict[str, float]:
@@ -155,7 +176,3 @@ def _worst(objective: Objective, base: float) -> float:
 
 def _chosen(ranked: Ranked, chosen: Choice) -> tuple[Trial, str]:
     return ranked.trials[chosen.index], chosen.sentence
-
-
-def _compared(trial: Trial) -> Figures:
-    return ranked_figures(trial.figures, trial.measured.paired)

@@ -18,9 +18,9 @@ from pathlib import Path
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord, read_outcome
+from search.run_folder.record import RunRecord, foreign, read_outcome, sealed
 from search.run_folder.weights import origin
-from search.trial import FinalLatency, Measurement, Trial, TrialState
+from search.trial import FinalLatency, Measurement, Origin, Outcome, Trial, TrialState
 
 FORMAT = 1
 _LATENCY = "latency_ms"
@@ -29,8 +29,8 @@ _FOLDER = re.compile(r"(\d+)-(\d+)")
 
 def refined(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """Return trials with the latency of the last measurement and the mean accuracy of all seeds, if any."""
-    times, repeats = read_final(record), read_repeats(record)
     found = tuple(trials)
+    times, repeats = read_final(record), read_repeats(record, found)
     if not times and not repeats:
         return found
     return tuple(_refined(trial, times.get(origin(trial)), repeats.get(origin(trial), ())) for trial in found)
@@ -96,9 +96,11 @@ def final_path(record: RunRecord) -> Path:
 
 
 def read_final(record: RunRecord) -> dict[int, FinalLatency]:
-    """Trial -> its last latency; nothing where there is no file that can be read."""
+    """Trial -> its last latency; nothing where there is no file of this run that can be read."""
     try:
         content = json.loads(final_path(record).read_text(encoding="utf-8"))
+        if foreign(content, record.origin()) is not None:
+            return {}
         return {int(number): FinalLatency.from_json(row) for number, row in content["trials"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -114,7 +116,7 @@ def write_final(record: RunRecord, trials: Sequence[Trial], timed: Mapping[int, 
     new = {number: final for number, final in timed.items() if _is_better(own.get(number), final)}
     rows = sorted((read_final(record) | new).items())
     content = {"format": FORMAT, "trials": {str(number): final.to_json() for number, final in rows}}
-    write_json(final_path(record), content)
+    write_json(final_path(record), sealed(content, record.origin()))
     return len(new)
 
 
@@ -130,17 +132,27 @@ def repeat_dir(record: RunRecord, number: int, seed: int) -> Path:
     return record.path / "confirm" / f"{number:04d}-{seed}"
 
 
-def read_repeats(record: RunRecord) -> dict[int, tuple[Measurement, ...]]:
+def read_repeat(folder: Path, origin: Origin) -> Outcome | None:
+    """Return how a repeat ended; None if it has no result that can be read and is of this origin."""
+    try:
+        return read_outcome(folder, origin)[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_repeats(record: RunRecord, trials: Iterable[Trial]) -> dict[int, tuple[Measurement, ...]]:
     """Return trial -> its measured repeats, by seed."""
+    paths = sorted((record.path / "confirm").glob("*/result.json"))
+    if not paths:
+        return {}
+    origin, candidates = record.origin(), {trial.number: trial.candidate for trial in trials}
     found: dict[int, list[Measurement]] = {}
-    for path in sorted((record.path / "confirm").glob("*/result.json")):
+    for path in paths:
         match = _FOLDER.fullmatch(path.parent.name)
-        if match is None:
+        candidate = None if match is None else candidates.get(int(match[1]))
+        if match is None or candidate is None:
             continue
-        try:
-            outcome, _ = read_outcome(path.parent)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        outcome = read_repeat(path.parent, origin.of(candidate))
         if isinstance(outcome, Measurement):
             found.setdefault(int(match[1]), []).append(outcome)
     return {number: tuple(repeats) for number, repeats in found.items()}

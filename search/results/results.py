@@ -91,7 +91,7 @@ class Results:
     @cached_property
     def front(self) -> tuple[Trial, ...]:
         """The points that no other dominates, given the measuring error."""
-        return tuple(point for point in self.ranked.trials if point.id in self.ranked.front)
+        return tuple(point for point in self.ranked.trials if point.id in self.ranked.on_front)
 
     @cached_property
     def limits(self) -> dict[str, tuple[Bound, ...]]:

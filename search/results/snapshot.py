@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import Any
 
 from objectives.objective import Estimate, Objective
 from search.config.spec import StudySpec
@@ -22,18 +23,19 @@ from search.run_folder.record import LAYERS, RunRecord
 from search.trial import Trial, TrialState, figures_to_json
 
 
-def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
+def snapshot(results: Results, state: str, progress: ProgressRow, before: Mapping[str, Any] | None = None) -> Snapshot:
     """Return everything about a study that is displayed, as plain JSON.
 
     Args:
         state: running, finished or interrupted.
         progress: counts and times; those of a live search are the loop's.
+        before: the snapshot on disk, where it has been read; of a long run it is large.
     """
     spec, record, base, objectives = results.spec, results.record, results.base, results.objectives
     trials, ranked, target = results.trials, results.ranked, results.target
     measured = sum(trial.state == TrialState.COMPLETE for trial in trials)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    before = record.read_snapshot() or {}
+    before = before or record.read_snapshot() or {}
     rows = read_rows(record) if target is None else ()  # they were timed here
     expected = expectations(trials, objectives, base)
     return {
@@ -69,7 +71,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
 def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snapshot:
     """Write snapshot.json, results.csv and pareto.csv, and return the snapshot."""
     content = snapshot(results, state, progress)
-    write_json(results.record.snapshot_path, content, durable=False)
+    write_json(results.record.snapshot_path, content, durable=False, indent=None)
     rows = content["trials"]
     front = [row for row in rows if row["on_front"]]
     write_atomic(results.record.path / "results.csv", results_csv(rows), durable=False)
@@ -79,10 +81,10 @@ def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snaps
 
 def current_snapshot(results: Results) -> Snapshot:
     """Return the snapshot of a run; the one on disk while another process searches it."""
-    on_disk = results.record.read_snapshot() if results.target is None else None
-    if on_disk is not None and results.record.lock.is_held():
+    on_disk = results.record.read_snapshot()
+    if on_disk is not None and results.target is None and results.record.lock.is_held():
         return current(on_disk)
-    return snapshot(results, state_on_disk(results.record), results.progress())
+    return snapshot(results, _state(results.record, on_disk), results.progress(), on_disk)
 
 
 def refresh(record: RunRecord, spec: StudySpec) -> None:
@@ -97,7 +99,12 @@ def refresh(record: RunRecord, spec: StudySpec) -> None:
 
 def state_on_disk(record: RunRecord) -> str:
     """Return finished or interrupted; a killed search counts as interrupted."""
-    before, ending = record.read_snapshot(), record.read_ending()
+    return _state(record, record.read_snapshot())
+
+
+def _state(record: RunRecord, before: Mapping[str, Any] | None) -> str:
+    """As `state_on_disk`, of a run whose snapshot has been read."""
+    ending = record.read_ending()
     if before is None and ending is not None and ending["closed"]:
         return "finished"  # the snapshot is gone or damaged, not what it was drawn from
     return "finished" if (before or {}).get("state") == "finished" else "interrupted"
@@ -143,7 +150,7 @@ def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None)
         "source": trial.source,
         "feasible": ranking.is_feasible(trial, bounds),
         "breaks": list(ranking.broken(trial, bounds, results.base)),
-        "on_front": trial.id in results.ranked.front,
+        "on_front": trial.id in results.ranked.on_front,
         "same_as": trial.same_as,
         "figures": {} if measured is None else figures_to_json(measured.figures),
         "per_class": {} if measured is None else dict(measured.per_class),

@@ -24,12 +24,16 @@ import yaml
 from search.errors import ConfigError, RunCorrupt
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
 from search.run_folder.lock import RunLock
-from search.trial import Candidate, Failure, Measurement, Outcome, Trial, TrialState
+from search.trial import Candidate, Failure, Measurement, Origin, Outcome, Trial, TrialState, json_digest
 
 FORMAT = 1
+STUDY = "study"
+"""Key of the digest of the whole study, among the content hashes in args.yaml."""
 LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
+_MOST_NAMED = 5
+"""Trials of a list that an error names one by one."""
 
 
 class RunRecord:
@@ -87,19 +91,26 @@ class RunRecord:
         except (yaml.YAMLError, AttributeError, ValueError) as error:
             raise _corrupt(self.args_path, error) from error
 
+    def origin(self) -> Origin:
+        """Return what the run's results are made of; digests that an older version did not write are empty."""
+        base = self.read_base()
+        _, prints = self.read_args() if self.args_path.is_file() else ({}, {})
+        return Origin(prints.get(STUDY, ""), "" if base is None else json_digest(base.compared()))
+
     def start_trial(self, number: int, candidate: Candidate, source: str) -> Path:
         """Create an empty folder for the trial, with candidate.json; leftovers of an interrupted run are removed."""
         folder = self.trial_dir(number)
         if folder.exists():
             shutil.rmtree(folder)
-        content = {"format": FORMAT, "number": number, "source": source, "candidate": candidate.to_json()}
-        write_json(folder / "candidate.json", content)
+        write_json(folder / "candidate.json", candidate_row(number, candidate, source))
         return folder
 
-    def write_outcome(self, number: int, outcome: Outcome, same_as: int | None = None) -> None:
+    def write_outcome(
+        self, number: int, outcome: Outcome, same_as: int | None = None, origin: Origin | None = None
+    ) -> None:
         """Write result.json, and error.txt for a failure without one."""
         folder = self.trial_dir(number)
-        write_outcome(folder, outcome, same_as)
+        write_outcome(folder, outcome, same_as, origin)
         if isinstance(outcome, Failure) and not (folder / "error.txt").exists():
             write_atomic(folder / "error.txt", outcome.message + "\n")
 
@@ -118,26 +129,55 @@ class RunRecord:
         """Return the trial as far as it is on disk, or None.
 
         A trial without result.json is `stopped` here: only a coordinator knows whether it runs.
+
+        Raises:
+            RunCorrupt: a file cannot be read, or is not of this run.
         """
+        trial, fault = self._read_trial(number, self.origin())
+        if fault is not None:
+            raise self._foreign({number: fault})
+        return trial
+
+    def _read_trial(self, number: int, origin: Origin) -> tuple[Trial | None, str | None]:
+        """Return a trial of the run of this origin, and why it is not of that run."""
         folder = self.trial_dir(number)
         asked = read_json(folder / "candidate.json")
         if asked is None:
-            return None
+            return None, None
         result = read_json(folder / "result.json")
         try:
             candidate, source = Candidate.from_json(asked["candidate"]), str(asked["source"])
             if result is None:
-                return Trial(number, TrialState.STOPPED, candidate, source=source)
+                return Trial(number, TrialState.STOPPED, candidate, source=source), None
             outcome, same_as = _parse_outcome(result), result["same_as"]
+            fault = foreign(result, origin.of(candidate))
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(folder, error) from error
-        return finished_trial(number, candidate, source, outcome, same_as)
+        return finished_trial(number, candidate, source, outcome, same_as), fault
 
     def trials(self) -> tuple[Trial, ...]:
-        """Return all trials on disk, by number."""
-        folders = sorted((self.path / "trials").glob("[0-9]*"))
-        found = [self.read_trial(int(folder.name)) for folder in folders if folder.name.isdigit()]
-        return tuple(trial for trial in found if trial is not None)
+        """Return all trials on disk, by number.
+
+        Raises:
+            RunCorrupt: files cannot be read, or are not of this run; all such trials are named.
+        """
+        numbers = sorted(int(path.name) for path in (self.path / "trials").glob("[0-9]*") if path.name.isdigit())
+        origin = self.origin() if numbers else Origin()
+        found = {number: self._read_trial(number, origin) for number in numbers}
+        faults = {number: fault for number, (_, fault) in found.items() if fault is not None}
+        if faults:
+            raise self._foreign(faults)
+        return tuple(trial for trial, _ in found.values() if trial is not None)
+
+    def _foreign(self, faults: Mapping[int, str]) -> RunCorrupt:
+        named = [f"trial {number}: {fault}" for number, fault in list(faults.items())[:_MOST_NAMED]]
+        rest = [f"and {len(faults) - _MOST_NAMED} more"] if len(faults) > _MOST_NAMED else []
+        return RunCorrupt(
+            f"results that are not of this run, or were changed: {'; '.join(named + rest)}",
+            where=str(self.path / "trials"),
+            expected="each result.json as paretoprune wrote it for the candidate.json beside it",
+            next_command="restore them from a copy, or start a new run with name=NEW_NAME",
+        )
 
     def write_base(self, base: Measurement) -> None:
         write_json(self.base_dir / "base.json", {"format": FORMAT, "measurement": base.to_json()})
@@ -185,23 +225,57 @@ class RunRecord:
         write_atomic(self.stop_path, "stop\n")
 
 
-def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None) -> None:
+def write_outcome(folder: Path, outcome: Outcome, same_as: int | None = None, origin: Origin | None = None) -> None:
     """Write a trial's result.json atomically."""
-    content = {
+    write_json(folder / "result.json", outcome_row(outcome, same_as, origin))
+
+
+def candidate_row(number: int, candidate: Candidate, source: str) -> dict[str, Any]:
+    """Return the content of a trial's candidate.json."""
+    return {"format": FORMAT, "number": number, "source": source, "candidate": candidate.to_json()}
+
+
+def outcome_row(outcome: Outcome, same_as: int | None = None, origin: Origin | None = None) -> dict[str, Any]:
+    """Return the content of a trial's result.json: the outcome, what it was made of, and a digest of all this."""
+    row = {
         "format": FORMAT,
         "state": state_of(outcome).value,
         "same_as": same_as,
         "measurement" if isinstance(outcome, Measurement) else "failure": outcome.to_json(),
     }
-    write_json(folder / "result.json", content)
+    return sealed(row, origin)
 
 
-def read_outcome(folder: Path) -> tuple[Outcome, int | None]:
+def sealed(content: Mapping[str, Any], origin: Origin | None) -> dict[str, Any]:
+    """Return the content of a file with what it was made of, and a digest of all this; `foreign` checks both."""
+    row = {**content, "made_of": None if origin is None else origin.to_json()}
+    return {**row, "digest": json_digest(json.loads(json.dumps(row, allow_nan=False)))}
+
+
+def foreign(content: Mapping[str, Any], origin: Origin) -> str | None:
+    """Return why `sealed` content is not of this origin; None if it is, or if it is older than digests (0.1)."""
+    if "digest" not in content:
+        return None
+    if json_digest({key: value for key, value in content.items() if key != "digest"}) != content["digest"]:
+        return "the result was changed after it was written"
+    if content.get("made_of") is None:
+        return None
+    made = Origin.from_json(content["made_of"])
+    if made.study != origin.study:
+        return "the result is of another study (args.yaml)"
+    if made.base != origin.base:
+        return "the result was measured beside another base (base/base.json)"
+    return None if made.candidate == origin.candidate else "the result is of another candidate (candidate.json)"
+
+
+def read_outcome(folder: Path, origin: Origin | None = None) -> tuple[Outcome, int | None]:
     """Return the outcome of `write_outcome`, and the number of the trial that it copies.
 
-    Raises OSError, ValueError, KeyError or TypeError if there is nothing readable.
+    Raises OSError, ValueError, KeyError or TypeError if there is nothing readable, or nothing of this origin.
     """
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if origin is not None and (fault := foreign(result, origin)) is not None:
+        raise ValueError(f"{folder}: {fault}")
     return _parse_outcome(result), result["same_as"]
 
 

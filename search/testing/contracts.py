@@ -55,7 +55,7 @@ class ProposerContract:
         second = opened()
         history = second.history()
         assert [(p.number, p.candidate) for p in history.pending] == [(asked.number, asked.candidate)]
-        assert history.told == frozenset(range(3))
+        assert set(history.told) == set(range(3))
         second.tell(asked.number, known_measurement(asked.candidate))
         assert second.ask().number == asked.number + 1
 
@@ -64,7 +64,7 @@ class ProposerContract:
         asked = proposer.ask()
         proposer.tell(asked.number, known_measurement(asked.candidate))
         proposer.tell(asked.number, Failure(FailureKind.ERROR, "late"))
-        assert proposer.history().told == {asked.number}
+        assert set(proposer.history().told) == {asked.number}
 
     def test_a_request_goes_first_and_only_once(self, opened: Callable[[], Proposer]) -> None:
         proposer = opened()

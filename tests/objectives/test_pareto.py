@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives import Estimate, Objective, ObjectiveError, objectives_named
-from objectives.pareto import Row, costs, hypervolume, pareto_front, significant_front, undominated
+from objectives import Estimate, Objective, ObjectiveError, objectives_named, pareto
+from objectives.pareto import (
+    GrowingVolume,
+    Row,
+    costs,
+    fronts,
+    hypervolume,
+    pareto_front,
+    significant_front,
+    undominated,
+    volume_corner,
+)
 
 TWO = objectives_named(["map50_95", "latency_ms"])
 THREE = objectives_named(["map50_95", "latency_ms", "params_m"])
@@ -191,3 +201,30 @@ def test_missing_figure_and_missing_objectives_are_named() -> None:
         significant_front([exact(0.4, 4), exact(0.4)], TWO)
     with pytest.raises(ObjectiveError, match="at least one"):
         significant_front([exact(0.4, 4)], [])
+
+
+@given(st.lists(noisy_row, min_size=1, max_size=30))
+def test_blocks_find_what_the_definition_finds(rows: list[Row]) -> None:
+    """Compared in blocks of four rows, as thousands are in blocks of 256; dominance written out again."""
+    table = costs(rows, THREE)
+
+    def dominates(a: int, b: int) -> bool:
+        is_not_worse = (table.value[a] <= table.value[b]).all() and (table.bad[a] <= table.bad[b]).all()
+        return bool(is_not_worse and (table.bad[a] < table.good[b]).any())
+
+    expected = [b for b in range(len(rows)) if not any(dominates(a, b) for a in range(len(rows)))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pareto, "_BLOCK", 4)
+        found = fronts(rows, THREE)
+    assert list(found.undominated) == expected
+    assert found.significant == significant_front(rows, THREE)
+
+
+@given(st.lists(st.tuples(grid, grid, grid), min_size=1, max_size=20), st.integers(0, 20))
+def test_a_growing_volume_is_the_volume_of_all_points_so_far(points: list[tuple[float, ...]], known: int) -> None:
+    rows, reference = [exact(*point) for point in points], {"map50_95": 1.0, "latency_ms": 5.0, "params_m": 5.0}
+    table, known = costs(rows, THREE).value, min(known, len(points))
+    volume = GrowingVolume(table[:known], volume_corner(THREE, reference))
+    found = [volume.add(point) for point in table[known:]]
+    expected = [hypervolume(rows[: end + 1], THREE, reference) for end in range(known, len(rows))]
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)

@@ -6,7 +6,7 @@ or a data set is wrapped in `Text`, so that rich never reads it as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -23,28 +23,32 @@ _MOST_COLUMNS = 4  # figures that fit beside number, notes and their differences
 
 def front_table(snapshot: Snapshot) -> Table:
     """Return the trials on the front, cheapest first, with the picks named."""
-    table = _table(snapshot, "pick")
+    figures = _columns(snapshot)
+    table = _table(snapshot, figures, "pick")
     for row in reading.front(snapshot):
         seeds = row.get("seeds", 1)
         names = [*reading.picked_for(snapshot, row["id"]), *([f"{seeds} seeds"] if seeds > 1 else [])]
-        table.add_row(Text(row["id"]), *_cells(snapshot, row), Text(", ".join(names), style="magenta"))
+        table.add_row(Text(row["id"]), *_cells(snapshot, row, figures), Text(", ".join(names), style="magenta"))
     return _keep_numbers(table)
 
 
 def baseline_table(snapshot: Snapshot) -> Table:
     """Return the baselines with their figures, or why they have none."""
-    table = _table(snapshot, "note", first="instead", with_base=False)
+    figures = _columns(snapshot)
+    table = _table(snapshot, figures, "note", first="instead", with_base=False)
     for row in snapshot.get("baselines") or ():
-        table.add_row(Text(str(row["name"])), *_cells(snapshot, row), Text(str(row.get("note") or ""), style="dim"))
+        note = Text(str(row.get("note") or ""), style="dim")
+        table.add_row(Text(str(row["name"])), *_cells(snapshot, row, figures), note)
     return _keep_numbers(table)
 
 
 def trials_table(snapshot: Snapshot) -> Table:
     """Return every trial in order, with its state."""
-    table = _table(snapshot, "state")
+    figures = _columns(snapshot)
+    table = _table(snapshot, figures, "state")
     for row in snapshot.get("trials", ()):
         style = "" if row.get("feasible") else "dim"
-        table.add_row(Text(row["id"]), *_cells(snapshot, row), _state(row), style=style)
+        table.add_row(Text(row["id"]), *_cells(snapshot, row, figures), _state(row), style=style)
     return _keep_numbers(table)
 
 
@@ -65,13 +69,16 @@ def trial_details(snapshot: Snapshot, point: str) -> RenderableType:
     return Group(*parts)
 
 
-def _table(snapshot: Snapshot, last: str, first: str = "trial", *, with_base: bool = True) -> Table:
+def _table(
+    snapshot: Snapshot, figures: Sequence[Figure], last: str, first: str = "trial", *, with_base: bool = True
+) -> Table:
     table = plain_table(Column(first, no_wrap=True))
-    for figure in _columns(snapshot):
+    for figure in figures:
         table.add_column(Text(figure.heading), justify="right", no_wrap=True)
     table.add_column(last, overflow="ellipsis", no_wrap=True)
     if with_base:
-        table.add_row(Text("base"), *_cells(snapshot, reading.base(snapshot), is_base=True), Text(""), style="bold")
+        cells = _cells(snapshot, reading.base(snapshot), figures, is_base=True)
+        table.add_row(Text("base"), *cells, Text(""), style="bold")
     return table
 
 
@@ -83,11 +90,12 @@ def _keep_numbers(table: Table) -> Table:
 
 
 def _columns(snapshot: Snapshot) -> tuple[Figure, ...]:
+    """Return the figures of a table; found once for all of its rows, since every trial is looked at."""
     return reading.figures(snapshot)[:_MOST_COLUMNS]
 
 
-def _cells(snapshot: Snapshot, row: Measured, *, is_base: bool = False) -> Iterable[Text]:
-    for figure in _columns(snapshot):
+def _cells(snapshot: Snapshot, row: Measured, figures: Sequence[Figure], *, is_base: bool = False) -> Iterable[Text]:
+    for figure in figures:
         number = reading.value(row, figure.name)
         cell = Text(reading.printed(figure, number))
         if not is_base:
@@ -145,8 +153,9 @@ def _facts(row: TrialRow) -> Table:
 
 def _figure_table(snapshot: Snapshot, row: TrialRow) -> Table:
     table = plain_table("figure", numbers=("value", "95 % interval", "base", "difference"), no_wrap=True)
-    extra = [name for name in row["figures"] if name not in {figure.name for figure in reading.figures(snapshot)}]
-    for figure in (*reading.figures(snapshot), *(reading.describe(snapshot, name) for name in extra)):
+    usual = reading.figures(snapshot)
+    extra = [name for name in row["figures"] if name not in {figure.name for figure in usual}]
+    for figure in (*usual, *(reading.describe(snapshot, name) for name in extra)):
         table.add_row(*(Text(cell) for cell in _figure_cells(snapshot, row, figure)))
     return table
 

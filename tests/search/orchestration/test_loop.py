@@ -185,6 +185,22 @@ def test_a_search_in_which_everything_fails_ends_early(make_study: MakeStudy) ->
         study.search()
 
 
+@pytest.mark.parametrize(("trials", "said"), [(1, "the only trial failed"), (3, "all 3 trials failed")])
+def test_a_search_whose_few_trials_all_failed_is_not_done(trials: int, said: str, make_study: MakeStudy) -> None:
+    """Fewer than the five that end a search early; the limit of trials ends it."""
+    evaluator = FailingEvaluator(dict.fromkeys(range(trials), "raise"))
+    study = make_study(evaluator, **{"search.trials": trials})
+    with pytest.raises(SearchFailing, match=f"{said}; the first: error: RuntimeError: failed on purpose") as failed:
+        study.search()
+    assert failed.value.exit_code != 0 and "trials/0000/error.txt" in str(failed.value)
+    assert f"resume {study.record.path} search.trials={trials + 5} continues" in str(failed.value)
+    with pytest.raises(SearchFailing, match=said):
+        make_study(evaluator, **{"search.trials": trials}).search()
+    again = make_study(evaluator, **{"search.trials": trials + 2}).search()
+    assert [trial.state for trial in again.trials()[trials:]] == [TrialState.COMPLETE] * 2
+    assert study.state() == "interrupted" and again.state() == "finished"
+
+
 def test_equal_networks_are_measured_once(make_study: MakeStudy) -> None:
     evaluator = _Counting(round_to=32)
     study = make_study(evaluator, **{"search.trials": 30}).search()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from objectives import pareto
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective, objectives_named, register
 from search.results.ranking import VolumeTrack, knee, pick, rank
@@ -71,3 +75,32 @@ def test_an_error_is_an_accuracy_of_which_less_is_better() -> None:
     assert knee(ranked, objectives)[0].number == 1
     volumes = VolumeTrack().upto(ranked, objectives, base)
     assert 0 < volumes[0]["value"] < volumes[-1]["value"]
+
+
+def test_a_trial_that_ends_out_of_order_adds_its_own_hypervolume_and_those_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight workers: every trial ends before up to seven earlier ones. What is computed does not grow with the run."""
+    random = np.random.default_rng(0)
+    trials = [trial(number, *random.random(2)) for number in range(120)]
+    ended = sorted(trials, key=lambda one: one.number + 7 * random.random())
+    added: list[int] = []
+    add = pareto.GrowingVolume.add
+    monkeypatch.setattr(pareto.GrowingVolume, "add", lambda self, point: (added.append(1), add(self, point))[1])
+    track, base = VolumeTrack(), base_of(0.9, 0.9)
+    for count in range(1, len(ended) + 1):
+        last = track.upto(rank(ended[:count], [], OBJECTIVES), OBJECTIVES, base)
+    assert len(trials) <= len(added) <= 8 * len(trials)
+    assert last == VolumeTrack().upto(rank(trials, [], OBJECTIVES), OBJECTIVES, base)
+
+
+def test_hypervolumes_follow_figures_that_were_measured_again() -> None:
+    trials, base = [trial(0, 0.3, 1.0), trial(1, 0.5, 2.0), trial(2, 0.4, 1.5)], base_of(0.5, 3.0)
+    track = VolumeTrack()
+    before = track.upto(rank(trials, [], OBJECTIVES), OBJECTIVES, base)
+    again = [trials[0], trial(1, 0.5, 1.2), trials[2]]
+    after = track.upto(rank(again, [], OBJECTIVES), OBJECTIVES, base)
+    assert after[0] == before[0] and after[1]["value"] > before[1]["value"]
+    assert after == VolumeTrack().upto(rank(again, [], OBJECTIVES), OBJECTIVES, base)
+    slower = base_of(0.5, 6.0)
+    assert track.upto(rank(again, [], OBJECTIVES), OBJECTIVES, slower)[0]["value"] > after[0]["value"]
