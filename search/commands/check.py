@@ -49,13 +49,14 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
     from search.prepare.budget_forecast import forecast
-    from search.prepare.preflight import check_before
+    from search.prepare.preflight import check_before, check_data, check_images
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
     check_before(spec, model)
-    left_out = _left_out(spec, model)
+    is_own = UserReference.parse(spec.data) is not None
+    left_out = () if is_own else check_images(check_data(model, Path(spec.data)))
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
     graphs = {size: trace(model, example_input(model, size)) for size in sizes}
     graph = graphs[spec.imgsz]
@@ -74,7 +75,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
 
     middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
     return {
-        "left_out": left_out,
+        "left_out": list(left_out),
         "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
@@ -84,21 +85,6 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "budgets": _budgets(spec, reach, expected),
         "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
     }
-
-
-def _left_out(spec: StudySpec, model: Any) -> list[str]:
-    """Return a line for each split from which images are left out. Raises ConfigError for too many."""
-    from search.config.inputs.dataset import SPLITS, LabelRules, check_faults, faults_note, open_dataset
-
-    if UserReference.parse(spec.data) is not None:
-        return []
-    dataset, notes = open_dataset(Path(spec.data), LabelRules.of(model)), []
-    for split in SPLITS:
-        files = dataset.files(split)
-        faults = dataset.faults(files)
-        check_faults(dataset, split, len(files), faults)
-        notes.append(faults_note(split, len(files), faults))
-    return [note for note in notes if note]
 
 
 def _reach(

@@ -12,7 +12,7 @@ from search.config.inputs.dataset import LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec
 from search.errors import NotComparable, RunCorrupt
-from search.run_folder.atomic import write_json
+from search.run_folder.atomic import read_mapping, write_json
 
 FILE = "data.json"
 
@@ -55,6 +55,12 @@ def read_data_record(run: Path) -> DataContents | None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{path} cannot be read: {error}"
         raise RunCorrupt(what, next_command=f"search with the same data: rm {path}, then resume") from error
+
+
+def data_digest(run: Path) -> str | None:
+    """Return the digest of the data that a run was measured on; None for a run of a version before data.json."""
+    found = read_mapping(run / FILE)
+    return None if found is None else str(found.get("sha256"))
 
 
 def _contents(spec: StudySpec, model: Any, before: DataContents | None, beat: Callable[[], None]) -> DataContents:

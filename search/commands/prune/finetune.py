@@ -150,10 +150,12 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     from pruning.recovery.weight_masks import masks_of, sparsity
     from search.evaluate import pruning_evaluator
     from search.evaluate.user_task import refuse_plain
+    from search.prepare.preflight import check_data, check_images
 
     refuse_plain(order.model, "finetune of a file")
     device, notes = pruning_evaluator.resolve_device(order.device), read_notes(order.model)
     model = load_model(order.model)
+    check_images(check_data(model, order.data))
     masks = masks_of(model) if MASK in notes else None
     zeros = sparsity(model)
 

@@ -8,6 +8,7 @@ change of its file is another.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,8 +80,14 @@ class DataContents:
         digest = hashlib.sha256()
         for row in self.splits.get(split, {}).values():
             if row.fault is None:
-                digest.update(f"{row.identity}\n".encode())
+                digest.update(f"{row.identity}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all splits and settings: equal for data that are the same."""
+        said = {"settings": self.settings, "splits": {split: self.digest(split) for split in self.splits}}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `from_json` reads it."""
@@ -88,7 +95,13 @@ class DataContents:
             split: {"digest": self.digest(split), "images": {name: _row(one) for name, one in rows.items()}}
             for split, rows in self.splits.items()
         }
-        return {"format": FORMAT, "root": self.root, "settings": dict(self.settings), "splits": splits}
+        return {
+            "format": FORMAT,
+            "sha256": self.sha256,
+            "root": self.root,
+            "settings": dict(self.settings),
+            "splits": splits,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataContents:

@@ -83,7 +83,7 @@ class Dataset:
         """Return all images of `train` or `val`, sorted, faulty ones included.
 
         Raises:
-            ConfigError: the split is neither a folder nor a list of images in UTF-8.
+            ConfigError: the split is neither a folder nor a list of images.
         """
         from pruning.recovery.images import split_files
 
@@ -91,8 +91,7 @@ class Dataset:
             with quiet():
                 return tuple(split_files(self.said, split, self.rules.task))
         except OSError as error:
-            cause = error.__cause__ or error
-            raise _unusable(self.data, f"data: {split}", _list_fault(self.said.get(split), cause)) from error
+            raise _unusable(self.data, f"data: {split}", str(error.__cause__ or error)) from error
 
     def label_of(self, image: str) -> str:
         """Return the label file of an image, which need not exist; of a classifier the folder named after its class."""
@@ -224,13 +223,6 @@ def _fault(image: str, message: str) -> str:
     if "No such file" in reason:
         return "a link to nothing" if Path(image).is_symlink() else "no such file"
     return shown(reason)
-
-
-def _list_fault(places: Any, cause: BaseException) -> str:
-    if isinstance(cause, UnicodeDecodeError):
-        lists = [place for place in ([places] if isinstance(places, str) else places) if Path(place).is_file()]
-        return f"the list of images {', '.join(map(shown, lists))} is not UTF-8 text; write it anew in UTF-8"
-    return str(cause)
 
 
 def _unusable(data: Path, where: str, why: str) -> ConfigError:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from search.config.inputs.dataset_yaml import read_data_yaml
-from search.config.inputs.link_loops import refuse_link_loops
+from search.config.inputs.link_loops import refuse_link_loops, shown
+from search.errors import ConfigError
 
 _HARMLESS = {
     (module, name)
@@ -54,7 +55,18 @@ def _check_det_dataset(dataset: str | Path, autodownload: bool = False, split: s
         places = found.get(name) or []
         for place in [places] if isinstance(places, str) else places:
             refuse_link_loops(Path(place))
+            _check_list(Path(place))
     return found
+
+
+def _check_list(place: Path) -> None:
+    """Refuse a text file that lists images and is not UTF-8, of which Ultralytics says only that it has an error."""
+    try:
+        if place.is_file():
+            place.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        what = f"the list of images {shown(place)} is not UTF-8 text"
+        raise ConfigError(what, where="data", next_command=f"write {shown(place)} anew in UTF-8") from error
 
 
 def _check_cls_dataset(dataset: str | Path, split: str = "") -> dict[str, Any]:

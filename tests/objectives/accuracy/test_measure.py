@@ -261,3 +261,12 @@ def _without_class_1(output: torch.Tensor) -> torch.Tensor:
     output[:, 4] = torch.maximum(output[:, 4], output[:, 5])
     output[:, 5] = 0
     return output
+
+
+def test_labels_that_are_all_out_of_range_are_one_line(tiny_yolo: Any, tmp_path: Path) -> None:
+    data = write_data(tmp_path, images=12)
+    for file in (tmp_path / "labels" / "val").iterdir():
+        file.write_text("9 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(AccuracyError, match="Label class 9 exceeds dataset class count 3") as refused:
+        measure_accuracy(tiny_yolo, data, imgsz=SIZE)
+    assert len(str(refused.value).splitlines()) == 1 and "lines more" in str(refused.value)

@@ -201,7 +201,7 @@ def test_a_list_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
     data = listed(tmp_path)
     (tmp_path / "train.txt").write_bytes(b"./images/train/caf\xe9.png\n")
     with pytest.raises(ConfigError, match=r"the list of images .*train.txt is not UTF-8 text"):
-        opened(data).files("train")
+        opened(data)
 
 
 @pytest.mark.parametrize("extra", ["# \u4e2d\u6587".encode("gbk"), b"# bell \x07", b"\xef\xbb\xbf# mark"])
