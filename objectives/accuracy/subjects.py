@@ -103,7 +103,7 @@ def check_data(data: str | Path, split: str, facts: ModelFacts) -> None:
 def _check_folders(data: Path, split: str, facts: ModelFacts) -> None:
     """Check classification data: a folder of splits, each with one folder per class in alphabetical order.
 
-    As Ultralytics does, `val` is also looked for as `validation`, `valid` and `test`.
+    As Ultralytics does, `val` is also looked for as `validation`, `valid` and `test`; `test` is nothing else.
     """
     from ultralytics.engine import validator
 
@@ -115,7 +115,7 @@ def _check_folders(data: Path, split: str, facts: ModelFacts) -> None:
             place = readers.check_cls_dataset(str(data), split=split)[split]
     except (OSError, ValueError) as fault:
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
-    if place is None:
+    if place is None or (split == "test" and place.name != split):  # whoever asks for test images does not want val
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {data / split}.")
     folders = tuple(sorted(path.name for path in place.iterdir() if path.is_dir()))
     unknown = sorted(set(folders) - set(facts.names))

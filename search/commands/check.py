@@ -44,12 +44,13 @@ def check(spec: StudySpec) -> dict[str, Any]:
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """Run `check` in a child process that may crash."""
     from pruning import trace
+    from search.config.inputs.dataset import check_images
     from search.evaluate import pruning_evaluator
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
     from search.prepare.budget_forecast import forecast
-    from search.prepare.preflight import check_before, check_data, check_images
+    from search.prepare.preflight import check_before, check_data
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))

@@ -24,7 +24,7 @@ from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
-from search.config.inputs.dataset import LabelRules, check_classes, open_dataset
+from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
 from search.deliver.peak_memory import peak_memory
@@ -124,6 +124,7 @@ def _prepare(
     model: Any = load_module(model_path)
     dataset = open_dataset(data, LabelRules.of(model))
     check_classes(model, dataset)
+    check_images(dataset, ("val",))
     files = [Path(file) for file in dataset.files("val")]
     images, inputs = load_images(files, imgsz, PARITY_IMAGES, input_channels(model))
     accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device)

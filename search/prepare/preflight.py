@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
-from search.config.inputs.dataset import SPLITS, Dataset, LabelRules, check_faults, faults_note, open_dataset
+from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
@@ -109,21 +108,6 @@ def check_runtime(runtime: str) -> None:
         check_program(command_words(runtime)[0], runtime)
     elif importlib.util.find_spec(runtime) is None:
         raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
-
-
-def check_images(dataset: Dataset, beat: Callable[[], None] = lambda: None) -> tuple[str, ...]:
-    """Look at every image and label of a data set; return a line for each split from which images are left out.
-
-    Raises:
-        ConfigError: too many have a fault (`search.config.inputs.dataset.check_faults`).
-    """
-    notes = []
-    for split in SPLITS:
-        files = dataset.files(split)
-        faults = dataset.faults(files, beat)
-        check_faults(dataset, split, len(files), faults)
-        notes.append(faults_note(split, len(files), faults))
-    return tuple(note for note in notes if note)
 
 
 def check_data(model: Any, data: Path) -> Dataset:

@@ -148,9 +148,10 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
     from pruning.recovery.repair import repair
     from pruning.recovery.weight_masks import masks_of, sparsity
+    from search.config.inputs.dataset import check_images
     from search.evaluate import pruning_evaluator
     from search.evaluate.user_task import refuse_plain
-    from search.prepare.preflight import check_data, check_images
+    from search.prepare.preflight import check_data
 
     refuse_plain(order.model, "finetune of a file")
     device, notes = pruning_evaluator.resolve_device(order.device), read_notes(order.model)

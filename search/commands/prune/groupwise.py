@@ -75,9 +75,10 @@ def prune_in_child(order: GroupwisePruning, work: Path) -> dict[str, Any]:
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
     from pruning.groupwise import prune_one_by_one
+    from search.config.inputs.dataset import check_images
     from search.evaluate.pruning_evaluator import task_of
     from search.evaluate.workload import example_input
-    from search.prepare.preflight import check_data, check_images
+    from search.prepare.preflight import check_data
     from search.space import chosen_groups
 
     model = load_model(order.model)

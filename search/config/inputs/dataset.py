@@ -117,14 +117,10 @@ class Dataset:
         )
         return None if result[0] is not None else _fault(image, result[-1])
 
-    def faults(self, images: Sequence[str], beat: Callable[[], None] = lambda: None) -> dict[str, str]:
-        """Return image -> fault, of those that have one. `beat` is called after every image."""
-        found = {}
-        for image, fault in zip(images, in_threads(self.fault_of, images), strict=True):
-            beat()
-            if fault is not None:
-                found[image] = fault
-        return found
+    def faults(self, images: Sequence[str]) -> dict[str, str]:
+        """Return image -> fault, of those that have one."""
+        found = zip(images, in_threads(self.fault_of, images), strict=True)
+        return {image: fault for image, fault in found if fault is not None}
 
     def usable(self, files: Sequence[str], count: int) -> tuple[Path, ...]:
         """Return at most `count` of the files at even distances: data sets are often sorted by content.
@@ -182,6 +178,21 @@ def check_classes(model: Any, dataset: Dataset) -> None:
             where="data: names",
             expected=_short(known),
         )
+
+
+def check_images(dataset: Dataset, splits: Sequence[str] = SPLITS) -> tuple[str, ...]:
+    """Look at every image and label of `splits`; return a line for each split from which images are left out.
+
+    Raises:
+        ConfigError: too many have a fault (`check_faults`).
+    """
+    notes = []
+    for split in splits:
+        files = dataset.files(split)
+        faults = dataset.faults(files)
+        check_faults(dataset, split, len(files), faults)
+        notes.append(faults_note(split, len(files), faults))
+    return tuple(note for note in notes if note)
 
 
 def check_faults(dataset: Dataset, split: str, total: int, faults: Mapping[str, str]) -> None:
