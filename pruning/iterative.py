@@ -106,7 +106,7 @@ def prune_iteratively(
     of the same cumulative ratio on the base; the kept channels may differ.
 
     Args:
-        example: input to trace with; (1, 3, 640, 640) zeros by default.
+        example: input to trace with; by default zeros, (1, C, 640, 640) with the channels of the first convolution.
         recover: takes the pruned model and its origin; may train in place.
         measure: returns the metric, more is better.
         max_drop: a step that falls further than this below the base is left out and ends the run (None: no limit).
@@ -117,7 +117,8 @@ def prune_iteratively(
     schedule = PruningSchedule(target_ratio, steps, max_drop, importance, ranking, round_to)
     if example is None:
         parameter = next(model.parameters())
-        example = torch.zeros(1, 3, 640, 640, dtype=parameter.dtype, device=parameter.device)
+        channels = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+        example = torch.zeros(1, channels, 640, 640, dtype=parameter.dtype, device=parameter.device)
     return tuple(step for step in steps_of(model, example, schedule, recover, measure) if step.accepted)
 
 

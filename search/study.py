@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
-from search.config.comparability import check_comparable, comparable, fingerprint
+from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.deliver.picked_trial import PickedTrial
@@ -43,6 +43,10 @@ from search.workers.engine import Engine
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine[Any]]
 """An engine takes jobs of any kind: trials, and what comes after the last one."""
+_OLDER_FINGERPRINT = (
+    "this run began with names and sizes of images only: whether their contents changed since is not known; "
+    "from here on contents count"
+)
 _SECTIONS = ("search", "space", "recover", "latency", "keep", "notify")
 
 
@@ -295,8 +299,10 @@ class Study:
         if self.record.args_path.is_file():
             old, old_prints = self.record.read_args()
             old = with_defaults(old)
-            new = comparable(resolved, prints)
-            check_comparable(comparable(old, old_prints), new, run=self.record.path)
+            known, found = of_one_kind(old_prints, prints)
+            check_comparable(comparable(old, known), comparable(resolved, found), run=self.record.path)
+            if known != old_prints:
+                listener.note(_OLDER_FINGERPRINT)
             before = self.record.read_environment()
             self.record.trials()  # refuses what is not of this run before hours are spent beside it
             if not self._mix_versions:

@@ -162,7 +162,7 @@ class Measurement:
         plan: the pruning plan as JSON text; None if there is none (the base, fakes).
         digest: sha256 of the kept channel indices; equal digests are equal networks.
         seconds: phase -> wall-clock seconds.
-        per_class: class name -> map50_95.
+        per_class: label of a class (its name, with its number where others have the same) -> map50_95.
         notes: remarks for the reader, one sentence each.
         score: divergence of the outputs before the fine-tune; None if not measured.
         paired: accuracy figure -> standard error of its difference to the base's on the same images, used for ranking.

@@ -17,6 +17,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,33 +113,25 @@ class RecordedBatches:
 
 def batch_key(places: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
     """Return the cache key of batches: their size in px, and a digest of everything that they depend on."""
+    from ultralytics.data.utils import img2label_paths
+
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, default=str).encode())
-    for path in _files(places):
-        for found in (path, _label_of(path)):
-            try:
-                about = found.stat()
-            except OSError:  # an image without objects has no label file
-                continue
-            digest.update(f"{found}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    images = _files(places)
+    for path in (*images, *img2label_paths([*images])):
+        try:
+            about = os.stat(path)
+        except OSError:  # an image without objects has no label file
+            continue
+        digest.update(os.fsencode(path) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return f"{settings['task']}{settings['imgsz']}-{digest.hexdigest()[:20]}"
 
 
-def _files(places: Sequence[str | Path]) -> Iterator[Path]:
-    """Yield every file below folders, and every line of list files, in order."""
-    for place in map(Path, places):
-        if place.is_dir():
-            for parent, folders, names in os.walk(place, followlinks=True):
-                folders.sort()
-                yield from (Path(parent, name) for name in sorted(names))
-        elif place.is_file():
-            lines = place.read_text(encoding="utf-8").splitlines()
-            yield from (place.parent / line.strip() for line in lines if line.strip())
+def _files(places: Sequence[str | Path]) -> list[str]:
+    """Return the images of folders and list files as Ultralytics finds them, in its order."""
+    from ultralytics.data.base import BaseDataset
 
-
-def _label_of(image: Path) -> Path:
-    """Return the label file of an image by YOLO's rule: the last folder `images` becomes `labels`."""
-    head, found, tail = str(image).rpartition(f"{os.sep}images{os.sep}")
-    return Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt") if found else image.with_suffix(".txt")
+    everything: Any = SimpleNamespace(fraction=1.0, prefix="")
+    return list(BaseDataset.get_img_files(everything, [str(place) for place in places]))
 
 
 def _labels(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ Accuracy on small objects is there where the split has some.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,8 @@ class Accuracy:
     figures: Mapping[str, Estimate]
     """By objective name, with 95 % intervals."""
     per_class: Mapping[str, float]
-    """Of each class that has labels in the split, by name: AP50-95 of what the task is about (boxes, masks,
-    keypoints), or the share of its images that are classified rightly."""
+    """Of each class that has labels in the split, by its own label (`class_labels`): AP50-95 of what the task is about
+    (boxes, masks, keypoints), or the share of its images that are classified rightly."""
     images: int
     labels: int
     resamples: int
@@ -101,6 +102,22 @@ def measure_accuracy(
     return _of_objects(facts.task, validator, seen, resamples, seed)
 
 
+def class_labels(names: Mapping[int, str]) -> dict[int, str]:
+    """Return a label of its own for every class number: its name, with its number where others have the same name."""
+    counts = Counter(map(str, names.values()))
+    labels: dict[int, str] = {}
+    taken = {name for name, count in counts.items() if count == 1}
+    for number, name in names.items():
+        label = str(name)
+        if counts[label] > 1:
+            label = f"{label} (class {number})"
+            while label in taken:
+                label += "'"
+            taken.add(label)
+        labels[int(number)] = label
+    return labels
+
+
 def _made(folder: Path | None) -> Path | None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +173,8 @@ def _of_objects(task: str, validator: Any, seen: ValidationStats, resamples: int
         if kind.small and (small := _small_stats(seen, kind.tp)) is not None:
             value = resampled_map(small, np.ones((1, small.images)))[0]
             figures[f"{kind.prefix}map_small"] = _estimate(value, resampled_map(small, weights))
-    names = [str(validator.names[c]) for c in metric.ap_class_index]
+    labels = class_labels(validator.names)
+    names = [labels[int(number)] for number in metric.ap_class_index]
     return Accuracy(
         figures=figures,
         per_class=dict(zip(names, map(float, metric.ap), strict=True)),
@@ -194,7 +212,8 @@ def _of_classes(validator: Any, seen: ValidationStats, resamples: int, seed: int
     classes = np.unique(seen.targets)
     shares = _class_shares(right[:, 0], seen.targets, classes, np.ones((1, len(right))))[0]
     errors = _errors(_class_shares(right[:, 0], seen.targets, classes, weights))
-    names = [str(validator.names[int(c)]) for c in classes]
+    labels = class_labels(validator.names)
+    names = [labels[int(number)] for number in classes]
     per_class, per_error = (dict(zip(names, map(float, found), strict=True)) for found in (shares, errors))
     replicates = {"top1": _kept(drawn[:, 0])}
     return Accuracy(figures, per_class, len(right), len(right), len(weights), per_error, replicates)

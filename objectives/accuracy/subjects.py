@@ -10,6 +10,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -90,21 +91,34 @@ def check_data(data: str | Path, split: str, facts: ModelFacts) -> None:
     if facts.task == "classify":
         _check_folders(Path(data), split, facts)
         return
-    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.engine import validator
 
+    readers: Any = validator  # by the readers of its validators: where those are replaced by safer ones, these are
     try:
         with quiet():
-            found = check_det_dataset(str(data), autodownload=False, split=split)
+            found = readers.check_det_dataset(str(data), autodownload=False, split=split)
     except Exception as fault:
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
     _check_names(data, _names(found["names"]), facts)
 
 
 def _check_folders(data: Path, split: str, facts: ModelFacts) -> None:
-    """Check classification data: a folder of splits, each with one folder per class in alphabetical order."""
-    place = data / split
-    if not place.is_dir():
-        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {place}.")
+    """Check classification data: a folder of splits, each with one folder per class in alphabetical order.
+
+    As Ultralytics does, `val` is also looked for as `validation`, `valid` and `test`; `test` is nothing else.
+    """
+    from ultralytics.engine import validator
+
+    readers: Any = validator
+    if not (data / "train").is_dir():  # Ultralytics would copy the images to two folders
+        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {data / 'train'}.")
+    try:
+        with quiet():
+            place = readers.check_cls_dataset(str(data), split=split)[split]
+    except (OSError, ValueError) as fault:
+        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
+    if place is None or (split == "test" and place.name != split):  # whoever asks for test images does not want val
+        raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: expected the folder {data / split}.")
     folders = tuple(sorted(path.name for path in place.iterdir() if path.is_dir()))
     unknown = sorted(set(folders) - set(facts.names))
     if unknown and not facts.single_cls:

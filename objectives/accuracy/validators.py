@@ -76,9 +76,18 @@ def validate(
         validator(model=subject)
     except Exception as fault:
         raise AccuracyError(
-            f"Ultralytics' validator failed on split {arguments['split']!r} of {arguments['data']}: {fault}"
+            f"Ultralytics' validator failed on split {arguments['split']!r} of {arguments['data']}: {_short(fault)}"
         ) from fault
     return validator, seen
+
+
+def _short(fault: Exception) -> str:
+    """Return a message without the rest of a list: Ultralytics gives a line for every image that it cannot use."""
+    lines = str(fault).strip().splitlines() or [type(fault).__name__]
+    shown = " ".join(line.strip() for line in lines[:2])
+    # Whatever Pillow does not know is tried as HEIF, whose reader is a package of its own.
+    shown = shown.replace("No module named 'pi_heif'", "no image that can be read")
+    return shown if len(lines) <= 2 else f"{shown} (and {len(lines) - 2} lines more)"
 
 
 def arguments(

@@ -19,16 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from ultralytics.data.augment import LetterBox
-from ultralytics.data.loaders import LoadImagesAndVideos
-from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
 from pruning.errors import RecoveryError
 from pruning.plan import Plan
+from pruning.recovery.images import checked_data, letterboxed, split_files
 
 _log = logging.getLogger(__name__)
 _Norm = nn.modules.batchnorm._BatchNorm
@@ -202,7 +200,7 @@ class _Correction:
 
 
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace all batch-norm statistics of `model` by averages over `batches` ((B, 3, H, W), 0 to 1), in place.
+    """Replace all batch-norm statistics of `model` by averages over `batches` ((B, C, H, W), 0 to 1), in place.
 
     For a network without a base, such as one with random weights; for a pruned network use `match_statistics`.
     """
@@ -228,14 +226,17 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def calibration_batches(
     data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
-    """Yield `count` training images, chosen by `seed`, letterboxed to (B, 3, imgsz, imgsz), RGB, 0 to 1.
+    """Yield `count` training images, chosen by `seed`, letterboxed to (B, C, imgsz, imgsz), 0 to 1.
 
-    Images that cannot be read are skipped and named in a warning, as Ultralytics' own training does; the next ones in
-    the order of `seed` take their place. Raises RecoveryError if the data set has no training image that can be read.
+    C is what the data set says, 3 (RGB) unless it says otherwise. Images that cannot be read are skipped and named in a
+    warning, as Ultralytics' own training does; the next ones in the order of `seed` take their place. Raises
+    RecoveryError if the data set has no training image that can be read.
     """
-    files = _training_images(data, task)
+    said = checked_data(data, task)
+    files, channels = split_files(said, "train", task), int(said["channels"])
     order = np.random.default_rng(seed).permutation(len(files))
-    images = itertools.islice(_readable((files[i] for i in order), LetterBox((imgsz, imgsz), auto=False)), count)
+    fit = LetterBox((imgsz, imgsz), auto=False)
+    images = itertools.islice(_readable((files[i] for i in order), fit, channels), count)
     first = True
     while part := list(itertools.islice(images, batch)):
         if len(part) > 1 or first:  # a last batch of one image has no useful statistics
@@ -245,23 +246,10 @@ def calibration_batches(
         raise RecoveryError(f"{data}: no training images to calibrate on")
 
 
-def _readable(files: Iterable[str], resize: LetterBox) -> Iterator[Tensor]:
+def _readable(files: Iterable[str], fit: LetterBox, channels: int) -> Iterator[Tensor]:
     for file in files:
-        image = cv2.imread(file)
+        image = letterboxed(file, fit, channels)
         if image is None:
             _log.warning("%s: not an image that OpenCV can read; left out", file)
             continue
-        boxed = np.asarray(resize(image=image))
-        rgb = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
-        yield torch.from_numpy(rgb).float() / 255
-
-
-def _training_images(data: str | Path, task: str) -> list[str]:
-    if task == "classify":
-        root = check_cls_dataset(str(data))["train"]
-        return sorted(str(p) for p in Path(root).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"))
-    paths = check_det_dataset(str(data), autodownload=False)["train"]
-    found = [
-        file for path in (paths if isinstance(paths, list) else [paths]) for file in LoadImagesAndVideos(path).files
-    ]
-    return sorted(map(str, found))
+        yield torch.from_numpy(image).float() / 255

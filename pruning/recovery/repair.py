@@ -88,6 +88,7 @@ def repair(
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
+    on_trained: Callable[[nn.Module], None] = lambda model: None,
 ) -> Repaired:
     """Repair a pruned Ultralytics network. `model` may be trained in place; use the result.
 
@@ -104,6 +105,7 @@ def repair(
         beat: called before every batch outside training, as a moment to wait for others.
         fitness: scores every epoch in place of the loss on held-out images (more is better): nothing is held out then,
             and the best epoch is the result. For a final fine-tune, on the validation split.
+        on_trained: called with the fine-tuned network before anything else is done with it: hours may be in it.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -134,6 +136,7 @@ def repair(
         fitness=judged,
         correct_statistics=again,
     )
+    on_trained(tuned)
     losses_of = judge.losses if judged is None else partial(_shortfall, judged)
     before = before if judged is None else losses_of(start)
     tuned, after, statistics = _with_better_statistics(tuned, again, losses_of)

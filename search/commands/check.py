@@ -44,17 +44,20 @@ def check(spec: StudySpec) -> dict[str, Any]:
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """Run `check` in a child process that may crash."""
     from pruning import trace
+    from search.config.inputs.dataset import check_images
     from search.evaluate import pruning_evaluator
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.timing.threads import limit_threads, share_of_cores
     from search.evaluate.workload import example_input, load_model
     from search.prepare.budget_forecast import forecast
-    from search.prepare.preflight import check_before
+    from search.prepare.preflight import check_before, check_data
     from search.space import Space
 
     limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
     check_before(spec, model)
+    is_own = UserReference.parse(spec.data) is not None
+    left_out = () if is_own else check_images(check_data(model, Path(spec.data)))
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
     graphs = {size: trace(model, example_input(model, size)) for size in sizes}
     graph = graphs[spec.imgsz]
@@ -73,6 +76,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
 
     middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
     return {
+        "left_out": list(left_out),
         "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
@@ -150,7 +154,7 @@ def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path
         return None  # how long a user's fine-tune takes is known after the first trial
     limit_threads(share_of_cores(spec.search.workers))
     pace = profile_trial(spec, model, pruning_evaluator.resolve_device(spec.device), spec.imgsz, folder)
-    return trial_seconds(spec, pace, timing_s)
+    return trial_seconds(spec, model, pace, timing_s)
 
 
 def _time(spec: StudySpec, trial_s: float | None, recorded_s: float | None) -> dict[str, Any] | None:

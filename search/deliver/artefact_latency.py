@@ -82,7 +82,7 @@ class _BackendRunner:
 
         with quiet():
             self._backend: Any = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
-        shape = (1, 3, imgsz, imgsz)
+        shape = (1, int(self._backend.channels), imgsz, imgsz)
         self._input = torch.from_numpy(np.random.default_rng(0).random(shape, dtype=np.float32))
         self._form = form
 

@@ -199,9 +199,11 @@ class PickedTrial:
     def _write_card(self, report: ExportReport, command: str) -> None:
         """Write model_card.md beside the artefacts: origin, commands and measured figures."""
         from search.deliver.model_card import write_model_card
+        from search.evaluate.data_record import data_digest
 
         _, prints = self.results.record.read_args()
-        lineage = {"base model": prints["model"], "data": prints["data"], "plan": self.chosen.measured.digest}
+        data = data_digest(self.results.record.path) or prints.get("data", "not recorded")
+        lineage = {"base model": prints["model"], "data": data, "plan": self.chosen.measured.digest}
         write_model_card(
             self.folder / "model_card.md",
             current_snapshot(self.results),

@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
+from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
-from search.config.inputs.dataset import check_classes, read_dataset
+from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
 from search.deliver.peak_memory import peak_memory
@@ -121,10 +122,11 @@ def _prepare(
     ready: Mapping[str, Path],
 ) -> _Order:
     model: Any = load_module(model_path)
-    channels = int(model.yaml.get("channels", 3))
-    dataset = read_dataset(data)
-    check_classes(model, dataset, data)
-    images, inputs = load_images(dataset.images, imgsz, PARITY_IMAGES, channels)
+    dataset = open_dataset(data, LabelRules.of(model))
+    check_classes(model, dataset)
+    check_images(dataset, ("val",))
+    files = [Path(file) for file in dataset.files("val")]
+    images, inputs = load_images(files, imgsz, PARITY_IMAGES, input_channels(model))
     accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device)
     asked = (model_path, base, data, imgsz, device, max_drop, latency, ready)
     return _Order(*asked, images, inputs, model_outputs(model, images), accuracy, MAIN_FIGURES[str(model.task)])

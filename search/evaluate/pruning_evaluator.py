@@ -275,6 +275,7 @@ def repair_by(
     phase: Phases,
     origin: Origin | None,
     fitness: Callable[[nn.Module], float] | None = None,
+    on_trained: Callable[[nn.Module], None] = lambda model: None,
 ) -> Repaired:
     """Repair `model` as the study's `recover` says. The base is the teacher, and the reference of the damage.
 
@@ -283,11 +284,12 @@ def repair_by(
         phase: receives the progress of the fine-tune.
         origin: the base and plan of `model`; None if unknown.
         fitness: scores every epoch in place of the loss on held-out images.
+        on_trained: called with the fine-tuned network at once; not for a user's own task, whose result is final.
     """
     recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
     return repair(
         model, spec.data, recovery, origin=origin, base=Path(spec.model), work_dir=folder,
-        on_progress=phase.advance, beat=phase.beat, fitness=fitness,
+        on_progress=phase.advance, beat=phase.beat, fitness=fitness, on_trained=on_trained,
     )  # fmt: skip
 
 

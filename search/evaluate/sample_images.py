@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from objectives.ultralytics_door import quiet
 from pruning.checkpoints.checkpoint import load_model
-from search.config.inputs.dataset import read_dataset
+from pruning.recovery.images import read_image
+from search.config.inputs.dataset import LabelRules, open_dataset
 from search.run_folder.atomic import write_atomic
 
 FOLDER = "samples"
@@ -34,8 +35,11 @@ def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, fo
     Returns the written files; none if the images cannot be read or the model cannot predict.
     """
     try:
-        files = spread(read_dataset(Path(data)).images, COUNT)
-        drawn = _predicted(load_model(weights), [_readable(file) for file in files], imgsz, device)
+        model = load_model(weights)
+        dataset = open_dataset(Path(data), LabelRules.of(model))
+        read = (read_image(file, dataset.channels) for file in spread(dataset.files("val"), COUNT))
+        images = [_enlarged(image) for image in read if image is not None]
+        drawn = _predicted(model, images, imgsz, device)
     except Exception as error:
         _log.warning("no sample images for %s: %s", weights, error)
         return ()
@@ -45,7 +49,7 @@ def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, fo
     return tuple(paths)
 
 
-def spread(files: Sequence[Path], count: int) -> list[Path]:
+def spread(files: Sequence[str], count: int) -> list[str]:
     """Return `count` files at even distances, so as not to show only neighbouring frames of one video."""
     step = max(len(files) // count, 1)
     return list(files[::step][:count])
@@ -83,13 +87,11 @@ def predictor_class(model: Any) -> Any:
     return tasks[getattr(model, "task", "detect")]["predictor"]
 
 
-def _readable(file: Path) -> Image:
-    """Return the image; a small one is enlarged by a whole factor, so that boxes of two pixels stay visible."""
-    image = cv2.imread(str(file))
-    if image is None:
-        raise ValueError(f"{file} cannot be read as an image")
+def _enlarged(image: Image) -> Image:
+    """Enlarge a small image by a whole factor, so that boxes of two pixels stay visible."""
     factor = max(1, round(_LEAST / max(image.shape[:2])))
-    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return np.atleast_3d(np.asarray(large, dtype=np.uint8))  # OpenCV drops the dimension of one channel
 
 
 def _jpeg(image: Image) -> bytes:

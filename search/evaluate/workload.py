@@ -74,13 +74,14 @@ def repair(
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] = lambda: None,
     fitness: Callable[[nn.Module], float] | None = None,
+    on_trained: Callable[[nn.Module], None] = lambda model: None,
 ) -> Repaired:
     """Repair as `pruning.recovery.repair.repair`; a user's task fine-tunes by its own code. Raises RecoveryError."""
     reference = UserReference.parse(data)
     if reference is None:
         return repairing.repair(
             model, data, recovery, origin=origin, base=base, work_dir=work_dir,
-            on_progress=on_progress, beat=beat, fitness=fitness,
+            on_progress=on_progress, beat=beat, fitness=fitness, on_trained=on_trained,
         )  # fmt: skip
     return user_task.repaired(
         user_task.task_of(reference), model, recovery, origin=origin, on_progress=on_progress, beat=beat

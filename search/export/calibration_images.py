@@ -10,33 +10,34 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from search.config.inputs.dataset import read_split, spread
-from search.config.inputs.dataset_yaml import read_data_yaml
+from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.export.parity import Array, letterboxed
 
 IMAGES = 128
 """Calibration images of an artefact that is delivered or scored."""
 
 
-def calibration_files(data: Path, count: int = IMAGES) -> tuple[Path, ...]:
-    """Return at most `count` training images, evenly spread over the sorted list.
+def calibration_files(data: Path, count: int = IMAGES, rules: LabelRules | None = None) -> tuple[Path, ...]:
+    """Return at most `count` training images, evenly spread over the sorted list, none of them faulty.
+
+    Args:
+        rules: of the model that is quantised; a detector's if None.
 
     Raises:
         ConfigError: the data set cannot be read.
     """
-    return spread(sorted(read_split(data, "train").images), count)
+    return _spread(open_dataset(data, rules or LabelRules()), count)
+
+
+def _spread(dataset: Dataset, count: int) -> tuple[Path, ...]:
+    return dataset.usable(dataset.files("train"), count)
 
 
 def calibration_arrays(files: Sequence[Path], imgsz: int, task: str, channels: int = 3) -> Iterator[Array]:
     """Yield the images as model inputs: (1, channels, imgsz, imgsz) float32, 0 to 1. Unreadable files are left out."""
-    if channels != 3:
-        rng = np.random.default_rng(0)
-        yield from (rng.random((1, channels, imgsz, imgsz), dtype=np.float32) for _ in files)
-        return
-    yield from _cropped(files, imgsz) if task == "classify" else letterboxed(files, imgsz)
+    return _cropped(files, imgsz) if task == "classify" else letterboxed(files, imgsz, channels)
 
 
 def _cropped(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
@@ -49,26 +50,21 @@ def _cropped(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
             yield transform(image.convert("RGB"))[None].numpy()
 
 
-def calibration_set(data: Path, folder: Path, count: int = IMAGES) -> Path:
+def calibration_set(data: Path, folder: Path, count: int = IMAGES, rules: LabelRules | None = None) -> Path:
     """Link these images to a data set for exporters that read one themselves; return its `data` argument.
 
     Both its splits are the same images. The labels' cache of the user's data is left alone.
     """
-    files = calibration_files(data, count)
-    if data.is_dir():
+    dataset = open_dataset(data, rules or LabelRules())
+    files = _spread(dataset, count)
+    if dataset.rules.task == "classify":
         for split in ("train", "val"):
             _link(files, folder / split, by_class=True)
         return folder
     _link(files, folder / "images", by_class=False)
-    kept = {key: value for key, value in _said(data).items() if key in ("names", "kpt_shape", "flip_idx", "channels")}
-    document = {"path": str(folder), "train": "images", "val": "images", **kept}
+    document = {"path": str(folder), "train": "images", "val": "images", **dataset.described}
     (folder / "data.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     return folder / "data.yaml"
-
-
-def _said(data: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_data_yaml(data)
-    return found
 
 
 def _link(files: Sequence[Path], folder: Path, *, by_class: bool) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from objectives.ultralytics_door import quiet, twin_of
+from pruning.recovery.images import letterboxed as read_letterboxed
 from search.export.errors import ExportFailed
 from search.export.report import Parity
 
@@ -35,9 +36,9 @@ SAYS_SOMETHING = 0.1
 def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) -> tuple[list[Array], str]:
     """Return `count` letterboxed images, each (1, channels, imgsz, imgsz) float32 in 0 to 1, and "val".
 
-    Random ones, and "random", if none can be read or the model does not take RGB.
+    Random ones, and "random", if none can be read.
     """
-    found = list(letterboxed(files[:count], imgsz)) if channels == 3 else []
+    found = list(letterboxed(files[:count], imgsz, channels))
     if found:
         return found, "val"
     rng = np.random.default_rng(0)
@@ -170,14 +171,12 @@ def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
         return [[part.cpu().numpy() for part in _tensors(backend(torch.from_numpy(image)))] for image in images]
 
 
-def letterboxed(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
-    """Yield each readable image as the validator prepares it: (1, 3, imgsz, imgsz) float32, RGB, 0 to 1."""
-    import cv2
+def letterboxed(files: Sequence[Path], imgsz: int, channels: int) -> Iterator[Array]:
+    """Yield each readable image as the validator prepares it: (1, channels, imgsz, imgsz) float32, 0 to 1."""
     from ultralytics.data.augment import LetterBox
 
     fit = LetterBox((imgsz, imgsz), auto=False)
     for file in files:
-        image = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) if file.is_file() else None
-        if image is not None:
-            planes = np.ascontiguousarray(np.asarray(fit(image=image))[..., ::-1].transpose(2, 0, 1))
+        planes = read_letterboxed(file, fit, channels)
+        if planes is not None:
             yield (planes[None] / np.float32(255)).astype(np.float32)

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from objectives.ultralytics_door import quiet
+from objectives.runtimes.torch_runner import input_channels
+from objectives.ultralytics_door import load_module, quiet
+from search.config.inputs.dataset import LabelRules
 from search.export.calibration_images import IMAGES, calibration_arrays, calibration_files, calibration_set
 from search.export.errors import ExportFailed
 from search.export.formats import Target
@@ -49,7 +51,8 @@ def make_artefact(
     if target.bits != 32 and not ours:
         options["quantize"] = target.bits
     if target.bits == 8 and target.form.calibrates:
-        options |= {"data": str(calibration_set(data, place / "calibration", images)), "split": "train"}
+        linked = calibration_set(data, place / "calibration", images, LabelRules.of(load_module(model)))
+        options |= {"data": str(linked), "split": "train"}
     try:
         with silence():
             made = _export(source, target, options)
@@ -72,11 +75,9 @@ def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
 def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: int, batch: int, images: int) -> None:
     import numpy as np
 
-    from objectives.ultralytics_door import load_module
-
     module: Any = load_module(model)
-    channels = int(module.yaml.get("channels", 3))
-    arrays = calibration_arrays(calibration_files(data, images), imgsz, str(module.task), channels)
+    files = calibration_files(data, images, LabelRules.of(module))
+    arrays = calibration_arrays(files, imgsz, str(module.task), input_channels(module))
     quantise_onnx(made, path, (np.repeat(array, batch, axis=0) for array in arrays))
     made.unlink()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from objectives.objective import TASK_FIGURES
+from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
-from search.config.inputs.dataset import read_dataset
+from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
@@ -124,12 +125,14 @@ def check_runtime(runtime: str) -> None:
         raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
 
 
-def check_data(model: Any, data: Path) -> None:
-    """Check that `model` can be fine-tuned and validated on `data`.
+def check_data(model: Any, data: Path) -> Dataset:
+    """Check that `model` can be fine-tuned and validated on `data`; return the data set.
+
+    Which images have a fault is found when all are read (`search.config.inputs.data_contents`).
 
     Raises:
-        ConfigError: the data set cannot be read, has no training or validation images, or has another number of
-            classes than the model.
+        ConfigError: the data set cannot be read, has no training or validation images, another number of classes than
+            the model, or images of other channels.
     """
     if family_of(model) in ("world", "yoloe"):
         raise ConfigError(
@@ -138,32 +141,23 @@ def check_data(model: Any, data: Path) -> None:
             expected="a network without texts; this one can be pruned without a search",
             next_command="paretoprune prune model=FILE.pt ratio=0.2",
         )
-    dataset = read_dataset(data)
+    dataset = open_dataset(data, LabelRules.of(model))
     classes = len(getattr(model, "names", ()) or ())
-    if dataset.names and classes and len(dataset.names) != classes and not _single_class(model):
+    is_listed = dataset.rules.task != "classify"
+    if is_listed and classes and len(dataset.names) != classes and not dataset.rules.single_cls:
         raise ConfigError(
             f"the model has {classes} classes, {data} has {len(dataset.names)}",
             where="data: names",
             expected="the data set that the model was trained on",
         )
-    if not dataset.images:
-        raise ConfigError(f"{data} has no validation images", where="data: val", expected="at least one image")
-    _check_training_images(data, str(getattr(model, "task", "detect")))
-
-
-def _check_training_images(data: Path, task: str) -> None:
-    from objectives.ultralytics_door import quiet
-    from pruning.recovery.bn_calibration import calibration_batches
-
-    try:
-        with quiet():
-            next(calibration_batches(data, 32, count=1, task=task))
-    except Exception as error:  # Ultralytics raises what it likes
+    channels = input_channels(model)
+    if channels != dataset.channels:
         raise ConfigError(
-            f"{data} has no training images that can be read: {str(error).strip().splitlines()[0]}", where="data: train"
-        ) from error
-
-
-def _single_class(model: Any) -> bool:
-    arguments = getattr(model, "args", None)
-    return isinstance(arguments, Mapping) and bool(arguments.get("single_cls"))
+            f"the model takes images of {channels} channels, {data} has images of {dataset.channels}",
+            where="data: channels",
+            expected=f"channels: {channels} in the data YAML, or a model that was trained on these data",
+        )
+    for split, kind in (("val", "validation"), ("train", "training")):
+        if not dataset.files(split):
+            raise ConfigError(f"{data} has no {kind} images", where=f"data: {split}", expected="at least one image")
+    return dataset

@@ -31,7 +31,8 @@ Preparation = Callable[[StudySpec, RunRecord, Say], Prepared]
 
 _SAID = {
     "": "starting",
-    "load": "reading the model and the data",
+    "load": "reading the model",
+    "data": "reading the images and labels",
     "trace": "tracing the model",
     "score": "scoring its channels",
     "export": "exporting the base",
@@ -48,7 +49,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
 
     Raises:
         PreparationFailed: with the exit code of the child's error.
-        NotComparable: the groups found now are not those of the run.
+        NotComparable: the groups found now are not those of the run. That of other data is PreparationFailed, too.
     """
     record.base_dir.mkdir(parents=True, exist_ok=True)
     discard_progress(record.base_dir)
@@ -76,6 +77,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     from objectives.ultralytics_door import stride_of
     from pruning import trace
     from search.evaluate import pruning_evaluator
+    from search.evaluate.data_record import record_data
     from search.evaluate.final_measurements import PruningFinalMeasurements
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.workload import example_input, load_model
@@ -89,6 +91,8 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     with phase("load"):
         model = load_model(spec.model)
         check_before(spec, model)
+    with phase("data"):
+        data = record_data(spec, model, base_dir.parent, is_measured=known is not None, beat=phase.beat)
     with phase("trace"):
         graphs = {size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)}
     graph = graphs[spec.imgsz]
@@ -112,7 +116,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
     rows, final = pruning_evaluator.group_rows(graph), PruningFinalMeasurements(evaluator, base)
-    return Prepared(evaluator, space, base, rows, _notes(graph, base), PRELOAD, guide, final)
+    return Prepared(evaluator, space, base, rows, (*data.notes, *_notes(graph, base)), PRELOAD, guide, final)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:

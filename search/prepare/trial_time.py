@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import yaml
 from torch import nn
@@ -22,8 +21,7 @@ from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
 from pruning.recovery.finetune import recover
 from pruning.recovery.judge import held_out, most_images
 from pruning.recovery.repair import calibration_images
-from search.config.comparability import count_images
-from search.config.inputs.dataset import images_of, spread
+from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.spec import StudySpec
 from search.evaluate.pruning_evaluator import recovery_of, task_of
 
@@ -89,7 +87,8 @@ class _Stopwatch:
 def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> TrialTime:
     """Time the parts of a trial on a small sample of the data. `model` is pruned and trained."""
     task, batch = task_of(model), spec.recover.batch
-    data = sample_of(Path(spec.data), folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
+    dataset = open_dataset(Path(spec.data), LabelRules.of(model))
+    data = sample_of(dataset, folder / "data", train=BATCHES * batch, val=VAL_IMAGES)
     began, seen = time.perf_counter(), 0
     for images in calibration_batches(data, imgsz, count=calibration_images(imgsz) // 2, task=task):
         BaseMoments(model, [images])
@@ -99,16 +98,15 @@ def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: int, fo
     accuracy = measure_accuracy(model, data, imgsz=imgsz, device=device, work_dir=folder / "accuracy")
     val_image_s = (time.perf_counter() - began) / accuracy.images
     setup_s, step_s = _training_pace(spec, model, device, imgsz, data, folder) if spec.recover.epochs else (0.0, 0.0)
-    used = round((count_images(Path(spec.data), "train") or 0) * spec.recover.fraction)
+    used = round(len(dataset.files("train")) * spec.recover.fraction)
     judged = len(held_out(used, most_images(imgsz)))
     return TrialTime(image_s, calibration_images(imgsz), judged, setup_s, step_s, val_image_s)
 
 
-def trial_seconds(spec: StudySpec, pace: TrialTime, timing_s: float) -> float | None:
-    """Return the seconds of a trial on all data; None if its images cannot be counted."""
-    train, val = (count_images(Path(spec.data), split) for split in ("train", "val"))
-    if not train or not val:
-        return None
+def trial_seconds(spec: StudySpec, model: nn.Module, pace: TrialTime, timing_s: float) -> float:
+    """Return the seconds of a trial on all data."""
+    dataset = open_dataset(Path(spec.data), LabelRules.of(model))
+    train, val = (len(dataset.files(split)) for split in ("train", "val"))
     return pace.trial_s(steps_of(spec, train), val, timing_s)
 
 
@@ -128,31 +126,22 @@ def _training_pace(
     return watch.pace()
 
 
-def sample_of(data: Path, folder: Path, *, train: int, val: int) -> Path:
-    """Link a data set of at most `train` and `val` images of `data` into `folder`."""
+def sample_of(dataset: Dataset, folder: Path, *, train: int, val: int) -> Path:
+    """Link a data set of at most `train` and `val` images of another, none of them faulty, into `folder`."""
     counts = {"train": train, "val": val}
-    if data.is_dir():
+    if dataset.rules.task == "classify":
         for split, count in counts.items():
-            for place in sorted(path for path in (data / split).iterdir() if path.is_dir()):
-                files = sorted(path for path in place.iterdir() if path.is_file())
-                _link(spread(files, ceil(count / 4)), folder / split / place.name)
+            by_class: dict[str, list[str]] = {name: [] for name in dataset.names}
+            for file in dataset.files(split):
+                by_class.setdefault(Path(file).parent.name, []).append(file)
+            for name, files in by_class.items():
+                _link(dataset.usable(files, ceil(count / 4)), folder / split / name)
         return folder
-    from ultralytics.data.utils import check_det_dataset, img2label_paths
-
-    from objectives.ultralytics_door import quiet
-
-    with quiet():
-        said: dict[str, Any] = check_det_dataset(str(data), autodownload=False)
     for split, count in counts.items():
-        chosen = spread(images_of(said[split]), count)
+        chosen = dataset.usable(dataset.files(split), count)
         _link(chosen, folder / "images" / split)
-        _link([Path(label) for label in img2label_paths([str(path) for path in chosen])], folder / "labels" / split)
-    return _write_yaml(said, folder)
-
-
-def _write_yaml(said: Mapping[str, Any], folder: Path) -> Path:
-    kept = {key: said[key] for key in ("names", "kpt_shape", "flip_idx", "channels") if key in said}
-    document = {"path": str(folder), "train": "images/train", "val": "images/val", **kept}
+        _link([Path(dataset.label_of(str(path))) for path in chosen], folder / "labels" / split)
+    document = {"path": str(folder), "train": "images/train", "val": "images/val", **dataset.described}
     (folder / "data.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     return folder / "data.yaml"
 

@@ -1,7 +1,7 @@
 """A study on disk.
 
     runs/prune/<name>/
-      args.yaml env.json study.db search.log results.csv pareto.csv snapshot.json run.lock ending.json
+      args.yaml env.json data.json study.db search.log results.csv pareto.csv snapshot.json run.lock ending.json
       base/{base.json,groups.json,base.onnx} latency/{<key>.json,final.json,kits/<id>.json,targets/<name>.json}
       baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}

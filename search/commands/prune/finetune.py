@@ -32,6 +32,10 @@ MOST: Mapping[str, Any] = {"epochs": 100, "fraction": 1.0}
 """What a last fine-tune takes unless it is told otherwise: it cools down before when the validation figure rests."""
 
 
+UNJUDGED = "trained.pt"
+"""The network as the last epoch left it, until it is judged and written as the result: it stays if that fails."""
+
+
 def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
     """Fine-tune a trial in full on all training images; write finetuned.pt beside its deliverables.
 
@@ -71,7 +75,7 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     from search.evaluate.workload import load_model, save_model
 
     seed, device = spec.search.seed, pruning_evaluator.resolve_device(spec.device)
-    part, target = folder / ".finetuned.part.pt", folder / "finetuned.pt"
+    part, target, unjudged = folder / ".finetuned.part.pt", folder / "finetuned.pt", folder / UNJUDGED
     with MeasurementLock(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
         base = load_model(spec.model)
@@ -80,11 +84,15 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
         with phase("recover"):
             judged = pruning_evaluator.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
             place = folder / "recover"
-            repaired = pruning_evaluator.repair_by(spec, model, device, imgsz, seed, place, phase, origin, judged)
+            repaired = pruning_evaluator.repair_by(
+                spec, model, device, imgsz, seed, place, phase, origin, judged,
+                on_trained=lambda trained: save_model(trained, unjudged, paretoprune_plan=plan),
+            )  # fmt: skip
         save_model(repaired.model, part, paretoprune_plan=plan)
+        os.replace(part, target)
+        unjudged.unlink(missing_ok=True)
         with phase("accuracy"):
-            accuracy = pruning_evaluator.accuracy_of(part, spec, imgsz, device, folder / "accuracy")
-    os.replace(part, target)
+            accuracy = pruning_evaluator.accuracy_of(target, spec, imgsz, device, folder / "accuracy")
     for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
         shutil.rmtree(folder / rest, ignore_errors=True)
     steps, seconds = pruning_evaluator.repair_steps(repaired), phase.seconds
@@ -161,12 +169,15 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     from pruning.checkpoints.checkpoint import load_model, read_notes, save_model
     from pruning.recovery.repair import repair
     from pruning.recovery.weight_masks import masks_of, sparsity
+    from search.config.inputs.dataset import check_images
     from search.evaluate import pruning_evaluator
     from search.evaluate.user_task import refuse_plain
+    from search.prepare.preflight import check_data
 
     refuse_plain(order.model, "finetune of a file")
     device, notes = pruning_evaluator.resolve_device(order.device), read_notes(order.model)
     model = load_model(order.model)
+    check_images(check_data(model, order.data))
     masks = masks_of(model) if MASK in notes else None
     zeros = sparsity(model)
 
@@ -175,16 +186,19 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
         return {figure: estimate.value for figure, estimate in found.figures.items()}
 
     before = figures(model, "before")
+    unjudged = order.file.with_name(f"{order.file.stem}-{UNJUDGED}")
     how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
     fitness = pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness")
     origin, place = _origin_of(notes, order.base), work / "recover"
     repaired = repair(
-        model, order.data, how, origin=origin, base=order.base, masks=masks, work_dir=place, fitness=fitness
-    )
+        model, order.data, how, origin=origin, base=order.base, masks=masks, work_dir=place, fitness=fitness,
+        on_trained=lambda trained: save_model(trained, unjudged, **notes),
+    )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
         save_model(repaired.model, part, **notes)
         os.replace(part, order.file)
+        unjudged.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {order.file}: {error.strerror}", where="out=") from error
     shutil.rmtree(work / "recover", ignore_errors=True)

@@ -75,11 +75,14 @@ def prune_in_child(order: GroupwisePruning, work: Path) -> dict[str, Any]:
     from pruning import trace
     from pruning.checkpoints.checkpoint import load_model
     from pruning.groupwise import prune_one_by_one
+    from search.config.inputs.dataset import check_images
     from search.evaluate.pruning_evaluator import task_of
     from search.evaluate.workload import example_input
+    from search.prepare.preflight import check_data
     from search.space import chosen_groups
 
     model = load_model(order.model)
+    check_images(check_data(model, order.data))
     graph = trace(model, example_input(model, order.imgsz))
     names = [group.name for group in chosen_groups(tuple(graph.free), order.groups, "groups=")]
     figure = MAIN_FIGURES[task_of(model)]

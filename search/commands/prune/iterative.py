@@ -217,12 +217,15 @@ def _progress_line(progress: TrialProgress, rows: Sequence[Mapping[str, Any]], l
 def prune_in_child(order: IterativePruning) -> None:
     """Run `run_iterative` in a child process."""
     from pruning.checkpoints.checkpoint import load_model
+    from search.config.inputs.dataset import check_images
     from search.evaluate.pruning_evaluator import task_of
     from search.evaluate.user_task import refuse_plain
+    from search.prepare.preflight import check_data
 
     refuse_plain(order.model, "pruning in steps")
     rows = _read(order.folder)["steps"]
     base = load_model(order.model)
+    check_images(check_data(base, order.data))
     work = _Work(order, rows, task_of(base))
     for step in work.steps(base):
         work.record(step)

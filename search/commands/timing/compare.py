@@ -141,7 +141,7 @@ def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     """Count boxes above CONFIDENCE on all validation images; None for a task without boxes."""
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
-    from search.config.inputs.dataset import read_dataset
+    from search.config.inputs.dataset import LabelRules, open_dataset
     from search.evaluate.sample_images import predictor_class
 
     model: Any = load_model(path)
@@ -151,8 +151,8 @@ def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     with quiet():
         predictor = predictor_class(model)(overrides=settings)
         predictor.setup_model(model=model, verbose=False)
-        images = read_dataset(data).images
-        return sum(_count(found) for image in images for found in predictor(str(image), stream=True))
+        images = open_dataset(data, LabelRules.of(model)).files("val")
+        return sum(_count(found) for image in images for found in predictor(image, stream=True))
 
 
 def _count(result: Any) -> int:

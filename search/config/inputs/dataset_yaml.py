@@ -1,11 +1,12 @@
-"""Safe reading of an untrusted dataset YAML: plain data only, of bounded size."""
+"""Safe reading of an untrusted dataset YAML: plain data only, of bounded size, by Ultralytics' own reader.
+
+Its reader drops what is not UTF-8 and control characters, which files from other systems have.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from search.errors import ConfigError
 
@@ -15,20 +16,21 @@ MAX_VALUES = 200_000
 """Values after aliases are followed: nine anchors of nine aliases each are a billion of them."""
 
 
-def read_data_yaml(path: Path) -> Any:
+def read_data_yaml(path: Path) -> dict[str, Any]:
     """Return the content of a dataset YAML as plain values.
 
     Raises:
-        ConfigError: it is not YAML, larger than MAX_BYTES, or holds more than MAX_VALUES.
+        ConfigError: no mapping in YAML, larger than MAX_BYTES, or it holds more than MAX_VALUES.
     """
+    from ultralytics.utils import YAML
+
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise _refused(path, f"has {size:,} bytes", f"a dataset YAML of at most {MAX_BYTES:,}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _refused(path, f"is not YAML: {first}", "a dataset YAML") from error
+        data: dict[str, Any] = YAML.load(path)
+    except (AssertionError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
+        raise _refused(path, f"is not YAML: {_said(error)}", "a dataset YAML") from error
     try:
         count = _count(data, {})
     except RecursionError as error:
@@ -36,6 +38,12 @@ def read_data_yaml(path: Path) -> Any:
     if count > MAX_VALUES:
         raise _refused(path, f"unfolds to {count:,} values", f"a dataset YAML of at most {MAX_VALUES:,}")
     return data
+
+
+def _said(error: Exception) -> str:
+    """Return the fault without Ultralytics' advice, whose first line names the file only."""
+    lines = [line.strip() for line in str(error).splitlines() if "ray.run" not in line and line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
 
 
 def _count(value: Any, known: dict[int, int]) -> int:

@@ -1,18 +1,22 @@
-"""Disable implicit side effects of Ultralytics: downloads of data, and unpickling of labels' caches.
+"""Disable implicit side effects of Ultralytics: downloads and copies of data, and unpickling of labels' caches.
 
 `check_det_dataset` runs a data YAML's `download:` key (a shell line, or Python) as soon as an image folder is missing,
-for example when a network drive is lost during a search. A labels' cache is a pickle beside the labels, which the
-provider of the data may have put there.
+for example when a network drive is lost during a search. `check_cls_dataset` downloads a folder that is not there, and
+copies one without `train` into two halves. A labels' cache is a pickle beside the labels, which the provider of the
+data may have put there. Folders are listed through links, for ever where these lead in a circle.
 """
 
 from __future__ import annotations
 
-import functools
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from search.config.inputs.dataset_yaml import read_data_yaml
+from search.config.inputs.link_loops import refuse_link_loops, shown
+from search.errors import ConfigError
 
 _HARMLESS = {
     (module, name)
@@ -27,21 +31,53 @@ def harden() -> None:
     import ultralytics.data.dataset as dataset
     import ultralytics.engine.trainer as trainer
     import ultralytics.engine.validator as validator
-    from ultralytics.data import utils
 
     reading: Any = dataset
     reading.load_dataset_cache_file = load_cache
     using: Any
     for using in (trainer, validator):
-        using.check_det_dataset = functools.partial(utils.check_det_dataset, autodownload=False)
+        using.check_det_dataset = _check_det_dataset
         using.check_cls_dataset = _check_cls_dataset
+
+
+def _check_det_dataset(dataset: str | Path, autodownload: bool = False, split: str = "") -> dict[str, Any]:
+    """Read a data YAML as `ultralytics.data.utils.check_det_dataset`; `autodownload` is ignored."""
+    from ultralytics.data import utils
+
+    file = Path(dataset)
+    if file.is_dir():
+        refuse_link_loops(file)
+        file = utils.find_dataset_yaml(file)
+    if file.is_file():
+        read_data_yaml(file)
+    found: dict[str, Any] = utils.check_det_dataset(str(dataset), autodownload=False, split=split)
+    for name in ("train", "val", "test", "minival"):
+        places = found.get(name) or []
+        for place in [places] if isinstance(places, str) else places:
+            refuse_link_loops(Path(place))
+            _check_list(Path(place))
+    return found
+
+
+def _check_list(place: Path) -> None:
+    """Refuse a text file that lists images and is not UTF-8, of which Ultralytics says only that it has an error."""
+    try:
+        if place.is_file():
+            place.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        what = f"the list of images {shown(place)} is not UTF-8 text"
+        raise ConfigError(what, where="data", next_command=f"write {shown(place)} anew in UTF-8") from error
 
 
 def _check_cls_dataset(dataset: str | Path, split: str = "") -> dict[str, Any]:
     from ultralytics.data import utils
 
-    if not Path(dataset).is_dir():
+    folder = Path(dataset)
+    if not folder.is_dir():
         raise FileNotFoundError(f"{dataset}: no such folder of images; nothing is downloaded")
+    if not (folder / "train").is_dir():
+        raise FileNotFoundError(f"{dataset}: no folder train; expected train and val, each with a folder per class")
+    refuse_link_loops(folder)
     found: dict[str, Any] = utils.check_cls_dataset(str(dataset), split)
     return found
 

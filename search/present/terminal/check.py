@@ -17,6 +17,7 @@ def render_check(facts: Mapping[str, Any]) -> RenderableType:
     """Render environment, space, reachable figures, budgets and time, below 80 columns."""
     parts: list[RenderableType] = [_environment(facts["environment"]), Text()]
     parts += [_space(facts), Text(), _reach(facts["reach"])]
+    parts += [Text(line, style="yellow") for line in facts["left_out"]]
     for name, budget in facts["budgets"].items():
         limits = ", ".join(budget["limits"])
         parts.append(Text(f"{name} ({limits}): {_answer(budget)}", style="" if budget["reachable"] else "red"))

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from objectives import AccuracyError
-from objectives.accuracy.measure import Accuracy, measure_accuracy
+from objectives.accuracy.measure import Accuracy, class_labels, measure_accuracy
+from objectives.class_drop import largest_drop
 from objectives.runtimes.open import export_for_timing
 from tests.objectives.rectangles import NAMES, SIZE, state_of, unchanged, write_data
 
@@ -227,3 +230,43 @@ def test_a_task_without_an_entry(tiny_yolo: Any, tiny_data: Path) -> None:
     model.task = "depth"
     with pytest.raises(AccuracyError, match=r"task 'depth' cannot be measured yet\. Tasks that can: detect"):
         measure_accuracy(model, tiny_data, imgsz=SIZE)
+
+
+@given(
+    st.dictionaries(st.integers(0, 20), st.sampled_from(["cat", "dog", "cat (class 1)", "cat (class 2)"]), max_size=12)
+)
+def test_every_class_has_a_label_of_its_own(names: dict[int, str]) -> None:
+    labels = class_labels(names)
+    assert set(labels) == set(names) and len(set(labels.values())) == len(names)
+    assert all(labels[number].startswith(name) for number, name in names.items())
+    if len(set(names.values())) == len(names):
+        assert labels == names
+
+
+def test_classes_of_one_name_are_judged_apart(tiny_yolo: Any, tmp_path: Path) -> None:
+    """A model that calls every second class by the first one's number: a guard must see which class was lost."""
+    names = ("thing", "thing", "other")
+    data = write_data(tmp_path, names=names, images=12)
+    sees, errs = seeing(tiny_yolo), seeing(tiny_yolo)
+    sees.names = errs.names = dict(enumerate(names))
+    oracle = errs.forward
+    errs.forward = lambda images, *rest, **more: _without_class_1(oracle(images))
+    before, after = (measure_accuracy(model, data, imgsz=SIZE, batch=4) for model in (sees, errs))
+    assert set(before.per_class) == {"thing (class 0)", "thing (class 1)", "other"} == set(before.per_class_error)
+    lost = largest_drop(before.per_class, after.per_class, after.per_class_error)
+    assert lost is not None and lost[0] == "thing (class 1)" and lost[1].value > 0.9
+
+
+def _without_class_1(output: torch.Tensor) -> torch.Tensor:
+    output[:, 4] = torch.maximum(output[:, 4], output[:, 5])
+    output[:, 5] = 0
+    return output
+
+
+def test_labels_that_are_all_out_of_range_are_one_line(tiny_yolo: Any, tmp_path: Path) -> None:
+    data = write_data(tmp_path, images=12)
+    for file in (tmp_path / "labels" / "val").iterdir():
+        file.write_text("9 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(AccuracyError, match="Label class 9 exceeds dataset class count 3") as refused:
+        measure_accuracy(tiny_yolo, data, imgsz=SIZE)
+    assert len(str(refused.value).splitlines()) == 1 and "lines more" in str(refused.value)

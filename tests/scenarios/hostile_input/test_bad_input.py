@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Change, str, int, str]] = {
     "data that is no YAML": (lambda p: (p / "data/data.yaml").write_text("a: ["), "", 2, "is not YAML"),
     "data without names": (lambda p: (p / "data/data.yaml").write_text("path: .\n"), "", 2, "key missing"),
     "no validation folder": (_without("images/val"), "", 2, "images not found, missing path"),
-    "no training folder": (_without("images/train"), "", 2, "has no training images that can be read"),
+    "no training folder": (_without("images/train"), "", 2, "images/train does not exist"),
     "empty data set": (_emptied, "", 2, "has no validation images"),
     "unknown key": (lambda p: None, "search.trails=3", 2, "did you mean trials?"),
     "unknown training key": (lambda p: None, "recover.epoch=3", 2, "did you mean epochs?"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.config.comparability import fingerprint
+from search.config.inputs.dataset import LabelRules, open_dataset
 from search.config.inputs.dataset_yaml import MAX_BYTES, read_data_yaml
 from search.config.inputs.ultralytics_safety import harden, load_cache
 from search.config.spec import load_spec
@@ -148,11 +148,13 @@ def test_a_billion_laughs_are_refused(tmp_path: Path) -> None:
         read_data_yaml(tmp_path / "loop.yaml")
 
 
-def test_a_data_yaml_makes_no_objects(tmp_path: Path, workplace: Path) -> None:
-    marker = tmp_path / "ran"
-    (workplace / "data.yaml").write_text(f"path: !!python/object/apply:os.system ['touch {marker}']\n")
+def test_a_data_yaml_makes_no_objects(tmp_path: Path) -> None:
+    marker, data = tmp_path / "ran", tmp_path / "data.yaml"
+    data.write_text(f"path: !!python/object/apply:os.system ['touch {marker}']\n")
     with pytest.raises(ConfigError, match="is not YAML"):
-        fingerprint(load_spec(Path("study.yaml")))
+        read_data_yaml(data)
+    with pytest.raises(ConfigError, match="is not YAML"):
+        open_dataset(data, LabelRules())
     assert not marker.exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from search.errors import NotComparable
 from search.present.health import health
-from search.study import Parts, Study
+from search.study import Listener, Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 from search.testing.simulated import InlineEngine, SimulatedClock
 from tests.search.conftest import run
@@ -61,6 +61,20 @@ def test_it_goes_on_only_when_one_says_so() -> None:
         _loaded().search()
     assert f"{RUN} --mix-versions" in str(refused.value)
     assert run("resume", RUN).exit_code == 5
+
+
+def test_it_is_told_apart_by_its_fingerprint_and_not_called_other_data(place: Path) -> None:
+    """Its fingerprint has names and sizes of images, which say nothing of their contents."""
+    (place / "images" / "one.png").write_bytes(b"pixels of another size")
+    notes: list[str] = []
+    _loaded(mix_versions=True).search(Listener(note=notes.append))
+    assert [note for note in notes if "names and sizes of images only" in note]
+    notes.clear()
+    _loaded().search(Listener(note=notes.append))
+    assert not [note for note in notes if "names and sizes" in note]
+    (place / "best.pt").write_bytes(b"other weights")
+    with pytest.raises(NotComparable, match="model: content"):
+        _loaded().search()
 
 
 def test_it_goes_on() -> None:

@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ultralytics.data.augment import LetterBox
 
 from objectives.errors import AccuracyError, BackendMissing
-from search.config.inputs.dataset import read_dataset
+from pruning.recovery.images import letterboxed
 from search.config.sections import LatencySpec
 from search.deliver.peak_memory import peak_memory
 from search.deliver.verified_export import export_model
 from search.errors import ConfigError, DeviceMissing, exit_code
-from search.export import formats
+from search.export import formats, ultralytics_export
 from search.export.artefact_accuracy import validate
+from search.export.calibration_images import calibration_files
 from search.export.errors import CheckFailed, ExportFailed
 from search.export.formats import Format, checked_targets
 from search.export.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
 from search.run_folder.artefact_files import digest, size_bytes
+from tests.tiny_data import make_tiny_data
 
 SIZE = 64
 
@@ -233,16 +236,6 @@ def test_other_classes_are_refused(checkpoint: Path, dataset: Path, tmp_path: Pa
         export_model(checkpoint, tmp_path / "out", ["onnx"], data=data, imgsz=SIZE)
 
 
-def test_val_images_of_a_folder_and_of_a_list(dataset: Path, tmp_path: Path) -> None:
-    images = dataset.parent / "images"
-    assert len(read_dataset(images).images) == 6
-    listed = tmp_path / "val.txt"
-    listed.write_text("\n".join(str(file) for file in sorted((images / "val").iterdir())[:2]))
-    (tmp_path / "data.yaml").write_text(f"train: {listed}\nval: {listed}\nnames: [blue, red]\n")
-    found = read_dataset(tmp_path / "data.yaml")
-    assert (len(found.images), found.names) == (2, ("blue", "red"))
-
-
 def test_images_that_cannot_be_read_give_random_inputs(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
     found, inputs = load_images([tmp_path / "a.png"], SIZE, 2, 3)
@@ -267,3 +260,49 @@ def test_openvino_is_a_verified_folder(checkpoint: Path, dataset: Path, tmp_path
     assert check.parity is not None
     assert check.parity.relative < 1e-3, "compared in float32 also where OpenVINO prefers bfloat16"
     assert names(tmp_path / check.path) == ["metadata.yaml", "model.bin", "model.xml"]
+
+
+def own_model(folder: Path, names: dict[int, str], channels: int = 3, **args: object) -> Path:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    from pruning.checkpoints.checkpoint import save_model
+
+    torch.manual_seed(0)
+    model: Any = DetectionModel("yolov8n.yaml", ch=channels, nc=len(names), verbose=False)
+    model.names, model.args, model.task = names, args, "detect"
+    save_model(model, folder / "model.pt")
+    return folder / "model.pt"
+
+
+def test_a_model_of_a_single_class_takes_all_classes_of_its_data_as_one(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data", size=SIZE)
+    model = own_model(tmp_path, {0: "item"}, single_cls=True)
+    report = export_model(model, tmp_path / "out", ["onnx"], data=data, imgsz=SIZE, quantize=[32, 8])
+    assert report.passed and [set(check.per_class) for check in report.artefacts] == [{"item"}] * 2
+    assert not [check.unchecked for check in report.artefacts if check.unchecked]
+    model = own_model(tmp_path, {0: "item"})
+    with pytest.raises(ConfigError, match="other classes than the model: 2"):
+        export_model(model, tmp_path / "other", ["onnx"], data=data, imgsz=SIZE)
+
+
+def test_a_grey_model_is_compared_and_calibrated_on_grey_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_tiny_data(tmp_path / "data", size=SIZE)
+    data.write_text(data.read_text() + "channels: 1\n")
+    model = own_model(tmp_path, {0: "dark", 1: "bright"}, channels=1)
+    seen: list[Any] = []
+    real = ultralytics_export.quantise_onnx
+
+    def quantise(made: Path, path: Path, images: Any) -> None:
+        seen.extend(images)
+        real(made, path, iter(seen))
+
+    monkeypatch.setattr(ultralytics_export, "quantise_onnx", quantise)
+    report = export_model(model, tmp_path / "out", ["onnx"], data=data, imgsz=SIZE, quantize=[32, 8])
+    assert report.passed and all(check.parity and check.parity.inputs == "val" for check in report.artefacts)
+    files = calibration_files(data)
+    assert len(seen) == len(files) == 12
+    expected = letterboxed(files[0], LetterBox((SIZE, SIZE), auto=False), 1)
+    assert expected is not None and np.array_equal(seen[0], (expected[None] / np.float32(255)).astype(np.float32))

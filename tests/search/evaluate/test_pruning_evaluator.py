@@ -14,13 +14,15 @@ from pruning.checkpoints.checkpoint import load_model
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
+from search.evaluate.data_record import data_digest
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.space import Space
-from search.study import Study
+from search.study import Listener, Study
 from search.trial import Measurement, TrialState
 from tests import shelf
 from tests.search.conftest import run
+from tests.tiny_data import make_tiny_data
 
 TINY: dict[str, Any] = {
     "imgsz": 64,
@@ -43,7 +45,12 @@ def tiny_study(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> d
 
 
 def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str, Any]) -> None:
-    study = Study(**tiny_study, **{"keep.weights": "all", "recover.slimming": 1e-3}).search()
+    tiny_study["data"] = str(make_tiny_data(Path.cwd() / "data"))
+    (Path.cwd() / "data" / "images" / "train" / "007.png").write_bytes(b"garbage")
+    notes: list[str] = []
+    study = Study(**tiny_study, **{"keep.weights": "all", "recover.slimming": 1e-3})
+    study.search(Listener(note=notes.append))
+    assert any("1 of 12 training images left out" in note and "train/007.png" in note for note in notes)
     for trial in study.trials():
         assert trial.state == TrialState.COMPLETE, trial.error
         assert trial.measurement is not None and trial.measurement.plan is not None
@@ -69,6 +76,9 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     tiny_study |= {"recover.slimming": 1e-3, "keep.weights": "none", "search.trials": 3}
     last = Study(**tiny_study).search().trials()[-1]
     assert last.state == TrialState.COMPLETE and not list(study.record.path.rglob("*.pt"))
+    (Path.cwd() / "data" / "labels" / "val" / "001.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    refused = run("resume", "tiny", "search.trials=4")
+    assert refused.exit_code == 5 and "val: other labels: 1 of 6 (images/val/001.png)" in refused.stderr
 
 
 def test_a_trial_that_begins_again_is_not_timed_again(
@@ -183,7 +193,8 @@ def _exported_with_its_card(study: Study) -> None:
     card = (picked.folder / "model_card.md").read_text()
     _, prints = study.record.read_args()
     assert picked.trial is not None and picked.trial.measurement is not None
-    for piece in (prints["model"], prints["data"], picked.trial.measurement.digest, "format=onnx", "AGPL-3.0"):
+    data = str(data_digest(study.record.path))
+    for piece in (prints["model"], data, picked.trial.measurement.digest, "format=onnx", "AGPL-3.0"):
         assert piece in card
 
 

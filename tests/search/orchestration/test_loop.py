@@ -257,15 +257,6 @@ def test_what_makes_trials_comparable_may_not_change(make_study: MakeStudy, work
         make_study(**{"search.trials": 3}).search()
 
 
-def test_new_images_make_another_data_set(make_study: MakeStudy, workplace: Path) -> None:
-    make_study(**{"search.trials": 2}).search()
-    (workplace / "images" / "notes.txt").write_text("no image")
-    make_study(**{"search.trials": 3}).search()
-    (workplace / "images" / "two.png").write_bytes(b"more")
-    with pytest.raises(NotComparable, match="data: content"):
-        make_study(**{"search.trials": 4}).search()
-
-
 def test_trials_workers_and_budgets_may_change(make_study: MakeStudy) -> None:
     make_study(**{"search.trials": 3}).search()
     study = make_study(**{"search.trials": 5, "search.workers": 2, "budgets": {"edge": {"latency_ms": 5}}})

@@ -36,3 +36,34 @@ def test_a_model_that_is_trained_with_texts_is_told_what_can_be_done(tmp_path: P
     with pytest.raises(ConfigError, match="trained with a text for every class") as refused:
         check_data(world, make_tiny_data(tmp_path / "data"))
     assert "paretoprune prune" in str(refused.value.next_command)
+
+
+def model(**said: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{"task": "detect", "args": {}, "names": {0: "a", 1: "b"}, "input_channels": 3, **said})
+
+
+def test_what_goes_together_passes(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path, size=32)
+    assert check_data(model(), data).channels == 3
+    assert check_data(model(names={0: "item"}, args={"single_cls": True}), data).rules.single_cls
+    data.write_text(data.read_text() + "channels: 1\n")
+    assert check_data(model(input_channels=1), data).channels == 1
+
+
+def test_other_channels_or_classes_are_refused(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path, size=32)
+    with pytest.raises(ConfigError, match="the model takes images of 1 channels") as refused:
+        check_data(model(input_channels=1), data)
+    assert "channels: 1 in the data YAML" in str(refused.value)
+    with pytest.raises(ConfigError, match="the model has 1 classes"):
+        check_data(model(names={0: "item"}), data)
+
+
+@pytest.mark.parametrize(("split", "kind"), [("train", "training"), ("val", "validation")])
+@pytest.mark.parametrize("task", ["detect", "classify"])
+def test_a_split_without_images_is_named(split: str, kind: str, task: str, tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path, task, size=32)
+    for file in (tmp_path if task == "classify" else tmp_path / "images").glob(f"{split}/**/*.png"):
+        file.unlink()
+    with pytest.raises(ConfigError, match=f"no {kind} images|no training images found"):
+        check_data(model(task=task), data)
