@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.arguments import file_and_keys, only_keys, split, study_and_keys
-from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
+from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
     name="paretoprune",
@@ -80,8 +80,8 @@ def error_text(error: BaseException) -> str:
         return "interrupted"
     if is_foreseen(error):
         label = "" if isinstance(error, ParetoPruneError) and error.exit_code == 130 else "error: "
-        return f"{label}{error}"
-    return f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug"
+        return printable(f"{label}{error}")
+    return printable(f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug")
 
 
 @app.command()

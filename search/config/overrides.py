@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.inputs.checkpoint_facts import checkpoint_facts
+from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.user_code import UserReference, located
 from search.config.sections import RecoverSpec
 from search.errors import ConfigError, near_miss
@@ -53,7 +54,7 @@ class Order(BaseModel):
     @classmethod
     def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
         """Parse keys for a file that is named before them. Raises as `from_keys`."""
-        if not model.is_file():
+        if not is_file(model):
             raise ConfigError(f"no such file: {model}", expected=cls.example)
         return cls.from_keys(keys, model=model)
 
@@ -135,7 +136,7 @@ def _counts(value: Any, info: ValidationInfo) -> dict[str, int]:
 
 def _file(value: Any, info: ValidationInfo) -> Path:
     path = Path(str(value))
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"no such file: {path}", where=f"{info.field_name}=")
     return path
 
@@ -144,14 +145,14 @@ def _network(value: Any, info: ValidationInfo) -> Path:
     own = UserReference.parse(value)
     if own is None:
         return _file(value, info)
-    _file(own.file.expanduser(), info)
+    _file(absolute(own.file, Path.cwd()), info)
     return Path(located(str(value), Path.cwd()))
 
 
 def existing_data(value: object) -> Path:
     """Return the path of an existing file or folder. Raises ConfigError."""
     path = Path(str(value))
-    if not path.exists():
+    if not exists(path):
         raise ConfigError(f"no such file: {path}", where="data=", expected="a data YAML, or a folder to classify")
     return path
 

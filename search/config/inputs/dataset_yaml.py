@@ -13,6 +13,8 @@ MAX_BYTES = 4_000_000
 """LVIS, with 1,203 classes and their synonyms, has 50 kB."""
 MAX_VALUES = 200_000
 """Values after aliases are followed: nine anchors of nine aliases each are a billion of them."""
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What PyYAML raises: it lets an error of Python's own through where a date or a number is none."""
 
 
 def read_data_yaml(path: Path) -> Any:
@@ -26,7 +28,7 @@ def read_data_yaml(path: Path) -> Any:
         raise _refused(path, f"has {size:,} bytes", f"a dataset YAML of at most {MAX_BYTES:,}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _refused(path, f"is not YAML: {first}", "a dataset YAML") from error
     try:
