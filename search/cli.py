@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from search.commands.arguments import file_and_keys, only_keys, split, study_and_keys
+from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ def guarded(command: _Command) -> _Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            check_form(kwargs.get("form", FORMATS[0]))
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
@@ -80,7 +81,7 @@ def error_text(error: BaseException) -> str:
         return "interrupted"
     if is_foreseen(error):
         label = "" if isinstance(error, ParetoPruneError) and error.exit_code == 130 else "error: "
-        return printable(f"{label}{error}")
+        return printable(label + str(error).removeprefix("error: "))
     return printable(f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug")
 
 
@@ -252,7 +253,7 @@ def dashboard(
         list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs to show; default: the latest.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Non-loopback addresses require --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 chooses a free port.")] = 8060,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 chooses a free port.")] = 8060,
     token: Annotated[str, typer.Option("--token", help="Access token; auto generates one.")] = "",
     optuna: Annotated[bool, typer.Option("--optuna", help="Also start optuna-dashboard, on the next port.")] = False,
     debug: Debug = False,

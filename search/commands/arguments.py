@@ -10,6 +10,15 @@ from search.config.inputs.paths import absolute, exists
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
 
+FORMATS = ("table", "json", "yaml")
+"""Formats of a command's output."""
+
+
+def check_form(form: str) -> None:
+    """Raise ConfigError for an unknown format, before any work for it."""
+    if form not in FORMATS:
+        raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
+
 
 def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
     """Return (study or run, overrides): the first word without `=` is the study or run."""

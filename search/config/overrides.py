@@ -5,6 +5,7 @@ Invalid values raise ConfigError inside the validation: it is no ValueError, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -15,6 +16,7 @@ from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.user_code import UserReference, located
 from search.config.sections import RecoverSpec
+from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
 
 
@@ -92,21 +94,23 @@ def _drop(value: Any, info: ValidationInfo) -> float:
 
 
 def _positive(value: Any, info: ValidationInfo) -> float:
-    if not _is_number(value) or not value > 0:
-        raise ConfigError(f"{value!r} is not a number above 0", where=f"{info.field_name}=", expected="for example 6")
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"{clipped(value)} is not a number above 0", where=f"{info.field_name}=", expected="for example 6"
+        )
     return float(value)
 
 
 def _count(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         where = f"{info.field_name}="
-        raise ConfigError(f"{value!r} is not a whole number above 0", where=where, expected="for example 8")
+        raise ConfigError(f"{clipped(value)} is not a whole number above 0", where=where, expected="for example 8")
     return value
 
 
 def _seed(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{value!r} is not a whole number from 0", where=f"{info.field_name}=")
+        raise ConfigError(f"{clipped(value)} is not a whole number from 0", where=f"{info.field_name}=")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,9 @@ class PickedTrial:
         """
         from search.export.formats import asked_formats
 
-        formats = asked_formats(format)
+        formats, most = asked_formats(format), options.get("max_drop")
+        if most is not None and not (_is_number(most) and 0 <= most < math.inf):
+            raise ConfigError(f"{most!r} is no loss that is allowed", where="max_drop", expected="0 or more, as 0.02")
         if UserReference.parse(self.results.spec.data) is not None:
             report = self._export_own(formats, options)
             self._delivered(report, formats, options)
@@ -145,14 +148,16 @@ class PickedTrial:
         return self._export_verified(formats, options)
 
     def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
-        from search.deliver.verified_export import export_model
         from search.export.errors import DeliveryError
         from search.export.formats import checked_targets
 
         spec = self.results.spec
         options.setdefault("quantize", self._bits())
-        # before suggesting to make weights for it
-        checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
+        options["device"] = str(options.get("device", "cpu"))
+        # before suggesting to make weights for it, and before PyTorch is loaded
+        checked_targets(formats, options["quantize"], device=options["device"])
+        from search.deliver.verified_export import export_model
+
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()
         try:
@@ -210,6 +215,10 @@ class PickedTrial:
             commands=[f"paretoprune resume {self.results.record.path}", command],
             export=report,
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _word(value: object) -> str:

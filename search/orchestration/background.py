@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -66,7 +67,8 @@ def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
 
 
 def _said(log: Path, begin: int) -> str:
-    """Return the process's output, without the label that this process prints before it."""
+    """Return the process's output from its error on, without the label that this process prints before it."""
     with log.open("rb") as file:
         file.seek(begin)
-        return file.read().decode(errors="replace").strip().removeprefix("error: ")
+        said = file.read().decode(errors="replace").strip()
+    return re.split(r"^error: ", said, maxsplit=1, flags=re.MULTILINE)[-1]

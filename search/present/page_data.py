@@ -193,7 +193,7 @@ def _rounded(number: float | None) -> float | None:
 def _layer_number(stage: str) -> int | None:
     """Parse `model.12-15` -> 12; None for a stage that is not numbered."""
     text = stage.removeprefix("model.").partition("-")[0]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _last_number(stage: str) -> int:

@@ -136,7 +136,7 @@ class RunRecord:
     def trials(self) -> tuple[Trial, ...]:
         """Return all trials on disk, by number."""
         folders = sorted((self.path / "trials").glob("[0-9]*"))
-        found = [self.read_trial(int(folder.name)) for folder in folders if folder.name.isdigit()]
+        found = [self.read_trial(int(folder.name)) for folder in folders if folder.name.isdecimal()]
         return tuple(trial for trial in found if trial is not None)
 
     def write_base(self, base: Measurement) -> None:
