@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
+from search.config.storage_url import handed_over
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
@@ -140,7 +141,7 @@ def search(words: Words = None, detach: Detach = False, trust: Trust = None, deb
     from search.study import Study
 
     path, keys = study_and_keys(words)
-    study = Study(path, **{**keys, **_trusting(trust)})
+    study = Study(path, **{**keys, **_trusting(trust), **handed_over()})
     if detach:
         _detached("search", words, study, trust)
         return
@@ -157,7 +158,7 @@ def resume(
     from search.study import Study
 
     target, keys = split(words)
-    study = Study.load(find_run(target), mix_versions=mix_versions, **keys)
+    study = Study.load(find_run(target), mix_versions=mix_versions, **{**keys, **handed_over()})
     if detach:
         _detached("resume", [*(words or []), *(["--mix-versions"] if mix_versions else [])], study)
         return

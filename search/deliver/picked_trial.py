@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from search.config.inputs.user_code import UserReference
-from search.errors import ConfigError
+from search.errors import ConfigError, RunCorrupt
 from search.results.exported_points import record_points
 from search.results.results import Results
 from search.results.snapshot import current_snapshot, refresh
+from search.run_folder.artefact_files import inside
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 
@@ -75,11 +76,14 @@ class PickedTrial:
 
         Raises:
             ConfigError: the trial has no weights on disk; names the command that makes them.
+            RunCorrupt: they are not what was measured, or a link out of the run.
         """
         if self.trial is None:
             return Path(self.results.spec.model)
         path = self.results.record.trial_dir(origin(self.trial)) / FILE
         if path.is_file():
+            if not inside(self.results.record.path, path):
+                raise RunCorrupt("a link leads out of the run", where=str(path), expected="the file of the trial")
             check_weights(self.results.record, origin(self.trial))
             return path
         if self.trial.state != TrialState.COMPLETE:
@@ -124,7 +128,7 @@ class PickedTrial:
         else:
             place = self.results.record.path / "picks" / f"trial-{self.trial.number:04d}"
         path = place / target.file_name(Path(FILE).stem)
-        return path if path.exists() else None
+        return path if path.exists() and inside(self.results.record.path, path) else None
 
     def export(self, format: str = "onnx", **options: Any) -> ExportReport:
         """Export to `folder`, verify each artefact, write model_card.md; `format` may name several: `onnx,openvino`.

@@ -109,7 +109,7 @@ class PruningEvaluator:
     ) -> Measurement:
         """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), who=f"trial {number} of {self.reference.run}") as turns:
             phase = Phases(work_dir, turns.pause)
             score = self._score(candidate, phase)
             if screening is not None and score is not None and not screening.admits(score):

@@ -19,7 +19,7 @@ from search.config.spec import StudySpec
 from search.export.accuracy_shift import shifted
 from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord
+from search.run_folder.record import MISSHAPEN, RunRecord, check_known
 from search.trial import Measurement, PointId, Trial, TrialState
 
 FORMAT = 1
@@ -40,10 +40,11 @@ def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, 
 def _read(path: Path, known: Mapping[int, Trial]) -> Trial | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        check_known(content, FORMAT, path)
         point = PointId.parse(f"{content['trial']}-{content['precision']}")
         trial = known[point.trial]
         measured = Measurement.from_json(content["measurement"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MISSHAPEN):
         return None
     return Trial(
         trial.number,

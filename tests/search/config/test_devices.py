@@ -27,10 +27,12 @@ def test_a_processor_is_always_there(device: str, gpus: int) -> None:
 
 
 @pytest.mark.parametrize("gpus", [2], indirect=True)
-@pytest.mark.parametrize(("device", "there"), [("0", True), ("0,1", True), ("-1", True), ("cuda:1", True), ("2", False)])
+@pytest.mark.parametrize(
+    ("device", "there"), [("0", True), ("0,1", True), ("-1", True), ("cuda:1", True), ("2", False)]
+)
 def test_gpus_are_counted(device: str, there: bool, gpus: int) -> None:
     if there:
         check_device(device)
     else:
-        with pytest.raises(DeviceMissing, match="there is no GPU 2 .*\n.*\n.*0 to 1"):
+        with pytest.raises(DeviceMissing, match=r"there is no GPU 2 .*\n.*\n.*0 to 1"):
             check_device(device)
