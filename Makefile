@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test test-slow zoo check format clean browser-deps pictures soak
+.PHONY: demo test test-slow zoo check format clean browser-deps pictures soak fuzz
 
 # Of the twenty thousand files that arrive, a fraction is ever imported, and compiled then: not all of them here.
 .venv/installed: pyproject.toml
@@ -42,6 +42,10 @@ pictures: .venv/installed
 # Coordinators and workers are killed for as long as one likes: make soak KILLS=200, or make soak MINUTES=480
 soak: .venv/installed
 	$(BIN)/python benchmarks/soak.py $(if $(MINUTES),--minutes $(MINUTES),--kills $(or $(KILLS),200))
+
+# Random studies and command lines: none may end as an internal error.
+fuzz: .venv/installed
+	$(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),10)
 
 zoo: .venv/installed
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from search.commands.arguments import file_and_keys, only_keys, split, study_and_keys
-from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen
+from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
+from search.config.storage_url import handed_over
+from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
     name="paretoprune",
@@ -62,6 +63,7 @@ def guarded(command: _Command) -> _Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            check_form(kwargs.get("form", FORMATS[0]))
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
@@ -80,8 +82,8 @@ def error_text(error: BaseException) -> str:
         return "interrupted"
     if is_foreseen(error):
         label = "" if isinstance(error, ParetoPruneError) and error.exit_code == 130 else "error: "
-        return f"{label}{error}"
-    return f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug"
+        return printable(label + str(error).removeprefix("error: "))
+    return printable(f"internal error: {type(error).__name__}: {error}\n  next: run the same command with --debug")
 
 
 @app.command()
@@ -139,7 +141,7 @@ def search(words: Words = None, detach: Detach = False, trust: Trust = None, deb
     from search.study import Study
 
     path, keys = study_and_keys(words)
-    study = Study(path, **{**keys, **_trusting(trust)})
+    study = Study(path, **{**keys, **_trusting(trust), **handed_over()})
     if detach:
         _detached("search", words, study, trust)
         return
@@ -156,7 +158,7 @@ def resume(
     from search.study import Study
 
     target, keys = split(words)
-    study = Study.load(find_run(target), mix_versions=mix_versions, **keys)
+    study = Study.load(find_run(target), mix_versions=mix_versions, **{**keys, **handed_over()})
     if detach:
         _detached("resume", [*(words or []), *(["--mix-versions"] if mix_versions else [])], study)
         return
@@ -252,7 +254,7 @@ def dashboard(
         list[str] | None, typer.Argument(metavar="[RUN...]", help="Runs to show; default: the latest.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Non-loopback addresses require --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="0 chooses a free port.")] = 8060,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 chooses a free port.")] = 8060,
     token: Annotated[str, typer.Option("--token", help="Access token; auto generates one.")] = "",
     optuna: Annotated[bool, typer.Option("--optuna", help="Also start optuna-dashboard, on the next port.")] = False,
     debug: Debug = False,

@@ -28,6 +28,8 @@ An error names the fault, its place, what was expected, the nearest valid name a
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 INTERNAL = 1
@@ -135,6 +137,9 @@ class Interrupted(ParetoPruneError):
 
 _NO_ACCESS = (PermissionError, NotADirectoryError, IsADirectoryError)
 """Their own text names the path: `[Errno 13] Permission denied: '/srv/runs'`."""
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: all but tab and line feed, and what turns the direction of text."""
 
 _ELSEWHERE = {
     "objectives.NothingFits": 3,
@@ -155,7 +160,7 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code
-    if isinstance(error, _NO_ACCESS):
+    if _names_no_usable_path(error):
         return ConfigError.exit_code
     for cls in type(error).__mro__:
         code = _ELSEWHERE.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
@@ -166,10 +171,19 @@ def exit_code(error: BaseException) -> int:
 
 def is_foreseen(error: BaseException) -> bool:
     """Return True if the error's text is written for users, so that no traceback is needed."""
-    if isinstance(error, (ParetoPruneError, *_NO_ACCESS)):
+    if isinstance(error, ParetoPruneError) or _names_no_usable_path(error):
         return True
     rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return bool(rooms & {"pruning", "objectives"})
+
+
+def _names_no_usable_path(error: BaseException) -> bool:
+    return isinstance(error, _NO_ACCESS) or (isinstance(error, OSError) and error.errno in _NO_PATH)
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as it is: control characters, of a foreign file for example, are escaped."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:

@@ -13,7 +13,6 @@ import os
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.checkpoints.archive_check import storage_faults
+from pruning.checkpoints.inert_reader import NOT_ZIP, first_line, read_inert
 from pruning.errors import CheckpointError
 
 LEAST_TORCH = (2, 10)
@@ -76,7 +75,7 @@ def _opened(path: Path) -> Any:
                 f"Train a yolov5nu.pt, or a later model, with ultralytics on the same data."
             ) from error
         raise CheckpointError(
-            f"{path}: not an Ultralytics checkpoint that can be loaded safely: {_first_line(error)}. "
+            f"{path}: not an Ultralytics checkpoint that can be loaded safely: {first_line(error)}. "
             f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: if you trust its "
             f"source, give that to --trust of paretoprune check or search."
         ) from error
@@ -133,26 +132,14 @@ def without_feature_hooks(model: nn.Module) -> nn.Module:
 
 def check_archive(path: Path) -> None:
     """Raise CheckpointError unless `path` is a complete zip archive, as torch.save writes it."""
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: no such file. Expected the best.pt of a training, e.g. runs/detect/train/weights/"
-        )
+    read_inert(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            fault = next(storage_faults(archive, path.stat().st_size), None)
-            broken = archive.testzip() if fault is None else None
-    # zipfile says NotImplementedError of a compression that it does not know, RuntimeError of an encrypted member.
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({_first_line(error)}).") from error
-    if fault is not None:
-        raise CheckpointError(f"{path}: damaged, or made to harm: {fault}. Copy the file again, from who made it.")
+            broken = archive.testzip()
+    except (*NOT_ZIP, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({first_line(error)}).") from error
     if broken is not None:
         raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def save_model(

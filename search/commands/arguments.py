@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from search.config import yaml_source
+from search.config.inputs.paths import absolute, exists
+from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
+
+FORMATS = ("table", "json", "yaml")
+"""Formats of a command's output."""
+
+
+def check_form(form: str) -> None:
+    """Raise ConfigError for an unknown format, before any work for it."""
+    if form not in FORMATS:
+        raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
 
 
 def split(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
     """Return (study or run, overrides): the first word without `=` is the study or run."""
-    plain = [word for word in words or [] if "=" not in word or Path(word).exists()]
+    plain = [word for word in words or [] if "=" not in word or exists(Path(word))]
     if len(plain) > 1:
         raise ConfigError(f"{plain[1]!r} is not key=value", where="command line", expected="one study or run")
     keys = yaml_source.parse_overrides(word for word in words or [] if word not in plain)
@@ -55,7 +66,9 @@ def file_and_keys(words: list[str] | None) -> dict[str, Any]:
         raise ConfigError(f"{target!r} is not key=value", expected="key=value, or a YAML file of such keys")
     said = dict(yaml_source.read(path).data)
     recover = said.pop("recover", None) or {}
+    if not isinstance(recover, dict):
+        raise ConfigError(f"recover is {clipped(recover)}", where=path.name, expected="recover: {epochs: 2}")
     said |= {f"recover.{key}": value for key, value in recover.items()}
     for key in _PATHS & said.keys():
-        said[key] = str(path.parent / Path(str(said[key])).expanduser())
+        said[key] = str(absolute(Path(str(said[key])), path.parent))
     return {**said, **keys}

@@ -39,6 +39,9 @@ class FileExport(Order):
 
 def export_file(order: FileExport) -> ExportReport:
     """Export and verify as for a trial. Raises as `search.deliver.verified_export.export_model`."""
+    from search.export.formats import checked_targets
+
+    checked_targets(order.format, order.quantize, device=order.device)  # before PyTorch is loaded
     from search.deliver.verified_export import export_model
 
     return export_model(

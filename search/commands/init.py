@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from pathlib import Path
 
+import yaml
+
 from objectives.objective import MAIN_FIGURES
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config import yaml_source
+from search.config.inputs.checkpoint_facts import checkpoint_facts
+from search.config.spec import folder_name
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
 
 _TEXT = """\
 # A study for paretoprune. Every key can be changed on the command line: paretoprune search study.yaml search.trials=50
-model: {model}          # an Ultralytics checkpoint; paths are relative to this file
-data: {data}            # the data set that it was trained on
+model: {model}  # an Ultralytics checkpoint; paths are relative to this file
+data: {data}  # the data set that it was trained on
 imgsz: {imgsz}              # what the model was trained at, where its checkpoint says so
 device: auto            # where to train and validate: auto, cpu, 0, ...
-name: {name}            # the run goes to runs/prune/{name}
+name: {name}  # the run goes to runs/prune/{name}
 
 search:
   engine: optuna        # ray: trials on a cluster, see docs/cluster.md
@@ -56,12 +62,26 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -
     """Write a commented study.yaml and return its path.
 
     Raises:
-        ConfigError: the file exists already.
+        ConfigError: the file exists already, or a name holds what YAML cannot.
     """
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
     facts = checkpoint_facts(path.parent / model)
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
-    write_atomic(path, _TEXT.format(model=model, data=data, name=Path(model).stem, **asked))
+    name = folder_name(Path(model).stem) or "study"
+    write_atomic(path, _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked))
     return path
+
+
+def _scalar(text: str) -> str:
+    """Return a text as YAML of one line, in quotes where it needs them. Raises ConfigError if YAML cannot hold it."""
+    plain = yaml.safe_dump(text, allow_unicode=True, width=math.inf).removesuffix("\n").removesuffix("\n...")
+    quoted = yaml.safe_dump(text, default_style='"', width=math.inf).strip()
+    for written in (plain, quoted):
+        with suppress(ConfigError):
+            if yaml_source.parse(f"key: {written}  # a remark\n").data == {"key": text}:
+                return written
+    raise ConfigError(
+        f"{text!r} cannot be written in a study", where="command line", expected="a name without control characters"
+    )

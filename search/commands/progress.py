@@ -16,13 +16,12 @@ from rich.live import Live
 from rich.text import Text
 
 from objectives.objective import Objective
-from search.errors import ConfigError
+from search.commands.arguments import check_form
 from search.orchestration.loop import Progress
 from search.results.snapshot_reader import duration
 from search.study import Listener, Study
 from search.trial import Trial, TrialState
 
-FORMATS = ("table", "json", "yaml")
 QUIET_S = 50.0
 """Without a terminal, the longest silence."""
 
@@ -33,8 +32,7 @@ def emit(console: Console, data: Any, form: str, drawn: RenderableType) -> None:
     Raises:
         ConfigError: an unknown format.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
+    check_form(form)
     if form == "table":
         console.print(drawn)
     elif form == "json":

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import ParetoPruneError
-from search.run_folder.record import RunRecord
+from search.results.schema import FORMAT
+from search.run_folder.record import RunRecord, check_known, well_formed
 
 
 def runs(project: Path) -> list[dict[str, Any]]:
@@ -18,9 +19,11 @@ def _run(folder: Path) -> dict[str, Any]:
     record = RunRecord(folder)
     try:
         content = record.read_snapshot() or {}
+        with well_formed(record.snapshot_path):
+            check_known(content, FORMAT, record.snapshot_path)
+            progress, front = dict(content.get("progress", {})), len(content.get("front", ()))
     except ParetoPruneError:
         return {"name": folder.name, "state": "unreadable", "done": None, "total": None, "front": None}
-    progress = content.get("progress", {})
     running = record.lock.is_held()
     state = "running" if running else content.get("state", "interrupted")
     return {
@@ -29,5 +32,5 @@ def _run(folder: Path) -> dict[str, Any]:
         "state": "interrupted" if state == "running" and not running else state,
         "done": progress.get("done", 0),
         "total": progress.get("total"),
-        "front": len(content.get("front", ())),
+        "front": front,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from search.config.inputs.paths import absolute
 from search.errors import near_miss
 
 CHEAP = ("lower_size", "int8")
@@ -30,8 +31,9 @@ def siblings_located(rows: object, folder: Path) -> object:
         return rows  # the study's own check says what is wrong
 
     def located(text: str) -> str:
-        path = Path(text.removeprefix(SIBLING)).expanduser()
-        return f"{SIBLING}{(folder / path).resolve()}" if text.startswith(SIBLING) else text
+        if not text.startswith(SIBLING):
+            return text
+        return f"{SIBLING}{absolute(Path(text.removeprefix(SIBLING)), folder)}"
 
     return [located(row_text(row)) for row in rows]
 

@@ -5,15 +5,18 @@ Invalid values raise ConfigError inside the validation: it is no ValueError, so 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.inputs.checkpoint_facts import checkpoint_facts
+from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.user_code import UserReference, located
 from search.config.sections import RecoverSpec
+from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
 
 
@@ -53,7 +56,7 @@ class Order(BaseModel):
     @classmethod
     def of_file(cls, model: Path, keys: Mapping[str, Any]) -> Self:
         """Parse keys for a file that is named before them. Raises as `from_keys`."""
-        if not model.is_file():
+        if not is_file(model):
             raise ConfigError(f"no such file: {model}", expected=cls.example)
         return cls.from_keys(keys, model=model)
 
@@ -91,21 +94,23 @@ def _drop(value: Any, info: ValidationInfo) -> float:
 
 
 def _positive(value: Any, info: ValidationInfo) -> float:
-    if not _is_number(value) or not value > 0:
-        raise ConfigError(f"{value!r} is not a number above 0", where=f"{info.field_name}=", expected="for example 6")
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"{clipped(value)} is not a number above 0", where=f"{info.field_name}=", expected="for example 6"
+        )
     return float(value)
 
 
 def _count(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         where = f"{info.field_name}="
-        raise ConfigError(f"{value!r} is not a whole number above 0", where=where, expected="for example 8")
+        raise ConfigError(f"{clipped(value)} is not a whole number above 0", where=where, expected="for example 8")
     return value
 
 
 def _seed(value: Any, info: ValidationInfo) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{value!r} is not a whole number from 0", where=f"{info.field_name}=")
+        raise ConfigError(f"{clipped(value)} is not a whole number from 0", where=f"{info.field_name}=")
     return value
 
 
@@ -135,7 +140,7 @@ def _counts(value: Any, info: ValidationInfo) -> dict[str, int]:
 
 def _file(value: Any, info: ValidationInfo) -> Path:
     path = Path(str(value))
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"no such file: {path}", where=f"{info.field_name}=")
     return path
 
@@ -144,14 +149,14 @@ def _network(value: Any, info: ValidationInfo) -> Path:
     own = UserReference.parse(value)
     if own is None:
         return _file(value, info)
-    _file(own.file.expanduser(), info)
+    _file(absolute(own.file, Path.cwd()), info)
     return Path(located(str(value), Path.cwd()))
 
 
 def existing_data(value: object) -> Path:
     """Return the path of an existing file or folder. Raises ConfigError."""
     path = Path(str(value))
-    if not path.exists():
+    if not exists(path):
         raise ConfigError(f"no such file: {path}", where="data=", expected="a data YAML, or a folder to classify")
     return path
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from objectives.errors import LatencyError
 from objectives.objective import Objective
@@ -16,6 +17,26 @@ from search.config.storage_url import shown
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32
 _ADDRESS = re.compile(r"^(ray://)?[A-Za-z0-9._-]+:[0-9]+$")
+
+
+MAX_SIZE = 16_384
+"""Largest side of an input image in pixels."""
+
+
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, found {str(value).lower()}")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+"""A whole number; `true`, which Python takes for 1, is none."""
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth_value)]
+"""A finite number."""
+_YEARS_H = 24 * 366 * 10
+"""Hours of ten years, the longest time that a study may name."""
+_YEARS_M = 60 * _YEARS_H
+_YEARS_S = 60 * _YEARS_M
 
 
 class Section(BaseModel):
@@ -29,8 +50,8 @@ class ResourcesSpec(Section):
     cluster is this machine. `gpu` null: as many as `device` names; a fraction lets trials share one.
     """
 
-    cpu: float | None = Field(default=None, gt=0)
-    gpu: float | None = Field(default=None, ge=0)
+    cpu: Real | None = Field(default=None, gt=0, le=100_000)
+    gpu: Real | None = Field(default=None, ge=0, le=100_000)
 
     @field_validator("gpu")
     @classmethod
@@ -59,15 +80,15 @@ class SearchSpec(Section):
     resources: ResourcesSpec = ResourcesSpec()
     artefacts: str | None = None
     sampler: Sampler = "auto"
-    trials: int = Field(default=150, ge=1)
-    hours: float | None = Field(default=None, gt=0)
+    trials: Whole = Field(default=150, ge=1, le=1_000_000)
+    hours: Real | None = Field(default=None, gt=0, le=_YEARS_H)
     until: str | None = None
-    patience: int | None = Field(default=None, ge=1)
-    confirm: int = Field(default=1, ge=1, le=20)
-    workers: int = Field(default=1, ge=1, le=256)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    trial_minutes: float | None = Field(default=None, gt=0)
-    stuck_minutes: float | None = Field(default=None, gt=0)
+    patience: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    confirm: Whole = Field(default=1, ge=1, le=20)
+    workers: Whole = Field(default=1, ge=1, le=256)
+    seed: Whole = Field(default=0, ge=0, lt=2**32)
+    trial_minutes: Real | None = Field(default=None, gt=0, le=_YEARS_M)
+    stuck_minutes: Real | None = Field(default=None, gt=0, le=_YEARS_M)
 
     @field_validator("address")
     @classmethod
@@ -101,13 +122,13 @@ class SpaceSpec(Section):
     study's.
     """
 
-    ratio: tuple[float, float] = (0.0, 0.8)
-    round_to: int = Field(default=8, ge=1, le=256)
+    ratio: tuple[Real, Real] = (0.0, 0.8)
+    round_to: Whole = Field(default=8, ge=1, le=256)
     groups: str | tuple[str, ...] = "auto"
     ignore: tuple[str, ...] = ()
     importance: str = "l2"
     depth: bool = False
-    imgsz: tuple[int, ...] | None = None
+    imgsz: tuple[Whole, ...] | None = None
     precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
 
     @field_validator("ratio")
@@ -160,16 +181,21 @@ class RecoverSpec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    epochs: int = Field(default=3, ge=0)
-    fraction: float = Field(default=0.2, gt=0, le=1)
+    epochs: Whole = Field(default=3, ge=0, le=100_000)
+    fraction: Real = Field(default=0.2, gt=0, le=1)
     distill: bool = True
-    batch: int = Field(default=16, ge=1)
-    slimming: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    batch: Whole = Field(default=16, ge=1, le=65_536)
+    slimming: Real = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _known_keys(self) -> RecoverSpec:
         own = tuple(type(self).model_fields)
         faults = [fault for key in self.train if (fault := fault_of(key, own)) is not None]
+        faults += [
+            f"{key} is {value}; expected a finite number"
+            for key, value in self.train.items()
+            if isinstance(value, float) and not math.isfinite(value)
+        ]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -189,10 +215,10 @@ class LatencySpec(Section):
 
     runtime: str = "onnxruntime"
     device: str = "cpu"
-    threads: int = Field(default=1, ge=1)
-    batch: int = Field(default=1, ge=1)
-    seconds: float = Field(default=6.0, gt=0)
-    timeout_s: float = Field(default=300.0, gt=0)
+    threads: Whole = Field(default=1, ge=1, le=1024)
+    batch: Whole = Field(default=1, ge=1, le=65_536)
+    seconds: Real = Field(default=6.0, gt=0, le=_YEARS_S)
+    timeout_s: Real = Field(default=300.0, gt=0, le=_YEARS_S)
 
     @model_validator(mode="before")
     @classmethod
@@ -212,7 +238,7 @@ class LatencySpec(Section):
     @field_validator("device", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class FigureSpec(Section):
@@ -231,7 +257,7 @@ class KeepSpec(Section):
     """Trials that keep their weights on disk, and their total size. front: including those that may still reach it."""
 
     weights: Literal["all", "front", "none"] = "front"
-    max_gb: float = Field(default=20.0, gt=0)
+    max_gb: Real = Field(default=20.0, gt=0, le=1e9)
 
 
 def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
@@ -260,8 +286,8 @@ class NotifySpec(Section):
 
 def check_size(size: int) -> int:
     """Validate an input size. Raises ValueError."""
-    if size < STRIDE or size % STRIDE:
-        raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models")
+    if not STRIDE <= size <= MAX_SIZE or size % STRIDE:
+        raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models, of at most {MAX_SIZE}")
     return size
 
 

@@ -5,6 +5,7 @@ Precedence: command-line `key=value`, then YAML, then the defaults written here.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -20,11 +21,13 @@ from objectives.runtimes.names import COMMAND, command_words, is_command
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits
-from search.config.inputs.checkpoint_header import checkpoint_facts
+from search.config.inputs.checkpoint_facts import checkpoint_facts
+from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.precision_support import precision_fault
 from search.config.sections import (
+    MAX_SIZE,
     STRIDE,
     FigureSpec,
     KeepSpec,
@@ -34,6 +37,7 @@ from search.config.sections import (
     SearchSpec,
     Section,
     SpaceSpec,
+    Whole,
     check_size,
     sampler_fault,
 )
@@ -43,6 +47,8 @@ from search.config.validation_errors import faults_error
 _COSTS = ("latency_ms", "params_m")
 STUCK_MINUTES = 30.0
 """Ultralytics' trainers and validators give a sign of life at every batch."""
+MAX_NAME, MAX_PATH = 255, 3000
+"""Bytes of a file's name, and of a path that leaves room for the files of a run: what Linux can hold."""
 
 
 class StudySpec(Section):
@@ -55,7 +61,7 @@ class StudySpec(Section):
 
     model: str
     data: str
-    imgsz: int = 640
+    imgsz: Whole = 640
     device: str = "auto"
     name: str | None = None
     project: str = "runs/prune"
@@ -76,16 +82,16 @@ class StudySpec(Section):
     @field_validator("model")
     @classmethod
     def _model_exists(cls, value: str, info: ValidationInfo) -> str:
-        if _paths_matter(info) and not _file_of(value).is_file():
-            raise ValueError(
-                f"no such file: {_file_of(value)}; expected an Ultralytics checkpoint (.pt), or module.py:function"
-            )
+        if _paths_matter(info) and not is_file(_file_of(value)):
+            file = _file_of(value)
+            what = "not a regular file" if exists(file) else "no such file"
+            raise ValueError(f"{what}: {file}; expected an Ultralytics checkpoint (.pt), or module.py:function")
         return value
 
     @field_validator("data")
     @classmethod
     def _data_exists(cls, value: str, info: ValidationInfo) -> str:
-        if _paths_matter(info) and not _file_of(value).exists():
+        if _paths_matter(info) and not exists(_file_of(value)):
             raise ValueError(f"no such file: {value}; expected a dataset YAML (or an image folder to classify)")
         return value
 
@@ -99,13 +105,13 @@ class StudySpec(Section):
     @field_validator("imgsz")
     @classmethod
     def _size(cls, value: int, info: ValidationInfo) -> int:
-        own = UserReference.parse(info.data.get("model")) is not None and value > 0
+        own = UserReference.parse(info.data.get("model")) is not None and 0 < value <= MAX_SIZE
         return value if own else check_size(value)
 
     @field_validator("device", mode="before")
     @classmethod
     def _device(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("name")
     @classmethod
@@ -121,6 +127,14 @@ class StudySpec(Section):
         fault = precision_fault(space.precision, value.runtime, value.device, own=own) if space is not None else None
         if fault is not None:
             raise ValueError(fault)
+        return value
+
+    @field_validator("project")
+    @classmethod
+    def _a_folder(cls, value: str) -> str:
+        longest = max(len(os.fsencode(part)) for part in value.split("/"))
+        if longest > MAX_NAME or len(os.fsencode(value)) > MAX_PATH or "\0" in value:
+            raise ValueError(f"not a folder's path: one part of it has at most {MAX_NAME} bytes, all {MAX_PATH}")
         return value
 
     @field_validator("storage")
@@ -219,7 +233,7 @@ class StudySpec(Section):
     @property
     def run_name(self) -> str:
         """Name of the run folder: `name`, else the checkpoint's, reduced to valid characters."""
-        return self.name or _folder_name(Path(self.model).stem) or "study"
+        return self.name or folder_name(Path(self.model).stem) or "study"
 
     @property
     def bounds(self) -> tuple[Bound, ...]:
@@ -292,11 +306,11 @@ def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_of(study: Path) -> str | None:
-    stem, folder = _folder_name(study.stem), _folder_name(study.resolve().parent.name)
+    stem, folder = folder_name(study.stem), folder_name(study.resolve().parent.name)
     return (folder if stem == "study" else stem) or None
 
 
-def _folder_name(text: str) -> str:
+def folder_name(text: str) -> str:
     """Reduce a text to valid characters of a folder name; may be ""."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:100]
 
@@ -328,18 +342,17 @@ def _program_located(data: Mapping[str, Any], key: str, folder: Path) -> dict[st
     except LatencyError:  # the section's own check says what is wrong
         return dict(data)
     path = folder / program
-    if "/" not in program or not path.is_file():
+    if "/" not in program or not is_file(path):
         return dict(data)
     return {**data, key: COMMAND + shlex.join([str(path.resolve()), *rest])}
 
 
 def _locate(value: str, folder: Path, *, bundled: bool) -> str:
-    path = Path(value).expanduser()
-    path = path if path.is_absolute() else folder / path
-    if bundled and not path.exists() and "/" not in value:
+    path = absolute(Path(value), folder)
+    if bundled and not exists(path) and "/" not in value:
         shipped = shipped_settings() / "datasets" / value
-        path = shipped if shipped.is_file() else path
-    return str(path.resolve())
+        path = shipped if is_file(shipped) else path
+    return str(path)
 
 
 def _file_of(value: str) -> Path:

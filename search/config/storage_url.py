@@ -6,11 +6,18 @@ masked in everything that is written or shown, so that a resumed run needs one o
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import unquote
 
 MASK = "***"
+STORAGE_VARIABLE = "PARETOPRUNE_DETACHED_STORAGE"
+"""Hands the address to a detached process, whose arguments everybody on the machine can read."""
 _LOGIN = re.compile(r"^(?P<head>[A-Za-z0-9+]+://[^:/?#]*):(?P<password>.*)@(?P<rest>[^@]*)$", re.DOTALL)
+_NO_HOST = re.compile(
+    r"^(?P<head>[A-Za-z0-9+]+://[^:/?#@]*):(?P<password>[^/?#@]*[^/?#@0-9][^/?#@]*)(?P<rest>.*)$", re.DOTALL
+)
+"""A login whose @HOST was forgotten; after a host there is a port, a number."""
 _SECRET = re.compile(r"(?P<key>[?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)(?P<value>[^&]*)", re.IGNORECASE)
 _KINDS = ("sqlite", "postgresql+psycopg", "postgresql")
 
@@ -20,7 +27,15 @@ def storage_fault(url: str) -> str | None:
     kind, mark, _ = url.partition("://")
     if not mark:
         return "not an address; expected postgresql+psycopg://USER@HOST/DATABASE, or null for a file of the run"
+    if kind in _KINDS and _LOGIN.match(url) is None and _NO_HOST.match(url) is not None:
+        return "the address has a password and no host; expected postgresql+psycopg://USER@HOST/DATABASE"
     return None if kind in _KINDS else f"{kind}:// is not supported; expected postgresql+psycopg://USER@HOST/DATABASE"
+
+
+def handed_over() -> dict[str, str]:
+    """Return {"storage": address} if the process that detached this one handed it over; once, then {}."""
+    address = os.environ.pop(STORAGE_VARIABLE, None)
+    return {} if address is None else {"storage": address}
 
 
 def is_postgresql(url: str) -> bool:
@@ -30,8 +45,11 @@ def is_postgresql(url: str) -> bool:
 
 def shown(url: str) -> str:
     """Return the URL for display: passwords are replaced by asterisks."""
-    found = _LOGIN.match(url)
-    masked = url if found is None else f"{found['head']}:{MASK}@{found['rest']}"
+    masked = url
+    if (found := _LOGIN.match(url)) is not None:
+        masked = f"{found['head']}:{MASK}@{found['rest']}"
+    elif (found := _NO_HOST.match(url)) is not None:
+        masked = f"{found['head']}:{MASK}{found['rest']}"
     return _SECRET.sub(rf"\g<key>{MASK}", masked)
 
 
@@ -54,7 +72,7 @@ def scrubbed(text: str, url: str) -> str:
 
 def _secrets(url: str) -> set[str]:
     found = {match["value"] for match in _SECRET.finditer(url)}
-    login = _LOGIN.match(url)
+    login = _LOGIN.match(url) or _NO_HOST.match(url)
     if login is not None:
         found.add(login["password"])
     return {form for secret in found if secret and secret != MASK for form in (secret, unquote(secret))}

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from search.config.yaml_source import Path_, Source
+from search.config.yaml_source import Path_, Source, clipped
 from search.errors import ConfigError, near_miss
+
+MOST_ROWS = 40
+"""Faults that one message lists."""
+_MAY_HOLD_SECRETS = (("storage",), ("search", "artefacts"), ("search", "address"))
+"""Keys whose value is never repeated in a message."""
+_MOST_TEXT = 400
+"""Characters of a fault that quotes what was found."""
 
 
 def faults_error(
     error: ValidationError, source: Source, overrides: Mapping[str, Any], root: type[BaseModel]
 ) -> ConfigError:
     """Build one ConfigError listing all faults that pydantic found, in the order of the file."""
-    rows = [_row(detail, source, overrides, root) for detail in error.errors()]
-    count = len(rows)
+    details = error.errors()
+    rows = [_row(detail, source, overrides, root) for detail in details[:MOST_ROWS]]
+    count = len(details)
     title = "the study has a fault:" if count == 1 else f"the study has {count} faults:"
+    if count > MOST_ROWS:
+        rows.append(f"  and {count - MOST_ROWS} more")
     return ConfigError("\n".join([title, *rows]), next_command="paretoprune init writes a commented study.yaml")
 
 
 def _row(detail: ErrorDetails, source: Source, overrides: Mapping[str, Any], root: type[BaseModel]) -> str:
     location: Path_ = tuple(detail["loc"])
     where = _where(location, source, overrides)
-    return f"  {where}: {_dotted(location)}: {_sentence(detail, location, root)}"
+    return f"  {where}: {_cut(_dotted(location), 80)}: {_sentence(detail, location, root)}"
+
+
+def _cut(text: str, most: int = _MOST_TEXT) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _where(location: Path_, source: Source, overrides: Mapping[str, Any]) -> str:
@@ -49,10 +63,10 @@ def _sentence(detail: ErrorDetails, location: Path_, root: type[BaseModel]) -> s
     if detail["type"] == "missing":
         return "missing; expected a value here or on the command line as key=value"
     if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    found = detail["input"]
-    message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"{message}, found {found!r}" if not isinstance(found, dict) else message
+        return _cut(str(detail["ctx"]["error"]))
+    found, secret = detail["input"], any(location[: len(path)] == path for path in _MAY_HOLD_SECRETS)
+    message = _cut(detail["msg"][:1].lower() + detail["msg"][1:])
+    return f"{message}, found {clipped(found)}" if not isinstance(found, dict) and not secret else message
 
 
 def _unknown(location: Path_, root: type[BaseModel]) -> str:
@@ -64,13 +78,14 @@ def _unknown(location: Path_, root: type[BaseModel]) -> str:
 
 
 def _section(location: Path_, root: type[BaseModel]) -> type[BaseModel]:
-    section = root
+    """Return the section at `location`, through mappings of sections such as `figures`."""
+    annotation: Any = root
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        section = annotation
-    return section
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            annotation = annotation.model_fields[str(part)].annotation
+        else:
+            annotation = get_args(annotation)[-1]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else root
 
 
 def _elsewhere(key: str, root: type[BaseModel]) -> str | None:

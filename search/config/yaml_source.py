@@ -1,33 +1,86 @@
 """YAML read safely, with the line of every key, and `key=value` overrides in the same notation.
 
-Yields plain data only (safe loader semantics). Duplicate keys, anchors and files above `MAX_BYTES` are refused, since
-they make a study mean something other than it seems to.
+Yields text, numbers, true, false, null, lists and mappings only. Duplicate keys, anchors, tags and files above
+`MAX_BYTES` are refused, since they make a study mean something other than it seems to; a date is text, as in YAML 1.2.
+What PyYAML would let through as an error of its own (a number that is none, endless nesting) is a fault of the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
+from search.config.inputs.paths import exists, is_file
 from search.errors import ConfigError
 
 MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+"""Levels of nesting; a study has four."""
+MAX_DIGITS = 400
+"""Characters of a number: the largest float has 309 digits."""
+PATH_KEYS = ("model", "data", "base", "plan", "out", "name", "project")
+"""Keys of any command whose value is the name of a file or folder."""
 Path_ = tuple[str | int, ...]
 """Keys and list positions from the root to a value."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+"""What no name and no command has; half a pair of UTF-16 stands for a byte that is no UTF-8."""
+_PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
 
-# SafeLoader in which 1e-4 is a number, as in YAML 1.2 and JSON; YAML 1.1 makes it a string.
-_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader without dates and merge keys, in which 1e-4 is a number, as in YAML 1.2 and JSON."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
+        first: [(tag, pattern) for tag, pattern in known if tag in _PLAIN]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        text = str(super().construct_scalar(node))
+        control = _CONTROL.search(text)
+        if control is not None:
+            raise _unreadable(node, f"the control character {control.group()!r} has no place in a text")
+        return text
+
+    def whole_number(self, node: yaml.ScalarNode) -> int:
+        """Construct an integer of at most 63 bits: what the libraries behind a study can hold."""
+        try:
+            number = self.construct_yaml_int(node) if len(node.value) <= MAX_DIGITS else None
+        except ValueError:  # 0x_ looks like a number and has no digits
+            raise _unreadable(node, f"{clipped(node.value)} is not a number") from None
+        if number is None or abs(number) >= 2**63:
+            raise _unreadable(node, f"a number of {len(node.value)} characters is too large")
+        return number
+
+    def real_number(self, node: yaml.ScalarNode) -> float:
+        """Construct a float; one that is too large is infinite, which the study's own checks refuse."""
+        try:
+            number = self.construct_yaml_float(node) if len(node.value) <= MAX_DIGITS else None
+        except (ValueError, OverflowError):
+            raise _unreadable(node, f"{clipped(node.value)} is not a number") from None
+        if number is None:
+            raise _unreadable(node, f"a number of {len(node.value)} characters is too long")
+        return number
+
+
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.real_number)
+
+
+def _unreadable(node: yaml.Node, problem: str) -> ConstructorError:
+    return ConstructorError(None, None, problem, node.start_mark)
 
 
 @dataclass(frozen=True)
@@ -59,7 +112,7 @@ def read(path: Path) -> Source:
     Raises:
         ConfigError: missing, too large, not UTF-8, not YAML, duplicate keys, anchors, or not a mapping.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError(f"no study file at {path}", expected="a YAML file", next_command="paretoprune init")
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES // 1024} KiB", expected="a study of some lines")
@@ -72,49 +125,61 @@ def read(path: Path) -> Source:
 
 def parse(text: str, name: str = "study.yaml") -> Source:
     """Parse YAML text whose root is a mapping; an empty document is an empty mapping."""
-    _refuse_aliases(text, name)
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        data = None if node is None else _construct(loader, node, name)
+        _refuse_misleading(text, name)
+        node, data = _composed(text, lambda node: _refuse_repeated(node, name))
     except yaml.YAMLError as error:
         raise _syntax_error(error, name) from error
-    finally:
-        loader.dispose()
     if data is None:
         return Source({}, {}, name)
-    if not isinstance(data, dict):
+    if node is None or not isinstance(data, dict):
         raise ConfigError(f"{name} holds a {type(data).__name__}", where=name, expected="key: value lines")
     return Source(data, {path: line for _, path, line in _entries(node)}, name)
 
 
 def parse_value(text: str) -> Any:
-    """Parse the value of an override as YAML; anything else (for example `>=0.4`) is a string."""
-    loader = _Loader(text)
+    """Parse the value of an override as YAML; anything else (for example `>=0.4`, `*.cv1`) is a string."""
     try:
-        node = loader.get_single_node()
-        return text if node is None else loader.construct_document(node)
-    except yaml.YAMLError:
+        _refuse_misleading(text, "command line")
+        node, data = _composed(text)
+    except (yaml.YAMLError, ConfigError):
         return text
-    finally:
-        loader.dispose()
+    return text if node is None else data
+
+
+def parse_path(text: str) -> Any:
+    """Parse the value of a key that names a file or a run: what is there under that very name is not read as YAML.
+
+    So are `my: best.pt`, `best #2.pt` and `2024`, which YAML would take for something else than text.
+    """
+    if exists(Path(text)):
+        return text
+    found = parse_value(text)
+    return found if found is None or isinstance(found, str) else text
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
     """Parse `["search.trials=50"]` to {"search.trials": 50}.
 
     Raises:
-        ConfigError: an item without `=` or without a key, or a key given twice.
+        ConfigError: an item without `=` or without a key, a key given twice, or one of more than MAX_DEPTH parts.
     """
     found: dict[str, Any] = {}
     for item in items:
-        key, sign, value = item.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"{item!r} is not key=value", where="command line", expected="search.trials=50")
+        before, sign, value = item.partition("=")
+        key = before.strip()
+        if not sign or not key or key.count(".") >= MAX_DEPTH:
+            raise ConfigError(f"{clipped(item)} is not key=value", where="command line", expected="search.trials=50")
         if key in found:
             raise ConfigError(f"{key} is given twice", where="command line", expected="one value")
-        found[key.strip()] = parse_value(value)
+        found[key] = parse_path(value) if key in PATH_KEYS else parse_value(value)
     return found
+
+
+def clipped(value: object, most: int = 80) -> str:
+    """Return the `repr` of a value for a message, at most `most` characters of it."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def merge(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,17 +195,43 @@ def merge(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _refuse_aliases(text: str, name: str) -> None:
+def _refuse_misleading(text: str, name: str) -> None:
+    """Raise ConfigError for anchors, tags and deep nesting, all found by the scanner, which does not recurse."""
+    depth = 0
+    for token in yaml.scan(text, Loader=_Loader):
+        where = f"{name} line {token.start_mark.line + 1}"
+        if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
+            raise ConfigError("anchors and aliases are not supported", where=where)
+        if isinstance(token, yaml.TagToken):
+            raise ConfigError("tags are not supported", where=where, expected='a value as it is; "!text" in quotes')
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"it is nested more than {MAX_DEPTH} deep", where=where, expected="key: value lines")
+
+
+_OPENING = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+
+
+def _composed(text: str, check: Callable[[yaml.Node], None] = lambda node: None) -> tuple[yaml.Node | None, Any]:
+    """Return the root of a document, which `check` may refuse, and its data; None and None of an empty one."""
+    loader = _Loader(text)
     try:
-        for token in yaml.scan(text, Loader=_Loader):
-            if isinstance(token, yaml.AliasToken):
-                line = token.start_mark.line + 1
-                raise ConfigError("anchors and aliases are not supported", where=f"{name} line {line}")
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, name) from error
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        check(node)
+        return node, loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
-def _construct(loader: Any, node: yaml.Node, name: str) -> Any:
+def _refuse_repeated(node: yaml.Node, name: str) -> None:
     seen: set[tuple[int, Path_]] = set()
     repeated = []
     for parent, path, line in _entries(node):
@@ -149,7 +240,6 @@ def _construct(loader: Any, node: yaml.Node, name: str) -> Any:
         seen.add((parent, path))
     if repeated:
         raise ConfigError("a key is given twice", where=f"{name} {'; '.join(repeated)}", expected="each key once")
-    return loader.construct_document(node)
 
 
 def _entries(node: yaml.Node, path: Path_ = ()) -> Iterator[tuple[int, Path_, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
 from search.config.inputs.user_code import UserReference
-from search.errors import ConfigError
+from search.errors import ConfigError, RunCorrupt
 from search.results.exported_points import record_points
 from search.results.results import Results
 from search.results.snapshot import current_snapshot, refresh
+from search.run_folder.artefact_files import inside
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
 
@@ -74,11 +76,14 @@ class PickedTrial:
 
         Raises:
             ConfigError: the trial has no weights on disk; names the command that makes them.
+            RunCorrupt: they are not what was measured, or a link out of the run.
         """
         if self.trial is None:
             return Path(self.results.spec.model)
         path = self.results.record.trial_dir(origin(self.trial)) / FILE
         if path.is_file():
+            if not inside(self.results.record.path, path):
+                raise RunCorrupt("a link leads out of the run", where=str(path), expected="the file of the trial")
             check_weights(self.results.record, origin(self.trial))
             return path
         if self.trial.state != TrialState.COMPLETE:
@@ -123,7 +128,7 @@ class PickedTrial:
         else:
             place = self.results.record.path / "picks" / f"trial-{self.trial.number:04d}"
         path = place / target.file_name(Path(FILE).stem)
-        return path if path.exists() else None
+        return path if path.exists() and inside(self.results.record.path, path) else None
 
     def export(self, format: str = "onnx", **options: Any) -> ExportReport:
         """Export to `folder`, verify each artefact, write model_card.md; `format` may name several: `onnx,openvino`.
@@ -137,7 +142,9 @@ class PickedTrial:
         """
         from search.export.formats import asked_formats
 
-        formats = asked_formats(format)
+        formats, most = asked_formats(format), options.get("max_drop")
+        if most is not None and not (_is_number(most) and 0 <= most < math.inf):
+            raise ConfigError(f"{most!r} is no loss that is allowed", where="max_drop", expected="0 or more, as 0.02")
         if UserReference.parse(self.results.spec.data) is not None:
             report = self._export_own(formats, options)
             self._delivered(report, formats, options)
@@ -145,14 +152,16 @@ class PickedTrial:
         return self._export_verified(formats, options)
 
     def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
-        from search.deliver.verified_export import export_model
         from search.export.errors import DeliveryError
         from search.export.formats import checked_targets
 
         spec = self.results.spec
         options.setdefault("quantize", self._bits())
-        # before suggesting to make weights for it
-        checked_targets(formats, options["quantize"], device=str(options.get("device", "cpu")))
+        options["device"] = str(options.get("device", "cpu"))
+        # before suggesting to make weights for it, and before PyTorch is loaded
+        checked_targets(formats, options["quantize"], device=options["device"])
+        from search.deliver.verified_export import export_model
+
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()
         try:
@@ -212,6 +221,10 @@ class PickedTrial:
             commands=[f"paretoprune resume {self.results.record.path}", command],
             export=report,
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _word(value: object) -> str:

@@ -24,6 +24,7 @@ from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
+from search.config.devices import check_device
 from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
@@ -97,6 +98,7 @@ def export_model(
             much. Either carries the report; the others are delivered, and export.json holds the figures of all.
     """
     targets, notes = checked_targets(formats, quantize, device=device)
+    check_device(device)
     for path in (model_path, base or model_path):
         if not path.is_file():
             raise ConfigError(f"there is no model at {path}", expected="an Ultralytics checkpoint (.pt)")

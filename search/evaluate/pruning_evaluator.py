@@ -30,6 +30,7 @@ from pruning.checkpoints.checkpoint import file_digest
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired
+from search.config.devices import check_device
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import PrunedCandidate
@@ -108,7 +109,7 @@ class PruningEvaluator:
     ) -> Measurement:
         """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), who=f"trial {number} of {self.reference.run}") as turns:
             phase = Phases(work_dir, turns.pause)
             score = self._score(candidate, phase)
             if screening is not None and score is not None and not screening.admits(score):
@@ -364,7 +365,8 @@ def task_of(model: nn.Module) -> str:
 
 
 def resolve_device(device: str) -> str:
-    """Resolve `auto` to the first GPU, or the CPU if there is none."""
+    """Resolve `auto` to the first GPU, or the CPU if there is none. Raises DeviceMissing for one that is not there."""
+    check_device(device)
     if device != "auto":
         return device
     return "0" if torch.cuda.is_available() else "cpu"

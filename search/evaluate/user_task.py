@@ -252,7 +252,7 @@ def _is_samples(value: Any) -> bool:
 
 def _device(device: str) -> str:
     """Return the device by PyTorch's name."""
-    return f"cuda:{device}" if device.isdigit() else device
+    return f"cuda:{device}" if device.isdecimal() else device
 
 
 def save_plain(model: nn.Module, path: Path, **metadata: Any) -> None:

@@ -106,11 +106,11 @@ def asked_bits(quantize: object) -> tuple[int, ...]:
     """
     listed = quantize.split(",") if isinstance(quantize, str) else quantize
     found = listed if isinstance(listed, (list, tuple)) else [32 if listed is None else listed]
-    numbers = [int(str(one)) if str(one).strip().isdigit() else one for one in found]
-    for number in numbers:
-        if number not in PRECISIONS or isinstance(number, bool):
+    known = {str(bits): bits for bits in PRECISIONS}
+    for number in found:
+        if str(number).strip() not in known:
             raise ConfigError(f"unknown precision {number}", where="quantize", expected="8, 16 or 32")
-    return tuple(dict.fromkeys(int(str(number)) for number in numbers))
+    return tuple(dict.fromkeys(known[str(number).strip()] for number in found))
 
 
 def checked_targets(

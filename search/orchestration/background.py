@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.config.storage_url import STORAGE_VARIABLE
 from search.errors import INTERNAL, ParetoPruneError
 from search.run_folder.record import RunRecord
 
@@ -34,17 +36,18 @@ def detach(
     Raises:
         DetachedFailed: it ended before it held the run; with its exit code.
     """
+    shown, hidden = without_secrets(words)
     log = record.path.with_name(f"{record.path.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = log.stat().st_size if log.exists() else 0
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [*command, *words],
+            [*command, *shown],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **hidden},
         )
     _STARTED.append(process)
     _wait_for(lambda: process.poll() is not None or _is_owner(record, process.pid), wait_s)
@@ -53,6 +56,16 @@ def detach(
         error.exit_code = process.returncode if process.returncode > 0 else INTERNAL
         raise error
     return {"pid": process.pid, "run": str(record.path), "log": str(log)}
+
+
+def without_secrets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split off the words that may hold a password: everybody on the machine can read a process's arguments.
+
+    Returns (the other words, variables for the environment, which only its user can read).
+    """
+    hidden = [word for word in words if word.partition("=")[0].strip() == "storage"]
+    shown = [word for word in words if word not in hidden]
+    return shown, {STORAGE_VARIABLE: hidden[0].partition("=")[2]} if hidden else {}
 
 
 def _is_owner(record: RunRecord, pid: int) -> bool:
@@ -66,7 +79,8 @@ def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
 
 
 def _said(log: Path, begin: int) -> str:
-    """Return the process's output, without the label that this process prints before it."""
+    """Return the process's output from its error on, without the label that this process prints before it."""
     with log.open("rb") as file:
         file.seek(begin)
-        return file.read().decode(errors="replace").strip().removeprefix("error: ")
+        said = file.read().decode(errors="replace").strip()
+    return re.split(r"^error: ", said, maxsplit=1, flags=re.MULTILINE)[-1]

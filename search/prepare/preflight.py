@@ -10,12 +10,13 @@ from typing import Any
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
+from search.config.devices import check_device
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
 from search.config.spec import StudySpec
-from search.errors import ConfigError, DeviceMissing
+from search.errors import ConfigError
 from search.trial import Measurement
 
 
@@ -25,8 +26,9 @@ def check_before(spec: StudySpec, model: Any) -> None:
     Raises:
         ConfigError: see `check_data`. DeviceMissing: no such GPU. BackendMissing: the runtime is not installed.
     """
-    for device in (spec.device, spec.latency.device):
-        check_device(device)
+    check_device(spec.device)
+    if spec.latency.runtime in ("torch", "onnxruntime", "tensorrt"):  # the others have devices of their own
+        check_device(spec.latency.device)
     check_runtime(spec.latency.runtime)
     check_sizes(model, spec.sizes)
     if UserReference.parse(spec.data) is not None:
@@ -87,18 +89,6 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
         what = f"the base has no {missing[0]}"
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
         raise ConfigError(what + hint, where="objectives and constraints", expected=", ".join(base.figures))
-
-
-def check_device(device: str) -> None:
-    """Check that the GPUs that `device` names exist."""
-    import torch
-
-    numbers = [part for part in device.removeprefix("cuda:").split(",") if part.strip().isdigit()]
-    there = torch.cuda.device_count()
-    missing = [number for number in numbers if int(number) >= there]
-    if missing:
-        known = "cpu" if not there else f"cpu, or 0 to {there - 1}"
-        raise DeviceMissing(f"there is no GPU {missing[0]} that PyTorch can use", where="device", expected=known)
 
 
 def check_sizes(model: Any, sizes: Iterable[int]) -> None:

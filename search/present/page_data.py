@@ -19,6 +19,7 @@ from search.present.summary import summary
 from search.results import snapshot_reader as reading
 from search.results.schema import Snapshot
 from search.run_folder.annotations import read_marks
+from search.run_folder.artefact_files import inside
 from search.run_folder.atomic import read_mapping
 from search.run_folder.enqueue import waiting
 
@@ -122,8 +123,8 @@ def _short(number: float) -> float:
 
 def _beside(run: Path) -> Data:
     return {
-        "sensitivity": (read_mapping(run / "sensitivity" / "curves.json") or {}).get("curves"),
-        "whatif": read_mapping(run / "base" / "whatif.json"),
+        "sensitivity": (_mapping(run, "sensitivity/curves.json") or {}).get("curves"),
+        "whatif": _mapping(run, "base/whatif.json"),
         "marks": _marks(run),
         "waiting": waiting(run),
     }
@@ -190,10 +191,15 @@ def _rounded(number: float | None) -> float | None:
     return None if number is None or not math.isfinite(number) else round(float(number), 4)
 
 
+def _mapping(run: Path, name: str) -> dict[str, Any] | None:
+    """Return a JSON file of the run; None for one that a link brings in."""
+    return read_mapping(run / name) if inside(run, run / name) else None
+
+
 def _layer_number(stage: str) -> int | None:
     """Parse `model.12-15` -> 12; None for a stage that is not numbered."""
     text = stage.removeprefix("model.").partition("-")[0]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _last_number(stage: str) -> int:

@@ -140,7 +140,7 @@ def _embedded(data: Data, run: Path, room: int) -> Data:
     """Return images and files of the most important trials: picks, pinned ones, the front."""
     picks = [pick["trial"] for pick in (data.get("picks") or {}).values() if pick.get("trial") is not None]
     pinned = [point for point, mark in (data.get("marks") or {}).items() if mark["pinned"]]
-    base = [data_address(path) for path in samples_of(run / "base")]
+    base = [data_address(path) for path in samples_of(run, run / "base")]
     room -= sum(map(len, base))
     wanted = list(dict.fromkeys([*picks, *pinned, *(data.get("front") or ())]))
     return {"base_samples": base, "details": fitting(wanted, run, room)} if room > 0 else {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.results.exported_points import point_path
 from search.results.snapshot_reader import id_of
+from search.run_folder.artefact_files import inside
 from search.run_folder.atomic import read_mapping
 from search.trial import PointId
 
@@ -36,12 +37,14 @@ def files_of(run: Path, point: PointId) -> list[Path]:
     """The trial's files, or the figures of an export; then what was delivered of the trial: its picks."""
     folder = trial_folder(run, point.trial)
     own = [point_path(run, point)] if point.precision else [folder / name for name in _OF_A_TRIAL]
-    return [*filter(Path.is_file, own), *_delivered(run, point.trial)]
+    found = [*filter(Path.is_file, own), *_delivered(run, point.trial)]
+    return [path for path in found if inside(run, path)]
 
 
-def samples_of(folder: Path) -> list[Path]:
-    """Return the sample images of a trial or of base/, in order."""
-    return sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
+def samples_of(run: Path, folder: Path) -> list[Path]:
+    """Return the sample images of a trial or of base/, in order; links that lead out of the run are left out."""
+    found = sorted((folder / "samples").glob("[0-9]*.jpg"), key=lambda path: (len(path.stem), path.stem))
+    return [path for path in found if inside(run, path)]
 
 
 def details(run: Path, point: PointId, address: Address) -> dict[str, Any]:
@@ -54,13 +57,8 @@ def details(run: Path, point: PointId, address: Address) -> dict[str, Any]:
         {"name": _name(run, path), "bytes": path.stat().st_size, "address": address(path)}
         for path in files_of(run, point)
     ]
-    samples = [] if point.precision else samples_of(trial_folder(run, point.trial))
+    samples = [] if point.precision else samples_of(run, trial_folder(run, point.trial))
     return {"files": files, "samples": [address(path) for path in samples]}
-
-
-def inside(run: Path, path: Path) -> bool:
-    """Return False for paths outside the run's folder, such as links."""
-    return path.resolve().is_relative_to(run.resolve())
 
 
 def data_address(path: Path) -> str:

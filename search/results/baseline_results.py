@@ -17,7 +17,7 @@ from search.config.baseline_names import NAMES
 from search.evaluate.baselines import Baseline
 from search.results.schema import BaselineRow
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord, read_outcome
+from search.run_folder.record import MISSHAPEN, RunRecord, check_known, read_outcome
 from search.trial import Failure, Measurement, Origin, Outcome, figures_to_json
 
 FORMAT = 1
@@ -98,7 +98,8 @@ def read_rows(record: RunRecord) -> tuple[BaselineResult, ...]:
 def _read(folder: Path, origin: Origin) -> BaselineResult | None:
     try:
         row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+        check_known(row, FORMAT, folder / "row.json")
         outcome, same_as = read_outcome(folder, origin)
         return BaselineResult(str(row["name"]), str(row["kind"]), folder.name, outcome, same_as)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MISSHAPEN):
         return None

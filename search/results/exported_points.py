@@ -20,7 +20,7 @@ from search.config.spec import StudySpec
 from search.export.accuracy_shift import shifted
 from search.export.report import ArtefactCheck, ExportReport
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord, foreign, sealed
+from search.run_folder.record import MISSHAPEN, RunRecord, check_known, foreign, sealed
 from search.trial import Measurement, Origin, PointId, Trial, TrialState
 
 FORMAT = 1
@@ -44,12 +44,13 @@ def exported_trials(record: RunRecord, trials: Iterable[Trial]) -> tuple[Trial, 
 def _read(path: Path, known: Mapping[int, Trial], origin: Origin) -> Trial | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        check_known(content, FORMAT, path)
         point = PointId.parse(f"{content['trial']}-{content['precision']}")
         trial = known[point.trial]
         if foreign(content, origin.of(trial.candidate)) is not None:
             return None
         measured = Measurement.from_json(content["measurement"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MISSHAPEN):
         return None
     return Trial(
         trial.number,

@@ -18,7 +18,7 @@ from pathlib import Path
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import OBJECTIVES, Estimate
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord, foreign, read_outcome, sealed
+from search.run_folder.record import RunRecord, check_known, foreign, read_outcome, sealed
 from search.run_folder.weights import origin
 from search.trial import FinalLatency, Measurement, Origin, Outcome, Trial, TrialState
 
@@ -99,6 +99,7 @@ def read_final(record: RunRecord) -> dict[int, FinalLatency]:
     """Trial -> its last latency; nothing where there is no file of this run that can be read."""
     try:
         content = json.loads(final_path(record).read_text(encoding="utf-8"))
+        check_known(content, FORMAT, final_path(record))
         if foreign(content, record.origin()) is not None:
             return {}
         return {int(number): FinalLatency.from_json(row) for number, row in content["trials"].items()}

@@ -63,8 +63,12 @@ def check_format(snapshot: Snapshot) -> None:
         SnapshotError: `format` is not the one that this version writes.
     """
     if (found := snapshot.get("format")) != FORMAT:
+        newer = isinstance(found, int) and found > FORMAT
         raise SnapshotError(
-            f"this snapshot has format {found!r}", where="snapshot.json: format", expected=f"format {FORMAT}"
+            f"this snapshot has format {found!r}{', it was written by a newer version' if newer else ''}",
+            where="snapshot.json: format",
+            expected=f"format {FORMAT}",
+            next_command="pip install --upgrade paretoprune" if newer else None,
         )
 
 

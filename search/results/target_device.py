@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from objectives.objective import Estimate
 from search.errors import ConfigError, RunCorrupt, near_miss
 from search.run_folder.atomic import write_json
-from search.run_folder.record import RunRecord
+from search.run_folder.record import MISSHAPEN, RunRecord, check_known
 from search.trial import Measurement, Trial
 
 FORMAT = 1
@@ -157,8 +157,10 @@ def read_target(record: RunRecord, name: str) -> Target:
         )
     path = _target_path(record, name)
     try:
-        return Target.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check_known(content, FORMAT, path)
+        return Target.from_json(content)
+    except (OSError, *MISSHAPEN) as error:
         raise RunCorrupt(
             f"cannot be read: {error}", where=str(path), next_command="import its figures again"
         ) from error

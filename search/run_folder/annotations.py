@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.run_folder.atomic import write_json
-from search.run_folder.record import read_json
+from search.run_folder.record import read_json, well_formed
 from search.trial import PointId
 
 FILE = "marks.json"
@@ -27,8 +27,9 @@ class Mark:
 
 def read_marks(run: Path) -> dict[PointId, Mark]:
     """Trial or export -> mark; none where nothing was written. RunCorrupt for a file that is not JSON."""
-    rows: Mapping[str, Any] = (read_json(run / FILE) or {}).get("trials", {})
-    return {_point(name): Mark(str(row["note"]), bool(row["pinned"])) for name, row in rows.items()}
+    rows: Mapping[str, Any] = (read_json(run / FILE, FORMAT) or {}).get("trials", {})
+    with well_formed(run / FILE):
+        return {_point(name): Mark(str(row["note"]), bool(row["pinned"])) for name, row in rows.items()}
 
 
 def _point(name: str) -> PointId:

@@ -24,3 +24,8 @@ def digest(path: Path) -> str:
     for file in _files(path):
         found.update(f"{file.relative_to(path).as_posix()} {digest(file)}\n".encode())
     return found.hexdigest()
+
+
+def inside(run: Path, path: Path) -> bool:
+    """Return False for what lies outside the run's folder, such as the target of a link that somebody put there."""
+    return path.resolve().is_relative_to(run.resolve())

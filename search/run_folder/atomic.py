@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -19,8 +20,13 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
 
     Args:
         durable: False skips both fsyncs, for files that can be derived from others.
+
+    Raises:
+        IsADirectoryError: there is a folder of that name.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:

@@ -54,7 +54,7 @@ class Requests:
         """Yield requests, oldest first; an invalid file is renamed to `.refused`."""
         for path in sorted((self.run / FOLDER).glob("*.json")):
             try:
-                content = read_json(path) or {}
+                content = read_json(path, FORMAT) or {}
                 yield Request(path.stem, Candidate.from_json(content["candidate"]))
             except (RunCorrupt, KeyError, TypeError, ValueError, AttributeError) as error:
                 _log.warning("%s is no request for a trial: %s", path, error)

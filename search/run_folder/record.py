@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from search.trial import Candidate, Failure, Measurement, Origin, Outcome, Trial
 FORMAT = 1
 STUDY = "study"
 """Key of the digest of the whole study, among the content hashes in args.yaml."""
+MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading a file of another shape may raise."""
 LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
@@ -88,7 +91,7 @@ class RunRecord:
         try:
             data = yaml.safe_load(self.args_path.read_text(encoding="utf-8"))
             return data, dict(data.pop("fingerprint", {}))
-        except (yaml.YAMLError, AttributeError, ValueError) as error:
+        except (yaml.YAMLError, RecursionError, *MISSHAPEN) as error:
             raise _corrupt(self.args_path, error) from error
 
     def origin(self) -> Origin:
@@ -145,14 +148,12 @@ class RunRecord:
         if asked is None:
             return None, None
         result = read_json(folder / "result.json")
-        try:
+        with well_formed(folder):
             candidate, source = Candidate.from_json(asked["candidate"]), str(asked["source"])
             if result is None:
                 return Trial(number, TrialState.STOPPED, candidate, source=source), None
             outcome, same_as = _parse_outcome(result), result["same_as"]
             fault = foreign(result, origin.of(candidate))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _corrupt(folder, error) from error
         return finished_trial(number, candidate, source, outcome, same_as), fault
 
     def trials(self) -> tuple[Trial, ...]:
@@ -161,7 +162,7 @@ class RunRecord:
         Raises:
             RunCorrupt: files cannot be read, or are not of this run; all such trials are named.
         """
-        numbers = sorted(int(path.name) for path in (self.path / "trials").glob("[0-9]*") if path.name.isdigit())
+        numbers = sorted(int(path.name) for path in (self.path / "trials").glob("[0-9]*") if path.name.isdecimal())
         origin = self.origin() if numbers else Origin()
         found = {number: self._read_trial(number, origin) for number in numbers}
         faults = {number: fault for number, (_, fault) in found.items() if fault is not None}
@@ -185,7 +186,8 @@ class RunRecord:
     def read_base(self) -> Measurement | None:
         """Return the measured base; None before it was measured."""
         data = read_json(self.base_dir / "base.json")
-        return None if data is None else Measurement.from_json(data["measurement"])
+        with well_formed(self.base_dir / "base.json"):
+            return None if data is None else Measurement.from_json(data["measurement"])
 
     def write_groups(self, groups: Sequence[Mapping[str, Any]]) -> None:
         write_json(self.base_dir / "groups.json", {"format": FORMAT, "groups": [dict(row) for row in groups]})
@@ -193,7 +195,8 @@ class RunRecord:
     def read_groups(self) -> list[dict[str, Any]]:
         """Return the rows of the group table; empty before the model was traced."""
         data = read_json(self.base_dir / "groups.json")
-        return [] if data is None else list(data["groups"])
+        with well_formed(self.base_dir / "groups.json"):
+            return [] if data is None else [dict(row) for row in data["groups"]]
 
     def write_environment(self, environment: Mapping[str, str]) -> None:
         write_json(self.path / "env.json", dict(environment))
@@ -271,9 +274,11 @@ def foreign(content: Mapping[str, Any], origin: Origin) -> str | None:
 def read_outcome(folder: Path, origin: Origin | None = None) -> tuple[Outcome, int | None]:
     """Return the outcome of `write_outcome`, and the number of the trial that it copies.
 
-    Raises OSError, ValueError, KeyError or TypeError if there is nothing readable, or nothing of this origin.
+    Raises OSError, ValueError, KeyError or TypeError if there is nothing readable, or nothing of this origin;
+    RunCorrupt for a newer format.
     """
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    check_known(result, FORMAT, folder / "result.json")
     if origin is not None and (fault := foreign(result, origin)) is not None:
         raise ValueError(f"{folder}: {fault}")
     return _parse_outcome(result), result["same_as"]
@@ -283,7 +288,7 @@ def acknowledged(folder: Path) -> Measurement | None:
     """Return the measurement that a worker has saved; None if there is no readable one."""
     try:
         outcome, _ = read_outcome(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MISSHAPEN):
         return None
     return outcome if isinstance(outcome, Measurement) else None
 
@@ -310,22 +315,54 @@ def _parse_outcome(result: Mapping[str, Any]) -> Outcome:
     return Failure.from_json(result["failure"])
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON mapping; None if the file is missing. Raises RunCorrupt for anything else."""
+def read_json(path: Path, newest: int = FORMAT) -> dict[str, Any] | None:
+    """Read a JSON mapping of at most the format `newest`; None if the file is missing.
+
+    Raises:
+        RunCorrupt: anything else, or a file of a newer version.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _corrupt(path, error) from error
     if not isinstance(data, dict):
         raise _corrupt(path, TypeError("not a mapping"))
+    check_known(data, newest, path)
     return data
 
 
+def check_known(data: Any, newest: int, path: Path) -> None:
+    """Raise RunCorrupt if a mapping says a format above `newest`, or none that there can be.
+
+    A file without a format number (env.json) is what it is.
+    """
+    found = data.get("format", newest) if isinstance(data, dict) else newest
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise _corrupt(path, ValueError(f"its format is {str(found)[:40]!r}"))
+    if found > newest:
+        raise RunCorrupt(
+            f"written by a newer version: its format is {found}",
+            where=str(path),
+            expected=f"format {newest} or older",
+            next_command="pip install --upgrade paretoprune",
+        )
+
+
+@contextmanager
+def well_formed(path: Path) -> Iterator[None]:
+    """Translate the errors of reading a mapping of another shape, inside, to RunCorrupt."""
+    try:
+        yield
+    except MISSHAPEN as error:
+        raise _corrupt(path, error) from error
+
+
 def _corrupt(path: Path, error: Exception) -> RunCorrupt:
+    what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     return RunCorrupt(
-        f"cannot be read: {error}",
+        f"damaged, cannot be read: {what}",
         where=str(path),
         expected="the file as paretoprune wrote it",
         next_command="restore it from a copy, or start a new run with name=NEW_NAME",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,10 +54,11 @@ def run_isolated(
     log = folder / "prepare.log"
     log.unlink(missing_ok=True)
     child = Child(guarded, (function, arguments), log=log, error_path=folder / "error.txt", preload=PRELOAD)
-    activity = ActivityMonitor(folder, time.monotonic())
+    activity, waiting = ActivityMonitor(folder, time.monotonic()), WaitingLines(log)
     try:
         while (answer := child.result()) is None:
             while_waiting()
+            waiting.show()
             wait(child.waitables, _POLL_S)
             if activity.silent_s(time.monotonic()) > stuck_s:
                 child.dump_stacks()
@@ -73,6 +76,31 @@ def run_isolated(
     error.log = shown
     error.exit_code = value.code if returned else error.exit_code
     raise error
+
+
+class WaitingLines:
+    """Shows on stderr what a child says of waiting for another process (`timing.measurement_lock`), from its log."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._read = 0
+
+    def show(self) -> None:
+        """Print the new whole lines that begin with `waiting`."""
+        try:
+            if self._log.stat().st_size == self._read:
+                return
+            with self._log.open("rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except OSError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            if line.startswith("waiting"):
+                with suppress(OSError):  # a terminal that has just gone
+                    print(line, file=sys.stderr, flush=True)
 
 
 def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -47,7 +47,20 @@ def test_exit_codes(error: BaseException, code: int) -> None:
     assert ("internal error" in error_text(error)) == isinstance(error, ZeroDivisionError)
 
 
+def test_no_error_is_labelled_twice_and_no_control_character_reaches_the_terminal() -> None:
+    assert error_text(ConfigError("error: no such file")) == "error: no such file"
+    assert error_text(ConfigError("key \x1b[31mred\x07\u202e")) == "error: key \\x1b[31mred\\x07\\u202e"
+    assert error_text(ZeroDivisionError("\x1b]0;title")).startswith("internal error: ZeroDivisionError: \\x1b]0;title")
+
+
+def test_an_unknown_format_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("check", "nowhere.yaml", "-f", "typo")
+    assert result.exit_code == 2 and "no format 'typo'" in result.stderr
+
+
 def test_usage_errors_exit_2() -> None:
+    assert run("dashboard", "--port", "99999999").exit_code == 2
     assert run("serach").exit_code == 2
     assert run("pick", "--best").exit_code == 2
 
@@ -85,6 +98,17 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("prune", "model=best.pt", "plan=data.yaml", "ratio=0.3"), "plan= fixes everything"),
         (("finetune", f"{RUN}:3", "epohcs=2"), "no plan to fine-tune"),
         (("export", f"{RUN}:3", "format=onxx"), "did you mean: onnx"),
+        (("export", f"{RUN}:knee", "--max-drop", "nan"), "nan is no loss that is allowed"),
+        (("export", f"{RUN}:knee", "--max-drop", "-0.1"), "-0.1 is no loss that is allowed"),
+        (("export", f"{RUN}:knee", "max_drop=true"), "True is no loss that is allowed"),
+        (("export", f"{RUN}:knee", "quantize=²"), "unknown precision ²"),
+        (("show", f"{RUN}:²"), "'²' names no trial"),
+        (("show", f"{RUN}:{'9' * 5000}"), "names no trial"),
+        (("show", "x" * 300 + ":3"), "File name too long"),
+        (("report", RUN, "--out", "/"), "Is a directory: '/'"),
+        (("search", "study.yaml", "name=" + "x" * 300), "a name is a folder"),
+        (("search", "study.yaml", "search.hours=.inf"), "finite number"),
+        (("export", "best.pt", "data=data.yaml", "seconds=.inf"), "is not a number above 0"),
         (("show", "nowhere:3"), "no run at"),
         (("prune", "model=best.pt", "ratio=0.3", "impotance=l1"), "did you mean: importance"),
         (("export", f"{RUN}:knee", "fromat=onnx"), "did you mean: format"),

@@ -59,7 +59,7 @@ def _as_pattern(value: object) -> str:
 
 def _n_and_m(text: str) -> tuple[int, int]:
     n, _, m = text.partition(":")
-    if not (n.isdigit() and m.isdigit() and 0 < int(n) <= int(m)):
+    if not (n.isdecimal() and m.isdecimal() and len(text) < 9 and 0 < int(n) <= int(m)):
         raise ConfigError(f"no mask {text!r}", where="mask=", expected="unstructured, or N:M with N <= M, such as 2:4")
     return int(n), int(m)
 

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from search.commands.progress import FORMATS, emit
+from search.commands.arguments import check_form
+from search.commands.progress import emit
 from search.errors import ConfigError
 from search.present.terminal.columns import plain_table
 from search.references import find_run
@@ -23,8 +24,7 @@ def run_bench(words: Sequence[str], bundle: Path | None, figures: Path | None, n
     Raises:
         ConfigError: options that exclude each other, or one that does not apply.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"no format {form!r}", where="-f", expected=", ".join(FORMATS))
+    check_form(form)
     if bundle is not None and figures is not None:
         raise ConfigError("--bundle and --import exclude each other", expected="one of them")
     if name is not None and figures is None:

@@ -8,12 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from search.errors import ConfigError
 
 MAX_BYTES = 4_000_000
 """LVIS, with 1,203 classes and their synonyms, has 50 kB."""
 MAX_VALUES = 200_000
 """Values after aliases are followed: nine anchors of nine aliases each are a billion of them."""
+_UNREADABLE = (
+    yaml.YAMLError,
+    AssertionError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What Ultralytics' reader and PyYAML raise: errors of Python's own where a key is a list, or a date none."""
 
 
 def read_data_yaml(path: Path) -> dict[str, Any]:
@@ -29,7 +42,7 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
         raise _refused(path, f"has {size:,} bytes", f"a dataset YAML of at most {MAX_BYTES:,}")
     try:
         data: dict[str, Any] = YAML.load(path)
-    except (AssertionError, ValueError, TypeError, RecursionError) as error:  # TypeError: a key that is a list
+    except _UNREADABLE as error:
         raise _refused(path, f"is not YAML: {_said(error)}", "a dataset YAML") from error
     try:
         count = _count(data, {})

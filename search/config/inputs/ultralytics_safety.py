@@ -8,12 +8,14 @@ data may have put there. Folders are listed through links, for ever where these 
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pruning.checkpoints.inert_reader import BoundedUnpickler
 from search.config.inputs.dataset_yaml import read_data_yaml
 from search.config.inputs.link_loops import refuse_link_loops, shown
 from search.errors import ConfigError
@@ -88,17 +90,17 @@ def load_cache(path: Path) -> dict[str, Any]:
     Raises:
         UnpicklingError: it names anything but arrays; Ultralytics then scans the labels again and replaces it.
     """
-    with Path(path).open("rb") as file:
+    with io.BytesIO(Path(path).read_bytes()) as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, kind = header(file)
         if shape != () or kind != np.dtype(object):
             raise pickle.UnpicklingError(f"{path} is no labels' cache")
-        found: dict[str, Any] = _Harmless(file).load().item()
+        found: dict[str, Any] = _Harmless(file.read()).load().item()
     return found
 
 
-class _Harmless(pickle.Unpickler):
+class _Harmless(BoundedUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _HARMLESS:
             raise pickle.UnpicklingError(f"a labels' cache has no use for {module}.{name}")

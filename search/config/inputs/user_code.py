@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.config.inputs.paths import absolute
 from search.errors import ConfigError
 
 TASK = "task"
@@ -64,8 +65,8 @@ def located(text: str, folder: Path) -> str:
     found = UserReference.parse(text)
     if found is None:
         return text
-    data = None if found.data is None else str((folder / Path(found.data).expanduser()).resolve())
-    return str(UserReference((folder / found.file.expanduser()).resolve(), found.name, data))
+    data = None if found.data is None else str(absolute(Path(found.data), folder))
+    return str(UserReference(absolute(found.file, folder), found.name, data))
 
 
 def with_task(study: Mapping[str, Any]) -> dict[str, Any]:

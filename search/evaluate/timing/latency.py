@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from objectives.runtimes.open import OPENINGS, open_side
 from objectives.runtimes.runner import Runner
 from search.config.sections import LatencySpec
 from search.evaluate.timing.measurement_lock import MeasurementLock
+from search.evaluate.timing.user_folder import user_folder
 
 
 def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
@@ -71,6 +71,9 @@ def lock_path() -> Path:
 
     PARETOPRUNE_MEASURING_LOCK names another file, for runs whose figures may be disturbed: tests, which would otherwise
     wait for each other and for any search on the machine.
+
+    Raises:
+        ConfigError: somebody else has a folder of that name.
     """
-    own = Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
-    return Path(os.environ.get(LOCK_VARIABLE) or own)
+    said = os.environ.get(LOCK_VARIABLE)
+    return Path(said) if said else user_folder() / "measuring.lock"

@@ -16,17 +16,24 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from objectives.latency.measuring_lock import measuring_lock
+from objectives.latency.measuring_lock import holder_of, measuring_lock, open_lock
 
+SILENT_S = 2.0
+"""After that long it is said who is waited for, and again once a minute."""
+_AGAIN_S = 60.0
 PATIENCE_S = 120.0
 """After that long the measurement starts beside the work that did not stop; it then flags the foreign load."""
 _POLL_S = 0.02
+_SLOWEST_POLL_S = 0.25
+"""Who waits disturbs a measurement by looking too often."""
 
 
 class MeasurementLock:
@@ -34,15 +41,20 @@ class MeasurementLock:
 
     Args:
         path: the measuring lock of this user on this machine; the readers' is a file beside it.
+        who: what this process does, for those who wait; the command and its folder by default.
+
+    While it waits the process gives signs of life, and after two seconds it says on stderr who is waited for.
     """
 
-    def __init__(self, path: Path, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S, who: str = "") -> None:
         self._writer_path, self._readers_path = path, path.with_suffix(".floor.lock")
         self._patience_s = patience_s
+        self._who = who or f"{_command()}, in {Path.cwd()}"
+        self._said_at = 0.0
         self._writer = self._readers = -1
 
     def __enter__(self) -> MeasurementLock:
-        self._writer, self._readers = (_open(path) for path in (self._writer_path, self._readers_path))
+        self._writer, self._readers = (open_lock(path) for path in (self._writer_path, self._readers_path))
         self._enter()
         return self
 
@@ -65,7 +77,7 @@ class MeasurementLock:
         """Hold the lock exclusively among the trials of this user on this machine."""
         fcntl.flock(self._readers, fcntl.LOCK_UN)
         try:
-            with measuring_lock(self._writer_path), loaders_stopped():
+            with measuring_lock(self._writer_path, who=self._who, waiting=self._wait), loaders_stopped():
                 self._wait_for_the_others()
                 yield
         finally:
@@ -80,25 +92,58 @@ class MeasurementLock:
         return True
 
     def _enter(self) -> None:
-        fcntl.flock(self._writer, fcntl.LOCK_SH)
+        self._share_writer()
         try:
             fcntl.flock(self._readers, fcntl.LOCK_SH)
         finally:
             fcntl.flock(self._writer, fcntl.LOCK_UN)
 
+    def _share_writer(self) -> None:
+        begin, pause_s = time.monotonic(), _POLL_S
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._writer, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            self._wait(time.monotonic() - begin)
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _SLOWEST_POLL_S)
+
+    def _wait(self, seconds: float) -> None:
+        self._tell(seconds, f"waiting for a measurement on this machine ({holder_of(self._writer)})")
+
     def _wait_for_the_others(self) -> None:
-        end = time.monotonic() + self._patience_s
-        while time.monotonic() < end:
+        begin = time.monotonic()
+        while (seconds := time.monotonic() - begin) < self._patience_s:
             with suppress(BlockingIOError):
                 fcntl.flock(self._readers, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.flock(self._readers, fcntl.LOCK_UN)
                 return
+            limit = f"at most {self._patience_s:.0f} s"
+            self._tell(seconds, f"waiting, {limit}, until other work of yours on this machine pauses for a measurement")
             time.sleep(_POLL_S)
 
+    def _tell(self, seconds: float, text: str) -> None:
+        _give_sign()
+        if seconds < SILENT_S:
+            self._said_at = SILENT_S
+        elif seconds >= self._said_at:
+            self._said_at = seconds + _AGAIN_S
+            with suppress(OSError):  # a terminal that has just gone
+                print(text, file=sys.stderr, flush=True)
 
-def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+def _command() -> str:
+    own = multiprocessing.current_process()
+    if own.name != "MainProcess":
+        return f"{own.name} of process {os.getppid()}"
+    return " ".join([Path(sys.argv[0]).name, *(word for word in sys.argv[1:] if "://" not in word)])[:200]
+
+
+def _give_sign() -> None:
+    """Touch the log that stderr of a trial is: a trial that waits is not stuck (`search.workers.heartbeat`)."""
+    with suppress(OSError):
+        if stat.S_ISREG(os.fstat(2).st_mode):
+            os.utime(2)
 
 
 @contextmanager

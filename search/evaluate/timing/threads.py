@@ -14,11 +14,11 @@ def share_of_cores(workers: int) -> int:
 
     OMP_NUM_THREADS is a further upper bound, as for every OpenMP program.
     """
-    if os.environ.get(THREADS, "").isdigit():
+    if os.environ.get(THREADS, "").isdecimal():
         return max(1, int(os.environ[THREADS]))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    bound = int(said) if said.isdigit() and int(said) else cores
+    bound = int(said) if said.isdecimal() and int(said) else cores
     return max(1, min(cores, bound) // workers)
 
 

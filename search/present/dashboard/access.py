@@ -124,7 +124,7 @@ def _offered(headers: Mapping[str, str]) -> list[str]:
 
 def _same_site(headers: Mapping[str, str], scope: Scope) -> bool:
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _place_of(origin) != headers.get("host", "").lower():
         return False
     is_link = scope["method"] == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
     return site in ("none", "same-origin") or is_link
@@ -134,9 +134,17 @@ def _body_fault(headers: Mapping[str, str]) -> tuple[str, int] | None:
     if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         return "expected application/json", 415
     length = headers.get("content-length", "")
-    if not length.isdigit():
+    if not length.isdecimal():
         return "expected a Content-Length", 411
-    return ("at most 64 kB", 413) if int(length) > MOST_BODY else None
+    return ("at most 64 kB", 413) if len(length) > 9 or int(length) > MOST_BODY else None
+
+
+def _place_of(origin: str) -> str | None:
+    """Return host and port of an Origin header; None if it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:

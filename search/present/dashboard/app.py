@@ -29,8 +29,9 @@ from search.present.dashboard.access import AccessGuard, ListenAddress
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.present.report import policy, render_page
-from search.present.trial_files import TYPES, details, inside, samples_of
+from search.present.trial_files import TYPES, details, samples_of
 from search.run_folder.annotations import MAX_NOTE, Mark, write_mark
+from search.run_folder.artefact_files import inside
 from search.run_folder.enqueue import leave_request
 from search.trial import Candidate, PointId
 
@@ -155,7 +156,7 @@ def make_app(runs: Sequence[Path], address: ListenAddress | None = None, jobs: J
     @app.get("/api/runs/{run}/base")
     def base(run: str) -> dict[str, Any]:
         live = live_of(run)
-        return {"samples": [artefacts.address(live.path, path) for path in samples_of(live.path / "base")]}
+        return {"samples": [artefacts.address(live.path, path) for path in samples_of(live.path, live.path / "base")]}
 
     @app.get("/api/runs/{run}/trials/{point}")
     def trial(run: str, point: str) -> dict[str, Any]:

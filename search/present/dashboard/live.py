@@ -111,7 +111,9 @@ class LiveRun:
         if not self.is_running():
             return []
         known = self.view().rows
-        numbers = sorted(int(folder.name) for folder in (self.path / "trials").glob("[0-9]*") if folder.name.isdigit())
+        numbers = sorted(
+            int(folder.name) for folder in (self.path / "trials").glob("[0-9]*") if folder.name.isdecimal()
+        )
         begun = [number for number in numbers[-64:] if str(number) not in known and self._is_open(number)]
         return [{"trial": number, "phase": read_progress(self.record.trial_dir(number)).phase} for number in begun]
 

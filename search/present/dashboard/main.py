@@ -86,11 +86,12 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             found.bind((host, port))
             found.listen(128)  # from now on a browser waits instead of being refused
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # the latter two: no port, no name of a host
             raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
                 where="--host, --port",
-                next_command=f"paretoprune dashboard --port {port + 1}",
+                expected="a name of this machine, and a port from 1 to 65535, or 0 for a free one",
+                next_command="paretoprune dashboard --port 0",
             ) from error
         yield found
 

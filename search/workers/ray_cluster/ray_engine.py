@@ -371,7 +371,7 @@ def _gpus(device: str) -> float:
     """Return the GPUs of one trial: as many as the study names; for `auto` one if the cluster has any."""
     if device == "auto":
         return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
-    return float(sum(part.strip().isdigit() for part in device.removeprefix("cuda:").split(",")))
+    return float(sum(part.strip().isdecimal() for part in device.removeprefix("cuda:").split(",")))
 
 
 def _check_size(needs: dict[str, float], *, is_own: bool) -> None:

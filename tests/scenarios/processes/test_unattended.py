@@ -181,3 +181,17 @@ def test_the_coordinators_memory_grows_by_the_trials_alone(make_study: MakeStudy
 
     make_study(**{"search.trials": 33, "search.sampler": "random"}).search(Listener(trial=look))
     assert (seen[32] - seen[8]) / 24 < 20_000, "bytes per trial: a record of it is all that may stay"
+
+
+def test_a_detached_search_shows_no_password_in_the_list_of_processes(record: RunRecord) -> None:
+    code = "import os, sys; print(sys.argv[1:], os.environ['PARETOPRUNE_DETACHED_STORAGE']); sys.exit(2)"
+    words = ["search", "study.yaml", "storage=postgresql://me:hunter2@host/d"]
+    with pytest.raises(DetachedFailed, match="hunter2") as caught:
+        detach(words, record, command=[sys.executable, "-c", code])
+    assert "['search', 'study.yaml'] postgresql://me:hunter2@host/d" in str(caught.value)
+
+
+def test_a_detached_search_that_talks_first_says_its_error_once(record: RunRecord) -> None:
+    code = "import sys; print('note: careful'); print('error: no such file\\n  where: here'); sys.exit(2)"
+    with pytest.raises(DetachedFailed, match=r"^no such file\n  where: here\n"):
+        detach([], record, command=[sys.executable, "-c", code])

@@ -123,7 +123,7 @@ def test_size_limit_and_missing_file(workplace: Path) -> None:
 
 
 def test_python_objects_are_not_built(workplace: Path) -> None:
-    assert "is not YAML" in _faults(workplace, "name: !!python/object/apply:os.system ['true']\n")
+    assert "tags are not supported" in _faults(workplace, "name: !!python/object/apply:os.system ['true']\n")
 
 
 def test_missing_model_and_data_are_both_reported(workplace: Path) -> None:
@@ -237,3 +237,38 @@ def test_every_key_of_yolo_train_is_taken_refused_or_ours() -> None:
     own = tuple(RecoverSpec.model_fields)
     accepted = {key for key in training_keys() if fault_of(key, own) is None}
     assert accepted - {*own} <= taken
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("search: {trials: true}\n", "search.trials: expected a number, found true"),
+        ("search: {hours: .inf}\n", "search.hours: input should be a finite number"),
+        ("search: {hours: 1e308}\n", "search.hours: input should be less than or equal to"),
+        ("search: {hours: .nan}\n", "finite number"),
+        ("space: {ratio: [false, 0.5]}\n", "expected a number, found false"),
+        ("imgsz: true\n", "expected a number, found true"),
+        ("imgsz: 9223372036854775776\n", "of at most 16384"),
+        ("device: true\n", "valid string"),
+        ("latency: {seconds: .inf}\n", "finite number"),
+        ("budgets: {edge: {latency_ms: true}}\n", "True is not a limit"),
+        ("recover: {lr0: .nan}\n", "lr0 is nan; expected a finite number"),
+        ("project: " + "x" * 300 + "\n", "has at most 255 bytes"),
+        ("figures: {mae: {direction: min, unti: x}}\n", "did you mean unit?"),
+        ("storage: ['postgresql://me:hunter2@host/d']\n", "storage: input should be a valid string"),
+    ],
+)
+def test_numbers_are_numbers_that_a_search_can_use(workplace: Path, text: str, said: str) -> None:
+    message = _faults(workplace, text)
+    assert said in message and "hunter2" not in message
+
+
+def test_a_device_is_no_checkpoint(workplace: Path) -> None:
+    (workplace / "study.yaml").write_text("model: /dev/zero\ndata: data.yaml\n")
+    with pytest.raises(ConfigError, match="not a regular file: /dev/zero"):
+        load_spec(workplace / "study.yaml")
+
+
+def test_a_message_of_many_faults_ends(workplace: Path) -> None:
+    text = _faults(workplace, "".join(f"key{number}: 1\n" for number in range(500)))
+    assert "the study has 500 faults" in text and "and 460 more" in text and len(text.splitlines()) < 50

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +17,9 @@ import pytest
 import torch
 from ultralytics.utils import torch_utils
 
+from objectives.errors import LatencyError
 from objectives.latency.measuring_lock import measuring_lock
+from search.evaluate.timing import measurement_lock
 from search.evaluate.timing.latency import LOCK_VARIABLE, lock_path
 from search.evaluate.timing.measurement_lock import MeasurementLock, loaders_stopped
 from search.evaluate.timing.progress import Phases, TrialProgress, discard_progress, read_progress
@@ -122,9 +126,57 @@ def test_a_measurement_that_fails_opens_the_gate(tmp_path: Path) -> None:
             other.pause()
 
 
-def test_the_lock_is_one_for_the_machine_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_says_for_whom_and_gives_signs_of_life(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement_lock, "SILENT_S", 0.05)
+    signs: list[bool] = []
+    monkeypatch.setattr(measurement_lock, "_give_sign", lambda: signs.append(True))
+    freed = threading.Event()
+
+    def hold() -> None:
+        with measuring_lock(tmp_path / "gate", who="trial 3 of runs/prune/other"):
+            freed.wait(LIMIT_S)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    until(lambda: (tmp_path / "gate").exists() and (tmp_path / "gate").read_bytes() != b"")
+    threading.Timer(1.0, freed.set).start()
+    with MeasurementLock(tmp_path / "gate"):
+        pass
+    holder.join(LIMIT_S)
+    said = capfd.readouterr().err.splitlines()
+    assert said == [f"waiting for a measurement on this machine (id {os.getpid()}, trial 3 of runs/prune/other)"]
+    assert len(signs) >= 2
+
+
+def test_a_sign_of_life_is_a_change_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.touch()
+    os.utime(log, (1, 1))
+    with log.open("a") as file:
+        code = "from search.evaluate.timing.measurement_lock import _give_sign; _give_sign()"
+        subprocess.run([sys.executable, "-c", code], stderr=file, check=True)
+    assert log.stat().st_mtime > 1
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "gate").symlink_to(tmp_path / "precious")
+    with pytest.raises(LatencyError, match="no link"), MeasurementLock(tmp_path / "gate"):
+        pass
+    with pytest.raises(LatencyError, match="no link"), measuring_lock(tmp_path / "gate"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_the_lock_is_one_for_the_machine_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(LOCK_VARIABLE)
-    assert lock_path() == Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}.measuring.lock"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert lock_path() == tmp_path / f"paretoprune-{os.getuid()}" / "measuring.lock"
     monkeypatch.setenv(LOCK_VARIABLE, "/elsewhere/lock")
     assert lock_path() == Path("/elsewhere/lock")
 

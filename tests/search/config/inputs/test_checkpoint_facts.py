@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from search.commands.init import write_starter
-from search.config.inputs.checkpoint_header import CheckpointFacts, checkpoint_facts
+from search.config.inputs.checkpoint_facts import CheckpointFacts, checkpoint_facts
 from search.config.spec import load_spec
 
 STUDIES = Path(__file__).parents[4] / "studies"

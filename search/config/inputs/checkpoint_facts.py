@@ -1,0 +1,66 @@
+"""Read a checkpoint's task and training input size without loading it.
+
+A checkpoint is a pickle, and unpickling runs code. `pruning.checkpoints.inert_reader` replaces what it names by inert
+objects, so nothing runs, PyTorch is not imported, and a fraction of a second is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pruning.checkpoints.inert_reader import HarmfulCheckpoint, Inert, read_inert
+from pruning.errors import CheckpointError
+
+_TASKS = {
+    "DetectionModel": "detect",
+    "SegmentationModel": "segment",
+    "PoseModel": "pose",
+    "OBBModel": "obb",
+    "ClassificationModel": "classify",
+}
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """Task and input size; None if the checkpoint does not record them."""
+
+    task: str | None = None
+    imgsz: int | None = None
+
+
+def checkpoint_facts(path: Path) -> CheckpointFacts:
+    """Read the facts of an Ultralytics checkpoint; empty for anything else, without an error: loading will raise it.
+
+    Raises:
+        HarmfulCheckpoint: loading it would exhaust memory or time.
+    """
+    try:
+        document = read_inert(path)
+    except HarmfulCheckpoint:
+        raise
+    except CheckpointError:
+        return CheckpointFacts()
+    if not isinstance(document, Mapping):
+        return CheckpointFacts()
+    return CheckpointFacts(_task(document), _imgsz(document))
+
+
+def _task(document: Mapping[str, Any]) -> str | None:
+    model = document.get("ema") or document.get("model")
+    if not isinstance(model, Inert):
+        return None
+    state = getattr(model, "state", {})
+    task = state.get("task") if isinstance(state, Mapping) else None
+    return str(task) if task else _TASKS.get(model.named.name)
+
+
+def _imgsz(document: Mapping[str, Any]) -> int | None:
+    arguments = document.get("train_args")
+    size = arguments.get("imgsz") if isinstance(arguments, Mapping) else None
+    sizes = size if isinstance(size, list | tuple) else [size]
+    if not sizes or not all(isinstance(side, int) and not isinstance(side, bool) for side in sizes):
+        return None
+    return max(sizes) if max(sizes) > 0 else None
