@@ -52,6 +52,23 @@ Trust = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from search.results.snapshot import version
+
+        print(f"paretoprune {version()}")
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Search the pruning ratio of each layer of a YOLO model, and show the Pareto front."""
+
+
 def main() -> None:
     """Entry point of `paretoprune`."""
     app()

@@ -207,3 +207,8 @@ def test_stop_of_a_run_that_does_notrun(searched: str) -> None:
     with RunLock(Path(searched) / "run.lock"):
         assert "asked pid" in run("stop", searched).stdout
     assert (Path(searched) / "stop.request").is_file()
+
+
+def test_the_version_is_said_without_a_command() -> None:
+    said = run("--version")
+    assert said.exit_code == 0 and said.output.startswith("paretoprune ") and said.output.strip()[-1].isdigit()
