@@ -27,6 +27,8 @@ def fingerprint(spec: StudySpec) -> dict[str, str]:
     """
     model, data = UserReference.parse(spec.model), UserReference.parse(spec.data)
     prints = {"kind": KIND, "model": _file_sha256(Path(spec.model)) if model is None else _own_sha256(model)}
+    if spec.modules is not None:
+        prints["modules"] = _file_sha256(Path(spec.modules))
     return prints if data is None else {**prints, "data": _own_sha256(data)}
 
 
@@ -47,7 +49,7 @@ def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[s
 
     trials, hours, workers, budgets, keep, device, paths and names are left out: they may change on resume.
     """
-    result: dict[str, Any] = {"model": prints.get("model"), "data": prints.get("data")}
+    result: dict[str, Any] = {name: prints.get(name) for name in ("model", "modules", "data")}
     result["search"] = {key: resolved["search"][key] for key in _SEARCH_KEYS}
     result |= {key: resolved[key] for key in _STUDY_KEYS}
     return result

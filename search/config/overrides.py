@@ -15,9 +15,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Va
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.user_code import UserReference, located
+from search.config.inputs.user_modules import declare
 from search.config.sections import RecoverSpec
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
+
+
+def _modules(value: Any) -> Path:
+    path = absolute(Path(str(value)), Path.cwd())
+    if path.suffix != ".py" or not is_file(path):
+        raise ConfigError(
+            f"no such file: {path}", where="modules=", expected="a Python file with the model's own classes"
+        )
+    return path
+
+
+Modules = Annotated[Path, BeforeValidator(_modules)]
 
 
 class Order(BaseModel):
@@ -29,6 +42,9 @@ class Order(BaseModel):
     """A command that can be typed as it is."""
     lacking: ClassVar[str]
     """The message where {keys} are missing, of a command on {model} if the model is no key."""
+
+    modules: Modules | None = None
+    """A file with classes of the model that are not Ultralytics' own (`user_modules`)."""
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, Any], **given: Any) -> Self:
@@ -47,7 +63,9 @@ class Order(BaseModel):
                     near=near_miss(key, known),
                 )
         try:
-            return cls.model_validate({**keys, **given})
+            order = cls.model_validate({**keys, **given})
+            declare(None if order.modules is None else str(order.modules))
+            return order
         except ValidationError as error:
             missing = [f"{detail['loc'][0]}=" for detail in error.errors() if detail["type"] == "missing"]
             text = cls.lacking.format(keys=" and ".join(missing), model=given.get("model"))

@@ -25,6 +25,7 @@ from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
+from search.config.inputs.user_modules import declare
 from search.config.precision_support import precision_fault
 from search.config.sections import (
     MAX_SIZE,
@@ -56,7 +57,8 @@ class StudySpec(Section):
 
     `figures`: figures of a user's own task, by name; known in every process that has the study. `baselines`: baselines
     measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
-    restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`).
+    restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`). `modules`: a Python file with
+    classes of the network that are not Ultralytics' own (`search.config.inputs.user_modules`).
     """
 
     model: str
@@ -67,6 +69,7 @@ class StudySpec(Section):
     project: str = "runs/prune"
     storage: str | None = Field(default=None, repr=False)
     trust: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    modules: str | None = None
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
@@ -93,6 +96,13 @@ class StudySpec(Section):
     def _data_exists(cls, value: str, info: ValidationInfo) -> str:
         if _paths_matter(info) and not exists(_file_of(value)):
             raise ValueError(f"no such file: {value}; expected a dataset YAML (or an image folder to classify)")
+        return value
+
+    @field_validator("modules")
+    @classmethod
+    def _modules_exist(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and _paths_matter(info) and not (value.endswith(".py") and is_file(Path(value))):
+            raise ValueError(f"no such file: {value}; expected a Python file with the model's own classes")
         return value
 
     @field_validator("imgsz", mode="before")
@@ -280,6 +290,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
         spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
+    declare(spec.modules)
     return spec
 
 
@@ -317,7 +328,7 @@ def folder_name(text: str) -> str:
 
 def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result = dict(data)
-    for key in ("model", "data", "task"):
+    for key in ("model", "data", "task", "modules"):
         value = result.get(key)
         if not isinstance(value, str | Path):
             continue

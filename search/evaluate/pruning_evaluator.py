@@ -31,6 +31,7 @@ from pruning.recovery.finetune import Recovery
 from pruning.recovery.judge import Verdict
 from pruning.recovery.repair import Origin, Repaired
 from search.config.devices import check_device
+from search.config.inputs.user_modules import use
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import PrunedCandidate
@@ -109,6 +110,7 @@ class PruningEvaluator:
     ) -> Measurement:
         """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
+        use([self.spec.modules] if self.spec.modules else [])  # on another machine nobody has read the study
         with MeasurementLock(lock_path(), who=f"trial {number} of {self.reference.run}") as turns:
             phase = Phases(work_dir, turns.pause)
             score = self._score(candidate, phase)

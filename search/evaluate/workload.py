@@ -22,6 +22,7 @@ from pruning.recovery import bn_calibration
 from pruning.recovery import repair as repairing
 from pruning.recovery.finetune import Recovery
 from pruning.recovery.repair import Origin, Repaired
+from search.config.inputs import user_modules
 from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import UserReference
 from search.evaluate import user_task
@@ -32,8 +33,9 @@ harden()  # every reader of a model or data for a study imports this module
 def load_model(path: str | Path) -> nn.Module:
     """Load the network of a checkpoint or of a user's function: float32, evaluation mode, on the CPU.
 
-    Raises CheckpointError, or ConfigError for a user's function.
+    Raises CheckpointError, or ConfigError for a user's function or modules.
     """
+    user_modules.use(user_modules.declared())
     reference = UserReference.parse(path)
     if reference is not None:
         return user_task.build(reference)

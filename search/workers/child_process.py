@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from search.config.inputs.user_modules import declare, declared
 from search.errors import TrialFailed
 from search.trial import Failure, FailureKind
 
@@ -67,7 +68,7 @@ class Child:
         self._connection, theirs = context.Pipe(duplex=False)
         self._log = log
         call = pickle.dumps((function, tuple(arguments)))
-        self._process = context.Process(target=_main, args=(theirs, call, log, error_path))
+        self._process = context.Process(target=_main, args=(theirs, call, declared(), log, error_path))
         # Asked through NVML, "is there a GPU" does not start CUDA, which a forked child could not start again.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         with _interrupt_blocked(), _main_hidden(_MAIN not in call):
@@ -142,10 +143,12 @@ def classify(error: BaseException) -> Failure:
     return Failure(FailureKind.ERROR, text)
 
 
-def _main(connection: Connection, call: bytes, log: Path, error_path: Path) -> None:
+def _main(connection: Connection, call: bytes, modules: tuple[str, ...], log: Path, error_path: Path) -> None:
     os.setsid()
     _end_with_parent()
     _redirect(log)
+    for file in modules:
+        declare(file)
     try:
         function, arguments = pickle.loads(call)
         answer: tuple[bool, object] = (True, function(*arguments))

@@ -11,6 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from search.config.inputs.user_modules import declared, use
 from search.errors import ParetoPruneError
 from search.trial import Failure, FailureKind
 from search.workers.child_process import PRELOAD, Child
@@ -108,6 +109,7 @@ def guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     from search.errors import exit_code, is_foreseen
 
     try:
+        use(declared())
         return function(*arguments)
     except Exception as error:
         if is_foreseen(error):
