@@ -8,8 +8,8 @@ Two problems are solved here:
 * Default training settings ruin a trained model within one epoch. RECIPE: a rate that falls to zero *within* the run,
   step by step (rate_schedule.py), no warm-up, no mosaic, every batch a step, and otherwise the augmentations with
   which the base was trained. No single rate serves a model that lost nothing and one that lost half: the rate is
-  proportional to the damage, the relative rise of the loss over the base's (repair.py measures it). A run that is
-  judged epoch by epoch has time to repair what a rate shakes, and takes at least FULL_RUN_RATE.
+  proportional to the damage, the relative rise of the loss over the base's (repair.py measures it). A long run
+  that is judged epoch by epoch has time to repair what a rate shakes, and takes at least FULL_RUN_RATE.
 
 docs/recovery.md has the experiments; repair.py calls this and evaluates the result.
 """
@@ -97,7 +97,7 @@ INHERITED = (
 LR_PER_DAMAGE = 1e-3
 LR_RANGE = (1e-6, 2e-3)
 FULL_RUN_RATE = 1e-3
-"""The least rate of a fine-tune that is judged epoch by epoch: it has time to repair what the rate shakes."""
+"""The least rate of a long fine-tune that is judged epoch by epoch: it has time to repair what the rate shakes."""
 FULL_DAMAGE = 0.1
 """From here on batch norms follow the batches at their own momentum; below, in proportion to the damage.
 
@@ -171,8 +171,8 @@ class ShortRun(_Trainer):
     """Mixin for a fine-tune whose only result is the module in memory; writes no files.
 
     The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With
-    `fitness_of` every epoch is scored by it, the best one is kept in `best_epoch`, and `cool_down` decides when the
-    rate falls.
+    `fitness_of` every epoch is scored by it, the best one is kept in `best_epoch`, and in a long run
+    `cool_down` decides when the rate falls.
     """
 
     steps_taken: int = 0
@@ -185,7 +185,7 @@ class ShortRun(_Trainer):
     fitness_of: Callable[[nn.Module], float] | None = None
     correct_statistics: Callable[[nn.Module], None] | None = None
     best_epoch: tuple[float, nn.Module] | None = None
-    cool_down: CoolDown
+    cool_down: CoolDown | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build Ultralytics' data set without the held-out training images."""
@@ -203,11 +203,11 @@ class ShortRun(_Trainer):
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 fit_projectors(self.model, (batch["img"] for batch in self.first_batches(FITTED_IMAGES)))
         if self.damage is not None:
-            least, most = (LR_RANGE[0] if self.fitness_of is None else FULL_RUN_RATE), LR_RANGE[1]
+            least, most = (LR_RANGE[0] if self.cool_down is None else FULL_RUN_RATE), LR_RANGE[1]
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, least, most))
             for group in () if self.rate_given else self.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] = rate
-            for norm in norms_of(student) if self.fitness_of is None else ():
+            for norm in norms_of(student) if self.cool_down is None else ():
                 norm.momentum = min(1.0, self.damage / FULL_DAMAGE) * (norm.momentum or 0.0)
 
     def first_batches(self, images: int) -> Iterator[Any]:
@@ -223,7 +223,8 @@ class ShortRun(_Trainer):
         fitness, network = self._scored(best)
         if fitness > best:
             self.best_epoch = (fitness, network)
-        self.epochs = self.cool_down.length(fitness, self.epochs)
+        if self.cool_down is not None:
+            self.epochs = self.cool_down.length(fitness, self.epochs)
         return {}, fitness
 
     def _scored(self, best: float) -> tuple[float, nn.Module]:
@@ -258,7 +259,7 @@ class ShortRun(_Trainer):
             )
         steps_per_epoch = max(1, -(-len(self.train_loader) // self.accumulate))
         total = steps_per_epoch * self.epochs
-        if self.fitness_of is None:
+        if self.cool_down is None:
             share = linear_decay(self.steps_taken, total)
         else:
             share = self.cool_down.share(self.steps_taken, steps_per_epoch, self.epochs)
@@ -367,9 +368,9 @@ def recover(
         held_out: files of training images to leave out.
         masks: weights that stay exactly zero.
         work_dir: receives Ultralytics' own files.
-        fitness: scores every epoch (more is better); the best epoch is the result, and the run cools down after
-            `patience` of `recovery.train` (default: rate_schedule.PATIENCE) epochs without a better one. Without it
-            the last epoch is.
+        fitness: scores every epoch (more is better); the best epoch is the result, and a run of more than
+            `patience` epochs (of `recovery.train`; default: rate_schedule.PATIENCE) keeps its rate until so many bring
+            no better one, then cools down. Without it the last epoch is.
         correct_statistics: corrects batch norms in place; tried on epochs whose own are no better than the best.
 
     Raises GrewBackError, DivergedError, RecoveryError.
@@ -383,7 +384,9 @@ def recover(
         settings |= {"val": True, "patience": 0}  # ours cools down, Ultralytics' would end at the full rate
     with quiet():
         trainer = short(overrides=settings)
-        trainer.on_progress, trainer.fitness_of, trainer.cool_down = on_progress, fitness, CoolDown(patience)
+        trainer.on_progress, trainer.fitness_of = on_progress, fitness
+        if fitness is not None and recovery.epochs > patience:  # a shorter one has no time to rest
+            trainer.cool_down = CoolDown(patience)
         trainer.correct_statistics = correct_statistics
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train

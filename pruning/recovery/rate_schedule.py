@@ -1,8 +1,8 @@
 """Learning rate of a fine-tune, as a share of its first rate.
 
 A short run of fixed length falls linearly to zero over its steps, which is the best schedule for a fixed budget (Li,
-Yumer and Ramanan, ICLR 2020, arXiv 1905.04753). A run that is judged epoch by epoch need not know its length: the rate
-is constant until the figure rests, then falls linearly to zero (Hägele et al., NeurIPS 2024, arXiv 2405.18392).
+Yumer and Ramanan, ICLR 2020, arXiv 1905.04753). A long run that is judged epoch by epoch need not know its length: the
+rate is constant until the figure rests, then falls linearly to zero (Hägele et al., NeurIPS 2024, arXiv 2405.18392).
 """
 
 from __future__ import annotations
