@@ -76,8 +76,9 @@ def _opened(path: Path) -> Any:
             ) from error
         raise CheckpointError(
             f"{path}: not an Ultralytics checkpoint that can be loaded safely: {first_line(error)}. "
-            f"Expected a .pt file written by `yolo train`. Its sha256 is {file_digest(path)}: if you trust its "
-            f"source, give that to --trust of paretoprune check or search."
+            f"Expected a .pt file written by `yolo train`. If the network has modules of your own, name their file "
+            f"(modules: FILE.py in study.yaml, modules=FILE.py of a command). Its sha256 is {file_digest(path)}: if "
+            f"you trust its source, give that to --trust of paretoprune check or search."
         ) from error
     return checkpoint
 

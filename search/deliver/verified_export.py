@@ -26,6 +26,7 @@ from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
 from search.config.devices import check_device
 from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
+from search.config.inputs.user_modules import declared, use
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
 from search.deliver.peak_memory import peak_memory
@@ -102,6 +103,7 @@ def export_model(
     for path in (model_path, base or model_path):
         if not path.is_file():
             raise ConfigError(f"there is no model at {path}", expected="an Ultralytics checkpoint (.pt)")
+    use(declared())
     order = _prepare(model_path, base or model_path, data, imgsz, device, max_drop, latency, ready or {})
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out_dir) as name:
