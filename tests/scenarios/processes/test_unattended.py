@@ -30,7 +30,7 @@ _SCRIPT = """\
 import contextlib
 import sys
 from search.cli import error_text
-from search.errors import exit_code
+from search.errors import Interrupted, exit_code
 from search.study import Listener, Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 parts = Parts(prepare=KnownFront(KnownFrontEvaluator(sleep_s={sleep})))
@@ -90,7 +90,7 @@ def test_ctrl_c_twice_ends_at_once(make_study: MakeStudy) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the search went on")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="paretoprune resume"):
         study.search(Listener(trial=twice))
     assert [trial.number for trial in make_study(**{"search.trials": 3}).search().trials()] == [0, 1, 2]
 
