@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from search.errors import Interrupted
 from search.orchestration.background import DetachedFailed, detach
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
@@ -30,7 +31,7 @@ _SCRIPT = """\
 import contextlib
 import sys
 from search.cli import error_text
-from search.errors import Interrupted, exit_code
+from search.errors import exit_code
 from search.study import Listener, Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 parts = Parts(prepare=KnownFront(KnownFrontEvaluator(sleep_s={sleep})))
