@@ -6,6 +6,7 @@ Errors are one message on stderr and the exit code of `errors.exit_code`; `--deb
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -70,8 +71,13 @@ def about(
 
 
 def main() -> None:
-    """Entry point of `paretoprune`."""
+    """Entry point of `paretoprune`. SIGTERM ends every command as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
     app()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def guarded(command: _Command) -> _Command:
@@ -496,7 +502,8 @@ def _follow(study: Any) -> None:
         with following(study, console) as listener:
             study.search(listener)
     except Interrupted:
-        print_summary(study, console)
+        if study.record.args_path.is_file():
+            print_summary(study, console)
         raise
     print_summary(study, console)
 

@@ -21,7 +21,7 @@ from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import FinalSteps
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
-from search.orchestration.session import StartCleanup, interrupting, log, logging_to, surviving_hangup
+from search.orchestration.session import StartCleanup, interrupting, log, logging_to, resumable, surviving_hangup
 from search.orchestration.stopping import Limits, next_time
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
@@ -136,7 +136,7 @@ class Study:
             Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
         """
         listener = listener or Listener()
-        with self._prepared(listener) as prepared:
+        with resumable(self.record), self._prepared(listener) as prepared:
             self._run(prepared, listener)
         return self
 
@@ -145,7 +145,7 @@ class Study:
 
         Raises as `search`.
         """
-        with self._prepared(listener or Listener()) as prepared:
+        with resumable(self.record), self._prepared(listener or Listener()) as prepared:
             return prepared
 
     @contextmanager

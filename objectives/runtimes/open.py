@@ -6,8 +6,6 @@ Every runtime is a `Runner`, opened by `open_runner`. Its package is imported on
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from objectives.errors import LatencyError
+from objectives.held_folder import held_folder, make_held_folder, release
 from objectives.runtimes.command_runner import TIMEOUT_S, CommandRunner
 from objectives.runtimes.export import OPSET, export_for_timing
 from objectives.runtimes.names import RUNTIMES, Runtime, check_runtime, is_command
@@ -100,8 +99,8 @@ def open_side(
         import_runtime(runtime)  # before the export, which takes longer
     if is_command(runtime):
         return (_command(artefact, runtime, imgsz, threads, batch, timeout_s),)
-    with tempfile.TemporaryDirectory(prefix="paretoprune-timing-") as folder:
-        path, opened = _as_file(artefact, Path(folder), imgsz, batch), _FILE_RUNNERS[runtime]
+    with held_folder("timing") as folder:
+        path, opened = _as_file(artefact, folder, imgsz, batch), _FILE_RUNNERS[runtime]
         return _opened(count, lambda: opened(path, imgsz=imgsz, device=device, threads=threads, batch=batch))
 
 
@@ -116,14 +115,14 @@ def _opened(count: int, opened: Callable[[], Runner]) -> tuple[Runner, ...]:
 
 def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: int, timeout_s: float) -> CommandRunner:
     """Open a `command:`; its file exists as long as the runner, since every call reads it."""
-    folder = Path(tempfile.mkdtemp(prefix="paretoprune-timing-"))
+    folder = make_held_folder("timing")
     try:
         path = _as_file(artefact, folder, imgsz, batch)
         runner = CommandRunner(path, runtime=runtime, imgsz=imgsz, threads=threads, batch=batch, timeout_s=timeout_s)
     except BaseException:
-        shutil.rmtree(folder)
+        release(folder)
         raise
-    weakref.finalize(runner, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(runner, release, folder)
     return runner
 
 

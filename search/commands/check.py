@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.choice import Bound
+from objectives.held_folder import held_folder
 from search.config.comparability import comparable
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
@@ -34,10 +34,8 @@ def check(spec: StudySpec) -> dict[str, Any]:
     check_servers(spec)
     spec = spec.without_secrets
     recorded = _recorded_trial_s(spec)
-    with tempfile.TemporaryDirectory(prefix="paretoprune-check-") as folder:
-        facts: dict[str, Any] = run_isolated(
-            check_in_child, (spec, Path(folder), recorded), Path(folder), log_stays=False
-        )
+    with held_folder("check") as folder:
+        facts: dict[str, Any] = run_isolated(check_in_child, (spec, folder, recorded), folder, log_stays=False)
     return {"environment": environment(), **facts}
 
 

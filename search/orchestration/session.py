@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from search.errors import is_foreseen
+from search.errors import Interrupted, is_foreseen
 from search.orchestration.loop import Loop
 from search.run_folder.record import RunRecord
 from search.workers.run_isolated import PreparationFailed
@@ -31,6 +31,25 @@ def interrupting(loop: Loop) -> Iterator[None]:
 
     with _handling({signal.SIGINT: handle, signal.SIGTERM: handle}):
         yield
+
+
+@contextmanager
+def resumable(record: RunRecord) -> Iterator[None]:
+    """Translate Ctrl-C and SIGTERM at any moment of a search, its preparation included.
+
+    Raises:
+        Interrupted: with the command that goes on.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        with _handling({signal.SIGTERM: handle}):
+            yield
+    except KeyboardInterrupt:
+        again = f"paretoprune resume {record.path}" if record.args_path.is_file() else "run the same command again"
+        raise Interrupted("interrupted; what was measured so far is kept", next_command=again) from None
 
 
 @contextmanager

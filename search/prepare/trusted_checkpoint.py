@@ -8,9 +8,9 @@ checkpoint of stock classes, which everything else reads through the restricted 
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
+from objectives.held_folder import held_folder
 from search.config.spec import StudySpec
 from search.errors import ConfigError
 from search.run_folder.artefact_files import digest as file_digest
@@ -51,8 +51,8 @@ def clean_copy(model: Path, digest: str, folder: Path) -> Path:
 
 
 def _make(model: Path, digest: str, copy: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="paretoprune-trust-") as folder:
-        run_isolated(make_in_child, (model, digest, copy), Path(folder), log_stays=False)
+    with held_folder("trust") as folder:
+        run_isolated(make_in_child, (model, digest, copy), folder, log_stays=False)
 
 
 def make_in_child(model: Path, digest: str, copy: Path) -> None:

@@ -10,11 +10,16 @@ import fcntl
 import json
 import os
 import socket
+import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
 from search.errors import ConfigError, RunLocked
+
+_ASKED_S = 0.002
+"""Pause before the next try to take a lock that others share while they ask."""
+_ASKING_S = 2.0
 
 
 class RunLock:
@@ -30,12 +35,13 @@ class RunLock:
         self._handle: int | None = None
 
     def __enter__(self) -> RunLock:
-        handle = self._open()
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise self._locked() from error
+        handle, end = self._open(), time.monotonic() + _ASKING_S
+        while not _flock(handle, fcntl.LOCK_EX):
+            if not _flock(handle, fcntl.LOCK_SH) or time.monotonic() > end:
+                os.close(handle)
+                raise self._locked()
+            fcntl.flock(handle, fcntl.LOCK_UN)  # only shared, by processes that ask whether it is held
+            time.sleep(_ASKED_S)
         self._handle = handle
         self._sign(handle)
         return self
@@ -48,7 +54,10 @@ class RunLock:
             self._handle = None
 
     def is_held(self) -> bool:
-        """Return True if any process, including this one, holds the lock now."""
+        """Return True if any process, including this one, holds the lock now.
+
+        Asking shares the lock for an instant; who takes it then sees that it is only shared, and tries again.
+        """
         if self._handle is not None:
             return True
         try:
@@ -56,12 +65,9 @@ class RunLock:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            return not _flock(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
-        return False
 
     def owner(self) -> str:
         """Return `pid 4711 on desk since 2025-01-31T22:10:00`, or `another process` if unreadable."""
@@ -96,3 +102,12 @@ class RunLock:
             expected="one coordinator per run",
             next_command=f"paretoprune status {run} follows it, paretoprune stop {run} ends it",
         )
+
+
+def _flock(handle: int, kind: int) -> bool:
+    """Lock an open file without waiting; return whether it was possible."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -21,10 +21,12 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from objectives.held_folder import make_held_folder, release, remove_abandoned
 from search.config.inputs.user_modules import declare, declared
 from search.errors import TrialFailed
 from search.trial import Failure, FailureKind
@@ -40,6 +42,25 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\bnan\b|\binf\b|not finite|must be finite|infinite", re.IGNORECASE)
+
+
+def _own_temporary_folder() -> None:
+    """Give multiprocessing a folder for its sockets that is removed after this process was killed.
+
+    By default it makes a `pymp-...` of its own, which nobody can tell from that of a living process.
+    """
+    config: dict[str, Any] = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    if config.get("tempdir") is None:
+        remove_abandoned()
+        folder = make_held_folder("processes")
+        config["tempdir"] = str(folder)
+        # after the processes that use it, as multiprocessing does with its own
+        util.Finalize(None, _leave, args=(config, folder), exitpriority=-100)
+
+
+def _leave(config: dict[str, Any], folder: Path) -> None:
+    release(folder)
+    config["tempdir"] = None
 
 
 class Child:
@@ -63,6 +84,7 @@ class Child:
         error_path: Path,
         preload: Sequence[str] = PRELOAD,
     ) -> None:
+        _own_temporary_folder()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(preload))
         self._connection, theirs = context.Pipe(duplex=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
+from objectives.held_folder import held_folder
 from search.commands.prune.sparsify import MASK
 from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
@@ -141,8 +141,8 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
     """
     if order.file.exists():
         raise ConfigError(f"{order.file} exists already", expected="another file: out=FILE.pt")
-    with tempfile.TemporaryDirectory(prefix="paretoprune-finetune-") as work:
-        facts: dict[str, Any] = run_isolated(tune_in_child, (order, Path(work)), Path(work), log_stays=False)
+    with held_folder("finetune") as work:
+        facts: dict[str, Any] = run_isolated(tune_in_child, (order, work), work, log_stays=False)
     return facts
 
 

@@ -9,12 +9,12 @@ A group that costs more accuracy than allowed stays whole, and the next one is t
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from objectives.held_folder import held_folder
 from search.config.overrides import Count, Data, Drop, File, Names, Order, Place, Seed, Share, Size, Word, trained_size
 from search.errors import ConfigError
 from search.run_folder.atomic import csv_text, write_atomic
@@ -64,8 +64,8 @@ def prune_groups(order: GroupwisePruning) -> dict[str, Any]:
     target = order.folder / "pruned.pt"
     if target.exists():
         raise ConfigError(f"{target} exists already", expected="a new folder: out=FOLDER")
-    with tempfile.TemporaryDirectory(prefix="paretoprune-groups-") as work:
-        facts: dict[str, Any] = run_isolated(prune_in_child, (order, Path(work)), Path(work), log_stays=False)
+    with held_folder("groups") as work:
+        facts: dict[str, Any] = run_isolated(prune_in_child, (order, work), work, log_stays=False)
     return facts
 
 

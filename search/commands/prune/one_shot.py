@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from objectives.held_folder import held_folder
 from search.config.overrides import Count, Counts, File, Names, Network, Order, Place, Share, Size, Word, one_of
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
@@ -68,8 +68,8 @@ def prune_once(order: OneShotPruning) -> dict[str, Any]:
     target = order.folder / "pruned.pt"
     if target.exists():
         raise ConfigError(f"{target} exists already", expected="a new folder: out=FOLDER")
-    with tempfile.TemporaryDirectory(prefix="paretoprune-prune-") as log:
-        facts: dict[str, Any] = run_isolated(prune_in_child, (order,), Path(log), log_stays=False)
+    with held_folder("prune") as log:
+        facts: dict[str, Any] = run_isolated(prune_in_child, (order,), log, log_stays=False)
     return facts
 
 

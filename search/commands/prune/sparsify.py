@@ -5,11 +5,11 @@ A masked checkpoint is a stock one with zeros, and a note (MASK) that marks them
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+from objectives.held_folder import held_folder
 from search.config.overrides import Network, Order, Place, Share, Word, one_of
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated
@@ -72,8 +72,8 @@ def mask_once(order: Mask) -> dict[str, Any]:
     """
     if order.file.exists():
         raise ConfigError(f"{order.file} exists already", expected="a new folder: out=FOLDER")
-    with tempfile.TemporaryDirectory(prefix="paretoprune-mask-") as log:
-        facts: dict[str, Any] = run_isolated(mask_in_child, (order,), Path(log), log_stays=False)
+    with held_folder("mask") as log:
+        facts: dict[str, Any] = run_isolated(mask_in_child, (order,), log, log_stays=False)
     return facts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from objectives.errors import LatencyError
+from objectives.held_folder import held_folder
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
 from objectives.runtimes.open import export_for_timing
@@ -152,10 +152,10 @@ def _timed(order: Order, models: Sequence[Model], say: Say) -> dict[Model, Laten
     if not models:
         return fresh
     groups = [models[at : at + AT_ONCE] for at in range(0, len(models), AT_ONCE)]
-    with tempfile.TemporaryDirectory(prefix="paretoprune-bench-") as name, MeasurementLock(lock_path()) as turns:
-        reference = _opened(order.models[0], order.spec, Path(name), say)
+    with held_folder("bench") as name, MeasurementLock(lock_path()) as turns:
+        reference = _opened(order.models[0], order.spec, name, say)
         for number, group in enumerate(groups):
-            sides = [_opened(model, order.spec, Path(name), say) for model in group]
+            sides = [_opened(model, order.spec, name, say) for model in group]
             watch = _watching(say, sides, order.spec, len(groups) - number - 1)
             found = measure(sides, reference, order.spec, turns, watch=watch)
             fresh |= dict(zip(group, found, strict=True))

@@ -6,12 +6,12 @@ measured interleaved, as by `bench`; accuracy and the number of objects found ar
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from objectives.held_folder import held_folder
 from search.commands.timing import bench as timed
 from search.commands.timing.bench import Say
 from search.commands.timing.models import Model
@@ -66,9 +66,9 @@ def compare(order: Order, say: Say = lambda what, left_s: None) -> list[dict[str
         PreparationFailed: a model that cannot be read or validated. LatencyError: one that cannot be timed.
     """
     say("counting and validating", None)
-    with tempfile.TemporaryDirectory(prefix="paretoprune-compare-") as work:
+    with held_folder("compare") as work:
         subjects = _subjects(order.bench.models)
-        counted = run_isolated(judge_in_child, (subjects, order.data, Path(work)), Path(work), log_stays=False)
+        counted = run_isolated(judge_in_child, (subjects, order.data, work), work, log_stays=False)
     rows = timed.facts_of(order.bench, timed.bench(order.bench, say))
     return [_row(row, facts, order.bench.spec.batch) for row, facts in zip(rows, counted, strict=True)]
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from objectives.held_folder import held_folder
 from objectives.runtimes.open import export_for_timing
 from search.commands.timing.models import Model, front_of, model_of
 from search.config.sections import LatencySpec
@@ -57,11 +57,11 @@ def build_kit(
             f"{study.record.path} has no front yet", next_command=f"paretoprune resume {study.record.path}"
         )
     wanted = [PickedTrial(results, trial, "") for trial in (None, *front)]
-    with tempfile.TemporaryDirectory(prefix="paretoprune-kit-") as name:
-        rows = _export(wanted, spec, Path(name), say)
+    with held_folder("kit") as name:
+        rows = _export(wanted, spec, name, say)
         manifest = _manifest(study, spec, rows)
         write_json(kit_path(study.record, manifest["kit"]), manifest)
-        _write_zip(out, manifest, Path(name))
+        _write_zip(out, manifest, name)
     return manifest
 
 

@@ -12,14 +12,14 @@ from search.errors import ConfigError
 
 
 def user_folder() -> Path:
-    """Return `paretoprune` in XDG_RUNTIME_DIR, else `paretoprune-UID` in the temporary folder; made if it is missing.
+    """Return `paretoprune-UID` in the temporary folder; made if it is missing.
+
+    Not in XDG_RUNTIME_DIR: a job without a login does not have it, and it is removed when its user logs out, under the
+    searches that go on.
 
     Raises:
         ConfigError: it is a link, belongs to somebody else, or others may enter it.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and _is_own(Path(runtime)):
-        return _made(Path(runtime) / "paretoprune")
     return _made(Path(tempfile.gettempdir()) / f"paretoprune-{os.getuid()}")
 
 

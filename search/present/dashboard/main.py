@@ -91,7 +91,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
                 f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
                 where="--host, --port",
                 expected="a name of this machine, and a port from 1 to 65535, or 0 for a free one",
-                next_command="paretoprune dashboard --port 0",
+                next_command=f"paretoprune dashboard --port {port + 1 if 0 < port < 65535 else 0}",
             ) from error
         yield found
 

@@ -96,7 +96,7 @@ ZOO: dict[str, tuple[Callable[[Path, str], Path], str]] = {
     "unknown global": (lambda p, m: by_name(p, "ultralytics.nn.tasks", "NoSuchModel", m), "loaded safely"),
     "module with side effects": (lambda p, m: by_name(p, "antigravity", "fly", m), "loaded safely"),
     "huge storage": (lambda p, m: written(p, tensor(10**13, 4)), r"claims 40,000,000,000,000 bytes, the file holds 16"),
-    "tensor beyond its storage": (lambda p, m: written(p, tensor(4, 10**12)), "loaded safely"),
+    "tensor beyond its storage": (lambda p, m: written(p, tensor(4, 10**12)), "its storage has 4"),
     "zip bomb": (lambda p, m: bomb(p), "unfolds from"),
     "truncated zip": (lambda p, m: truncated(p), "damaged"),
     "no pickle": (lambda p, m: written(p, b"\x80\x05 garbage"), "loaded safely"),

@@ -16,7 +16,7 @@ from search.run_folder.record import RunRecord
 from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
 from search.trial import TrialState
-from tests.waiting import is_gone, until
+from tests.waiting import LIMIT_S, is_gone, until
 
 ROOT = Path(__file__).resolve().parents[3]
 _SCRIPT = """\
@@ -40,6 +40,47 @@ def _start(folder: Path, stalls_from: int, trials: int = 6) -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+_PREPARING = """\
+import sys, time
+from pathlib import Path
+from search import cli
+from search.study import Parts, Study
+
+def prepare(spec, record, say):
+    Path("preparing").touch()
+    time.sleep(120)
+
+def search():
+    study = Study("study.yaml", parts=Parts(prepare=prepare))
+    cli._follow(study)
+
+try:
+    cli.guarded(search)()
+except cli.typer.Exit as exited:
+    sys.exit(exited.exit_code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_while_preparing_says_how_to_go_on(workplace: Path, number: signal.Signals) -> None:
+    (workplace / "script.py").write_text(_PREPARING)
+    process = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until((workplace / "preparing").exists)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert "interrupted; what was measured so far is kept" in said and "paretoprune resume " in said
+    assert process.returncode == 130 and "Traceback" not in said
+    assert _record(workplace).args_path.is_file()
+    assert _finish(workplace, 2) == [TrialState.COMPLETE] * 2
 
 
 def _stalled(folder: Path, number: int) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from search.errors import Interrupted
 from search.orchestration.background import DetachedFailed, detach
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
@@ -90,7 +91,7 @@ def test_ctrl_c_twice_ends_at_once(make_study: MakeStudy) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the search went on")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="paretoprune resume"):
         study.search(Listener(trial=twice))
     assert [trial.number for trial in make_study(**{"search.trials": 3}).search().trials()] == [0, 1, 2]
 

@@ -175,7 +175,6 @@ def test_the_lock_is_one_for_the_machine_unless_another_is_named(
 ) -> None:
     monkeypatch.delenv(LOCK_VARIABLE)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert lock_path() == tmp_path / f"paretoprune-{os.getuid()}" / "measuring.lock"
     monkeypatch.setenv(LOCK_VARIABLE, "/elsewhere/lock")
     assert lock_path() == Path("/elsewhere/lock")

@@ -13,7 +13,6 @@ from search.evaluate.timing.user_folder import user_folder
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     return tmp_path / f"paretoprune-{os.getuid()}"
 
 
@@ -22,13 +21,9 @@ def test_it_is_made_for_its_user_alone(place: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_folder_of_the_session_is_taken_if_it_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = tmp_path / "session"
-    session.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))
-    assert user_folder() == session / "paretoprune"
-    session.chmod(0o755)
-    assert user_folder() == tmp_path / f"paretoprune-{os.getuid()}"
+def test_jobs_with_and_without_a_login_share_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place.parent))
+    assert user_folder() == place
 
 
 def test_what_others_could_have_made_is_refused(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
