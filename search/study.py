@@ -321,7 +321,7 @@ class Study:
         search = self.spec.search
         self._keep_claim()
         proposer = OptunaProposer(
-            self.spec.storage or sqlite_url(self.record.path / "study.db"),
+            self.spec.storage or sqlite_url(self.record.study_db),
             self.spec.run_name,
             prepared.space,
             self.objectives,
@@ -344,6 +344,8 @@ class Study:
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
+            note=lambda text: self._note_rebuilt(text, listener),
+            is_own_storage=self.spec.storage is None,
         )
         self._loop, self._ended = loop, "interrupted"
         is_told = True
@@ -361,6 +363,12 @@ class Study:
             content = self._drawn(self.results())
             if is_told:
                 self._notify(content)
+
+    def _note_rebuilt(self, text: str, listener: Listener) -> None:
+        """Say that study.db was rebuilt: now, in the log, and for good in env.json, which the page shows."""
+        log.warning("%s", text)
+        listener.note(text)
+        self.record.write_environment({**self.record.read_environment(), environment.REBUILT: text})
 
     def _notify(self, content: Snapshot) -> None:
         """Send the notification, also of a search that gave up."""

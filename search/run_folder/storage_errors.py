@@ -1,4 +1,4 @@
-"""Translate errors of the Optuna storage to this project's exceptions; check SQLite files."""
+"""Translate errors of the Optuna storage to this project's exceptions; check SQLite files, set damaged ones aside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from search.errors import ParetoPruneError, RunCorrupt, ServerMissing
-from search.run_folder.quarantine import set_aside
+from search.run_folder.atomic import write_atomic
+from search.run_folder.quarantine import PARTS, set_aside
 
 _DISK = {
     "database or disk is full": errno.ENOSPC,
@@ -66,22 +67,33 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def open_file(path: Path, busy_s: float) -> None:
     """Check the integrity of a SQLite file, and set WAL mode, so that readers never block the writer.
 
+    A damaged file is quarantined, since SQLite would silently go on writing into it; one whose rebuilding was cut is
+    deleted. Then an empty one takes its place, to be rebuilt from the trial folders.
+
     Raises:
-        RunCorrupt: it is damaged and was quarantined, since SQLite silently continues writing into a damaged file.
         OSError: the disk is full, read-only or fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if _marker(path).exists():
+        for part in ("", *PARTS):
+            path.with_name(path.name + part).unlink(missing_ok=True)
     with storage_errors():
-        fault = _fault(path, busy_s)
-    if fault is None:
-        return
-    aside = set_aside(path)
-    raise RunCorrupt(
-        f"not a database that can be used: {fault}",
-        where=str(path),
-        expected=f"the file as paretoprune wrote it; the damaged one is {aside.name} now",
-        next_command="put a copy of study.db in its place, or start a new run with name=NEW_NAME",
-    )
+        if _fault(path, busy_s) is None:
+            return
+        set_aside(path)
+        _fault(path, busy_s)
+
+
+@contextmanager
+def rebuilding(path: Path) -> Iterator[None]:
+    """Mark a SQLite file as half rebuilt while inside, so that `open_file` begins again after a cut."""
+    write_atomic(_marker(path), "\n")
+    yield
+    _marker(path).unlink()
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rebuilding")
 
 
 def _fault(path: Path, busy_s: float) -> str | None:
