@@ -20,7 +20,7 @@
         objectives.NothingFits           exit 3   carries the closest trial
         objectives.BackendMissing        exit 4   carries the line that installs it
         pruning.PlanError, TraceError, CheckpointError   exit 2
-    from the system: a folder or file that may not be read or written   exit 2
+    from the system: a folder or file that may not be read or written, a path too long   exit 2
 
 An error names the fault, its place, what was expected, the nearest valid name and the next command.
 """
@@ -28,6 +28,7 @@ An error names the fault, its place, what was expected, the nearest valid name a
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 INTERNAL = 1
@@ -135,6 +136,8 @@ class Interrupted(ParetoPruneError):
 
 _NO_ACCESS = (PermissionError, NotADirectoryError, IsADirectoryError)
 """Their own text names the path: `[Errno 13] Permission denied: '/srv/runs'`."""
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that it does not take; names the path too."""
 
 _ELSEWHERE = {
     "objectives.NothingFits": 3,
@@ -155,7 +158,7 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code
-    if isinstance(error, _NO_ACCESS):
+    if _is_about_a_path(error):
         return ConfigError.exit_code
     for cls in type(error).__mro__:
         code = _ELSEWHERE.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
@@ -166,10 +169,14 @@ def exit_code(error: BaseException) -> int:
 
 def is_foreseen(error: BaseException) -> bool:
     """Return True if the error's text is written for users, so that no traceback is needed."""
-    if isinstance(error, (ParetoPruneError, *_NO_ACCESS)):
+    if isinstance(error, ParetoPruneError) or _is_about_a_path(error):
         return True
     rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return bool(rooms & {"pruning", "objectives"})
+
+
+def _is_about_a_path(error: BaseException) -> bool:
+    return isinstance(error, _NO_ACCESS) or (isinstance(error, OSError) and error.errno in _NO_PATH)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:

@@ -37,6 +37,7 @@ from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import STUDY, RunRecord
+from search.run_folder.storage_errors import check_length
 from search.trial import Measurement, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
@@ -280,6 +281,8 @@ class Study:
 
     def _check_inputs(self) -> None:
         """Run the checks that need no folder."""
+        if self.spec.storage is None:
+            check_length(self.record.study_db)
         for path in (self.spec.model, self.spec.data):
             own = UserReference.parse(path)
             if not (Path(path) if own is None else own.file).exists():

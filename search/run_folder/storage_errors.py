@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from search.errors import ParetoPruneError, RunCorrupt, ServerMissing
+from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
 from search.run_folder.atomic import write_atomic
 from search.run_folder.quarantine import PARTS, set_aside
 
@@ -20,6 +21,10 @@ _DISK = {
     "unable to open database file": errno.EIO,
 }
 """SQLite's sentences (sqlite3ErrStr) -> what the system would have said."""
+
+
+_LONGEST = 504
+"""Bytes of a path: MAX_PATHNAME of SQLite's os_unix.c is 512, with room for the endings of its journals."""
 
 
 @contextmanager
@@ -62,6 +67,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def check_length(path: Path) -> None:
+    """Raise ConfigError for a path that SQLite does not take, though the system does."""
+    length = len(os.fsencode(path))
+    if length > _LONGEST:
+        raise ConfigError(
+            f"the path of the run is too long for SQLite: {length} bytes, at most {_LONGEST}",
+            where=str(path),
+            expected="a shorter one: project=FOLDER and name=NAME; a run that is there already can be moved",
+        )
 
 
 def open_file(path: Path, busy_s: float) -> None:
