@@ -136,8 +136,10 @@ class Interrupted(ParetoPruneError):
 
 _NO_ACCESS = (PermissionError, NotADirectoryError, IsADirectoryError)
 """Their own text names the path: `[Errno 13] Permission denied: '/srv/runs'`."""
-_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
-"""What the system says of a path that it does not take; names the path too."""
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
+"""What the system says of a path that it does not take, or does not let be written; names the path too."""
+_NO_TEMPORARY = "No usable temporary directory"
+"""What Python's tempfile says, without a file name."""
 
 _ELSEWHERE = {
     "objectives.NothingFits": 3,
@@ -176,7 +178,11 @@ def is_foreseen(error: BaseException) -> bool:
 
 
 def _is_about_a_path(error: BaseException) -> bool:
-    return isinstance(error, _NO_ACCESS) or (isinstance(error, OSError) and error.errno in _NO_PATH)
+    """Tell whether the system's own text is enough: it names the path, or every temporary folder that was tried."""
+    if not isinstance(error, OSError):
+        return False
+    has_no_temporary = error.errno == errno.ENOENT and _NO_TEMPORARY in str(error)
+    return isinstance(error, _NO_ACCESS) or error.errno in _NO_PATH or has_no_temporary
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
