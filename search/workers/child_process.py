@@ -133,11 +133,10 @@ class Child:
         self._process.join(_JOIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
+            ended_by = signal.Signals(-code)
             hints = {signal.SIGKILL: "; often the kernel, out of memory", signal.SIGBUS: f"; {_ENLARGE}"}
-            return Failure(
-                FailureKind.SIGNAL, f"the trial's process was ended by {name}{hints.get(signal.Signals(-code), '')}"
-            )
+            hint = hints.get(ended_by, "")
+            return Failure(FailureKind.SIGNAL, f"the trial's process was ended by {ended_by.name}{hint}")
         return Failure(FailureKind.CRASH, f"the trial's process ended with exit code {code} and without a result")
 
 
