@@ -20,7 +20,7 @@
         objectives.NothingFits           exit 3   carries the closest trial
         objectives.BackendMissing        exit 4   carries the line that installs it
         pruning.PlanError, TraceError, CheckpointError   exit 2
-    from the system: a folder or file that may not be read or written   exit 2
+    from the system: a folder or file that may not be read or written, a path too long   exit 2
 
 An error names the fault, its place, what was expected, the nearest valid name and the next command.
 """
@@ -137,7 +137,10 @@ class Interrupted(ParetoPruneError):
 
 _NO_ACCESS = (PermissionError, NotADirectoryError, IsADirectoryError)
 """Their own text names the path: `[Errno 13] Permission denied: '/srv/runs'`."""
-_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
+"""What the system says of a path that it does not take, or does not let be written; names the path too."""
+_NO_TEMPORARY = "No usable temporary directory"
+"""What Python's tempfile says, without a file name."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 """What a terminal obeys instead of showing it: all but tab and line feed, and what turns the direction of text."""
 
@@ -160,7 +163,7 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return Interrupted.exit_code
-    if _names_no_usable_path(error):
+    if _is_about_a_path(error):
         return ConfigError.exit_code
     for cls in type(error).__mro__:
         code = _ELSEWHERE.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
@@ -171,14 +174,18 @@ def exit_code(error: BaseException) -> int:
 
 def is_foreseen(error: BaseException) -> bool:
     """Return True if the error's text is written for users, so that no traceback is needed."""
-    if isinstance(error, ParetoPruneError) or _names_no_usable_path(error):
+    if isinstance(error, ParetoPruneError) or _is_about_a_path(error):
         return True
     rooms = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return bool(rooms & {"pruning", "objectives"})
 
 
-def _names_no_usable_path(error: BaseException) -> bool:
-    return isinstance(error, _NO_ACCESS) or (isinstance(error, OSError) and error.errno in _NO_PATH)
+def _is_about_a_path(error: BaseException) -> bool:
+    """Tell whether the system's own text is enough: it names the path, or every temporary folder that was tried."""
+    if not isinstance(error, OSError):
+        return False
+    has_no_temporary = error.errno == errno.ENOENT and _NO_TEMPORARY in str(error)
+    return isinstance(error, _NO_ACCESS) or error.errno in _NO_PATH or has_no_temporary
 
 
 def printable(text: str) -> str:

@@ -37,6 +37,7 @@ from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import STUDY, RunRecord
+from search.run_folder.storage_errors import check_length
 from search.trial import Measurement, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
@@ -284,6 +285,8 @@ class Study:
 
     def _check_inputs(self) -> None:
         """Run the checks that need no folder."""
+        if self.spec.storage is None:
+            check_length(self.record.study_db)
         for path in (self.spec.model, self.spec.data):
             own = UserReference.parse(path)
             if not (Path(path) if own is None else own.file).exists():
@@ -327,7 +330,7 @@ class Study:
         search = self.spec.search
         self._keep_claim()
         proposer = OptunaProposer(
-            self.spec.storage or sqlite_url(self.record.path / "study.db"),
+            self.spec.storage or sqlite_url(self.record.study_db),
             self.spec.run_name,
             prepared.space,
             self.objectives,
@@ -350,6 +353,8 @@ class Study:
             clock=self._parts.clock,
             on_trial=lambda trial: self._after(trial, listener),
             watch=listener.watch,
+            note=lambda text: self._note_rebuilt(text, listener),
+            is_own_storage=self.spec.storage is None,
         )
         self._loop, self._ended = loop, "interrupted"
         is_told = True
@@ -367,6 +372,12 @@ class Study:
             content = self._drawn(self.results())
             if is_told:
                 self._notify(content)
+
+    def _note_rebuilt(self, text: str, listener: Listener) -> None:
+        """Say that study.db was rebuilt: now, in the log, and for good in env.json, which the page shows."""
+        log.warning("%s", text)
+        listener.note(text)
+        self.record.write_environment({**self.record.read_environment(), environment.REBUILT: text})
 
     def _notify(self, content: Snapshot) -> None:
         """Send the notification, also of a search that gave up."""

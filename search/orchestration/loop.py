@@ -32,11 +32,12 @@ from search.orchestration.failure_policy import RETRIED, fail_if_nothing_succeed
 from search.orchestration.memo import Memo
 from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
 from search.orchestration.stopping import reached as limit_reached
-from search.propose.proposer import Proposal, Proposer
+from search.propose.proposer import History, Proposal, Proposer
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import is_full
 from search.run_folder.enqueue import Requests
 from search.run_folder.record import RunRecord, acknowledged, finished_trial
+from search.run_folder.storage_errors import rebuilding
 from search.trial import Failure, FailureKind, Measurement, Outcome, Trial, TrialState
 from search.workers.child_process import classify
 from search.workers.clock import Clock, SystemClock
@@ -108,6 +109,8 @@ class Loop:
         seed: of the study; each trial's own seed is derived from it and the number.
         on_trial: called when a trial has ended and is recorded; `watch` several times a second.
         sleep: waits during a pause.
+        note: called with a sentence about the run.
+        is_own_storage: the storage is the run's own study.db, which is rebuilt from the trials on disk if it is empty.
     """
 
     proposer: Proposer
@@ -121,6 +124,8 @@ class Loop:
     on_trial: Callable[[Trial], None] = lambda trial: None
     watch: Watcher = lambda progress: None
     sleep: Callable[[float], None] = time.sleep
+    note: Callable[[str], None] = lambda text: None
+    is_own_storage: bool = True
 
     def __post_init__(self) -> None:
         self.trials: dict[int, Trial] = {}
@@ -197,8 +202,10 @@ class Loop:
 
     def _restore(self) -> None:
         """Continue from disk: tell measured trials that were not told, queue proposed ones that were not measured."""
-        history = self.proposer.history()
-        self.trials = {t.number: t for t in self.record.trials() if t.state != TrialState.STOPPED}
+        history, known = self.proposer.history(), self.record.trials()
+        if known and self.is_own_storage and not history.told and not history.pending:
+            history = self._rebuilt(known)
+        self.trials = {t.number: t for t in known if t.state != TrialState.STOPPED}
         check_history(history, self.trials, self.record.path)
         for proposal in history.pending:
             trial = self.trials.get(proposal.number)
@@ -209,6 +216,16 @@ class Loop:
                 self.proposer.tell(proposal.number, outcome, trial.same_as)
         for number in sorted(self.trials):
             self._remember(self.trials[number])
+
+    def _rebuilt(self, trials: Sequence[Trial]) -> History:
+        """Tell an empty study.db what the trial folders hold; return the history, empty where a folder is missing."""
+        if [trial.number for trial in trials] == list(range(len(trials))):
+            with rebuilding(self.record.study_db):
+                self.proposer.adopt(trials)
+            done = sum(trial.outcome is not None for trial in trials)
+            made_of = f"{done} result.json and {len(trials)} candidate.json"
+            self.note(f"study.db was damaged or missing: rebuilt from {made_of}")
+        return self.proposer.history()
 
     def _step(self) -> bool:
         """Fill the engine, wait a little, process finished trials. False when nothing is left to do."""

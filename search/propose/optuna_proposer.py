@@ -36,12 +36,13 @@ from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
 from search.space import Space
-from search.trial import Candidate, Failure, Measurement, Outcome, ScreeningLimit
+from search.trial import Candidate, Failure, Measurement, Outcome, ScreeningLimit, Trial
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
 _GATE = "gate"
 _REQUEST = "request"
+_USER = "user"
 _NSGA2_POPULATION = 20
 _RANDOM_AFTER_OPENING = 5
 _MIN_STARTUP = 10
@@ -103,6 +104,19 @@ class OptunaProposer:
             return Told(candidate, {}, str(attrs.get("error", "")))
         return Told(candidate, attrs["figures"], same_as=attrs.get("same_as"))
 
+    def adopt(self, trials: Sequence[Trial]) -> None:
+        """Take over trials that the storage has lost. What a sampler had noted beside them, and limits of a screening
+        of pending ones, are lost. Raises OSError if the disk is full or fails.
+        """
+        for trial in trials:
+            attrs = {_SOURCE: trial.source}
+            if trial.source == _USER:
+                attrs[_REQUEST] = f"trial {trial.number}"
+            with storage_errors():
+                self._asked[trial.number] = self._begun(trial.candidate, attrs)
+            if trial.outcome is not None:
+                self.tell(trial.number, trial.outcome, trial.same_as)
+
     def ask(self) -> Proposal:
         """Return the next proposal. Raises OSError if the disk is full or fails."""
         with storage_errors():
@@ -145,7 +159,7 @@ class OptunaProposer:
             if any(trial.user_attrs.get(_REQUEST) == request.name for trial in trials):
                 return
             point = _point_within(self._space, request.candidate, self._distributions)
-            self._study.enqueue_trial(point, user_attrs={_SOURCE: "user", _REQUEST: request.name})
+            self._study.enqueue_trial(point, user_attrs={_SOURCE: _USER, _REQUEST: request.name})
 
     def close(self) -> None:
         close_storage(self._backend)
@@ -217,7 +231,7 @@ class OptunaProposer:
                 self._skip_draw(trial, name, distribution)
                 internals.suggest(trial, name, distribution)
         if _SOURCE not in trial.user_attrs:
-            trial.set_user_attr(_SOURCE, "user" if internals.enqueued_parameters(trial) else self._sampler_name())
+            trial.set_user_attr(_SOURCE, _USER if internals.enqueued_parameters(trial) else self._sampler_name())
         self._asked[trial.number] = trial
         source = str(trial.user_attrs[_SOURCE])
         limit = trial.user_attrs.get(_GATE)

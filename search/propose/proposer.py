@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from search.run_folder.enqueue import Request
-from search.trial import Candidate, Outcome, ScreeningLimit
+from search.trial import Candidate, Outcome, ScreeningLimit, Trial
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class Proposer(Protocol):
 
     def history(self) -> History:
         """Return the trials of earlier sessions."""
+        ...
+
+    def adopt(self, trials: Sequence[Trial]) -> None:
+        """Take over trials that the storage has lost.
+
+        Args:
+            trials: all of the study, numbered from 0 without gaps; those without an outcome are pending afterwards.
+        """
         ...
 
     def ask(self) -> Proposal:

@@ -13,6 +13,8 @@ from search.errors import NotComparable
 MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt")
 """Packages that make a candidate's network or its figures: under other versions trials are not comparable."""
 _PACKAGES = (*MEASURING, "optuna", "numpy")
+REBUILT = "study.db"
+"""Key of the note that study.db was rebuilt from the trial folders."""
 EARLIER = "other versions"
 """Key of what another part of a run was measured with, where somebody went on with different versions knowingly."""
 
@@ -54,12 +56,13 @@ def check_versions(before: dict[str, str], now: dict[str, str], run: Path) -> No
 
 
 def mixed(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """Return `now` with the other versions that trials of the run were measured with, where there are any."""
+    """Return `now` with the other versions that trials of the run were measured with, and with the run's notes."""
     known = before[EARLIER].split(", ") if EARLIER in before else []
     known += [f"{name} {before[name]}" for name in _changed(before, now)]
     ours = {f"{name} {now.get(name)}" for name in MEASURING}
     others = [one for one in dict.fromkeys(known) if one not in ours]
-    return {**now, EARLIER: ", ".join(others)} if others else now
+    kept = {REBUILT: before[REBUILT]} if REBUILT in before else {}
+    return {**now, **kept, **({EARLIER: ", ".join(others)} if others else {})}
 
 
 def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-_WITH_IT = ("-wal", "-shm")
+PARTS = ("-wal", "-shm")
 """What belongs to a SQLite file and would be read into the next one of its name."""
 _log = logging.getLogger("search")
 
@@ -18,7 +18,7 @@ def set_aside(path: Path) -> Path:
     names = itertools.chain([".corrupt"], (f".corrupt-{number}" for number in itertools.count(2)))
     target = next(place for end in names if not (place := path.with_name(path.name + end)).exists())
     path.rename(target)
-    for end in _WITH_IT:
+    for end in PARTS:
         beside = path.with_name(path.name + end)
         if beside.exists():
             beside.rename(target.with_name(target.name + end))

@@ -75,6 +75,11 @@ class RunRecord:
         return self.path / "snapshot.json"
 
     @property
+    def study_db(self) -> Path:
+        """The Optuna study, where it is not on a server."""
+        return self.path / "study.db"
+
+    @property
     def stop_path(self) -> Path:
         return self.path / "stop.request"
 

@@ -1,16 +1,18 @@
-"""Translate errors of the Optuna storage to this project's exceptions; check SQLite files."""
+"""Translate errors of the Optuna storage to this project's exceptions; check SQLite files, set damaged ones aside."""
 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from search.errors import ParetoPruneError, RunCorrupt, ServerMissing
-from search.run_folder.quarantine import set_aside
+from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
+from search.run_folder.atomic import write_atomic
+from search.run_folder.quarantine import PARTS, set_aside
 
 _DISK = {
     "database or disk is full": errno.ENOSPC,
@@ -19,6 +21,10 @@ _DISK = {
     "unable to open database file": errno.EIO,
 }
 """SQLite's sentences (sqlite3ErrStr) -> what the system would have said."""
+
+
+_LONGEST = 504
+"""Bytes of a path: MAX_PATHNAME of SQLite's os_unix.c is 512, with room for the endings of its journals."""
 
 
 @contextmanager
@@ -63,25 +69,47 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def check_length(path: Path) -> None:
+    """Raise ConfigError for a path that SQLite does not take, though the system does."""
+    length = len(os.fsencode(path))
+    if length > _LONGEST:
+        raise ConfigError(
+            f"the path of the run is too long for SQLite: {length} bytes, at most {_LONGEST}",
+            where=str(path),
+            expected="a shorter one: project=FOLDER and name=NAME; a run that is there already can be moved",
+        )
+
+
 def open_file(path: Path, busy_s: float) -> None:
     """Check the integrity of a SQLite file, and set WAL mode, so that readers never block the writer.
 
+    A damaged file is quarantined, since SQLite would silently go on writing into it; one whose rebuilding was cut is
+    deleted. Then an empty one takes its place, to be rebuilt from the trial folders.
+
     Raises:
-        RunCorrupt: it is damaged and was quarantined, since SQLite silently continues writing into a damaged file.
         OSError: the disk is full, read-only or fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if _marker(path).exists():
+        for part in ("", *PARTS):
+            path.with_name(path.name + part).unlink(missing_ok=True)
     with storage_errors():
-        fault = _fault(path, busy_s)
-    if fault is None:
-        return
-    aside = set_aside(path)
-    raise RunCorrupt(
-        f"not a database that can be used: {fault}",
-        where=str(path),
-        expected=f"the file as paretoprune wrote it; the damaged one is {aside.name} now",
-        next_command="put a copy of study.db in its place, or start a new run with name=NEW_NAME",
-    )
+        if _fault(path, busy_s) is None:
+            return
+        set_aside(path)
+        _fault(path, busy_s)
+
+
+@contextmanager
+def rebuilding(path: Path) -> Iterator[None]:
+    """Mark a SQLite file as half rebuilt while inside, so that `open_file` begins again after a cut."""
+    write_atomic(_marker(path), "\n")
+    yield
+    _marker(path).unlink()
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rebuilding")
 
 
 def _fault(path: Path, busy_s: float) -> str | None:

@@ -135,7 +135,7 @@ class NotingEvaluator:
 class FailingEvaluator:
     """Fails the trials whose number is in `failures`, in the named way; measures the others.
 
-    Ways: raise, nan, memory, exit (os._exit), signal (SIGSEGV), hang, babble (prints, then raises).
+    Ways: raise, nan, memory, exit (os._exit), signal (SIGSEGV), stop (SIGSTOP), hang, babble (prints, then raises).
     """
 
     failures: Mapping[int, str]
@@ -200,6 +200,8 @@ def _fail(way: str) -> None:
         os._exit(7)
     if way == "signal":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if way == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if way == "hang":
         time.sleep(3600)
     if way == "babble":

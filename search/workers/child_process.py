@@ -41,6 +41,8 @@ _MAIN = b"\x8c\x08__main__"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|database or disk is full", re.IGNORECASE)
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc", re.IGNORECASE)
+_SHARED_MEMORY = re.compile(r"shared memory|\bshm\b|bus error", re.IGNORECASE)
+_ENLARGE = "often no room in /dev/shm, where processes that load images meet: enlarge it, or fewer search.workers"
 _NOT_FINITE = re.compile(r"\bnan\b|\binf\b|not finite|must be finite|infinite", re.IGNORECASE)
 
 
@@ -122,6 +124,15 @@ class Child:
         self.kill()
         return answer
 
+    @property
+    def is_stopped(self) -> bool:
+        """True if a signal has stopped the child (SIGSTOP, a debugger); False where there is no /proc to ask."""
+        try:
+            said = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return said.rpartition(")")[2].split()[0] in ("T", "t")
+
     def dump_stacks(self) -> None:
         """Dump the stacks of the child's threads into its log; waits a moment for it."""
         before, end = _size(self._log), time.monotonic() + _DUMP_S
@@ -145,9 +156,10 @@ class Child:
         self._process.join(_JOIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            hint = "; often the kernel, out of memory" if -code == signal.SIGKILL else ""
-            return Failure(FailureKind.SIGNAL, f"the trial's process was ended by {name}{hint}")
+            ended_by = signal.Signals(-code)
+            hints = {signal.SIGKILL: "; often the kernel, out of memory", signal.SIGBUS: f"; {_ENLARGE}"}
+            hint = hints.get(ended_by, "")
+            return Failure(FailureKind.SIGNAL, f"the trial's process was ended by {ended_by.name}{hint}")
         return Failure(FailureKind.CRASH, f"the trial's process ended with exit code {code} and without a result")
 
 
@@ -156,6 +168,8 @@ def classify(error: BaseException) -> Failure:
     text = f"{type(error).__name__}: {error}".strip().splitlines()[0][:400]
     if isinstance(error, TrialFailed):
         return Failure(FailureKind(error.kind), error.what)
+    if _SHARED_MEMORY.search(str(error)):
+        return Failure(FailureKind.OUT_OF_MEMORY, f"{text}; {_ENLARGE}")
     if (isinstance(error, OSError) and error.errno in _DISK) or _NO_ROOM.search(str(error)):
         return Failure(FailureKind.DISK, text)
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or _MEMORY.search(str(error)):

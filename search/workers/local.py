@@ -76,6 +76,8 @@ class LocalEngine(Generic[T]):
             minutes = job.timeout_s / 60
             return Failure(FailureKind.TIMEOUT, f"not finished after {minutes:.3g} minutes (search.trial_minutes)")
         if running.activity.silent_s(now) > job.stuck_s:
-            where = f"for {job.stuck_s / 60:.3g} minutes (search.stuck_minutes); its stack is in train.log"
-            return Failure(FailureKind.STUCK, f"no sign of life {where}")
+            stopped = "its process was stopped by a signal (SIGSTOP, or a debugger)"
+            where = stopped if running.child.is_stopped else "its stack is in train.log"
+            silence = f"no sign of life for {job.stuck_s / 60:.3g} minutes (search.stuck_minutes)"
+            return Failure(FailureKind.STUCK, f"{silence}; {where}")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -39,6 +40,10 @@ def searched(search_once: SearchOnce) -> str:
         (Interrupted("x"), 130),
         (KeyboardInterrupt(), 130),
         (RecoveryError("x"), 1),
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/runs"), 2),
+        (OSError(errno.EROFS, "Read-only file system", "/srv/runs/report.html"), 2),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"), 2),
         (ZeroDivisionError("x"), 1),
     ],
 )

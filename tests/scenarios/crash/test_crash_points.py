@@ -74,6 +74,20 @@ def test_a_cut_there_changes_nothing(point: str, make_study: MakeStudy, workplac
     assert study.state() == "finished"
 
 
+@pytest.mark.parametrize("point", ["file.part", "file.renamed"])
+def test_a_cut_while_the_report_is_written_leaves_a_whole_one(point: str, make_study: MakeStudy) -> None:
+    study = make_study(**OPTIONS).search()
+    old = study.report().read_bytes()
+    study = make_study(**{**OPTIONS, "search.trials": 6}).search()
+    arm(cut_at(point, 1))
+    with pytest.raises(Cut, match=point):
+        study.report()
+    arm(None)
+    left = (study.record.path / "report.html").read_bytes()
+    assert (left == old) == (point == "file.part") and left.rstrip().endswith(b"</html>")
+    assert study.report().read_bytes() != old and not list(study.record.path.glob(".*.part"))
+
+
 def test_an_unarmed_point_does_nothing() -> None:
     reached("told")
 

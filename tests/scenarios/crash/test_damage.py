@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import pytest
 
 from search.errors import ConfigError, NotComparable, RunCorrupt
+from search.propose.optuna_proposer import OptunaProposer
 from search.run_folder import environment
 from search.run_folder.quarantine import set_aside
 from search.run_folder.storage_errors import open_file
 from search.run_folder.weights import FILE
-from search.study import Study
-from search.trial import Measurement
+from search.study import Listener, Study
+from search.testing.known_front import FailingEvaluator, KnownFrontEvaluator
+from search.testing.simulated import Cut
+from search.trial import Measurement, TrialState
 from tests.search.conftest import MakeStudy, run
 
 
@@ -30,25 +34,84 @@ def test_names_of_what_is_set_aside_are_free(tmp_path: Path) -> None:
     assert found["study.db.corrupt-2-wal"] == "log of two" and len(found) == 6
 
 
-@pytest.mark.parametrize("damage", ["truncated", "overwritten", "text"])
-def test_a_damaged_study_db_is_named_and_set_aside(damage: str, make_study: MakeStudy) -> None:
-    study = make_study(**{"search.trials": 12, "search.sampler": "random"}).search()
-    path = study.record.path / "study.db"
+def damage(path: Path, way: str) -> None:
     content = path.read_bytes()
+    if way == "missing":
+        path.unlink()
+        return
     pages = b"\xff" * 8192
     path.write_bytes(
         {
             "truncated": content[: len(content) // 2],
             "overwritten": content[:8192] + pages + content[16384:],
             "text": b"not a database, but long enough to be looked at as one" * 50,
-        }[damage]
+        }[way]
     )
-    with pytest.raises(RunCorrupt, match="not a database that can be used") as caught:
-        make_study(**{"search.trials": 14, "search.sampler": "random"}).search()
-    assert str(path) in str(caught.value) and "study.db.corrupt" in str(caught.value)
-    assert not path.exists() and path.with_name("study.db.corrupt").is_file()
-    with pytest.raises(RunCorrupt, match=r"but are not in study.db"):
-        make_study(**{"search.trials": 14, "search.sampler": "random"}).search()
+
+
+def sequence(study: Study) -> list[tuple[Any, ...]]:
+    return [(trial.candidate, trial.state, trial.measurement, trial.same_as) for trial in study.trials()]
+
+
+@pytest.mark.parametrize("way", ["truncated", "overwritten", "text", "missing"])
+def test_a_damaged_study_db_is_set_aside_and_rebuilt(way: str, make_study: MakeStudy, workplace: Path) -> None:
+    """The search that goes on proposes what it would have proposed without the damage."""
+    options = {"search.sampler": "tpe", "space.depth": True}
+    whole = sequence(make_study(**options, **{"search.trials": 16}).search())
+    shutil.rmtree(workplace / "runs")
+    study = make_study(**options, **{"search.trials": 12}).search()
+    before = sequence(study)
+    damage(study.record.study_db, way)
+    notes: list[str] = []
+    again = make_study(**options, **{"search.trials": 16})
+    again.search(Listener(note=notes.append))
+    assert sequence(again)[:12] == before and sequence(again) == whole
+    assert study.record.study_db.with_name("study.db.corrupt").is_file() == (way != "missing")
+    said = "study.db was damaged or missing: rebuilt from 12 result.json and 12 candidate.json"
+    assert said in notes and said in (study.record.path / "search.log").read_text()
+    assert again.snapshot()["environment"]["study.db"] == said
+    make_study(**options, **{"search.trials": 17}).search()
+    assert study.record.read_environment()["study.db"] == said
+
+
+@pytest.mark.parametrize("cut_at", [0, 1, 6])
+def test_a_rebuilding_that_is_cut_begins_again(
+    cut_at: int, make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a failure, a copy and a trial that was running when the search was killed."""
+    options = {"search.sampler": "random", "search.trials": 12}
+    evaluator = FailingEvaluator({2: "raise"}, KnownFrontEvaluator(round_to=32))
+    with pytest.raises(Cut):
+        make_study(evaluator, cut_at=8, **options).search()
+    study = make_study(evaluator, **options)
+    before = sequence(study)
+    assert any(trial.same_as is not None for trial in study.trials()) and study.trials()[-1].outcome is None
+    damage(study.record.study_db, "text")
+    tell, told = OptunaProposer.tell, list[int]()
+
+    def cut(self: OptunaProposer, number: int, *given: Any) -> None:
+        if number == cut_at:
+            raise Cut("power")
+        told.append(number)
+        tell(self, number, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OptunaProposer, "tell", cut)
+        with pytest.raises(Cut):
+            study.search()
+    assert len(told) == cut_at
+    again = make_study(evaluator, **options).search()
+    ended = len([trial for trial in before if trial[1] != TrialState.STOPPED])
+    assert sequence(again)[:ended] == before[:ended] and len(again.trials()) == 12
+    assert not list(study.record.path.glob("study.db.rebuilding"))
+
+
+def test_nothing_is_rebuilt_around_a_gap(make_study: MakeStudy) -> None:
+    study = make_study(**{"search.trials": 5}).search()
+    study.record.study_db.unlink()
+    shutil.rmtree(study.record.trial_dir(2))
+    with pytest.raises(RunCorrupt, match=r"trials \[0, 1, 3, 4\] have a result.json but are not in study.db"):
+        make_study(**{"search.trials": 6}).search()
 
 
 def test_a_whole_study_db_is_left_alone(make_study: MakeStudy) -> None:

@@ -14,7 +14,7 @@ from search.errors import RunLocked
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
 from search.study import Parts, Study
-from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator
+from search.testing.known_front import KnownFront, KnownFrontEvaluator, WitnessedEvaluator, ancestors
 from search.trial import TrialState
 from tests.waiting import LIMIT_S, is_gone, until
 
@@ -147,3 +147,17 @@ def test_a_script_without_a_main_guard_runs_once(workplace: Path) -> None:
 def test_two_workers_finish_every_trial(workplace: Path) -> None:
     study = Study("study.yaml", parts=Parts(prepare=KnownFront()), **{"search.trials": 8, "search.workers": 2}).search()
     assert [trial.number for trial in study.trials()] == list(range(8))
+
+
+def test_a_killed_fork_server_costs_a_second_try(workplace: Path) -> None:
+    """Its children end with it, are run once more from a new one, and nothing is lost or left behind."""
+    script = _SCRIPT.replace("StallingEvaluator", "KnownFrontEvaluator").replace("stalls_from=", "sleep_s=")
+    (workplace / "script.py").write_text(script.format(stalls_from=2.0, trials=3))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    coordinator = subprocess.Popen([sys.executable, "script.py"], cwd=workplace, env=environment)
+    worker = _stalled(workplace, 0)
+    os.kill(ancestors(worker)[0], signal.SIGKILL)
+    assert coordinator.wait(150) == 0
+    until(lambda: is_gone(worker))
+    assert _finish(workplace, 3) == [TrialState.COMPLETE] * 3
+    assert (_record(workplace).path / "retried" / "0000.txt").is_file()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from search.errors import SearchFailing, TrialFailed
 from search.study import Parts, Study
-from search.testing.contracts import drain, job_in
+from search.testing.contracts import drain, job_in, trial_in
 from search.testing.known_front import PRELOAD, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
 from search.trial import Candidate, Failure, FailureKind, Measurement, ScreeningLimit
@@ -164,6 +165,26 @@ def test_only_changes_are_signs_of_life(tmp_path: Path) -> None:
     os.utime(file, (0, 0))  # the clock on the wall went back half a century
     assert activity.silent_s(200.0) == 0.0
     assert activity.silent_s(201.0) == 1.0
+
+
+def test_a_stopped_worker_is_named_and_ended(tmp_path: Path) -> None:
+    engine: LocalEngine[Any] = LocalEngine(1, preload=PRELOAD)
+    engine.submit(replace(trial_in(tmp_path, 0, FailingEvaluator({0: "stop"})), stuck_s=3.0))
+    (finished,) = drain(engine, 1)
+    assert finished.outcome.kind == FailureKind.STUCK
+    assert "its process was stopped by a signal (SIGSTOP, or a debugger)" in finished.outcome.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to write to file </torch_17_0_0>: No space left on device (28), shared memory",
+        "DataLoader worker (pid 17) is killed by signal: Bus error. It is possible that workers are out of",
+    ],
+)
+def test_no_room_in_shared_memory_is_no_full_disk(text: str) -> None:
+    failure = classify(RuntimeError(text))
+    assert failure.kind == FailureKind.OUT_OF_MEMORY and "/dev/shm" in failure.message
 
 
 def test_other_failures_have_a_type() -> None:
