@@ -277,6 +277,8 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     """
     source = yaml_source.Source({}, {}, "command line") if study is None else yaml_source.read(study)
     given = dict(overrides or {})
+    for key, value in given.items():
+        yaml_source.refuse_control(key, value)
     data = source.data
     if study is not None:
         data = _absolute(data, study.resolve().parent)

@@ -182,6 +182,17 @@ def clipped(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
+def refuse_control(key: str, value: object) -> None:
+    """Raise ConfigError for the text of a command-line word that no file and no name can hold."""
+    control = _CONTROL.search(value) if isinstance(value, str) else None
+    if control is not None:
+        raise ConfigError(
+            f"{key}: the control character {control.group()!r} has no place in a text",
+            where="command line",
+            expected="a text that a terminal shows; rename the file if it is one's name",
+        )
+
+
 def merge(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Copy `data` with dotted keys set; a dotted key through something that is no mapping replaces it."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}

@@ -28,4 +28,7 @@ def absolute(path: Path, folder: Path) -> Path:
     if not exists(folder / path):  # a file may be called ~
         with suppress(RuntimeError):  # ~nobody: no such user
             path = path.expanduser()
-    return Path(os.path.realpath(folder / path))
+    try:
+        return Path(os.path.realpath(folder / path))
+    except ValueError:  # NUL, or half a character: no file has such a name
+        return folder / path
