@@ -44,7 +44,7 @@ STUDY: dict[str, Any] = {
     "storage": None,
     "search": {"engine": "optuna", "sampler": "auto", "trials": 150, "hours": 9.5, "until": "07:00", "workers": 1},
     "space": {"ratio": [0.0, 0.8], "round_to": 8, "groups": "auto", "ignore": ["*.cv1"], "imgsz": [640], "depth": True},
-    "figures": {"mae": {"unit": "fraction", "direction": "min"}},
+    "figures": {"fuzzed_error": {"unit": "fraction", "direction": "min"}},
     "objectives": ["map50_95", "latency_ms"],
     "constraints": {"latency_ms": "<=8"},
     "budgets": {"edge": {"latency_ms": 5}},

@@ -145,6 +145,7 @@ def test_a_last_fine_tune_keeps_its_best_epoch_and_cools_down_when_nothing_impro
     assert found.model is heard[1] and found.steps[0].kept
 
 
+@pytest.mark.slow
 def test_rtdetr_is_repaired_by_its_own_trainer(tmp_path: Path) -> None:
     base, file, data = prepared("rtdetr-l.yaml", tmp_path)
     origin = Origin(shelf.trace(base, zoo.picture()).plan(0.3, round_to=8), base)

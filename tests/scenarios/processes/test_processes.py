@@ -43,7 +43,8 @@ def _start(folder: Path, stalls_from: int, trials: int = 6) -> subprocess.Popen[
 
 
 _PREPARING = """\
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without
 from pathlib import Path
 from search import cli
 from search.study import Parts, Study

@@ -11,6 +11,7 @@ import pytest
 from objectives.objective import Estimate
 from search.config.precision_support import precision_fault, precisions_of
 from search.config.spec import StudySpec, load_spec
+from search.deliver import verified_export
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.evaluate.pruning_evaluator import PruningEvaluator
@@ -130,11 +131,22 @@ def test_an_export_in_another_precision_is_a_point_of_its_own(studied: Any, tria
     assert "0-int8" in listed
 
 
-def test_a_drop_that_was_not_allowed_makes_no_point(studied: Any, trials: dict[str, Trial]) -> None:
+def test_a_drop_that_was_not_allowed_makes_no_point(
+    studied: Any, trials: dict[str, Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = studied[1]
     for path in (record.path / "exports").glob("*.json"):
         path.unlink()
-    failed = run("export", f"{record.path}:0", "quantize=8", "--max-drop", "-1")
+    honest = verified_export.validate
+
+    def half_as_good(artefact: Path, model: Path, *rest: Any, **how: Any) -> Any:
+        found = honest(artefact, model, *rest, **how)
+        if artefact == model:
+            return found
+        return replace(found, figures={name: one.scaled(0.5) for name, one in found.figures.items()})
+
+    monkeypatch.setattr(verified_export, "validate", half_as_good)
+    failed = run("export", f"{record.path}:0", "quantize=8", "--max-drop", "0.02")
     assert failed.exit_code == CheckFailed.exit_code == 3
     assert "not delivered" in failed.output
     assert exported_trials(record, record.trials()) == ()

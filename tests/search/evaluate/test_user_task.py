@@ -335,7 +335,7 @@ def test_an_own_network_is_masked(discs: Path, tmp_path: Path, monkeypatch: pyte
     ("words", "said"),
     [
         (["model=discs.py:build", "data=discs.py", "ratio=0.5", "steps=2"], "pruning in steps is made for Ultralytics"),
-        (["model=gone.py:build", "ratio=0.5"], "no such file: gone.py"),
+        (["model=gone.py:build", "ratio=0.5"], "gone.py where: model="),
         (["model=discs.py:bild", "ratio=0.5", "imgsz=32"], "has no bild"),
     ],
 )

@@ -11,7 +11,6 @@ import pytest
 
 from objectives.choice import Bound
 from objectives.pareto import hypervolume
-from search.errors import RunCorrupt
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import sqlite_url
@@ -136,10 +135,12 @@ def test_a_trial_that_the_user_enqueued_goes_first(tmp_path: Path) -> None:
     proposer.close()
 
 
-def test_a_file_that_is_no_database_is_corrupt(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("not a database, but long enough to be looked at as one" * 50)
-    with pytest.raises(RunCorrupt, match="not a database"):
-        _proposer(tmp_path)
+def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
+    content = "not a database, but long enough to be looked at as one" * 50
+    (tmp_path / "study.db").write_text(content)
+    proposer = _proposer(tmp_path)
+    assert proposer.ask().number == 0 and (tmp_path / "study.db.corrupt").read_text() == content
+    proposer.close()
 
 
 def test_a_guided_search_gets_closer_to_the_known_front_than_chance(tmp_path: Path) -> None:
