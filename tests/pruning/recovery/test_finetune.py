@@ -111,7 +111,10 @@ def test_plain_training_grows_back(tmp_path: Path) -> None:
     assert count_parameters(stock.model) > 1.5 * size, "the trap is gone: the trainers may no longer be needed"
 
 
-@pytest.mark.parametrize("task", TRAINERS)
+@pytest.mark.parametrize(
+    "task",
+    [task if task in ("detect", "classify") else pytest.param(task, marks=pytest.mark.slow) for task in TRAINERS],
+)
 def test_a_pruned_file_is_trained_by_us_or_not_at_all(task: str, tmp_path: Path) -> None:
     """Everything else works as before: plain prediction, validation, export, and loading it again."""
     from ultralytics import YOLO

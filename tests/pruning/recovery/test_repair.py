@@ -15,13 +15,12 @@ import pruning
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from pruning.errors import RecoveryError
 from pruning.recovery.bn_calibration import BaseMoments
-from pruning.recovery.finetune import Recovery, data_trainer
+from pruning.recovery.finetune import Recovery, data_trainer, trainer_of
 from pruning.recovery.judge import Floats
 from pruning.recovery.repair import FINE_TUNE, STATISTICS, STATISTICS_AGAIN, Origin, correct_statistics, repair
 from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
-from tests.tiny_data import make_tiny_data
 
 NETWORKS = (
     *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml", "yolo26n.yaml"),
@@ -160,10 +159,8 @@ def test_rtdetr_is_repaired_by_its_own_trainer(tmp_path: Path) -> None:
     assert "RTDETRTrainer" in names
 
 
-def test_a_model_that_is_trained_with_texts_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_model_that_is_trained_with_texts_is_refused_by_name() -> None:
     from ultralytics.nn.tasks import WorldModel
 
-    model: Any = WorldModel("yolov8s-world.yaml", nc=2, verbose=False)
-    data = make_tiny_data(tmp_path / "data")
     with pytest.raises(RecoveryError, match=r"WorldModel .* can be pruned"):
-        repair(model, data, Recovery(imgsz=64), origin=None, work_dir=tmp_path / "work")
+        trainer_of(WorldModel.__new__(WorldModel))
