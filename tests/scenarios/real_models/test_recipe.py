@@ -36,6 +36,7 @@ def test_the_unpruned_base_loses_nothing(data: Path, tmp_path: Path) -> None:
     assert accuracy(tuned.model, data, tmp_path) >= before - 0.003
 
 
+@pytest.mark.slow
 def test_half_an_epoch_wins_back_most_of_what_uniform_pruning_lost(data: Path, tmp_path: Path) -> None:
     base = load_model(BASE)
     plan = trace(base, torch.zeros(1, 3, SIZE, SIZE)).plan(0.2, round_to=8)

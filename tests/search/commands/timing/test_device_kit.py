@@ -79,7 +79,8 @@ def test_the_runner_needs_no_more_than_python_3_8_and_its_library() -> None:
 @given(st.lists(SAMPLES, min_size=1, max_size=8))
 def test_intervals_are_those_of_the_protocol(runner: ModuleType, clusters: list[list[float]]) -> None:
     ours = intervals.clustered_interval(clusters)
-    assert runner.clustered_interval(clusters) == pytest.approx((ours.value, ours.low, ours.high))
+    rounding = 1e-6 * ours.high  # an end near 0 is a difference of larger numbers
+    assert runner.clustered_interval(clusters) == pytest.approx((ours.value, ours.low, ours.high), abs=rounding)
     plain = intervals.median_interval(clusters[0])
     assert runner.median_interval(clusters[0]) == pytest.approx((plain.value, plain.low, plain.high))
 
