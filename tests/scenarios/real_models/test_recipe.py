@@ -29,6 +29,7 @@ def accuracy(model: nn.Module, data: Path, folder: Path) -> float:
     return measure_accuracy(load_model(folder / "measured.pt"), data, imgsz=SIZE, resamples=2).figures["map50_95"].value
 
 
+@pytest.mark.slow  # test_pruning_evaluator_tasks has the same property of every task on tiny data
 def test_the_unpruned_base_loses_nothing(data: Path, tmp_path: Path) -> None:
     before = accuracy(load_model(BASE), data, tmp_path)
     tuned = repair(load_model(BASE), data, Recovery(imgsz=SIZE), origin=None, base=BASE, work_dir=tmp_path / "work")
