@@ -125,7 +125,9 @@ def picture(path: Path) -> None:
     for axis, (base, level) in zip(axes.flat, panels, strict=False):
         own = [row for row in found if (row["base"], row["level"]) == (base, level)]
         for row in own:
-            name = f"{row['schedule']} {row['epochs']}, rate by {row['rate']}"
+            patience = f", patience {row['patience']}" if row["schedule"] == "cool-down" else ""
+            rate = row["rate"] if row["rate"][0].isdigit() else f"by {row['rate']}"
+            name = f"{row['schedule']} {row['epochs']}{patience}, rate {rate}"
             axis.plot(range(1, len(row["curve"]) + 1), row["curve"], lw=1.2, label=name)
         axis.axhline(own[0]["base_value"], color="black", ls=":", lw=1)
         axis.set_title(f"{base} at {own[0]['latency']:.2f} of the latency", fontsize=9)
