@@ -40,3 +40,8 @@ class GrewBackError(RecoveryError):
 
 class DivergedError(RecoveryError):
     """The loss became NaN or infinite."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

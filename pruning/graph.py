@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pruning.channels import TracedChannels, traced_channels
-from pruning.errors import TraceError
+from pruning.errors import TraceError, first_line
 from pruning.importance import Scores
 from pruning.plan import Plan, Ranking, make_plan
 from pruning.trace.export import without_features
@@ -114,7 +114,7 @@ def _fault(graph: ChannelGraph, names: Sequence[str], model: nn.Module, example:
     try:
         found = _outputs(plan.apply(model), image)
     except Exception as error:  # the code of any module may raise anything
-        return f"it does not run: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        return f"it does not run: {first_line(error)}"
     if [leaf.shape for leaf in found] != [leaf.shape for leaf in expected]:
         return "its outputs have other shapes"
     same = all(_agree(*leaves) for leaves in zip(found, expected, strict=True))

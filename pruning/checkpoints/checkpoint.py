@@ -25,8 +25,8 @@ from ultralytics.nn.distill_model import FeatureHook
 from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from pruning.checkpoints.inert_reader import NOT_ZIP, first_line, read_inert
-from pruning.errors import CheckpointError
+from pruning.checkpoints.inert_reader import NOT_ZIP, read_inert
+from pruning.errors import CheckpointError, first_line
 
 LEAST_TORCH = (2, 10)
 PRUNED = (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pruning.errors import CheckpointError
+from pruning.errors import CheckpointError, first_line
 
 SIZES = {
     **dict.fromkeys(("ByteStorage", "CharStorage", "BoolStorage", "UntypedStorage", "QInt8Storage"), 1),
@@ -125,12 +125,6 @@ def require_regular(path: Path) -> None:
         ) from None
     if not stat.S_ISREG(mode):
         raise CheckpointError(f"{path}: not a regular file. Expected the best.pt of a training.")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _document(path: Path, archive: zipfile.ZipFile) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pruning.errors import TraceError
+from pruning.errors import TraceError, first_line
 from pruning.trace import labels as lab
 from pruning.trace.groups import INPUT, OUTPUT
 from pruning.trace.operators import RULES, Unsupported, unsupported
@@ -61,7 +61,7 @@ def _export(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             return torch.export.export(_TrueOutputs(model), (example,), strict=False)
     except Exception as error:  # torch.export raises dozens of types; the message is what helps
         _check_runs(model, example)
-        raise TraceError(f"torch.export could not follow {type(model).__name__}: {_first_line(error)}") from error
+        raise TraceError(f"torch.export could not follow {type(model).__name__}: {first_line(error)}") from error
 
 
 def _check_runs(model: nn.Module, example: Tensor) -> None:
@@ -70,13 +70,9 @@ def _check_runs(model: nn.Module, example: Tensor) -> None:
         model(example)
     except Exception as error:  # the code of any module may raise anything
         raise TraceError(
-            f"{type(model).__name__} does not run on an input of {tuple(example.shape)}: {_first_line(error)}. If it "
+            f"{type(model).__name__} does not run on an input of {tuple(example.shape)}: {first_line(error)}. If it "
             f"comes from a fork, or from another version of Ultralytics, YOLO(FILE).predict() fails here, too."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unseen(tracer: Tracer, model: nn.Module) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from objectives.choice import Bound
+from search.config.budgets import share_of_base
 from search.deliver.picked_trial import PickedTrial
 from search.deliver.selection import Selection
 from search.errors import ConfigError
@@ -59,17 +60,15 @@ def _bounds(results: Results, items: Sequence[str], operator: str) -> list[Bound
         name, sign, limit = item.partition("=")
         if not sign or name.endswith(("<", ">")):
             raise ConfigError(f"{item!r} is not name=limit", expected="--max latency_ms=5, or 80% of the base's")
-        if limit.endswith("%"):
-            limit = _share_of_base(results, name, limit)
-        found.append(Bound.parse(f"{name}{operator}{limit}"))
+        found.append(Bound.parse(f"{name}{operator}{_limit(results, name, limit)}"))
     return found
 
 
-def _share_of_base(results: Results, name: str, limit: str) -> str:
-    """Convert '80%' of the base's figure to a number."""
+def _limit(results: Results, name: str, limit: str) -> str:
+    """Return a limit as a number, '80%' as that share of the base's figure."""
     base = {} if results.base is None else results.base.figures
     try:
-        share = float(limit.removesuffix("%")) / 100
-        return f"{base[name].value * share:.6g}"
+        share = share_of_base("pick", name, limit)
+        return limit if share is None else f"{base[name].value * share:.6g}"
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name}={limit}: not a share of a figure of the base", expected="latency_ms=80%") from error

@@ -30,7 +30,7 @@ def budget_limits(name: str, limits: object) -> dict[str, float | str]:
                 raise ValueError(f"{name}: fps must be above 0, found {limit!r}")
             found["latency_ms"] = 1000.0 / frames
             continue
-        share = _share(name, str(figure), limit)
+        share = share_of_base(name, str(figure), limit)
         found[str(figure)] = _number(name, str(figure), limit) if share is None else f"{100 * share:g}%"
         bounds_of(found, {str(figure): 1.0})
     return found
@@ -40,7 +40,7 @@ def bounds_of(limits: Mapping[str, float | str], base: Mapping[str, float]) -> t
     """Return limits as bounds; shares of figures that `base` lacks are left out. Raises BoundError."""
     found = []
     for figure, limit in limits.items():
-        share = _share("", figure, limit)
+        share = share_of_base("", figure, limit)
         if share is None:
             found.append(Bound.budget(figure, float(limit)))
         elif figure in base:
@@ -48,8 +48,8 @@ def bounds_of(limits: Mapping[str, float | str], base: Mapping[str, float]) -> t
     return tuple(found)
 
 
-def _share(name: str, figure: str, limit: object) -> float | None:
-    """Return 0.6 for `60%`; None for a number."""
+def share_of_base(name: str, figure: str, limit: object) -> float | None:
+    """Return 0.6 for `60%`; None for a number. `name` is for the message. Raises ValueError for no share."""
     text = _SIGN.fullmatch(str(limit))
     if text is None or not text["limit"].endswith("%"):
         return None
