@@ -14,6 +14,9 @@ from rich.text import Text
 from search.export.report import ArtefactCheck, ExportReport
 from search.present.terminal.columns import Column, plain_table
 
+FINE_TUNE = "fine-tune"
+"""The step of a repair (`pruning.recovery.repair`, which needs PyTorch) that changes weights."""
+
 
 def render_runs(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Render name, state, trials and front of runs."""
@@ -103,9 +106,8 @@ def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
 
 
 def unchanged(facts: Mapping[str, Any]) -> str:
-    """Return a sentence if a fine-tune ended below its start, else nothing."""
-    steps = facts["repair"]
-    if not steps or steps[-1]["kept"]:
+    """Return a sentence if a fine-tune ended below its start, else nothing; other steps of the repair do not count."""
+    if all(step["kept"] for step in facts["repair"] if step["step"] == FINE_TUNE):
         return ""
     return "\nno epoch was better than the start on the validation split: the weights are as they were"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from search.present.terminal.exports_and_plans import render_steps
+from pruning.recovery import repair
+from search.present.terminal.exports_and_plans import render_steps, unchanged
 
 
 def said(facts: dict[str, Any]) -> str:
@@ -24,3 +26,17 @@ def test_a_model_that_was_pruned_in_steps_is_fine_tuned_next_and_a_base_that_sta
     assert "next: paretoprune finetune out/pruned.pt data=cells/data.yaml 'base=my best.pt'" in said(facts)
     steps[1]["accepted"] = False
     assert "next:" not in said(facts) and "the first step fell too far" in said(facts)
+
+
+@pytest.mark.parametrize(("tuned", "corrected", "is_unchanged"), [(True, False, False), (False, True, True)])
+def test_only_a_fine_tune_that_was_thrown_away_leaves_the_weights(
+    tuned: bool, corrected: bool, is_unchanged: bool
+) -> None:
+    """Statistics that were not corrected a second time are no reason to say that nothing was gained."""
+    steps = [
+        {"step": repair.STATISTICS, "kept": True},
+        {"step": repair.FINE_TUNE, "kept": tuned},
+        {"step": repair.STATISTICS_AGAIN, "kept": corrected},
+    ]
+    assert bool(unchanged({"repair": steps})) is is_unchanged
+    assert not unchanged({"repair": []})
