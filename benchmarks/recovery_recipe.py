@@ -2,6 +2,7 @@ r"""What each step of the repair leaves of a base's accuracy, for every base tha
 
     python studies/repair_bases.py                   # trains the bases that are not bundled; hours on two cores
     python benchmarks/recovery_recipe.py             # all bases, or name some: bccd-yolov8n pcb-yolov8n
+    python benchmarks/recovery_recipe.py digits160-yolov8n --anew      # a base that was trained again: all its rows
     python benchmarks/recovery_recipe.py --write docs/recovery.md
 
 Each base is measured unpruned and with three plans that allocation makes from its sensitivity, timed until they take
@@ -113,8 +114,22 @@ class Bench:
         if not path.is_file():
             rows = [(level, plan.to_json(), share) for level, plan, share in self._planned(path.parent)]
             write_json(path, {"plans": rows})
-        rows = json.loads(path.read_text())["plans"]
-        return {level: (Plan.from_json(text).bind(self.base), share) for level, text, share in rows}
+        return {level: (Plan.from_json(text).bind(self.base), share) for level, text, share in _plans_in(path)}
+
+    def rank_anew(self) -> None:
+        """Let the plans keep their widths, hence their latency, with the channels that this base ranks first."""
+        path = PLANS / f"{self.subject.name}.json"
+        rows = [(level, self._ranked_anew(Plan.from_json(text)), share) for level, text, share in _plans_in(path)]
+        write_json(path, {"plans": [(level, plan.to_json(), share) for level, plan, share in rows]})
+
+    def _ranked_anew(self, plan: Plan) -> Plan:
+        widths, full = plan.widths, self.graph.plan(0.0).widths
+        # a hair more than the ratio: widths are rounded up
+        ratios = {name: 1 - widths[name] / full[name] + 1e-9 for name in widths if 0 < widths[name] < full[name]}
+        found = self.graph.plan(ratios, "l2", removed=plan.removed)
+        if found.widths != widths:
+            raise SystemExit(f"{self.subject.name}: a plan came out with other widths")
+        return found
 
     def _planned(self, folder: Path) -> Iterator[tuple[float, Plan, float]]:
         space = Space.from_graph(self.graph, SpaceSpec(ratio=(0.0, 0.9), depth=True), (self.subject.imgsz,))
@@ -176,6 +191,10 @@ class Bench:
             "device": "cpu" if self.device == "cpu" else torch.cuda.get_device_name(int(self.device)),
             **facts,
         }
+
+
+def _plans_in(path: Path) -> list[tuple[float, str, float]]:
+    return [(level, text, share) for level, text, share in json.loads(path.read_text())["plans"]]
 
 
 Repaired = tuple[nn.Module, Mapping[str, Any]]
@@ -243,6 +262,12 @@ def measure(subject: Subject, steps: list[str], levels: list[float], device: str
         print(f"{subject.name:24s} {level:.2f} {step:16s} {row['value']:.4f} of {row['base_value']:.4f}", flush=True)
 
 
+def forget(subject: Subject) -> None:
+    """Drop the rows of a base that was trained again, and rank the channels of its plans by the new weights."""
+    Bench(subject).rank_anew()
+    ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows() if row["base"] != subject.name))
+
+
 def _at(plans: Mapping[float, tuple[Plan, float]], level: float) -> tuple[Plan, float, float]:
     plan, share = plans[level]
     return plan, level, share
@@ -292,13 +317,18 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--levels", nargs="+", type=float, choices=LEVELS, default=list(LEVELS))
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    parser.add_argument("--anew", action="store_true", help="drop the rows of the bases: they were trained again")
     parser.add_argument("--write", type=Path, help="a document that takes the table")
     asked = parser.parse_args()
     if asked.write is not None:
         write(asked.write)
         return
+    if asked.anew and not asked.bases:
+        parser.error("--anew: name the bases")
     for subject in SUBJECTS:
         if (not asked.bases or subject.name in asked.bases) and subject.checkpoint.exists():
+            if asked.anew:
+                forget(subject)
             measure(subject, asked.steps, asked.levels, asked.device)
     print(table())
 

@@ -10,8 +10,9 @@ coefficients. Rows are appended one by one to benchmarks/data/plans-BASE.jsonl;
 what is there is not measured again.
 
     python benchmarks/search_table.py --latencies      # on a quiet machine: times the shapes of rows that have none
+    python benchmarks/search_table.py --again          # the same plans by today's repair; --device 0: on a GPU
 
-Without both it prints what the rows say: rank correlations between the rungs, and the best of each kind.
+Without these it prints what the rows say: rank correlations between the rungs, and the best of each kind.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from search.evaluate.workload import load_model, measure_accuracy, repair, save_
 from search.prepare.guide_setup import Subject, timing_of
 from search.prepare.prepared import Prepared
 from search.propose.allocation import Allocator, Vector, divergence_of, price_of
+from search.results.snapshot import version
 from search.study import Study
 from search.trial import Candidate
 
@@ -138,7 +140,9 @@ def _drawn(kind: str, prepared: Prepared, stage_of: dict[str, str], random: np.r
     return replace(space.uniform(0.0), ratios=ratios, removed=removed)
 
 
-def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, seed: int) -> dict[str, Any]:
+def measured(
+    study: Study, prepared: Prepared, kind: str, candidate: Candidate, seed: int, device: str = "cpu"
+) -> dict[str, Any]:
     """One row."""
     spec, guide, evaluator = study.spec, prepared.guide, prepared.evaluator
     assert guide is not None
@@ -150,13 +154,14 @@ def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, 
     from search.evaluate.pruning_evaluator import recovery_of
 
     short = spec.recover.model_copy(update={"epochs": 1, "fraction": 0.25, "distill": False})
-    recovery = recovery_of(short, imgsz=candidate.imgsz, device="cpu", seed=seed)
+    recovery = recovery_of(short, imgsz=candidate.imgsz, device=device, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         source, origin = Path(spec.model), Origin(plan, base)
         found = repair(plan.apply(base), spec.data, recovery, origin=origin, base=source, work_dir=here)
         save_model(found.model, here / "weights.pt")
-        accuracy = measure_accuracy(load_model(here / "weights.pt"), spec.data, imgsz=candidate.imgsz, work_dir=here)
+        where = {"imgsz": candidate.imgsz, "device": device, "work_dir": here}
+        accuracy = measure_accuracy(load_model(here / "weights.pt"), spec.data, **where)
     vector, figure = guide.allocator.vector(candidate), accuracy.figures["map50_95"]
     return {
         "kind": kind,
@@ -172,6 +177,8 @@ def measured(study: Study, prepared: Prepared, kind: str, candidate: Candidate, 
         "low": figure.low,
         "high": figure.high,
         "seconds": time.perf_counter() - began,
+        "version": version(),
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(int(device)),
     }
 
 
@@ -202,6 +209,43 @@ def measure(base: str, count: int, workers: int) -> None:
         child.start()
     for child in children:
         child.join()
+
+
+AGAIN = ("divergence", "map", "low", "high", "seconds", "version", "device")
+"""What the repair changes of a row; `--refresh` then gives prices and predicted costs."""
+
+
+def _worker_again(base: str, rows: Sequence[dict[str, Any]], device: str, out: Path) -> None:
+    torch.set_num_threads(1)
+    study, prepared = prepared_study(base)
+    for number, row in enumerate(rows):
+        candidate = replace(prepared.space.uniform(0.0), ratios=row["ratios"], removed=tuple(row["removed"]))
+        found = measured(study, prepared, row["kind"], candidate, number, device)
+        if found["widths"] != row["widths"]:
+            raise SystemExit(f"the plan of {row['widths']} has other widths today: {found['widths']}")
+        with out.open("a") as table:
+            table.write(json.dumps({"widths": row["widths"]} | {name: found[name] for name in AGAIN}) + "\n")
+        print(f"{row['kind']:9s} mAP50-95 {row['map']:.3f} -> {found['map']:.3f}", flush=True)
+
+
+def again(base: str, workers: int, device: str) -> None:
+    """Measure the plans of all rows again; what an interrupted run has measured, beside the table, is kept."""
+    part = table_path(base).with_suffix(".again")
+    known = {tuple(row["widths"]) for row in map(json.loads, part.read_text().splitlines())} if part.exists() else set()
+    missing = [row for row in rows_of(base) if tuple(row["widths"]) not in known]
+    prepared_study(base)
+    shares = [(base, missing[share::workers], device, part) for share in range(workers)]
+    children = [multiprocessing.get_context("spawn").Process(target=_worker_again, args=share) for share in shares]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    found = {tuple(row["widths"]): row for row in map(json.loads, part.read_text().splitlines())}
+    rows = [row | found.get(tuple(row["widths"]), {}) for row in rows_of(base)]
+    if len(found) < len(rows):
+        raise SystemExit(f"{len(found)} of {len(rows)} plans measured; the same command goes on")
+    table_path(base).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part.unlink()
 
 
 def time_rows(base: str) -> None:
@@ -288,11 +332,15 @@ def main() -> None:
     parser.add_argument("--plans", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--latencies", action="store_true")
+    parser.add_argument("--again", action="store_true", help="accuracies and divergences by today's repair")
+    parser.add_argument("--device", default="cpu", help="of --again: cpu, or the number of a GPU")
     parser.add_argument("--refresh", action="store_true", help="prices and predicted costs by today's code")
     parser.add_argument("--exponents", action="store_true", help="print how well powers of the divergence rank")
     asked = parser.parse_args()
     if asked.plans:
         measure(asked.base, asked.plans, asked.workers)
+    if asked.again:
+        again(asked.base, asked.workers, asked.device)
     if asked.latencies:
         time_rows(asked.base)
     if asked.refresh:
