@@ -1,6 +1,7 @@
 """How fluid the dashboard is: first paint, the front, and one more trial, with 2,000 trials.
 
     python benchmarks/dashboard.py                 # 2,000 trials of 65 layers, medians of 5
+    python benchmarks/dashboard.py --readers 10 --trials 3000      # so many pages at once, without their drawing
 
 The live page in headless Chromium, served by this process on the same machine. Asked for: first paint under 2 s, an
 update under 200 ms on 2 cores. "first paint" is the first frame with content; "front drawn" has every figure on screen.
@@ -13,8 +14,11 @@ import json
 import statistics
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -64,12 +68,62 @@ def updates(browser: Any, address: str, run: Path, count: int, repeats: int) -> 
     return found, parts
 
 
+class Reader(threading.Thread):
+    """Follows a run as a page does, and notes when it knew everything."""
+
+    def __init__(self, address: str, run: str) -> None:
+        super().__init__(daemon=True)
+        self.stream = urlopen(f"{address}api/runs/{run}/events", timeout=60)
+        self.known: list[float] = []
+
+    def run(self) -> None:
+        for line in self.stream:
+            if line.startswith(b"event: head"):
+                self.known.append(time.perf_counter())
+
+
+def read_at_once(run: Path, address: str, readers: int, trials: int, repeats: int) -> str:
+    """What so many readers wait for the whole run, and for one more trial, the slowest of them; and what that costs."""
+    name = json.loads(urlopen(f"{address}api/runs").read())[0]["id"]
+    began, busy = time.perf_counter(), -time.process_time()
+    followers = [Reader(address, name) for _ in range(readers)]
+    for follower in followers:
+        follower.start()
+    whole = _slowest(followers, 1) - began
+    busy += time.process_time()
+    waits = []
+    for extra in range(1, repeats + 1):
+        write_run(run, snapshots.build(trials + extra, state="running"))
+        began, busy = time.perf_counter(), busy - time.process_time()
+        waits.append(_slowest(followers, 1 + extra) - began)
+        busy += time.process_time()
+    return (
+        f"{readers} readers of {trials} trials: all have the run after {whole:.2f} s, one more trial after "
+        f"{statistics.median(waits):.2f} s (worst {max(waits):.2f} s); "
+        f"{busy:.1f} s of a processor for all {1 + repeats}, readers included"
+    )
+
+
+def _slowest(followers: list[Reader], heads: int) -> float:
+    while any(len(follower.known) < heads for follower in followers):
+        time.sleep(0.005)
+    return max(follower.known[heads - 1] for follower in followers)
+
+
 def main() -> None:
     """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--readers", type=int, default=0, help="only these: clients of the live page at the same time")
     given = parser.parse_args()
+    if given.readers:
+        with tempfile.TemporaryDirectory(prefix="paretoprune-dashboard-") as name:
+            run = Path(name) / "runs" / "many"
+            write_run(run, snapshots.build(given.trials, state="running"))
+            with Serving([run]).running() as serving:
+                print(read_at_once(run, serving.address, given.readers, given.trials, given.repeats))
+        return
     with tempfile.TemporaryDirectory(prefix="paretoprune-dashboard-") as name, chromium() as browser:
         run = Path(name) / "runs" / "many"
         write_run(run, snapshots.build(given.trials, state="running"))

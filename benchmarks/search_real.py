@@ -16,6 +16,7 @@ Runs lie in runs/real/BASE-METHOD-SEED and are continued, not repeated.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 
 from search_table import sweep
 
-from search.run_folder.enqueue import leave_request
+from search.run_folder.enqueue import MOST, leave_request
 from search.run_folder.record import RunRecord
 from search.study import Listener, Study
 
@@ -67,7 +68,7 @@ def searched(base: str, method: str, seed: int, hours: float, project: Path) -> 
         return before
     prepared = study.prepare(listener)
     if method in SWEEPS and not study.trials():
-        for candidate in sweep(method, prepared, LEVELS):
+        for candidate in itertools.islice(sweep(method, prepared, LEVELS), MOST):  # hours more than a search has
             leave_request(study.record.path, candidate)
     spent = sum(prepared.base.seconds.get(phase, 0.0) for phase in ONLY_AUTO)
     return study_of(base, method, seed, hours - spent / 3600, project).search(listener)

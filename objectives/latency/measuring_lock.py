@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,5 +73,17 @@ def open_lock(path: Path) -> int:
 
 
 def holder_of(descriptor: int) -> str:
-    """Return what the last holder of an open lock wrote: `id 4711, ...`."""
-    return os.pread(descriptor, 400, 0).decode(errors="replace").strip() or "id unknown"
+    """Return what the last holder of an open lock wrote, `id 4711, ...`, and what to do if it was stopped."""
+    written = os.pread(descriptor, 400, 0).decode(errors="replace").strip() or "id unknown"
+    number = re.match(r"id (\d+)", written)
+    if number is None or not _is_stopped(int(number[1])):
+        return written
+    return f"{written}; it was stopped by a signal or a debugger: kill -CONT {number[1]} lets it go on"
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # it has ended, or this system has no /proc
+        return False
+    return state in ("T", "t")

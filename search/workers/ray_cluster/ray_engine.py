@@ -249,7 +249,7 @@ class RayEngine(Generic[T]):
     def _start(self) -> None:
         name = f"paretoprune-{uuid.uuid4().hex[:12]}"
         self._mailbox, self._restores = _local_mailbox(), 0
-        self._experiment = f"{self._storage}/{name}"
+        self._experiment = _below(self._storage, name)
         self._trainable = self._worker_class()
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._workers)
         with self._reachable():
@@ -410,6 +410,12 @@ def _outcome(work_dir: Path, news: News) -> Any:
     with suppress(OSError):
         news.parcel.filesystem.delete_dir(news.parcel.path)
     return outcome
+
+
+def _below(place: str, name: str) -> str:
+    """Return a folder's path or URI with one more part; what follows a `?` names the server and stays at the end."""
+    folder, mark, server = place.partition("?") if "://" in place else (place, "", "")
+    return f"{folder.rstrip('/')}/{name}{mark}{server}"
 
 
 def _discard(experiment: str) -> None:

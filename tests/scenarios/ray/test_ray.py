@@ -82,9 +82,28 @@ def _raylet(node: Any) -> int:
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    found = Nodes(2)
-    yield found
-    found.shutdown()
+    with pytest.MonkeyPatch.context() as patch:  # what every node of a cluster must know of an S3 server
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        found = Nodes(2)
+        yield found
+        found.shutdown()
+
+
+@pytest.fixture
+def bucket() -> Iterator[tuple[Any, str]]:
+    """A bucket of an S3 server on this machine: its client, and the URI of a folder in it."""
+    boto3 = pytest.importorskip("boto3", reason="needs an S3 server: pip install moto[server]")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    client.create_bucket(Bucket="runs")
+    yield client, f"s3://runs/studies?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
 
 
 @pytest.fixture
@@ -152,6 +171,22 @@ def test_files_come_home_and_a_worker_lost_between_two_trials_costs_none(
     assert evaluator.begun(1) == 1
     engine.cancel()
     assert not (tmp_path / "run" / "ray").exists(), "what travelled is left on the storage path"
+
+
+@pytest.mark.slow
+def test_files_come_home_by_way_of_an_s3_server(
+    nodes: Nodes, bucket: tuple[Any, str], workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client, uri = bucket
+    keys = {**nodes.keys, "search.workers": 2, "search.trials": 4, "search.artefacts": uri}
+    study = Study("study.yaml", parts=Parts(prepare=KnownFront(KnownFrontEvaluator(sleep_s=0.5))), **keys)
+    study.search()
+    assert _states(study.record.path) == [(number, "COMPLETE") for number in range(4)]
+    folders = [study.record.trial_dir(number) for number in range(4)]
+    assert [(folder / "note.txt").read_text() for folder in folders] == [f"trial {number}" for number in range(4)]
+    assert not (study.record.path / "ray").exists()
+    left = client.list_objects_v2(Bucket="runs").get("Contents", [])
+    assert [one["Key"] for one in left if one["Size"]] == [], "what travelled is left in the bucket"
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -185,6 +187,30 @@ def test_a_stopped_worker_is_named_and_ended(tmp_path: Path) -> None:
 def test_no_room_in_shared_memory_is_no_full_disk(text: str) -> None:
     failure = classify(RuntimeError(text))
     assert failure.kind == FailureKind.OUT_OF_MEMORY and "/dev/shm" in failure.message
+
+
+_LOADERS = """\
+import torch
+from torch.utils.data import DataLoader
+from search.workers.child_process import classify
+images = [torch.zeros(1 << 20) for _ in range(8)]
+try:
+    print(sum(1 for _ in DataLoader(images, batch_size=2, num_workers=1)))
+except Exception as error:
+    print(classify(error))
+"""
+
+
+def test_shared_memory_that_is_really_full_is_named() -> None:
+    """In a /dev/shm of 1 MB of its own, where this user may mount one."""
+    mounted = "mount -t tmpfs -o size=1m tmpfs /dev/shm && exec " + shlex.join([sys.executable, "-c", _LOADERS])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted], capture_output=True, text=True, env=environment
+    )
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"no file system of our own here: {done.stderr.strip().splitlines()[0]}")
+    assert "OUT_OF_MEMORY" in done.stdout and "/dev/shm" in done.stdout, done.stdout + done.stderr
 
 
 def test_other_failures_have_a_type() -> None:

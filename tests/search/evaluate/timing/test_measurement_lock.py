@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -148,6 +149,30 @@ def test_who_waits_says_for_whom_and_gives_signs_of_life(
     said = capfd.readouterr().err.splitlines()
     assert said == [f"waiting for a measurement on this machine (id {os.getpid()}, trial 3 of runs/prune/other)"]
     assert len(signs) >= 2
+
+
+_FROZEN = """\
+import signal, sys, time
+from pathlib import Path
+from search.evaluate.timing.measurement_lock import MeasurementLock
+with MeasurementLock(Path(sys.argv[1]), who="a search") as turns, turns.timing():
+    signal.raise_signal(signal.SIGSTOP)
+"""
+
+
+def test_who_waits_for_a_search_that_was_stopped_in_its_timing_says_how_it_goes_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measurement_lock, "SILENT_S", 0.05)
+    with subprocess.Popen([sys.executable, "-c", _FROZEN, str(tmp_path / "gate")]) as holder:
+        until(lambda: psutil.Process(holder.pid).status() == psutil.STATUS_STOPPED)
+        threading.Timer(0.5, holder.send_signal, [signal.SIGCONT]).start()
+        with MeasurementLock(tmp_path / "gate"):
+            pass
+        assert holder.wait(LIMIT_S) == 0
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith(f"waiting for a measurement on this machine (id {holder.pid}, a search; it was stopped ")
+    assert f"kill -CONT {holder.pid} " in said
 
 
 def test_a_sign_of_life_is_a_change_of_the_log(tmp_path: Path) -> None:
