@@ -41,9 +41,9 @@ class Linear(CoolDown):
         """Return `epochs`."""
         return epochs
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def share(self, step: int, steps: int) -> float:
         """Return the share of the first rate at `step`."""
-        return linear_decay(step, epochs * steps_per_epoch)
+        return linear_decay(step, steps)
 
 
 def rows() -> list[dict[str, Any]]:

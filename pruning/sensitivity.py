@@ -82,10 +82,18 @@ class SensitivityProbe:
         return self.divergence_of(self.graph.plan({}, self.scores, removed=(block,)))
 
     def divergence_of(self, plan: Plan) -> float:
-        """Return the divergence of a pruned network with corrected statistics, untrained; 0 for an empty plan."""
-        small = plan.apply(self.model)
-        match_statistics(small, plan, self._moments)
-        return float(self._base.losses(small).mean())
+        """Return the divergence of a pruned network with corrected statistics, untrained; 0 for an empty plan.
+
+        One forward pass: outputs are those of the pass that corrects the statistics, for each batch by itself.
+        """
+        found: list[float] = []
+        match_statistics(
+            plan.apply(self.model),
+            plan,
+            self._moments,
+            seen=lambda number, outputs: found.append(self._base.divergence(number, outputs)),
+        )
+        return float(np.mean(found))
 
 
 class OutputDivergence:
@@ -99,6 +107,10 @@ class OutputDivergence:
     def losses(self, model: nn.Module) -> Floats:
         pairs = zip(self._outputs_of(model), self.expected, strict=True)
         return np.array([divergence(found, expected) for found, expected in pairs], dtype=np.float64)
+
+    def divergence(self, number: int, outputs: Any) -> float:
+        """Return that of a network's raw outputs on batch `number`."""
+        return divergence(_outputs(outputs), self.expected[number])
 
     @torch.no_grad()
     def _outputs_of(self, model: nn.Module) -> list[dict[str, Tensor]]:

@@ -151,7 +151,7 @@ def save_model(
     With a plan (`paretoprune_plan`) the file refuses to be rebuilt: `YOLO(path).train()` would build the network of its
     YAML at full size, without a word. Prediction, validation, export and our trainers do not read the YAML's layers.
     """
-    stored: Any = copy.deepcopy(model).to(dtype).eval()
+    stored: Any = _converted(copy.deepcopy(model), dtype).eval()
     if f"{OWN}plan" in metadata and hasattr(stored, "yaml"):
         stored.yaml = not_to_be_rebuilt(stored.yaml)
     for parameter in stored.parameters():
@@ -174,6 +174,16 @@ def save_model(
         **metadata,
     }
     write_atomically(Path(path), document)
+
+
+@torch.no_grad()
+def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert in place; what is beyond the range of `dtype`, such as a large variance, becomes its largest number."""
+    largest = torch.finfo(dtype).max
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            tensor.clamp_(-largest, largest)
+    return model.to(dtype)
 
 
 def not_to_be_rebuilt(description: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +210,7 @@ def write_atomically(path: Path, document: Any) -> None:
             torch.save(document, file)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's are for their owner alone
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

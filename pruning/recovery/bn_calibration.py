@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,13 @@ class BaseMoments:
 
 
 @torch.no_grad()
-def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Callable[[], None] = lambda: None) -> None:
+def match_statistics(
+    small: nn.Module,
+    plan: Plan,
+    base: BaseMoments,
+    beat: Callable[[], None] = lambda: None,
+    seen: Callable[[int, Any], None] = lambda number, outputs: None,
+) -> None:
     """Correct the batch-norm statistics of `small`, which is `plan.apply` of the base or was trained from it, in place.
 
     Its present statistics do not matter. With m, v the mean and variance of a channel before its norm on the batches of
@@ -89,14 +96,19 @@ def match_statistics(small: nn.Module, plan: Plan, base: BaseMoments, beat: Call
 
     where s^2 includes the norm's epsilon, so that (x - mu_p) / s_p has on these images the mean and variance that it
     has in the base. Layers are corrected in order of execution, each on the outputs of the corrected layers before it.
-    An empty plan changes nothing. `beat` is called before every batch.
+    An empty plan changes nothing. `beat` is called before every batch, and `seen` after it, with its number and the
+    outputs of the network as corrected for this batch.
     """
     with _moved(small, base.device):
-        _match(small, base.origins(plan), base, beat)
+        _match(small, base.origins(plan), base, beat, seen)
 
 
 def _match(
-    small: nn.Module, origins: dict[str, tuple[str, Tensor]], base: BaseMoments, beat: Callable[[], None]
+    small: nn.Module,
+    origins: dict[str, tuple[str, Tensor]],
+    base: BaseMoments,
+    beat: Callable[[], None],
+    seen: Callable[[int, Any], None],
 ) -> None:
     norms, was_training = _norms(small), small.training
     for name, norm in norms.items():
@@ -107,11 +119,11 @@ def _match(
     handles = [norms[name].register_forward_pre_hook(found) for name, found in corrections.items()]
     small.eval()
     try:
-        for batch, moments in zip(base.batches, base.moments, strict=True):
+        for number, (batch, moments) in enumerate(zip(base.batches, base.moments, strict=True)):
             for found in corrections.values():
                 found.expected = list(moments.get(found.origin, []))
             beat()
-            small(batch.to(base.device))
+            seen(number, small(batch.to(base.device)))
     finally:
         for handle in handles:
             handle.remove()

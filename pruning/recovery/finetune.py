@@ -25,7 +25,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import RTDETRDetectionModel, WorldModel, YOLOEModel
-from ultralytics.utils.torch_utils import unset_deterministic
+from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
@@ -47,6 +47,8 @@ from pruning.recovery.distillation import fit_projectors
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
 
@@ -63,11 +65,13 @@ if TYPE_CHECKING:
         device: torch.device
         scaler: Any
         accumulate: int
+        batch_size: int
         epochs: int
 
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any: ...
         def preprocess_batch(self, batch: Any) -> Any: ...
         def _setup_train(self) -> None: ...
+        def _build_train_pipeline(self) -> None: ...
         def final_eval(self) -> None: ...
         def optimizer_step(self) -> None: ...
 
@@ -90,7 +94,8 @@ RECIPE: Mapping[str, Any] = {
 
 INHERITED = (
     *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "bgr"),
-    *("erasing", "auto_augment", "box", "cls", "dfl", "pose", "kobj", "single_cls", "overlap_mask", "mask_ratio"),
+    *("erasing", "auto_augment", "multi_scale", "box", "cls", "dfl", "pose", "kobj", "rle", "angle"),
+    *("single_cls", "overlap_mask", "mask_ratio"),
 )
 """Augmentations and loss weights that the base was trained with, read from its checkpoint."""
 
@@ -110,15 +115,22 @@ FITTED_IMAGES = 128
 DISTILLABLE = ("detect", "segment", "pose", "obb")
 
 
+Spend = Literal["need", "equal"]
+
+
 @dataclass(frozen=True)
 class Recovery:
     """Fine-tune settings: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
 
     `slimming` is the weight of the L1 penalty on batch-norm scales (sparsity training before `bn_gamma` pruning:
     network slimming, Liu et al., ICCV 2017, arXiv 1708.06519); 0 is none, 1e-4 to 1e-2 are usual.
+
+    `spend` "need" gives a network that lost nothing no epoch and one that lost much more than `epochs`
+    (`pruning.recovery.repair.needed_epochs`); "equal" gives each the same.
     """
 
     epochs: float = 1
+    spend: Spend = "equal"
     fraction: float = 1.0
     distill: bool = True
     imgsz: int = 640
@@ -145,6 +157,9 @@ class KeepsArchitecture(_Trainer):
         model: Any = weights.float()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+        for module in model.modules() if getattr(self.args, "dropout", 0.0) else ():
+            if isinstance(module, nn.Dropout):
+                module.p = self.args.dropout
         self.expected_parameters = count_parameters(model)
         return model  # type: ignore[no-any-return]
 
@@ -157,6 +172,8 @@ class KeepsArchitecture(_Trainer):
             )
 
     def _setup_train(self) -> None:
+        if not self.expected_parameters and isinstance(self.model, nn.Module):  # in the processes of several GPUs
+            self.expected_parameters = count_parameters(student_of(self.model))
         super()._setup_train()
         check_parameters(student_of(self.model), self.expected_parameters)
 
@@ -171,8 +188,8 @@ class ShortRun(_Trainer):
     """Mixin for a fine-tune whose only result is the module in memory; writes no files.
 
     The learning rate falls linearly to zero over the steps of the run; a NaN or infinite loss ends it. With
-    `fitness_of` every epoch is scored by it, the best one is kept in `best_epoch`, and in a long run
-    `cool_down` decides when the rate falls.
+    `fitness_of` every epoch is scored by it, the best one is kept in `best_epoch` and handed to `on_best`, and in a
+    long run `cool_down` decides when the rate falls.
     """
 
     steps_taken: int = 0
@@ -185,12 +202,23 @@ class ShortRun(_Trainer):
     fitness_of: Callable[[nn.Module], float] | None = None
     correct_statistics: Callable[[nn.Module], None] | None = None
     best_epoch: tuple[float, nn.Module] | None = None
+    on_best: Callable[[nn.Module], None] | None = None
+    asked_batch: int | None = None
     cool_down: CoolDown | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Build Ultralytics' data set without the held-out training images."""
         dataset = super().build_dataset(img_path, mode, batch)
         return TrainingSubset(dataset, self.held_out) if mode == "train" and self.held_out else dataset
+
+    def _build_train_pipeline(self) -> None:
+        """Prepare loaders and optimizer: at the start, and again where Ultralytics ran out of memory."""
+        super()._build_train_pipeline()
+        if self.asked_batch not in (None, self.batch_size) and self.fitness_of is None:
+            raise RecoveryError(
+                f"out of memory: Ultralytics halved the batch from {self.asked_batch} to {self.batch_size}, so this "
+                f"run is not comparable. Set recover.batch={self.batch_size} for the whole study."
+            )
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -202,6 +230,7 @@ class ShortRun(_Trainer):
         if isinstance(self.model, DistillationModel):
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 fit_projectors(self.model, (batch["img"] for batch in self.first_batches(FITTED_IMAGES)))
+            self.train_loader.reset()  # it goes on where it was left: the first epoch would lack these images
         if self.damage is not None:
             least, most = (LR_RANGE[0] if self.cool_down is None else FULL_RUN_RATE), LR_RANGE[1]
             rate = float(np.clip(LR_PER_DAMAGE * self.damage, least, most))
@@ -223,6 +252,8 @@ class ShortRun(_Trainer):
         fitness, network = self._scored(best)
         if fitness > best:
             self.best_epoch = (fitness, network)
+            if self.on_best is not None:
+                self.on_best(network)
         if self.cool_down is not None:
             self.epochs = self.cool_down.length(fitness, self.epochs)
         return {}, fitness
@@ -257,12 +288,9 @@ class ShortRun(_Trainer):
             raise DivergedError(
                 f"the loss became {float(self.loss.detach())} at step {self.steps_taken}: lower recover.lr0"
             )
-        steps_per_epoch = max(1, -(-len(self.train_loader) // self.accumulate))
-        total = steps_per_epoch * self.epochs
-        if self.cool_down is None:
-            share = linear_decay(self.steps_taken, total)
-        else:
-            share = self.cool_down.share(self.steps_taken, steps_per_epoch, self.epochs)
+        total = max(1, len(self.train_loader) * self.epochs // self.accumulate)
+        schedule = linear_decay if self.cool_down is None else self.cool_down.share
+        share = schedule(self.steps_taken, total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         if self.slimming:
@@ -335,8 +363,9 @@ def trainer_of(model: nn.Module) -> type[Any]:
 
 
 def student_of(model: nn.Module) -> nn.Module:
-    """Return the trained network without the wrapper of distillation."""
-    return model.student_model if isinstance(model, DistillationModel) else model
+    """Return the trained network without the wrappers of several GPUs and of distillation."""
+    plain = unwrap_model(model)
+    return plain.student_model if isinstance(plain, DistillationModel) else plain
 
 
 def check_parameters(model: nn.Module, expected: int) -> None:
@@ -359,6 +388,7 @@ def recover(
     on_progress: Callable[[float], None] | None = None,
     fitness: Callable[[nn.Module], float] | None = None,
     correct_statistics: Callable[[nn.Module], None] | None = None,
+    on_best: Callable[[nn.Module], None] = lambda network: None,
 ) -> nn.Module:
     """Fine-tune `model`, in place.
 
@@ -370,8 +400,10 @@ def recover(
         work_dir: receives Ultralytics' own files.
         fitness: scores every epoch (more is better); the best epoch is the result, and a run of more than
             `patience` epochs (of `recovery.train`; default: rate_schedule.PATIENCE) keeps its rate until so many bring
-            no better one, then cools down. Without it the last epoch is.
+            no better one, then cools down (0: only at the end). Without it the last epoch is. A loss that is no number
+            ends such a run with its best epoch.
         correct_statistics: corrects batch norms in place; tried on epochs whose own are no better than the best.
+        on_best: called with the network of every epoch that `fitness` finds better than those before.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -379,25 +411,27 @@ def recover(
     # A class name without "Trainer" keeps experiment trackers (wandb, mlflow, ray, ...) out of every trial.
     short = type("ShortRun", (ShortRun, trainer_of(model)), {})
     settings = settings_for(model, data, recovery, base, work_dir)
-    patience = int(settings.pop("patience", PATIENCE))
+    patience = int(settings.pop("patience", PATIENCE)) or math.inf
     if fitness is not None:
         settings |= {"val": True, "patience": 0}  # ours cools down, Ultralytics' would end at the full rate
     with quiet():
         trainer = short(overrides=settings)
         trainer.on_progress, trainer.fitness_of = on_progress, fitness
-        if fitness is not None and recovery.epochs > patience:  # a shorter one has no time to rest
+        # a shorter one has no time to rest
+        if fitness is not None and recovery.epochs > (patience if patience < math.inf else PATIENCE):
             trainer.cool_down = CoolDown(patience)
+        trainer.asked_batch, trainer.on_best = recovery.batch, on_best
         trainer.correct_statistics = correct_statistics
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
         trainer.model = trainer.get_model(weights=model)
-        with bfloat16_in(trainer):
-            trainer.train()
-    if trainer.batch_size != recovery.batch:
-        raise RecoveryError(
-            f"out of memory: Ultralytics halved the batch from {recovery.batch} to {trainer.batch_size}, so this run "
-            f"is not comparable. Set recover.batch={trainer.batch_size} for the whole study."
-        )
+        try:
+            with bfloat16_in(trainer):
+                trainer.train()
+        except DivergedError as error:
+            if trainer.best_epoch is None:
+                raise
+            _log.warning("%s; the best epoch so far is the result", error)
     result = detached_network(trainer) if trainer.best_epoch is None else trainer.best_epoch[1]
     check_parameters(result, parameters)
     for norm, momentum in zip(norms_of(result), momenta, strict=True):
@@ -474,7 +508,11 @@ def settings_for(
     task = str(getattr(model, "task", "detect"))
     arguments = getattr(model, "args", None)
     trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
-    inherited = {key: trained[key] for key in INHERITED if trained.get(key) is not None}
+    inherited = {
+        key: trained[key]
+        for key in INHERITED
+        if trained.get(key) is not None or (key == "auto_augment" and key in trained)  # the one that may be null
+    }
     settings = {
         **inherited,
         **RECIPE,

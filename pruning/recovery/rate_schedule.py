@@ -18,12 +18,13 @@ COOL_DOWN_SHARE = 0.25
 class CoolDown:
     """Constant until `patience` epochs bring no better figure, then linear to zero."""
 
-    def __init__(self, patience: int = PATIENCE) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
         self.patience = patience
         self._best = -math.inf
         self._done = 0
         self._since_best = 0
-        self._begin: int | None = None
+        self._begins = False
+        self._first_step: int | None = None
 
     def length(self, figure: float, epochs: int) -> int:
         """Return the epochs of the whole run, `epochs` so far, after one with this figure (more is better)."""
@@ -31,17 +32,17 @@ class CoolDown:
         self._since_best = 0 if figure > self._best else self._since_best + 1
         self._best = max(self._best, figure)
         needed = max(1, math.ceil(COOL_DOWN_SHARE * self._done))
-        if self._begin is not None or (self._since_best < self.patience and epochs - self._done > needed):
+        if self._begins or (self._since_best < self.patience and epochs - self._done > needed):
             return epochs
-        self._begin = self._done
+        self._begins = True
         return min(epochs, self._done + needed)
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """Return the share of the first rate at `step`, counted from 0 over a run of `epochs`."""
-        if self._begin is None:
+    def share(self, step: int, steps: int) -> float:
+        """Return the share of the first rate at `step`, counted from 0 over a run of `steps`; asked step by step."""
+        if not self._begins:
             return 1.0
-        before = self._begin * steps_per_epoch
-        return linear_decay(step - before, epochs * steps_per_epoch - before)
+        self._first_step = step if self._first_step is None else self._first_step
+        return linear_decay(step - self._first_step, steps - self._first_step)
 
 
 def linear_decay(step: int, steps: int) -> float:

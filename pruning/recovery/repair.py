@@ -48,11 +48,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Repaired:
-    """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured."""
+    """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured.
+
+    `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it.
+    """
 
     model: nn.Module
     steps: tuple[Verdict, ...]
     losses: Floats | None = None
+    epochs: float = 0
+    damage: float | None = None
 
 
 def correct_statistics(
@@ -105,7 +110,8 @@ def repair(
         beat: called before every batch outside training, as a moment to wait for others.
         fitness: scores every epoch in place of the loss on held-out images (more is better): nothing is held out then,
             and the best epoch is the result. For a final fine-tune, on the validation split.
-        on_trained: called with the fine-tuned network before anything else is done with it: hours may be in it.
+        on_trained: called with the fine-tuned network before anything else is done with it: hours may be in it. With
+            `fitness` after every epoch that is the best so far, too.
 
     Raises GrewBackError, DivergedError, RecoveryError.
     """
@@ -123,6 +129,11 @@ def repair(
     start = repaired.model
     before = repaired.losses if repaired.losses is not None else judge.losses(start)
     damage = None if base is None else damage_of(before, judge.losses(load_model(base)))
+    if damage is not None and recovery.spend == "need" and fitness is None and not recovery.slimming:
+        recovery = replace(recovery, epochs=needed_epochs(recovery.epochs, damage))
+    repaired = replace(repaired, epochs=recovery.epochs, damage=damage)
+    if not recovery.epochs:
+        return repaired
     tuned = recover(
         copy.deepcopy(start),
         data,
@@ -135,6 +146,7 @@ def repair(
         on_progress=on_progress,
         fitness=judged,
         correct_statistics=again,
+        on_best=on_trained,
     )
     on_trained(tuned)
     losses_of = judge.losses if judged is None else partial(_shortfall, judged)
@@ -144,8 +156,8 @@ def repair(
     if recovery.slimming:
         verdict = replace(verdict, kept=True)
     if not verdict.kept:
-        return Repaired(start, (*repaired.steps, verdict))
-    return Repaired(tuned, (*repaired.steps, verdict, *statistics))
+        return replace(repaired, steps=(*repaired.steps, verdict))
+    return replace(repaired, model=tuned, steps=(*repaired.steps, verdict, *statistics), losses=after)
 
 
 def _with_better_statistics(
@@ -165,6 +177,27 @@ def _with_better_statistics(
 def _shortfall(fitness: Callable[[nn.Module], float], model: nn.Module) -> Floats:
     """Return the negated fitness (1,), as a loss."""
     return np.array([-fitness(model)])
+
+
+NOTHING_LOST = 0.003
+"""Damage up to which a fine-tune has nothing to repair: what it then changes is within the error of the accuracy."""
+MUCH_LOST = 0.1
+"""Damage from which on epochs rise above those asked for, in proportion to its logarithm."""
+MOST_EPOCHS = 4
+"""Times as many as were asked for, at the most."""
+
+
+def needed_epochs(asked: float, damage: float) -> float:
+    """Return the epochs for a network of a given damage (`damage_of`): 0, `asked`, or up to MOST_EPOCHS times as many.
+
+    Where nothing was lost an epoch gives nothing, where much was lost each further epoch still gives much
+    (docs/recovery.md): so the same time is worth more to those far from the base.
+    """
+    if damage <= NOTHING_LOST:
+        return 0
+    if damage <= MUCH_LOST:
+        return asked
+    return asked * min(MOST_EPOCHS, 2 + round(2 * math.log10(min(damage, 1e6) / MUCH_LOST)))
 
 
 def damage_of(pruned: Floats, unpruned: Floats) -> float:

@@ -91,9 +91,14 @@ def n_of_m(model: nn.Module, n: int = 2, m: int = 4) -> WeightMasks:
         {
             name: _n_of_m(weight.detach().cpu(), n, m)
             for name, weight in prunable_weights(model)
-            if weight.shape[1] % m == 0
+            if weight.shape[1] % m == 0 and not _is_transposed(model, name)
         }
     )
+
+
+def _is_transposed(model: nn.Module, weight: str) -> bool:
+    """Tell whether the inputs of a weight are its first dimension: no runtime knows N:M along that."""
+    return isinstance(model.get_submodule(weight.rpartition(".")[0]), nn.ConvTranspose2d)
 
 
 def _n_of_m(weight: Tensor, n: int, m: int) -> Tensor:

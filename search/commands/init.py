@@ -46,8 +46,8 @@ constraints: {{}}       # for example {{latency_ms: "<=8", per_class_drop: 0.1}}
 budgets:                # the front is searched once; each budget gets its pick; 60% of the base's, or fps: 30, do too
   edge: {{latency_ms: 5}}
 
-recover:                # the short fine-tune of every trial; further keys go to YOLO.train
-  epochs: 3
+recover:                # the short fine-tune of a trial; further keys go to YOLO.train
+  epochs: 3             # none for what lost nothing, up to four times as many for what lost much (spend: equal: always)
   fraction: 0.2         # of the training images
   distill: true         # the unpruned model teaches
 

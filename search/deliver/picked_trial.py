@@ -96,9 +96,22 @@ class PickedTrial:
         )
 
     def model(self) -> Path:
-        """Best checkpoint available: the fine-tuned one of `folder` if `finetune` made it, else `weights`."""
-        tuned = self.folder / "finetuned.pt"
-        return tuned if tuned.is_file() else self.weights()
+        """Best checkpoint available: `tuned` if `finetune` made it of this trial, else `weights`."""
+        return self.tuned if self.is_tuned() else self.weights()
+
+    @property
+    def tuned(self) -> Path:
+        """Checkpoint that `finetune` writes."""
+        return self.folder / "finetuned.pt"
+
+    def is_tuned(self) -> bool:
+        """Tell whether `tuned` is of this trial: a budget's folder may hold that of an earlier pick."""
+        if self.trial is None or self.trial.measurement is None or not self.tuned.is_file():
+            return False
+        from pruning.checkpoints.checkpoint import read_notes
+        from search.evaluate.user_task import PLAN
+
+        return bool(read_notes(self.tuned).get(PLAN) == self.trial.measurement.plan)
 
     def write(self) -> Path:
         """Write picks/<budget>/{pick.json, model.pt} and return the folder."""

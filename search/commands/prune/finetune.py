@@ -39,7 +39,7 @@ UNJUDGED = "trained.pt"
 def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
     """Fine-tune a trial in full on all training images; write finetuned.pt beside its deliverables.
 
-    A trial without weights on disk is pruned again from its plan.
+    A trial without weights on disk is pruned again from its plan. A fine-tune that is there is not replaced.
 
     Args:
         train: keys of `recover`, and of YOLO.train.
@@ -51,6 +51,12 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
     trial = picked.trial
     if trial is None or trial.measurement is None or trial.measurement.plan is None:
         raise ConfigError(f"{picked.name} has no plan to fine-tune", expected="a complete trial")
+    if picked.tuned.exists():
+        own = picked.is_tuned()
+        raise ConfigError(
+            f"{picked.tuned} exists already: {'its fine-tune' if own else 'that of another trial, an earlier pick'}",
+            next_command=f"to make another: mv {picked.tuned} {picked.tuned.with_name('finetuned-earlier.pt')}",
+        )
     picked.folder.mkdir(parents=True, exist_ok=True)
     try:
         weights: Path | None = picked.weights()
@@ -90,9 +96,9 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
             )  # fmt: skip
         save_model(repaired.model, part, paretoprune_plan=plan)
         os.replace(part, target)
-        unjudged.unlink(missing_ok=True)
         with phase("accuracy"):
             accuracy = pruning_evaluator.accuracy_of(target, spec, imgsz, device, folder / "accuracy")
+        unjudged.unlink(missing_ok=True)
     for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
         shutil.rmtree(folder / rest, ignore_errors=True)
     steps, seconds = pruning_evaluator.repair_steps(repaired), phase.seconds
@@ -198,11 +204,11 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     try:
         save_model(repaired.model, part, **notes)
         os.replace(part, order.file)
-        unjudged.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {order.file}: {error.strerror}", where="out=") from error
     shutil.rmtree(work / "recover", ignore_errors=True)
     tuned = load_model(order.file)
+    unjudged.unlink(missing_ok=True)
     return {
         "model": str(order.file),
         "mask": notes.get(MASK),

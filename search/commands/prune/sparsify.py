@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from objectives.held_folder import held_folder
+from objectives.ultralytics_door import is_ultralytics
 from search.config.overrides import Network, Order, Place, Share, Word, one_of
 from search.errors import ConfigError
 from search.workers.run_isolated import run_isolated
@@ -79,10 +80,12 @@ def mask_once(order: Mask) -> dict[str, Any]:
 
 def mask_in_child(order: Mask) -> dict[str, Any]:
     """Run `mask_once` in a quiet child process."""
+    from pruning.checkpoints.checkpoint import read_notes
     from pruning.recovery.weight_masks import n_of_m, sparsity, unstructured
     from search.evaluate.workload import load_model, save_model
 
     model = load_model(order.model)
+    notes = read_notes(order.model) if is_ultralytics(model) else {}  # of a pruned one its plan
     before = sparsity(model)
     if order.sparsity is not None:
         masks = unstructured(model, order.sparsity, whole_model=order.scope == "global")
@@ -90,7 +93,7 @@ def mask_in_child(order: Mask) -> dict[str, Any]:
         masks = n_of_m(model, *_n_and_m(order.mask))
     masks.enforce(model)
     try:
-        save_model(model, order.file, **{MASK: order.mask})
+        save_model(model, order.file, **notes, **{MASK: order.mask})
     except OSError as error:
         raise ConfigError(f"cannot write to {order.file.parent}: {error.strerror}", where="out=") from error
     after = sparsity(load_model(order.file))

@@ -30,11 +30,14 @@ _NO_FILES = "a fine-tune here writes no files of its own; look at its result wit
 _ITSELF = "the pruned network itself is trained"
 _PINNED = "figures are measured with fixed settings, so that all trials are comparable"
 _OTHER = "it belongs to prediction or export, not to training"
+_SCHEDULE = "the fine-tune has a rate of its own for every step (docs/recovery.md); lr0 sets the first"
 _REFUSED: Mapping[str, str] = {
     "rect": "each step of the repair is judged on square images, as they are deployed",
     "quantize": "train in float and quantise the result: paretoprune export RUN:REF quantize=8",
     "half": "amp=False trains in float32; paretoprune export RUN:REF quantize=16 writes FP16",
     "compile": "a compiled network cannot be saved",
+    "time": "give epochs, or search.hours",
+    **dict.fromkeys(("lrf", "cos_lr", "warmup_epochs", "warmup_momentum", "warmup_bias_lr"), _SCHEDULE),
     "cfg": "give its keys one by one",
     **dict.fromkeys(("plots", "save", "save_period", "save_json", "save_txt", "save_conf", "visualize"), _NO_FILES),
     **dict.fromkeys(("verbose", "profile"), _NO_FILES),

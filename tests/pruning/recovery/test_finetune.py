@@ -197,13 +197,19 @@ class _Halving:
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.batch_size, self.device = int(overrides["batch"]), torch.device("cpu")
-        self.args = SimpleNamespace(amp=False)
+        self.args, self.trained = SimpleNamespace(amp=False), False
 
     def get_model(self, weights: nn.Module) -> nn.Module:
         return weights
 
+    def _build_train_pipeline(self) -> None:
+        assert not self.trained, "an epoch is paid for already"
+
     def train(self) -> None:
+        self._build_train_pipeline()
         self.batch_size //= 2
+        self._build_train_pipeline()
+        self.trained = True
 
 
 def test_a_batch_that_was_halved_in_silence_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,8 @@ def test_a_runtime_that_does_not_exist(workplace: Path, runtime: str, said: str)
         ("iou", "fixed settings"),
         ("opset", "prediction or export"),
         ("pretrained", "the pruned network itself"),
+        ("cos_lr", "a rate of its own for every step"),
+        ("time", "give epochs"),
     ],
 )
 def test_a_key_of_yolo_train_that_cannot_be_taken_is_refused_with_its_reason(key: str, reason: str) -> None:
@@ -227,9 +229,9 @@ def test_a_key_of_yolo_train_that_cannot_be_taken_is_refused_with_its_reason(key
 def test_every_key_of_yolo_train_is_taken_refused_or_ours() -> None:
     """A key that Ultralytics adds is decided on here, before it loses somebody's weights after the last epoch."""
     taken = {
-        *("patience", "time", "cache", "workers", "optimizer", "deterministic", "single_cls", "cos_lr", "close_mosaic"),
+        *("patience", "cache", "workers", "optimizer", "deterministic", "single_cls", "close_mosaic"),
         *("amp", "freeze", "multi_scale", "channels_last", "overlap_mask", "mask_ratio", "dropout"),
-        *("lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "dis"),
+        *("lr0", "momentum", "weight_decay", "dis"),
         *("box", "cls", "cls_pw", "dfl", "pose", "kobj", "rle", "angle", "dlog", "dgrad", "dlam", "nbs"),
         *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr"),
         *("bgr", "mosaic", "mixup", "cutmix", "copy_paste", "copy_paste_mode", "auto_augment", "erasing"),
