@@ -173,6 +173,7 @@ class Measurement:
         seeds: number of trainings whose mean the accuracy is.
         weights: sha256 of weights.pt as validated; empty if nothing was saved.
         repair: the effect of each repair step, and whether it was kept.
+        epochs: those of the fine-tune; None if unknown.
     """
 
     figures: Mapping[str, Estimate]
@@ -190,6 +191,7 @@ class Measurement:
     seeds: int = 1
     weights: str = ""
     repair: tuple[RepairStep, ...] = ()
+    epochs: float | None = None
 
     def compared(self) -> dict[str, Any]:
         """Return, of a base, what trials are compared with: figures, and the accuracy of each class."""
@@ -212,6 +214,7 @@ class Measurement:
             "seeds": self.seeds,
             "weights": self.weights,
             "repair": [asdict(step) for step in self.repair],
+            "epochs": self.epochs,
         }
 
     @classmethod
@@ -232,6 +235,7 @@ class Measurement:
             seeds=int(data.get("seeds", 1)),
             weights=str(data.get("weights", "")),
             repair=tuple(RepairStep(**step) for step in data.get("repair", ())),
+            epochs=data.get("epochs"),
         )
 
 

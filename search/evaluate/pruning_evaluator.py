@@ -190,7 +190,8 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
-            notes=(*latency_notes(latency), *repair_notes(repaired)),
+            notes=(*latency_notes(latency), *repair_notes(repaired, self.spec.recover.epochs)),
+            epochs=repaired.epochs,
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
             repair=repair_steps(repaired),
@@ -313,6 +314,7 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
     """Convert the study's `recover` to the arguments of `pruning.recovery.finetune`."""
     return Recovery(
         epochs=asked.epochs,
+        spend=asked.spend,
         fraction=asked.fraction,
         distill=asked.distill,
         imgsz=imgsz,
@@ -344,9 +346,16 @@ def repair_steps(repaired: Repaired) -> tuple[RepairStep, ...]:
     return tuple(RepairStep(**asdict(step)) for step in repaired.steps)
 
 
-def repair_notes(repaired: Repaired) -> tuple[str, ...]:
-    """Return one sentence per repair step that was not kept."""
-    return tuple(f"repair: {step.step} not kept, {_worse_by(step)}" for step in repaired.steps if not step.kept)
+def repair_notes(repaired: Repaired, asked: float) -> tuple[str, ...]:
+    """Return a sentence where the fine-tune had other epochs than `asked`, and one per step that was not kept."""
+    spent = [f"repair: {_spent(repaired)}"] if repaired.epochs != asked and repaired.damage is not None else []
+    undone = (f"repair: {step.step} not kept, {_worse_by(step)}" for step in repaired.steps if not step.kept)
+    return (*spent, *undone)
+
+
+def _spent(repaired: Repaired) -> str:
+    lost = f"pruning raised the loss by {100 * (repaired.damage or 0):.2g} %"
+    return f"fine-tuned for {repaired.epochs:g} epochs, {lost}" if repaired.epochs else f"no fine-tune needed, {lost}"
 
 
 def _worse_by(step: Verdict) -> str:

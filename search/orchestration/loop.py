@@ -418,11 +418,14 @@ class Loop:
         return statistics.median(known) if known else 0.0
 
     def timeout_s(self) -> float:
-        """Time-out of a trial: the study's, else ten times the median trial; none for the first trials."""
+        """Time-out of a trial: the study's, else ten times the longest that was completed; none for the first trials.
+
+        Not the median: by need one trial is fine-tuned for many epochs and another for none.
+        """
         if self.limits.trial_minutes is not None:
             return self.limits.trial_minutes * 60
-        known = self._measured_seconds()
-        return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * statistics.median(known)) if len(known) >= 3 else float("inf")
+        known = [trial.seconds_total for trial in self.trials.values() if trial.state == TrialState.COMPLETE]
+        return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * max(known)) if len(known) >= 3 else float("inf")
 
     def _eta(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
         """Estimate the seconds to the end from the mean trial, copies included; None if unknown."""

@@ -36,8 +36,6 @@ from search.space import Space
 from search.trial import Candidate, Measurement
 
 VARIANTS = "variants.json"
-ROUNDS = 2
-"""How often the ladder of allocation is timed and the model fitted again, before the first trial."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +125,17 @@ def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) ->
 def latency_model(
     subject: Subject, curves: Mapping[str, Curve], targets: Sequence[float], phase: Phases
 ) -> tuple[LatencyModel, tuple[latency_probes.Probe, ...]]:
-    """Time random shapes and fit, then repeatedly the shapes allocated under the model; all is kept in latency/."""
+    """Time random shapes and fit, then the shapes allocated under the model, and fit again; all is kept in latency/.
+
+    Trials continue this: each adds its latency.
+    """
     spec, folder = subject.spec, subject.run / "latency"
     budgets = (*targets, *RUNGS)
-    steps = latency_probes.PROBES + ROUNDS * len(budgets)
+    steps = latency_probes.PROBES + len(budgets)
 
     def ladder(found: tuple[latency_probes.Probe, ...]) -> list[Candidate]:
         model = latency_probes.fitted(subject.graph, found)
-        correction = latency_probes.fit_correction(subject.graph, model, found)
-        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, correction)
+        allocator = allocator_of(subject.graph, subject.space, curves, spec.space.round_to, model, None)
         return [allocator.within(budget) for budget in budgets]
 
     with timing_of(subject) as time_plan:
@@ -150,10 +150,9 @@ def latency_model(
 
             return latency_probes.timed_probes(plans, time_plan, folder, done > 0, advance)
 
-        found = timed(latency_probes.designed(subject.space, latency_probes.PROBES, spec.search.seed), 0)
-        for number in range(ROUNDS):
-            rungs = timed(ladder(found), latency_probes.PROBES + number * len(budgets))
-            found = tuple(dict.fromkeys((*found, *rungs)))
+        random = timed(latency_probes.designed(subject.space, latency_probes.PROBES, spec.search.seed), 0)
+        rungs = timed(ladder(random), latency_probes.PROBES)
+        found = tuple(dict.fromkeys((*random, *rungs)))
     model = latency_probes.fitted(subject.graph, found)
     latency_probes.write_model(folder, model)
     return model, found

@@ -28,7 +28,8 @@ from search.run_folder.quarantine import derived_json
 from search.space import Space
 from search.trial import Candidate
 
-PROBES = 20
+PROBES = 10
+"""Random shapes. Twice as many, and a second round along the ladder, predicted trials no better (docs/search.md)."""
 TILES = (1, 8, 16, 32)
 """Channels per tile that are tried; which one, cross-validation says."""
 FILE = "probes.json"

@@ -117,7 +117,7 @@ def results_csv(rows: Sequence[TrialRow]) -> str:
     header = ["id", "number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "precision"]
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
-    header += [f"ratio:{name}" for name in ratios] + ["removed", "seconds", "error"]
+    header += [f"ratio:{name}" for name in ratios] + ["removed", "epochs", "seconds", "error"]
     return csv_text(header, (_cells(row, figures, ratios) for row in rows))
 
 
@@ -137,7 +137,7 @@ def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list
         figure = row["figures"].get(name)
         cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
     cells += [candidate["ratios"].get(name) for name in ratios]
-    return [*cells, " ".join(row["removed"]), round(sum(row["seconds"].values()), 3), row["error"]]
+    return [*cells, " ".join(row["removed"]), row["epochs"], round(sum(row["seconds"].values()), 3), row["error"]]
 
 
 def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:
@@ -161,6 +161,7 @@ def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None)
         "notes": [] if measured is None else list(measured.notes),
         "timing": {} if measured is None else dict(measured.timing),
         "seeds": 1 if measured is None else measured.seeds,
+        "epochs": None if measured is None else measured.epochs,
         "error": trial.error,
         "estimated": trial.state == TrialState.SCREENED,
         "expected": dict(expected or {}),

@@ -195,6 +195,7 @@ def _trial(number: int, groups: list[dict[str, Any]], chance: random.Random) -> 
         "notes": [],
         "timing": {},
         "seeds": 1,
+        "epochs": 1.0,
         "estimated": False,
         "expected": {},
         "score": None,
