@@ -39,8 +39,8 @@ class TrialRow(Measured):
 
     `id` is what everything refers to it by: `17`, or `17-int8` for an export of trial 17, whose `number` is 17 too.
     `breaks` are the constraints that it does not keep, in words; `same_as` is the trial whose network it has;
-    `epochs` are those of its
-    fine-tune, None where nobody recorded them. `estimated` is true of a screened trial, of which `expected` says what its score promises.
+    `epochs` are those of its fine-tune, None where nobody recorded them. `estimated` is true of a screened trial, of
+    which `expected` says what its score promises.
     """
 
     id: str
