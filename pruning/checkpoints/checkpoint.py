@@ -178,11 +178,14 @@ def save_model(
 
 @torch.no_grad()
 def _converted(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Convert in place; what is beyond the range of `dtype`, such as a large variance, becomes its largest number."""
+    """Convert in place; a number beyond the range of `dtype`, such as a large variance, becomes its largest.
+
+    What is no number stays so, and `load_model` refuses it.
+    """
     largest = torch.finfo(dtype).max
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_floating_point():
-            tensor.clamp_(-largest, largest)
+            tensor.copy_(torch.where(tensor.isfinite(), tensor.clamp(-largest, largest), tensor))
     return model.to(dtype)
 
 

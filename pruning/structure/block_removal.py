@@ -20,20 +20,29 @@ from pruning.errors import PlanError
 
 @dataclass(frozen=True)
 class Residual:
-    """How to recognise a residual block of one class, and which norms end its branches."""
+    """A residual block by the name of its class, the attribute that says so, and the norms that end its branches.
 
+    Classes of other libraries have the same names: a block without this attribute, or without these norms, is none.
+    """
+
+    name: str
     is_residual: Callable[[Any], bool]
     ends: tuple[str, ...]
 
 
-RESIDUALS: dict[str, Residual] = {
-    "Bottleneck": Residual(lambda b: bool(getattr(b, "add", False)), ("cv2.bn",)),
-    "CIB": Residual(lambda b: bool(b.add), ("cv1.4.bn",)),
-    "PSABlock": Residual(lambda b: bool(b.add), ("attn.proj.bn", "ffn.1.bn")),
-    "ABlock": Residual(lambda b: True, ("attn.proj.bn", "mlp.1.bn")),
-    "BasicBlock": Residual(lambda b: b.downsample is None, ("bn2",)),
-    "InvertedResidual": Residual(lambda b: bool(b.use_res_connect), ("block.-1.1",)),
-}
+def _said(attribute: str) -> Callable[[Any], bool]:
+    return lambda block: bool(getattr(block, attribute, False))
+
+
+RESIDUALS = (
+    Residual("Bottleneck", _said("add"), ("cv2.bn",)),
+    Residual("CIB", _said("add"), ("cv1.4.bn",)),
+    Residual("PSABlock", _said("add"), ("attn.proj.bn", "ffn.1.bn")),
+    Residual("ABlock", lambda block: True, ("attn.proj.bn", "mlp.1.bn")),
+    Residual("BasicBlock", lambda block: getattr(block, "downsample", block) is None, ("bn2",)),
+    Residual("InvertedResidual", _said("use_res_connect"), ("block.-1.1",)),  # MobileNetV3
+    Residual("InvertedResidual", _said("use_res_connect"), ("conv.-1",)),  # MobileNetV2
+)
 
 CONCATENATES = ("C2f", "A2C2f")
 """Classes whose forward reads the output of every block of the list `m` in `cv2`."""
@@ -62,9 +71,13 @@ def _kind(module: nn.Module | None, names: Iterable[str]) -> str | None:
     return next((cls.__name__ for cls in type(module).__mro__ if cls.__name__ in names), None)
 
 
-def _residual(block: Any) -> bool:
-    kind = _kind(block, RESIDUALS) if not hasattr(block, "f") else None  # layers of a YOLO's own list are addressed
-    return kind is not None and RESIDUALS[kind].is_residual(block)
+def _residual(block: Any) -> Residual | None:
+    """Return what the block is known as; None if it is no residual block, or one of a YOLO's own list (addressed)."""
+    if hasattr(block, "f"):
+        return None
+    names = {cls.__name__ for cls in type(block).__mro__}
+    known = (entry for entry in RESIDUALS if entry.name in names and entry.is_residual(block))
+    return next((entry for entry in known if all(_descend(block, end) is not None for end in entry.ends)), None)
 
 
 def remove_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
@@ -121,10 +134,10 @@ def silence_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
     check_blocks(paths, [block.path for block in removable_blocks(model)])
     for path in paths:
         block: Any = model.get_submodule(path)
-        kind = _kind(block, RESIDUALS)
-        if kind is None:
+        known = _residual(block)
+        if known is None:
             raise PlanError(f"{path} is not a residual block: {type(block).__name__}")
-        for end in RESIDUALS[kind].ends:
+        for end in known.ends:
             norm = _descend(block, end)
             nn.init.zeros_(norm.weight)
             nn.init.zeros_(norm.bias)
@@ -132,6 +145,11 @@ def silence_blocks(model: nn.Module, paths: Sequence[str]) -> nn.Module:
 
 
 def _descend(module: Any, path: str) -> Any:
+    """Return the module at a path, whose numbers may count from the end; None if there is none."""
     for part in path.split("."):
-        module = module[int(part)] if part.lstrip("-").isdigit() else getattr(module, part)
+        children = list(getattr(module, "_modules", {}).values())
+        if part.lstrip("-").isdigit():
+            module = children[int(part)] if -len(children) <= int(part) < len(children) else None
+        else:
+            module = getattr(module, part, None)
     return module

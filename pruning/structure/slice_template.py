@@ -135,7 +135,7 @@ def _refresh_transposed(module: Any) -> None:
 def _refresh_convolution(module: Any) -> None:
     state = module.__dict__  # plain numbers: nn.Module's own __setattr__ would only take time
     outputs, inputs = state["_parameters"]["weight"].shape[:2]
-    if state["groups"] > 1 and inputs == 1:  # depthwise: one input channel per group
+    if state["groups"] == state["in_channels"] > 1:  # depthwise: one input channel per group
         state["groups"] = outputs // (state["out_channels"] // state["groups"])
     state["out_channels"], state["in_channels"] = outputs, inputs * state["groups"]
 

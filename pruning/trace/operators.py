@@ -143,25 +143,35 @@ def _convolve(tracer: Tracer, node: fx.Node, x: Tensor, weight: Tensor, groups: 
     if bias is not None:
         tracer.bind(bias, 0, out)
     _produced(tracer, (name, out_dim), shape[-1])
-    _count(tracer, node, name, groups, x, shape, weight, transposed)
+    _count(tracer, node, name, x, shape, weight, transposed)
     return lab.spread(out, 1, shape)
 
 
 def _grouped(tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: int, transposed: bool) -> Tensor:
-    """Freeze the slices of 1 < groups < channels, whose counts would have to agree across groups."""
+    """Label 1 < groups < channels: every group keeps the channels at the same places, so that all stay equally wide.
+
+    A unit is a place in all groups, and the weight's second dimension counts places.
+    """
     if transposed:
         raise Unsupported("grouped transposed convolution")
-    tracer.freeze(source, "grouped convolution")
+    tracer.bind(name, 1, _in_step(tracer, source, groups))
     out = tracer.fresh(weight.shape[0])
-    tracer.freeze(out, "grouped convolution")
+    _in_step(tracer, out, groups)
     return out
+
+
+def _in_step(tracer: Tracer, vector: Tensor, groups: int) -> Tensor:
+    """Couple the channels at the same place of every group; return those of the first group."""
+    first, *others = vector.reshape(groups, -1)
+    for other in others:
+        tracer.couple(first, other)
+    return first
 
 
 def _count(
     tracer: Tracer,
     node: fx.Node,
     name: str,
-    groups: int,
     x: Tensor,
     shape: Sequence[int],
     weight: Tensor,
@@ -172,9 +182,9 @@ def _count(
     # A transposed convolution multiplies at every position of its input, any other at every position of its output.
     positions = shape[0] * window * prod((x.shape if transposed else shape)[2:])
     written = shape[0] * prod(shape[2:])
-    if groups == 1:
+    if (name, in_dim) in tracer.slots:
         tracer.count(node, positions, (name, out_dim), (name, in_dim), positions=written)
-    else:
+    else:  # one channel each
         tracer.count(node, positions * weight.shape[1], (name, 0), positions=written)
 
 

@@ -170,12 +170,17 @@ class Guide:
         return self.gain.value(expected_share(observed_pairs(told), score) * self._variant(candidate).share)
 
     def opening(self) -> tuple[Candidate, ...]:
-        """Return the ladder at the study's own size, named budgets first; then other sizes and precisions unpruned."""
+        """Return the ladder at the study's own size; then other sizes and precisions unpruned.
+
+        The rung nearest to the base comes first: it has little to repair, so there is a point within seconds. Then
+        come the named budgets.
+        """
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
+        nearest = max(budgets)
         own, *others = self.variants
         named = [self._filling(self.allocator, limit, {}, own) for limit in self.limits]
-        rungs = [self.allocator.vector_within(budget, {}) for budget in budgets]
-        found = dict.fromkeys(Point(vector, own) for vector in (*named, *rungs))
+        first, *rungs = (self.allocator.vector_within(budget, {}) for budget in (nearest, *budgets))
+        found = dict.fromkeys(Point(vector, own) for vector in (first, *named, *rungs))
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 

@@ -114,7 +114,7 @@ def results_csv(rows: Sequence[TrialRow]) -> str:
     """Trials and exports as CSV, by `id`: figures with their intervals, ratios, removed blocks, seconds."""
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
-    header = ["id", "number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "precision"]
+    header = ["id", "number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "dtype"]
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
     header += [f"ratio:{name}" for name in ratios] + ["removed", "epochs", "seconds", "error"]

@@ -54,6 +54,19 @@ def test_groups_of_a_module_that_does_not_run_are_frozen_with_its_error() -> Non
     assert any("it does not run" in reason for reason in frozen) and graph.free
 
 
+class NotANumber(FixedWidth):
+    """Computes numbers at its full width only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return y if y.shape[1] == self.width else y * float("nan")
+
+
+def test_groups_without_which_a_module_computes_no_numbers_are_frozen() -> None:
+    graph = trace(network(NotANumber(16)), torch.zeros(1, 3, 8, 8))
+    assert any("not those of the masked network" in (group.frozen or "") for group in graph.groups)
+
+
 def test_a_sound_network_is_run_and_stays_as_it_is() -> None:
     model = network(nn.Conv2d(16, 16, 1)).train()
     graph = trace(model, torch.zeros(1, 3, 8, 8))

@@ -106,6 +106,20 @@ def test_statistics_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "nan.pt")
 
 
+def test_a_number_beyond_half_precision_becomes_its_largest(tmp_path: Path) -> None:
+    model: Any = copy.deepcopy(zoo.build("yolov8n.yaml"))
+    norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.running_var[0], norm.running_mean[0] = 1e6, -1e6
+    save_model(model, tmp_path / "large.pt")
+    read = next(module for module in load_model(tmp_path / "large.pt").modules() if isinstance(module, nn.BatchNorm2d))
+    assert (float(read.running_var[0]), float(read.running_mean[0])) == (65504.0, -65504.0)
+    assert float(norm.running_var[0]) == 1e6, "the network itself was changed"
+
+
+def test_a_file_can_be_read_by_others(saved: Path) -> None:
+    assert saved.stat().st_mode & 0o777 == 0o644
+
+
 def test_quantised_weights_are_refused_by_their_type(tmp_path: Path) -> None:
     model: Any = copy.deepcopy(zoo.build("yolov8n.yaml"))
     model.model[0].conv.weight = nn.Parameter(torch.ones(16, 3, 3, 3, dtype=torch.int8), requires_grad=False)

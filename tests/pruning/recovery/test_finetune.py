@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 
 from objectives.ultralytics_door import quiet as silent
 from pruning import GrewBackError, RecoveryError
 from pruning.checkpoints.checkpoint import count_parameters, load_model, save_model
+from pruning.recovery import finetune
 from pruning.recovery.bn_calibration import calibration_batches, measure_statistics
 from pruning.recovery.finetune import (
     TRAINERS,
@@ -223,6 +225,75 @@ def test_the_users_keys_win_and_the_bases_augmentations_stay(tmp_path: Path) -> 
     model.args = {"fliplr": 0.0, "mosaic": 1.0, "degrees": 12.0}
     settings = settings_for(model, "data.yaml", Recovery(train={"lr0": 0.5}), None, tmp_path)
     assert (settings["fliplr"], settings["degrees"], settings["mosaic"], settings["lr0"]) == (0.0, 12.0, 0.0, 0.5)
+
+
+def test_all_of_the_bases_loss_weights_stay_and_no_augmentation_is_invented(tmp_path: Path) -> None:
+    model = load_model(base_for("obb", tmp_path))
+    model.args = {"angle": 0.5, "rle": 2.0, "multi_scale": 0.25, "auto_augment": None, "erasing": None}
+    settings = settings_for(model, "data.yaml", Recovery(), None, tmp_path)
+    assert (settings["angle"], settings["rle"], settings["multi_scale"]) == (0.5, 2.0, 0.25)
+    assert settings["auto_augment"] is None and "erasing" not in settings
+
+
+def test_dropout_is_that_of_the_user(tmp_path: Path) -> None:
+    data, base = make_tiny_data(tmp_path / "data", "classify"), base_for("classify", tmp_path)
+    done = recover(
+        load_model(base), data, Recovery(imgsz=64, batch=4, train={"dropout": 0.25}), work_dir=tmp_path / "work"
+    )
+    assert {module.p for module in done.modules() if isinstance(module, nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize("distill", [False, True])
+def test_an_epoch_has_every_image_once_but_those_held_out(
+    distill: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind a teacher, whose projectors are fitted on batches of the same loader."""
+    data, base = make_tiny_data(tmp_path / "data", images=16), base_for("detect", tmp_path)
+    model, asked = pruned(base), Recovery(imgsz=64, batch=4, distill=distill)
+    monkeypatch.setattr(finetune, "FITTED_IMAGES", 8)
+    seen: list[str] = []
+    real = DetectionTrainer.preprocess_batch
+
+    def noted(self: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        seen.extend(batch["im_file"])
+        return real(self, batch)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", noted)
+    every = sorted(str(path) for path in (tmp_path / "data").rglob("train/*.*") if path.suffix in (".jpg", ".png"))
+    kept = every[:2]
+    recover(model, data, asked, base=base, held_out=frozenset(kept), work_dir=tmp_path / "work")
+    assert len(every) == 16 and sorted(seen[8 if distill else 0 :]) == every[2:]
+
+
+def test_a_long_run_ends_with_its_best_epoch_where_the_loss_becomes_no_number(tmp_path: Path) -> None:
+    data, small = make_tiny_data(tmp_path / "data"), pruned(base_for("detect", tmp_path))
+    written: list[nn.Module] = []
+
+    def fitness(network: nn.Module) -> float:
+        if len(written) == 2:
+            with torch.no_grad():
+                next(small.parameters()).fill_(float("inf"))
+        return float(len(written))
+
+    asked = Recovery(epochs=9, imgsz=64, batch=4, distill=False)
+    done = recover(small, data, asked, work_dir=tmp_path / "work", fitness=fitness, on_best=written.append)
+    assert len(written) == 3 and done is written[-1]
+
+
+def test_a_last_fine_tune_takes_what_memory_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compared with it, so half of the batch is no reason to lose it."""
+    best = zoo.build("yolov8n.yaml")
+
+    class Halving(_Halving):
+        def train(self) -> None:
+            super().train()
+            self.best_epoch = (0.5, best)
+
+    monkeypatch.setattr("pruning.recovery.finetune.trainer_of", lambda model: Halving)
+    asked = Recovery(batch=16)
+    monkeypatch.setattr(_Halving, "_build_train_pipeline", lambda self: None)
+    found = recover(best, "data.yaml", asked, work_dir=tmp_path, fitness=lambda network: 0.5)
+    assert found is best
 
 
 def test_statistics_are_those_of_the_images(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ import pruning
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from pruning.errors import RecoveryError
 from pruning.recovery.bn_calibration import BaseMoments
-from pruning.recovery.finetune import Recovery, data_trainer, trainer_of
+from pruning.recovery.finetune import Recovery, Spend, data_trainer, trainer_of
 from pruning.recovery.judge import Floats
-from pruning.recovery.repair import FINE_TUNE, STATISTICS, STATISTICS_AGAIN, Origin, correct_statistics, repair
+from pruning.recovery.repair import (
+    FINE_TUNE,
+    STATISTICS,
+    STATISTICS_AGAIN,
+    Origin,
+    correct_statistics,
+    needed_epochs,
+    repair,
+)
 from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
@@ -142,6 +151,29 @@ def test_a_last_fine_tune_keeps_its_best_epoch_and_cools_down_when_nothing_impro
     found = repair(load_model(file), data, asked, origin=None, base=file, work_dir=tmp_path / "work", fitness=fitness)
     assert len(heard) == 1 + 5 + 2, "the start, five epochs with three that are not better, two of cool-down"
     assert found.model is heard[1] and found.steps[0].kept
+
+
+@pytest.mark.parametrize(
+    ("damage", "epochs"), [(0.0, 0), (0.002, 0), (0.02, 2), (0.1, 2), (0.2, 6), (1.0, 8), (50.0, 8), (math.inf, 8)]
+)
+def test_who_lost_nothing_needs_no_epoch_and_who_lost_much_needs_several(damage: float, epochs: float) -> None:
+    assert needed_epochs(2, damage) == epochs
+
+
+@pytest.mark.parametrize(("spend", "epochs"), [("need", 0), ("equal", 1)])
+def test_epochs_by_need_are_for_trials(spend: Spend, epochs: float, tmp_path: Path) -> None:
+    """The empty plan has no damage; a last fine-tune, which is judged by a figure, gets what was asked for."""
+    base, file, data = prepared("yolov8n.yaml", tmp_path)
+    origin = Origin(shelf.trace(base, zoo.picture()).plan(0.0), base)
+    asked = Recovery(imgsz=64, batch=8, spend=spend, distill=False)
+    found = repair(origin.plan.apply(base), data, asked, origin=origin, base=file, work_dir=tmp_path / "work")
+    assert found.epochs == epochs and found.damage == 0.0
+    assert any(step.step == FINE_TUNE for step in found.steps) == bool(epochs)
+    last = repair(
+        origin.plan.apply(base), data, asked, origin=origin, base=file, work_dir=tmp_path / "last",
+        fitness=lambda network: 0.5,
+    )  # fmt: skip
+    assert last.epochs == 1
 
 
 @pytest.mark.slow

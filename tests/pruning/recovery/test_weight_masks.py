@@ -43,6 +43,11 @@ def test_two_of_four_along_the_inputs() -> None:
     assert sparsity(layer) == 0.5
 
 
+def test_a_transposed_convolution_stays_dense() -> None:
+    """Its second dimension are the outputs."""
+    assert not n_of_m(nn.Sequential(nn.ConvTranspose2d(8, 8, 2)), 2, 4).keep
+
+
 SHORT = Recovery(imgsz=64, batch=4, distill=False)
 
 

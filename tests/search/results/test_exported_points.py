@@ -69,7 +69,9 @@ def test_it_has_its_id_in_the_snapshot_and_its_tables(study: Study) -> None:
     assert content["picks"]["edge"]["sentence"].startswith("trial 3-int8 ")
     for name in ("results.csv", "pareto.csv"):
         rows = list(csv.DictReader(io.StringIO((study.record.path / name).read_text())))
-        assert [row["number"] for row in rows if row["id"] == "3-int8"] == ["3"]
+        assert [(row["number"], row["dtype"]) for row in rows if row["id"] == "3-int8"] == [("3", "int8")]
+        header = (study.record.path / name).read_text().splitlines()[0].split(",")
+        assert len(set(header)) == len(header)
     assert all(row["trial"] in range(6) for row in content["hypervolume"]), "no export is part of the search"
 
 

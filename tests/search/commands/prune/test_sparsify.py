@@ -59,8 +59,26 @@ def test_a_fine_tune_keeps_two_of_four(tiny: Path, tmp_path: Path, monkeypatch: 
     assert run("finetune", path, *words).exit_code == 2
 
 
-def test_a_checkpoint_without_the_note_is_not_masked(tiny: Path, tmp_path: Path) -> None:
-    assert read_notes(tiny / "base.pt") == {}
+def test_zeros_without_the_note_are_weights_as_others(tiny: Path, tmp_path: Path) -> None:
+    model = load_model(tiny / "base.pt")
+    weight = model.get_submodule("model.0.conv").weight
+    with torch.no_grad():
+        weight[0] = 0.0
+    save_model(model, tmp_path / "zeros.pt")
+    keys = {"data": tiny / "data" / "data.yaml", "imgsz": 64, "epochs": 1, "batch": 6, "device": "cpu", "lr0": 0.01}
+    facts = tune_in_child(Tuning.of_file(tmp_path / "zeros.pt", keys), tmp_path / "work")
+    assert facts["mask"] is None
+    assert (load_model(facts["model"]).get_submodule("model.0.conv").weight[0] != 0).any()
+
+
+def test_a_masked_file_keeps_the_plan_of_the_pruned_one(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(load_model(tiny / "base.pt"), tmp_path / "pruned.pt", paretoprune_plan="{}")
+    result = run("prune", "model=pruned.pt", "mask=2:4", "-f", "json")
+    assert result.exit_code == 0, result.output
+    assert read_notes(json.loads(result.stdout)["model"]) == {"paretoprune_plan": "{}", MASK: "2:4"}
 
 
 def test_yaml_reads_two_of_four_as_a_number() -> None:

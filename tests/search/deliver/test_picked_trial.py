@@ -1,0 +1,38 @@
+"""What is delivered of a trial is of this trial, whatever lies in the folder of its budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pruning.checkpoints.checkpoint import save_model
+from search.commands.prune.finetune import finetune
+from search.deliver.picked_trial import PickedTrial
+from search.errors import ConfigError
+from search.trial import Candidate, Measurement, Trial, TrialState
+from tests.pruning import zoo
+
+
+def picked(run: Path, number: int, plan: str) -> PickedTrial:
+    results: Any = SimpleNamespace(record=SimpleNamespace(path=run), target=None)
+    trial = Trial(number, TrialState.COMPLETE, Candidate({}), measurement=Measurement({}, plan=plan))
+    return PickedTrial(results, trial, "the smallest", budget="edge")
+
+
+def test_the_fine_tune_of_an_earlier_pick_is_not_taken_for_that_of_this_one(tmp_path: Path) -> None:
+    """More trials, or another budget, make another trial the pick, and the folder bears the budget's name."""
+    before, now = picked(tmp_path, 17, "{17}"), picked(tmp_path, 42, "{42}")
+    save_model(zoo.build("yolov3-tiny.yaml"), before.tuned, paretoprune_plan="{17}")
+    assert before.is_tuned() and before.model() == before.tuned == now.tuned
+    assert not now.is_tuned()
+
+
+@pytest.mark.parametrize(("number", "whose"), [(17, "its fine-tune"), (42, "that of another trial")])
+def test_a_fine_tune_of_hours_is_not_replaced(number: int, whose: str, tmp_path: Path) -> None:
+    asked = picked(tmp_path, number, f"{{{number}}}")
+    save_model(zoo.build("yolov3-tiny.yaml"), asked.tuned, paretoprune_plan="{17}")
+    with pytest.raises(ConfigError, match=rf"exists already: {whose}(.|\n)*mv "):
+        finetune(asked, {})
