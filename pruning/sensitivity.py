@@ -9,12 +9,14 @@ al., ECCV 2020, arXiv 2007.02491.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pruning.graph import ChannelGraph
 from pruning.importance import Scores
@@ -63,9 +65,10 @@ class SensitivityProbe:
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        """Run the base once."""
+        """Run the base."""
         self._moments = BaseMoments(self.model, self.batches)
-        self._base = OutputDivergence(self.model, self.batches)
+        with recorded_layers(self.model) as self._layers:
+            self._base = OutputDivergence(self.model, self.batches)
 
     def curve(self, groups: Sequence[str], levels: Sequence[float] = LEVELS) -> Curve:
         """Measure the curve of groups that share a ratio. A divergence of 1 means outputs unrelated to the base's."""
@@ -84,16 +87,75 @@ class SensitivityProbe:
     def divergence_of(self, plan: Plan) -> float:
         """Return the divergence of a pruned network with corrected statistics, untrained; 0 for an empty plan.
 
-        One forward pass: outputs are those of the pass that corrects the statistics, for each batch by itself.
+        One forward pass, from the first layer that the plan changes: outputs are those of the pass that corrects the
+        statistics, for each batch by itself.
         """
         found: list[float] = []
+        small = plan.apply(self.model)
+        self._layers.replay(small, self._unchanged(plan))
         match_statistics(
-            plan.apply(self.model),
+            small,
             plan,
             self._moments,
             seen=lambda number, outputs: found.append(self._base.divergence(number, outputs)),
         )
         return float(np.mean(found))
+
+    def _unchanged(self, plan: Plan) -> int:
+        """Count the layers of a YOLO before the first one of which the plan takes something."""
+        table = self.graph.table
+        keep = plan.unit_mask(table)
+        cut = [name for (name, _), units in table.slots.items() if not keep[units].all()]
+        numbers = [name.split(".")[1] for name in (*cut, *plan.removed) if name.startswith("model.")]
+        return min((int(number) for number in numbers if number.isdecimal()), default=len(self._layers.outputs))
+
+
+@dataclass
+class LayerOutputs:
+    """`outputs[k][b]`: what layer k of a YOLO's own list returned for batch b; empty if nothing was kept."""
+
+    outputs: list[list[Any]]
+
+    def replay(self, model: nn.Module, count: int) -> None:
+        """Let the first `count` layers of a network return what was recorded, batch by batch, in place."""
+        for layer, recorded in zip(layers_of(model)[:count], self.outputs, strict=False):
+            left = iter(recorded)
+            layer.forward = lambda *_, left=left: next(left)
+
+
+MOST_RECORDED = 1 << 30
+"""Bytes of recorded outputs. A larger network, or larger images, is run from the beginning."""
+
+
+@contextmanager
+def recorded_layers(model: nn.Module) -> Iterator[LayerOutputs]:
+    """Record what every layer of a YOLO returns while inside; nothing of other networks."""
+    layers = layers_of(model)
+    found = LayerOutputs([[] for _ in layers])
+
+    def record(number: int, output: Any) -> None:
+        if found.outputs:
+            found.outputs[number].append(output)
+            tensors = [leaf for kept in found.outputs for value in kept for leaf in tree_leaves(value)]
+            if sum(leaf.nbytes for leaf in tensors if isinstance(leaf, Tensor)) > MOST_RECORDED:
+                found.outputs.clear()
+
+    handles = [
+        layer.register_forward_hook(lambda _, __, output, number=number: record(number, output))
+        for number, layer in enumerate(layers)
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers_of(model: nn.Module) -> list[Any]:
+    """Return the layers of a YOLO's own list, which it runs in order; none of another network."""
+    layers = getattr(model, "model", None)
+    addressed = isinstance(layers, nn.Sequential) and all(hasattr(layer, "f") for layer in layers)
+    return list(layers) if addressed and isinstance(layers, nn.Sequential) else []
 
 
 class OutputDivergence:

@@ -178,7 +178,7 @@ def repaired(
         return found
     epochs, seed, device = int(recovery.epochs), recovery.seed, recovery.device
     tuned = finetuned(task, found.model, epochs=epochs, seed=seed, device=device, on_progress=on_progress)
-    return Repaired(tuned, found.steps)
+    return Repaired(tuned, found.steps, epochs=epochs)
 
 
 def finetuned(

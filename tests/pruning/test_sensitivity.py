@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from pruning import sensitivity
 from pruning.sensitivity import Curve, SensitivityProbe, divergence
 from tests import shelf
 from tests.pruning import zoo
@@ -39,6 +41,30 @@ def test_harder_pruning_moves_the_outputs_more(name: str) -> None:
         curve = probe.curve(stages[stage], (0.25, 0.75))
         assert curve.ratios == (0.0, 0.25, 0.75)
         assert 0 < curve.divergences[1] <= curve.divergences[2]
+
+
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml", "yolov8n-cls.yaml", "rtdetr-l.yaml"])
+def test_a_plan_is_run_from_the_first_layer_that_it_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever is pruned, the divergence is that of a whole run, and the layers before do not run again."""
+    model, graph = zoo.build(name), zoo.traced(name)
+    scores = graph.score(model)
+    plans = [graph.plan({group.name: 0.5}, scores) for group in graph.free[:: max(1, len(graph.free) // 6)]]
+    plans += [graph.plan(0.0, scores, removed=(block.path,)) for block in graph.blocks[:1]]
+    quick = SensitivityProbe(model, graph, BATCHES, scores)
+    monkeypatch.setattr(sensitivity, "MOST_RECORDED", 0)
+    whole = SensitivityProbe(model, graph, BATCHES, scores)
+    assert [quick.divergence_of(plan) for plan in plans] == [whole.divergence_of(plan) for plan in plans]
+    assert quick.divergence_of(graph.plan(0.0, scores)) == 0.0
+    last = graph.plan({graph.free[-1].name: 0.5}, scores)
+    ran: list[int] = []
+    real = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: ran.append(1) or real(self, x))
+    costs = []
+    for probe in (quick, whole):
+        ran.clear()
+        probe.divergence_of(last)
+        costs.append(len(ran))
+    assert costs[0] < costs[1] / 2
 
 
 def test_channels_that_nothing_reads_cost_nothing() -> None:

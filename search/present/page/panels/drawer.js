@@ -50,7 +50,7 @@ export function sentenceOf(row) {
 }
 
 function top(row) {
-  const facts = [isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.epochs) ? "" : row.epochs ? `${row.epochs} ${row.epochs === 1 ? "epoch" : "epochs"} of fine-tune` : "no fine-tune needed", missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
+  const facts = [isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.epochs) ? "" : row.epochs ? `${row.epochs} ${row.epochs === 1 ? "epoch" : "epochs"} of fine-tune` : "no fine-tune", missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
   const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !row.untimed && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
   return element("div", { class: "drawer-top" },
     element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${row.id}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
