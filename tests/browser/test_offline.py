@@ -161,3 +161,20 @@ def test_further_keys_of_a_snapshot_are_drawn(open_page: OpenPage, tmp_path: Pat
     assert "A cheap score misleads" in page.inner_text("#health-list")
     page.click("#tabhead-table")
     assert "uniform 0.3" in page.inner_text("#table") and "estimated" in page.inner_text("#table")
+
+
+def test_baselines_of_one_kind_are_one_line_with_one_entry_in_the_legend(open_page: OpenPage, tmp_path: Path) -> None:
+    def row(kind: str, name: str, value: float, latency: float) -> dict[str, Any]:
+        figures = {"map50_95": {"value": value}, "latency_ms": {"value": latency}}
+        return {"kind": kind, "name": name, "note": "", "figures": figures, "per_class": {}}
+
+    rows = [row("uniform", f"uniform 0.{n}", 0.5 - n / 20, 9.0 - n) for n in (3, 1, 5, 2, 4)]
+    content = {**snapshots.build(40), "baselines": [*rows, row("lower_size", "the base at 320 px", 0.4, 5.0)]}
+    page = open_page(write_report(content, tmp_path / "report.html").as_uri())
+    drawn(page)
+    traces = page.evaluate(
+        "document.getElementById('front-figure').data.filter((t) => (t.customdata || []).some((at) => /uniform|px/.test(at)))"
+        ".map((t) => [t.name, t.mode, t.x])"
+    )
+    assert traces == [["uniform", "lines+markers", [4, 5, 6, 7, 8]], ["the base at 320 px", "markers", [5]]]
+    assert page.inner_text("#front-figure").count("uniform") == 1

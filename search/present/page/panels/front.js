@@ -96,6 +96,13 @@ function clouds(sets, view, paint) {
 const MANY = [["infeasible", "breaks a constraint", "cross"], ["estimated", "estimated", "ring"], ["others", "other trials", "dot"]];
 const isCrowd = (sets) => MANY.reduce((sum, [kind]) => sum + sets[kind].length, 0) > CROWD;
 
+/** Baselines of one kind, along the axis: seven uniform ratios are one line, and one entry of the legend. */
+function families(rows, view) {
+  const found = new Map();
+  for (const row of rows) found.set(row.kind || row.name, [...(found.get(row.kind || row.name) || []), row]);
+  return [...found.values()].map((family) => family.sort((a, b) => valueOf(a, view.x.name) - valueOf(b, view.x.name)));
+}
+
 function traces(view, sets, bounds) {
   const colours = theme();
   const paint = (rows, more) => ({ color: rows.map((row) => valueOf(row, view.colour.name)), colorscale: colours.scale, ...bounds, ...more });
@@ -109,7 +116,7 @@ function traces(view, sets, bounds) {
     cloud(sets.front, view, "front", { ...bars(sets.front, colours.muted), marker: paint(sets.front, { size: 12, ...outline, showscale: Boolean(bounds), colorbar: bar }) }),
     cloud(sets.exports, view, "", { ...exported, showlegend: !sets.frontExports.length, marker: paint(sets.exports, { size: 9, opacity: 0.6, symbol: "diamond" }) }),
     cloud(sets.frontExports, view, "", { ...exported, ...bars(sets.frontExports, colours.muted), marker: paint(sets.frontExports, { size: 13, symbol: "diamond", ...outline }) }),
-    ...sets.baselines.map((row, at) => cloud([row], view, plain(row.name), { ...bars([row], colours.baseline), marker: { symbol: BASELINES[at % BASELINES.length], size: 12, color: colours.panel, line: { color: colours.baseline, width: 2 } } })),
+    ...families(sets.baselines, view).map((rows, at) => cloud(rows, view, plain(rows.length > 1 ? rows[0].kind.replace("_", " ") : rows[0].name), { ...bars(rows, colours.baseline), mode: rows.length > 1 ? "lines+markers" : "markers", line: { color: colours.baseline, width: 1, dash: "dot" }, marker: { symbol: BASELINES[at % BASELINES.length], size: 12, color: colours.panel, line: { color: colours.baseline, width: 2 } } })),
     cloud(sets.base, view, "base (unpruned)", { ...bars(sets.base, colours.base), marker: { symbol: "star-diamond", size: 16, color: colours.base, line: { color: colours.panel, width: 1 } } }),
   ].filter((trace) => trace.x.length);
 }
