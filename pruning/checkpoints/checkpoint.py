@@ -148,11 +148,12 @@ def save_model(
 ) -> None:
     """Write `model` in half precision so that plain `YOLO(path)` opens it; `metadata` is stored beside the model.
 
-    With a plan (`paretoprune_plan`) the file refuses to be rebuilt: `YOLO(path).train()` would build the network of its
-    YAML at full size, without a word. Prediction, validation, export and our trainers do not read the YAML's layers.
+    With a plan (`paretoprune_plan`), or as one of several steps, the file refuses to be rebuilt: `YOLO(path).train()`
+    would build the network of its YAML at full size, without a word. Prediction, validation, export and our trainers do
+    not read the YAML's layers.
     """
     stored: Any = _converted(copy.deepcopy(model), dtype).eval()
-    if f"{OWN}plan" in metadata and hasattr(stored, "yaml"):
+    if {f"{OWN}plan", f"{OWN}step"} & metadata.keys() and hasattr(stored, "yaml"):
         stored.yaml = not_to_be_rebuilt(stored.yaml)
     for parameter in stored.parameters():
         parameter.requires_grad_(False)

@@ -179,7 +179,7 @@ def _shortfall(fitness: Callable[[nn.Module], float], model: nn.Module) -> Float
     return np.array([-fitness(model)])
 
 
-NOTHING_LOST = 0.003
+NOTHING_LOST = 0.01
 """Damage up to which a fine-tune has nothing to repair: what it then changes is within the error of the accuracy."""
 MUCH_LOST = 0.1
 """Damage from which on epochs rise above those asked for, in proportion to its logarithm."""

@@ -9,14 +9,12 @@ from pruning.sensitivity import SensitivityProbe
 from search.config.spec import StudySpec
 from search.evaluate.workload import calibration_batches
 
-IMAGES = 64
-"""Images at 320 px; fewer at larger sizes, so that a comparison costs about the same."""
-_LEAST, _BATCH = 16, 32
+IMAGES = 16
+"""With four times as many, prices rank plans no better by what the fine-tune makes of them (docs/search.md)."""
 
 
 def output_probe(spec: StudySpec, model: Any, graph: ChannelGraph, scores: Scores) -> SensitivityProbe:
     """Return a probe that compares a pruned network's outputs with the base's on a few training images."""
-    count = min(IMAGES, max(_LEAST, int(IMAGES * (320 / spec.imgsz) ** 2)))
     task = str(getattr(model, "task", "detect"))
-    batches = list(calibration_batches(spec.data, spec.imgsz, count, _BATCH, task))
+    batches = list(calibration_batches(spec.data, spec.imgsz, IMAGES, IMAGES, task))
     return SensitivityProbe(model, graph, batches, scores, spec.space.round_to)

@@ -172,9 +172,9 @@ def test_baselines_of_one_kind_are_one_line_with_one_entry_in_the_legend(open_pa
     content = {**snapshots.build(40), "baselines": [*rows, row("lower_size", "the base at 320 px", 0.4, 5.0)]}
     page = open_page(write_report(content, tmp_path / "report.html").as_uri())
     drawn(page)
+    named = "(t.customdata || []).some((at) => /uniform|px/.test(at))"
     traces = page.evaluate(
-        "document.getElementById('front-figure').data.filter((t) => (t.customdata || []).some((at) => /uniform|px/.test(at)))"
-        ".map((t) => [t.name, t.mode, t.x])"
+        f"document.getElementById('front-figure').data.filter((t) => {named}).map((t) => [t.name, t.mode, t.x])"
     )
     assert traces == [["uniform", "lines+markers", [4, 5, 6, 7, 8]], ["the base at 320 px", "markers", [5]]]
     assert page.inner_text("#front-figure").count("uniform") == 1

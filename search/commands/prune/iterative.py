@@ -291,7 +291,7 @@ class _Work:
                 on_progress=phase.advance, beat=phase.beat,
             ).model  # fmt: skip
             shutil.rmtree(work, ignore_errors=True)
-        save_model(model, self._path(number), paretoprune_step=number, paretoprune_plan=origin.plan.to_json())
+        save_model(model, self._path(number), paretoprune_step=number)
         return load_model(self._path(number))
 
     def measure(self, model: Any) -> float:

@@ -129,7 +129,8 @@ def test_trials_correct_a_wrong_sensitivity(tmp_path: Path) -> None:
 
 def test_named_budgets_are_met_from_the_first_trial_on(tmp_path: Path) -> None:
     guide = known_guide(targets=(0.62,))
-    first = guide.opening()[0]
+    nearest, first, *_ = guide.opening()
+    assert guide.allocator.cost(guide.allocator.vector(nearest)) > 0.7, "it has next to nothing to repair"
     measured = KnownFrontEvaluator().evaluate(first, 0, 0, tmp_path)
     assert 0.55 * 10 < measured.figures["latency_ms"].value <= 0.62 * 10
     told = [guide.told(c, values(c), 0.0, False) for c in guide.opening()]
@@ -157,7 +158,7 @@ def test_budgets_of_other_figures_have_their_turns() -> None:
         widths = guide.allocator.widths(guide.allocator.vector(candidate))
         return bool(widths[0] == FULL / 2 and (widths[1:] == FULL).all())
 
-    assert halved(opening[0])
+    assert halved(opening[1])
     assert [halved(one) for one in aimed] == [False, True, False, True]
 
 

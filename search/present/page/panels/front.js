@@ -99,7 +99,7 @@ const isCrowd = (sets) => MANY.reduce((sum, [kind]) => sum + sets[kind].length, 
 /** Baselines of one kind, along the axis: seven uniform ratios are one line, and one entry of the legend. */
 function families(rows, view) {
   const found = new Map();
-  for (const row of rows) found.set(row.kind || row.name, [...(found.get(row.kind || row.name) || []), row]);
+  for (const one of rows) found.set(one.kind || one.name, [...(found.get(one.kind || one.name) || []), one]);
   return [...found.values()].map((family) => family.sort((a, b) => valueOf(a, view.x.name) - valueOf(b, view.x.name)));
 }
 
