@@ -59,7 +59,8 @@ def names() -> tuple[str, ...]:
     rows += ["yolov8n-ghost-p2", "yolov8n-ghost-p6", "yolov8n-seg-p6", "yolov8n-pose-p6", "yolov8n-cls-resnet50"]
     rows += ["yolo11n-cls-resnet18", "yolo26n-p2", "yolo26n-p6", "yolo26n-sem", "yolo26n-depth"]
     rows += ["rtdetr-l", "rtdetr-resnet50"]
-    plain = ("resnet18", "resnet50", "mobilenet_v3_small")
+    plain = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small")
+    plain += ("resnext50_32x4d", "regnet_x_400mf", "shufflenet_v2_x1_0")
     return (*(f"{row}.yaml" for row in sorted(rows, key=_family)), *(f"torchvision:{row}" for row in plain))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pruning import trace
 from pruning.errors import TraceError
@@ -79,3 +80,43 @@ def test_a_network_that_does_not_run_here_is_told_from_one_that_cannot_be_export
     del model[3].width
     with pytest.raises(TraceError, match=r"does not run on an input of \(1, 3, 8, 8\): .*no attribute 'width'"):
         trace(model, torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("groups", "inputs", "outputs"), [(4, 16, 32), (2, 12, 12), (8, 16, 8), (16, 16, 32)])
+def test_grouped_convolutions_are_pruned_and_their_groups_stay_equally_wide(
+    groups: int, inputs: int, outputs: int
+) -> None:
+    """Also twice, down to one channel a group, which is no depthwise convolution."""
+    torch.manual_seed(0)
+    grouped = nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups)
+    model: nn.Module = nn.Sequential(nn.Conv2d(3, inputs, 1), grouped, nn.ReLU(), nn.Conv2d(outputs, 4, 1))
+    image = torch.rand(2, 3, 8, 8)
+    for ratio in (0.5, 0.9):
+        graph = trace(model, torch.zeros(1, 3, 8, 8))
+        plan = graph.plan(ratio)
+        small = plan.apply(model)
+        assert torch.allclose(small(image), plan.mask(model)(image), atol=1e-6)
+        assert sum(weight.numel() for weight in small.parameters()) == plan.cost().params <= graph.cost().params
+        layer = small.get_submodule("1")
+        assert layer.weight.shape == (layer.out_channels, layer.in_channels // layer.groups, 3, 3)
+        with FlopCounterMode(display=False) as counter:
+            small(image[:1])
+        assert counter.get_total_flops() == 2 * plan.cost().macs
+        model = small
+    assert graph.free and len([group for group in graph.groups if group.frozen]) == 2, "the images and the answer"
+
+
+def test_a_class_of_another_library_with_a_known_name_is_no_residual_block() -> None:
+    class InvertedResidual(nn.Module):
+        def __init__(self, use_res_connect: bool) -> None:
+            super().__init__()
+            self.use_res_connect, self.body = use_res_connect, nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.body(x)
+
+    class BasicBlock(InvertedResidual):
+        pass
+
+    blocks = [InvertedResidual(True), InvertedResidual(False), BasicBlock(True)]
+    assert trace(nn.Sequential(nn.Conv2d(3, 8, 1), *blocks), torch.zeros(1, 3, 8, 8)).blocks == ()

@@ -86,3 +86,13 @@ def test_trained_models_agree_in_single_precision(base: str) -> None:
         with torch.no_grad():
             found, expected = plan.apply(model)(x), plan.mask(model)(x)
         assert zoo.worst_difference(found, expected) < 1e-4
+
+
+def test_what_a_channel_shuffle_leaves_free_is_pruned_exactly() -> None:
+    """ShuffleNet: half of the channels pass a block by, and a reshape interleaves them with the others."""
+    model, graph = zoo.build("torchvision:shufflenet_v2_x0_5"), zoo.traced("torchvision:shufflenet_v2_x0_5")
+    plan = graph.plan(0.5)
+    small, x = plan.apply(model), zoo.picture()
+    with torch.no_grad():
+        assert zoo.worst_difference(small(x), plan.mask(model)(x)) < 1e-5
+    assert plan.cost().params == count_parameters(small) < 0.9 * count_parameters(model)

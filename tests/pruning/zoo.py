@@ -24,7 +24,7 @@ FAMILIES = (
     *("yolov8n-ghost.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
     *("yolov9t.yaml", "yolov10n.yaml", "yolov10b.yaml", "yolo11n.yaml", "yolo11n-seg.yaml", "yolo11n-cls.yaml"),
     *("yolo12n.yaml", "yolo12n-obb.yaml", "yolo26n.yaml", "yolo26n-seg.yaml", "yolo26n-pose.yaml", "yolo26n-obb.yaml"),
-    *("yolo26n-cls.yaml", "torchvision:resnet18", "torchvision:mobilenet_v3_small"),
+    *("yolo26n-cls.yaml", "torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:regnet_x_400mf"),
 )
 """One model of every family and task that the suite runs; `make zoo` runs the larger sizes too."""
 

@@ -11,7 +11,7 @@ from pruning.checkpoints.checkpoint import count_parameters
 from tests.pruning import zoo
 
 MODELS = ("yolov8n.yaml", "yolov5n.yaml", "yolov10b.yaml", "yolo11n.yaml", "yolo12n.yaml", "yolo26n.yaml")
-PLAIN = ("torchvision:resnet18", "torchvision:mobilenet_v3_small")
+PLAIN = ("torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:mobilenet_v2")
 
 
 @pytest.mark.parametrize("name", (*MODELS, *PLAIN))
