@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ class Study:
             RunLocked: another process searches this run.
             NotComparable: the run was made by a different study.
             BackendMissing, ServerMissing: a package, the storage or the cluster is missing.
-            Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
+            Interrupted: Ctrl-C, SIGTERM or a stop request, also during the preparation; the run can be resumed.
         """
         listener = listener or Listener()
         with resumable(self.record), self._prepared(listener) as prepared:
@@ -163,7 +164,7 @@ class Study:
                 self._keep_claim = held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
-                prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
+                prepared = self._prepare(listener, "resume")
                 self.record.write_environment(here)
                 reached("prepared")
             except BaseException as error:
@@ -172,6 +173,19 @@ class Study:
             for note in prepared.notes:
                 listener.note(note)
             yield prepared
+
+    def _prepare(self, listener: Listener, command: str) -> Prepared:
+        """Measure the base, and what else the study needs; `command` goes on where somebody asks to stop.
+
+        Raises:
+            Interrupted: a stop was requested; the preparation's process has ended.
+        """
+
+        def say(text: str) -> None:
+            self._raise_if_asked(command)
+            listener.preparing(text)
+
+        return self._parts.prepare(self.spec.without_secrets, self.record, say)
 
     @contextmanager
     def _session(self) -> Iterator[None]:
@@ -296,6 +310,7 @@ class Study:
 
     def _claim(self, listener: Listener) -> dict[str, str]:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
+        self.record.stop_path.unlink(missing_ok=True)  # one that came before the lock was taken was meant for another
         self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here, digest = environment.environment(), None
@@ -317,6 +332,7 @@ class Study:
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
         else:
+            self.record.discard_preparation()
             self.record.write_environment(here)
         digest = digest or json_digest(comparable(resolved, prints))
         self.record.write_args(resolved, {**prints, STUDY: digest})
@@ -421,20 +437,21 @@ class Study:
         listener = listener or Listener()
         with self._session():
             self._claim(listener)
-            prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
-            self.record.stop_path.unlink(missing_ok=True)
+            prepared = self._prepare(listener, "baselines")
             try:
-                FinalSteps(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
+                check = partial(self._raise_if_asked, "baselines")
+                FinalSteps(self._read, prepared, listener, self._engine, check).measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
                 write_snapshot(self.results(), self.state(), self.progress())
         return self
 
-    def _raise_if_asked(self) -> None:
+    def _raise_if_asked(self, command: str) -> None:
+        """Raise Interrupted if a stop was requested; `command` is the one that goes on."""
         if self.record.stop_path.exists():
             self.record.stop_path.unlink(missing_ok=True)
-            again = f"paretoprune baselines {self.record.path}"
-            raise Interrupted("stopped; the rows that were measured are kept", next_command=again)
+            again = f"paretoprune {command} {self.record.path}"
+            raise Interrupted("stopped; what was measured so far is kept", next_command=again)
 
     def _engine(self, prepared: Prepared) -> Engine[Any]:
         if self._parts.engine is not None:

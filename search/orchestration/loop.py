@@ -167,7 +167,6 @@ class Loop:
 
     def restore(self) -> None:
         """Load the earlier sessions' trials without evaluating further ones; `run` does so itself."""
-        self.record.stop_path.unlink(missing_ok=True)
         self.policy.renew_claim()
         self._origin = self.record.origin()
         self._restore()
