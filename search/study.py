@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from search.orchestration.final_steps import FinalSteps
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import StartCleanup, interrupting, log, logging_to, resumable, surviving_hangup
-from search.orchestration.stopping import Limits, next_time
+from search.orchestration.stopping import Limits, next_time, trial_timeout_s
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
@@ -417,7 +416,7 @@ class Study:
         listener.note(f"the search ends: {end['sentence']}")
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": False})
         reached("closing")
-        self._ending(prepared, loop, listener).run()
+        self._final_steps(prepared, listener, loop.raise_if_stopped, loop.timeout_s()).run()
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
 
     def _limits(self) -> dict[str, Any]:
@@ -425,8 +424,10 @@ class Study:
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
-    def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> FinalSteps:
-        return FinalSteps(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
+    def _final_steps(
+        self, prepared: Prepared, listener: Listener, check: Callable[[], None], timeout_s: float
+    ) -> FinalSteps:
+        return FinalSteps(self._read, prepared, listener, self._engine, check, timeout_s, self.spec.stuck_s)
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
         """Measure the named baselines of an existing run; failed ones are tried again. Returns itself.
@@ -438,9 +439,10 @@ class Study:
         with self._session():
             self._claim(listener)
             prepared = self._prepare(listener, "baselines")
+            timeout_s = trial_timeout_s(self.record.trials(), self.spec.search.trial_minutes)
             try:
-                check = partial(self._raise_if_asked, "baselines")
-                FinalSteps(self._read, prepared, listener, self._engine, check).measure_rows(named)
+                steps = self._final_steps(prepared, listener, lambda: self._raise_if_asked("baselines"), timeout_s)
+                steps.measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
                 write_snapshot(self.results(), self.state(), self.progress())
