@@ -85,6 +85,8 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
         ("imgsz: 100\n", "not a multiple of 32"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),
+        ("budgets: {edge: {latency_ms: '>=5'}}\n", "line 3: budgets: edge: latency_ms: '>=5': of latency_ms less"),
+        ("budgets: {edge: {latency_ms: 10, fps: 30}}\n", "expected one of them"),
         ("constraints: {latency_ms: '>=8'}\n", "less is better"),
         ("name: a/b\n", "a name is a folder"),
         ("recover: {epoch: 3}\n", "did you mean epochs?"),
@@ -140,6 +142,20 @@ def test_the_command_line_goes_before_the_file(workplace: Path) -> None:
     spec = load_spec(path, {"search.trials": 7, "recover.lr0": 0.01})
     assert (spec.search.trials, spec.search.seed, spec.search.workers) == (7, 3, 1)
     assert spec.recover.train == {"lr0": 0.01}
+
+
+def test_frames_per_second_count_the_images_of_a_batch(workplace: Path) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(HEAD + "budgets: {live: {fps: 40}}\nlatency: {batch: 8}\n")
+    assert load_spec(path).budgets == {"live": {"latency_ms": 200.0}}
+    assert load_spec(path, {"latency.batch": 1}).budgets == {"live": {"latency_ms": 25.0}}
+    assert load_spec(path, {"budgets.live.latency_ms": 7}).budgets == {"live": {"latency_ms": 7.0}}
+    assert load_spec(path, {"budgets.live.fps": 80}).budgets == {"live": {"latency_ms": 100.0}}
+    (workplace / "args.yaml").write_text(yaml.safe_dump({**load_spec(path).resolved(), "fingerprint": {}}))
+    assert load_spec(workplace / "args.yaml", {"budgets.live.fps": 80}).budgets == {"live": {"latency_ms": 100.0}}
+    path.write_text(HEAD + "budgets: {live: {fps: 40}}\nlatency: {batch: many}\n")
+    with pytest.raises(ConfigError, match=r"line 4: latency\.batch"):
+        load_spec(path)
 
 
 def test_a_fault_of_the_command_line_says_so(workplace: Path) -> None:
