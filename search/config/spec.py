@@ -288,7 +288,8 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     data = source.data
     if study is not None:
         data = _absolute(data, study.resolve().parent)
-        data.pop("fingerprint", None)
+        if data.pop("fingerprint", None) is not None:  # args.yaml of a run
+            data = _as_meant_then(data)
         if data.get("name") is None and "name" not in given and study.name != "args.yaml":
             given["name"] = _name_of(study)
     merged = with_task(yaml_source.merge(without_replaced(data, given), _absolute(given, Path.cwd())))
@@ -317,11 +318,20 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Add defaults of newer keys to a resolved study; return it unchanged if it cannot be parsed any more."""
+    """Add the values of newer keys to a resolved study; return it unchanged if it cannot be parsed any more."""
     try:
-        return StudySpec.model_validate(resolved, context={"check_paths": False}).resolved()
+        return StudySpec.model_validate(_as_meant_then(resolved), context={"check_paths": False}).resolved()
     except ValidationError:
         return dict(resolved)
+
+
+def _as_meant_then(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved study with what a key that it lacks stood for when it was written, where the default differs.
+
+    Before there was `recover.spend`, every trial had the same epochs.
+    """
+    recover = resolved.get("recover", {})
+    return {**resolved, "recover": {"spend": "equal", **recover} if isinstance(recover, Mapping) else recover}
 
 
 def _name_of(study: Path) -> str | None:

@@ -196,6 +196,21 @@ def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
     assert with_defaults({"model": 3}) == {"model": 3}
 
 
+def test_a_run_from_before_spend_keeps_equal_epochs(workplace: Path) -> None:
+    """Its trials all had the same; with others from here on, old and new ones would not be comparable."""
+    study = load_spec(workplace / "study.yaml")
+    old = study.resolved()
+    assert old["recover"].pop("spend") == "need"
+    assert with_defaults(old)["recover"]["spend"] == "equal"
+    assert with_defaults(study.resolved()) == study.resolved()
+    args = workplace / "args.yaml"
+    args.write_text(yaml.safe_dump({**old, "fingerprint": {"model": "a" * 64}}))
+    assert load_spec(args, check_paths=False).recover.spend == "equal"
+    assert load_spec(args, {"recover.spend": "need"}, check_paths=False).recover.spend == "need"
+    args.write_text(yaml.safe_dump({**study.resolved(), "fingerprint": {"model": "a" * 64}}))
+    assert load_spec(args, check_paths=False).recover.spend == "need"
+
+
 def test_a_program_as_runtime_is_found_beside_the_study(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = workplace / "my time.sh"
     program.write_text("#!/bin/sh\necho 5\n")
