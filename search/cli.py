@@ -238,16 +238,16 @@ def show(ref: Ref, form: Form = "table", debug: Debug = False) -> None:
     from search.commands.progress import emit
     from search.present.terminal.tables import front_table, trial_details
     from search.references import resolve
-    from search.results.snapshot import current_snapshot
+    from search.results.snapshot import current_snapshot, snapshot_with
+    from search.results.snapshot_reader import trial
 
     picked = resolve(ref)
-    content = current_snapshot(picked.results)
     if picked.trial is None:
+        content = current_snapshot(picked.results)
         emit(Console(), content["base"], form, front_table({**content, "trials": []}))
         return
-    point = str(picked.trial.id)
-    row = next(row for row in content["trials"] if row["id"] == point)
-    emit(Console(), row, form, trial_details(content, point))
+    content, point = snapshot_with(picked.results, picked.trial), str(picked.trial.id)
+    emit(Console(), trial(content, point), form, trial_details(content, point))
 
 
 @app.command()

@@ -22,7 +22,7 @@ from search.orchestration.final_steps import FinalSteps
 from search.orchestration.loop import Loop, Progress, Watcher
 from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import StartCleanup, interrupting, log, logging_to, resumable, surviving_hangup
-from search.orchestration.stopping import Limits, next_time
+from search.orchestration.stopping import Limits, next_time, trial_timeout_s
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
@@ -134,7 +134,7 @@ class Study:
             RunLocked: another process searches this run.
             NotComparable: the run was made by a different study.
             BackendMissing, ServerMissing: a package, the storage or the cluster is missing.
-            Interrupted: Ctrl-C, SIGTERM or a stop request; the run can be resumed.
+            Interrupted: Ctrl-C, SIGTERM or a stop request, also during the preparation; the run can be resumed.
         """
         listener = listener or Listener()
         with resumable(self.record), self._prepared(listener) as prepared:
@@ -163,7 +163,7 @@ class Study:
                 self._keep_claim = held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
-                prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
+                prepared = self._prepare(listener, "resume")
                 self.record.write_environment(here)
                 reached("prepared")
             except BaseException as error:
@@ -172,6 +172,19 @@ class Study:
             for note in prepared.notes:
                 listener.note(note)
             yield prepared
+
+    def _prepare(self, listener: Listener, command: str) -> Prepared:
+        """Measure the base, and what else the study needs; `command` goes on where somebody asks to stop.
+
+        Raises:
+            Interrupted: a stop was requested; the preparation's process has ended.
+        """
+
+        def say(text: str) -> None:
+            self._raise_if_asked(command)
+            listener.preparing(text)
+
+        return self._parts.prepare(self.spec.without_secrets, self.record, say)
 
     @contextmanager
     def _session(self) -> Iterator[None]:
@@ -296,6 +309,7 @@ class Study:
 
     def _claim(self, listener: Listener) -> dict[str, str]:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
+        self.record.stop_path.unlink(missing_ok=True)  # one that came before the lock was taken was meant for another
         self.record.tidy()
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here, digest = environment.environment(), None
@@ -317,6 +331,7 @@ class Study:
         elif self.record.trials():
             raise RunCorrupt("trials without args.yaml", where=str(self.record.path))
         else:
+            self.record.discard_preparation()
             self.record.write_environment(here)
         digest = digest or json_digest(comparable(resolved, prints))
         self.record.write_args(resolved, {**prints, STUDY: digest})
@@ -401,7 +416,7 @@ class Study:
         listener.note(f"the search ends: {end['sentence']}")
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": False})
         reached("closing")
-        self._ending(prepared, loop, listener).run()
+        self._final_steps(prepared, listener, loop.raise_if_stopped, loop.timeout_s()).run()
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
 
     def _limits(self) -> dict[str, Any]:
@@ -409,8 +424,10 @@ class Study:
         search = self.spec.search
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
-    def _ending(self, prepared: Prepared, loop: Loop, listener: Listener) -> FinalSteps:
-        return FinalSteps(self._read, prepared, listener, self._engine, loop.raise_if_stopped, loop.timeout_s())
+    def _final_steps(
+        self, prepared: Prepared, listener: Listener, check: Callable[[], None], timeout_s: float
+    ) -> FinalSteps:
+        return FinalSteps(self._read, prepared, listener, self._engine, check, timeout_s, self.spec.stuck_s)
 
     def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
         """Measure the named baselines of an existing run; failed ones are tried again. Returns itself.
@@ -421,20 +438,22 @@ class Study:
         listener = listener or Listener()
         with self._session():
             self._claim(listener)
-            prepared = self._parts.prepare(self.spec.without_secrets, self.record, listener.preparing)
-            self.record.stop_path.unlink(missing_ok=True)
+            prepared = self._prepare(listener, "baselines")
+            timeout_s = trial_timeout_s(self.record.trials(), self.spec.search.trial_minutes)
             try:
-                FinalSteps(self._read, prepared, listener, self._engine, self._raise_if_asked).measure_rows(named)
+                steps = self._final_steps(prepared, listener, lambda: self._raise_if_asked("baselines"), timeout_s)
+                steps.measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
                 write_snapshot(self.results(), self.state(), self.progress())
         return self
 
-    def _raise_if_asked(self) -> None:
+    def _raise_if_asked(self, command: str) -> None:
+        """Raise Interrupted if a stop was requested; `command` is the one that goes on."""
         if self.record.stop_path.exists():
             self.record.stop_path.unlink(missing_ok=True)
-            again = f"paretoprune baselines {self.record.path}"
-            raise Interrupted("stopped; the rows that were measured are kept", next_command=again)
+            again = f"paretoprune {command} {self.record.path}"
+            raise Interrupted("stopped; what was measured so far is kept", next_command=again)
 
     def _engine(self, prepared: Prepared) -> Engine[Any]:
         if self._parts.engine is not None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def measure_accuracy(
     shelf: Path | None = None,
     rect: bool = True,
     like: Path | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Accuracy:
     """Validate `model` on a split of `data`; equal arguments give equal figures.
 
@@ -80,6 +81,7 @@ def measure_accuracy(
         shelf: a folder that keeps prepared batches for later calls, also of other processes (see `batch_cache`).
         rect: False for square images, as exported files of fixed shape get them.
         like: the checkpoint that `model`, a file or folder of any format, was exported from.
+        beat: called before every batch.
 
     Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
     unlabelled split, classes that do not match.
@@ -95,7 +97,7 @@ def measure_accuracy(
     )
     kept = None if shelf is None else BatchCache(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:
-        validator, seen = validate(facts.task, subject, asked, Path(folder), kept, facts.family)
+        validator, seen = validate(facts.task, subject, asked, Path(folder), kept, facts.family, beat)
     if facts.task == "classify":
         return _of_classes(validator, seen, resamples, seed)
     _check_counts(validator, data, split)

@@ -12,7 +12,7 @@ keypoints, and matches of small objects. The figures themselves stay Ultralytics
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -63,8 +63,12 @@ def validate(
     folder: Path,
     shelf: BatchCache | None,
     family: str = "yolo",
+    beat: Callable[[], None] = lambda: None,
 ) -> tuple[Any, ValidationStats]:
     """Run the validator of the task, or of the model's family, over one split; `folder` is for its temporary files.
+
+    Args:
+        beat: called before every batch.
 
     Returns the finished validator and its per-image statistics. Raises `AccuracyError` with the cause.
     """
@@ -73,6 +77,7 @@ def validate(
     try:
         kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
         validator = kind(args=dict(arguments), save_dir=folder)
+        validator.add_callback("on_val_batch_start", lambda validator: beat())
         validator(model=subject)
     except Exception as fault:
         raise AccuracyError(

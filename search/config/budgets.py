@@ -5,35 +5,68 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from objectives.choice import Bound
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SIGN = re.compile(r"\s*(<=|>=)?\s*(?P<limit>.*?)\s*")
+_SIGN = re.compile(r"\s*(?P<sign><=|>=)?\s*(?P<limit>.*?)\s*")
+_TIMES = {"fps", "latency_ms"}
+"""Two units of one figure."""
 _EXAMPLE = "expected for example {latency_ms: 5}, {latency_ms: 60%} of the base's, or {fps: 30}"
 
 
-def budget_limits(name: str, limits: object) -> dict[str, float | str]:
-    """Return figure -> a number, or a share of the base's figure as text (`60%`). Raises ValueError.
+def budget_limits(name: str, limits: object, batch: int = 1) -> dict[str, float | str]:
+    """Return figure -> a number, or a share of the base's figure as text (`60%`).
 
-    Frames per second become milliseconds of one input.
+    Frames per second become milliseconds of a whole batch, as latencies are.
+
+    Args:
+        batch: images of one inference.
+
+    Raises:
+        ValueError: no limit, one that an accuracy or a cost cannot have, or two of one figure.
     """
     if not FOLDER_NAME.fullmatch(name):
         raise ValueError(f"{name}: a budget's name is a folder: letters, digits, dot, dash, underscore")
     if not isinstance(limits, Mapping) or not limits:
         raise ValueError(f"{name} limits nothing; {_EXAMPLE}")
+    if limits.keys() >= _TIMES:
+        raise ValueError(f"{name}: fps and latency_ms limit the same figure; expected one of them")
     found: dict[str, float | str] = {}
     for figure, limit in limits.items():
+        _check_side(name, str(figure), limit)
         if figure == "fps":
             frames = _number(name, "fps", limit)
             if not frames > 0:
                 raise ValueError(f"{name}: fps must be above 0, found {limit!r}")
-            found["latency_ms"] = 1000.0 / frames
+            found["latency_ms"] = 1000.0 * batch / frames
             continue
         share = share_of_base(name, str(figure), limit)
         found[str(figure)] = _number(name, str(figure), limit) if share is None else f"{100 * share:g}%"
         bounds_of(found, {str(figure): 1.0})
     return found
+
+
+def without_replaced(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study without limits of time that an override says in the other unit.
+
+    `budgets.edge.fps=30` takes the place of the study's `latency_ms` of that budget, and the other way round.
+    """
+    budgets = data.get("budgets")
+    if not isinstance(budgets, Mapping):
+        return dict(data)
+    kept = {
+        name: {
+            figure: limit
+            for figure, limit in limits.items()
+            if figure not in _TIMES or not any(f"budgets.{name}.{other}" in overrides for other in _TIMES - {figure})
+        }
+        if isinstance(limits, Mapping)
+        else limits
+        for name, limits in budgets.items()
+    }
+    return {**data, "budgets": kept}
 
 
 def bounds_of(limits: Mapping[str, float | str], base: Mapping[str, float]) -> tuple[Bound, ...]:
@@ -57,6 +90,16 @@ def share_of_base(name: str, figure: str, limit: object) -> float | None:
     if not 0 < share <= 10:
         raise ValueError(f"{name}: {figure}: {limit!r} is no share of the base; {_EXAMPLE}")
     return share
+
+
+def _check_side(name: str, figure: str, limit: object) -> None:
+    """Raise ValueError for a sign that bounds the wrong side, as in `latency_ms: ">=5"`, or for an unknown figure."""
+    text = _SIGN.fullmatch(str(limit))
+    side = ">=" if figure == "fps" else Bound.budget(figure, 0.0).op
+    if text is not None and text["sign"] not in (None, side):
+        better = "more" if side == ">=" else "less"
+        expected = f"{side}{text['limit']}"
+        raise ValueError(f"{name}: {figure}: {limit!r}: of {figure} {better} is better; expected {expected!r}")
 
 
 def _number(name: str, figure: str, limit: object) -> float:

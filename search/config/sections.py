@@ -62,7 +62,8 @@ class ResourcesSpec(Section):
 
 
 class SearchSpec(Section):
-    """Sampler and limits of the search. `trial_minutes` null: ten times the median trial, at least ten minutes.
+    """Sampler and limits of the search. `trial_minutes` null: ten times the longest trial that was completed, at least
+    ten minutes.
 
     `stuck_minutes`: a trial without a heartbeat for this long is given up; null: 30, and never for a user's own task,
     which need not send any.
@@ -212,7 +213,7 @@ class LatencySpec(Section):
     """Latency measurement: `runtime` is a name of `objectives.runtimes.names`, or `command:PROGRAM`.
 
     `seconds`: limit of one candidate's comparison with the base; 60 for a command by default. `timeout_s`: limit of one
-    call of a command.
+    call of a command. `batch`: images of one inference; a latency is that of the whole batch.
     """
 
     runtime: str = "onnxruntime"
@@ -221,6 +222,11 @@ class LatencySpec(Section):
     batch: Whole = Field(default=1, ge=1, le=65_536)
     seconds: Real = Field(default=6.0, gt=0, le=_YEARS_S)
     timeout_s: Real = Field(default=300.0, gt=0, le=_YEARS_S)
+
+    @property
+    def together_s(self) -> float:
+        """Seconds that each candidate may take where the front is timed together: thrice those of a trial."""
+        return 3 * self.seconds
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtimes.names import COMMAND, command_words, is_command
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
-from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits
+from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits, without_replaced
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
@@ -75,9 +75,9 @@ class StudySpec(Section):
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
     objectives: tuple[str, ...] = Field(default=(MAIN_FIGURES["detect"], *_COSTS), validate_default=True)
     constraints: dict[str, str] = Field(default_factory=dict)
+    latency: LatencySpec = LatencySpec()
     budgets: dict[str, dict[str, float | str]] = Field(default_factory=dict)
     recover: RecoverSpec = RecoverSpec()
-    latency: LatencySpec = LatencySpec()
     keep: KeepSpec = KeepSpec()
     baselines: tuple[str, ...] | None = None
     notify: NotifySpec = NotifySpec()
@@ -192,10 +192,11 @@ class StudySpec(Section):
 
     @field_validator("budgets", mode="before")
     @classmethod
-    def _known_budgets(cls, value: object) -> object:
+    def _known_budgets(cls, value: object, info: ValidationInfo) -> object:
         if not isinstance(value, Mapping):
             return value
-        return {name: budget_limits(str(name), limits) for name, limits in value.items()}
+        latency = info.data.get("latency", LatencySpec())
+        return {name: budget_limits(str(name), limits, latency.batch) for name, limits in value.items()}
 
     @field_validator("baselines", mode="before")
     @classmethod
@@ -250,6 +251,11 @@ class StudySpec(Section):
         """The constraints as bounds."""
         return tuple(Bound.parse(name + text) for name, text in self.constraints.items())
 
+    @property
+    def budget_figures(self) -> tuple[str, ...]:
+        """Names of the figures that the budgets limit, each once."""
+        return tuple(dict.fromkeys(figure for limits in self.budgets.values() for figure in limits))
+
     def budget(self, name: str, base: Mapping[str, float]) -> tuple[Bound, ...]:
         """Return the limits of a named budget; shares of figures that `base` lacks are left out."""
         return bounds_of(self.budgets[name], base)
@@ -282,10 +288,11 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     data = source.data
     if study is not None:
         data = _absolute(data, study.resolve().parent)
-        data.pop("fingerprint", None)
+        if data.pop("fingerprint", None) is not None:  # args.yaml of a run
+            data = _as_meant_then(data)
         if data.get("name") is None and "name" not in given and study.name != "args.yaml":
             given["name"] = _name_of(study)
-    merged = with_task(yaml_source.merge(data, _absolute(given, Path.cwd())))
+    merged = with_task(yaml_source.merge(without_replaced(data, given), _absolute(given, Path.cwd())))
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
     try:
@@ -311,11 +318,20 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Add defaults of newer keys to a resolved study; return it unchanged if it cannot be parsed any more."""
+    """Add the values of newer keys to a resolved study; return it unchanged if it cannot be parsed any more."""
     try:
-        return StudySpec.model_validate(resolved, context={"check_paths": False}).resolved()
+        return StudySpec.model_validate(_as_meant_then(resolved), context={"check_paths": False}).resolved()
     except ValidationError:
         return dict(resolved)
+
+
+def _as_meant_then(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved study with what a key that it lacks stood for when it was written, where the default differs.
+
+    Before there was `recover.spend`, every trial had the same epochs.
+    """
+    recover = resolved.get("recover", {})
+    return {**resolved, "recover": {"spend": "equal", **recover} if isinstance(recover, Mapping) else recover}
 
 
 def _name_of(study: Path) -> str | None:

@@ -13,7 +13,8 @@ from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError, RunCorrupt
 from search.results.exported_points import record_points
 from search.results.results import Results
-from search.results.snapshot import current_snapshot, refresh
+from search.results.snapshot import refresh, snapshot_with
+from search.results.snapshot_reader import trial as trial_row
 from search.run_folder.artefact_files import inside
 from search.run_folder.weights import FILE, check_weights, origin
 from search.trial import Trial, TrialState
@@ -117,12 +118,12 @@ class PickedTrial:
         """Write picks/<budget>/{pick.json, model.pt} and return the folder."""
         from search.deliver.pick_folder import write_pick
 
-        rows = {row["id"]: row for row in current_snapshot(self.results)["trials"]}
+        row = trial_row(snapshot_with(self.results, self.chosen), str(self.chosen.id))
         limits = {bound.name: bound.limit for bound in self.bounds}
         return write_pick(
             self.results.record.path,
             self.folder.name,
-            rows[str(self.chosen.id)],
+            row,
             self.weights(),
             artefact=self.artefact(),
             bounds=limits,
@@ -228,7 +229,7 @@ class PickedTrial:
         lineage = {"base model": prints["model"], "data": data, "plan": self.chosen.measured.digest}
         write_model_card(
             self.folder / "model_card.md",
-            current_snapshot(self.results),
+            snapshot_with(self.results, self.chosen),
             str(self.chosen.id),
             lineage={**lineage, "exported checkpoint": report.model_digest},
             commands=[f"paretoprune resume {self.results.record.path}", command],

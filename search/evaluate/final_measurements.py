@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +35,6 @@ from search.trial import Candidate, FinalLatency, Measurement
 
 HALF_WIDTH = 0.005
 """Relative half-width of the interval at which a front's latency is known well enough: half of a trial's."""
-PATIENCE = 3.0
-"""Times the seconds of a trial's measurement that a candidate may take for it."""
 MOST_BYTES = 2_000_000_000
 """Of model files that are open at once; each is open several times."""
 
@@ -74,10 +72,11 @@ class PruningFinalMeasurements:
                 side = open_timed(spec.latency, onnx, model, size)
                 (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
             with phase("accuracy"):
-                accuracy = accuracy_of(path, spec, size, self.evaluator.device, work_dir / "accuracy")
+                place, device = work_dir / "accuracy", self.evaluator.device
+                accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
         figures = _costs(model, size, onnx) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
         onnx.unlink()
-        shutil.rmtree(work_dir / "accuracy", ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         return self._measurement(accuracy, figures, latency, phase)
 
     def _measurement(
@@ -106,21 +105,22 @@ class PruningFinalMeasurements:
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
         with MeasurementLock(lock_path()) as turns:
-            phase = Phases(work_dir, turns.pause)
+            phase, beat = Phases(work_dir, turns.pause), Phases(work_dir).beat  # who times must not wait for itself
             with phase("export"):
-                files = {number: self._exported(number, one, work_dir) for number, one in known.items()}
+                files = {number: self._exported(number, one, work_dir, phase.beat) for number, one in known.items()}
             with phase("latency"):
                 for done, group in enumerate(_groups(files)):
-                    sides = [self._side(candidates[number], files[number]) for number in group]
-                    measured = self._compared(sides, turns, seed + done)
+                    sides = [self._side(candidates[number], files[number], phase.beat) for number in group]
+                    measured = self._compared(sides, turns, seed + done, beat)
                     for number, latency in zip(group, measured, strict=True):
                         found[number] = FinalLatency(latency.in_ms(base_ms), timing_facts(spec, latency))
         for file in files.values():
             file.unlink()
         return found
 
-    def _exported(self, number: int, candidate: Candidate, folder: Path) -> Path:
+    def _exported(self, number: int, candidate: Candidate, folder: Path, beat: Callable[[], None]) -> Path:
         """Export the pruned base: latency does not depend on the values of the weights."""
+        beat()
         model, spec = self._pruned(candidate), self.evaluator.spec
         path = folder / f"{number}.onnx"
         return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
@@ -128,16 +128,21 @@ class PruningFinalMeasurements:
     def _pruned(self, candidate: Candidate) -> Any:
         return self.evaluator.plan(candidate).apply(load_model(self.evaluator.spec.model))
 
-    def _side(self, candidate: Candidate, onnx: Path) -> Side:
+    def _side(self, candidate: Candidate, onnx: Path, beat: Callable[[], None]) -> Side:
+        beat()
         spec = self.evaluator.spec.latency
         model = self._pruned(candidate) if spec.runtime == "torch" else None
         return open_timed(spec, onnx, model, candidate.imgsz)
 
-    def _compared(self, sides: Sequence[Side], turns: MeasurementLock, seed: int) -> tuple[Latency, ...]:
+    def _compared(
+        self, sides: Sequence[Side], turns: MeasurementLock, seed: int, beat: Callable[[], None]
+    ) -> tuple[Latency, ...]:
         spec = self.evaluator.spec.latency
-        cap_s, reference = PATIENCE * spec.seconds, self._reference()
+        cap_s, reference = spec.together_s, self._reference()
         with alone(spec, turns):
-            return compare_many(sides, reference, half_width=HALF_WIDTH, cap_s=cap_s, seed=seed)
+            return compare_many(
+                sides, reference, half_width=HALF_WIDTH, cap_s=cap_s, seed=seed, watch=lambda share: beat()
+            )
 
     def _reference(self) -> Side:
         spec, base = self.evaluator.spec, self.evaluator.reference

@@ -176,7 +176,7 @@ class PruningEvaluator:
             place = work_dir / "accuracy"
             accuracy = accuracy_of(work_dir / WEIGHTS, self.spec, size, self.device, place, shelf, phase.beat)
             if candidate.precision != "fp32":
-                accuracy = self._in_precision(accuracy, candidate, work_dir)
+                accuracy = self._in_precision(accuracy, candidate, work_dir, phase.beat)
         with phase("samples"):
             samples = work_dir / SAMPLES
             draw_samples(work_dir / WEIGHTS, self.spec.data, imgsz=size, device=self.device, folder=samples)
@@ -203,11 +203,13 @@ class PruningEvaluator:
             return onnx
         return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
 
-    def _in_precision(self, accuracy: Accuracy, candidate: Candidate, work_dir: Path) -> Accuracy:
+    def _in_precision(
+        self, accuracy: Accuracy, candidate: Candidate, work_dir: Path, beat: Callable[[], None]
+    ) -> Accuracy:
         """Return the accuracy of the quantised file, which is kept beside the weights."""
         weights, size = work_dir / WEIGHTS, candidate.imgsz
         artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
-        scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size)
+        scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size, beat)
         return replace(
             accuracy,
             figures=scored.figures,

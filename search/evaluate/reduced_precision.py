@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +105,7 @@ def score(
     artefact: Path,
     spec: StudySpec,
     imgsz: int,
+    beat: Callable[[], None],
 ) -> Scored:
     """Return the accuracy of an artefact, comparable with those of checkpoints.
 
@@ -113,12 +114,15 @@ def score(
 
     Args:
         figures: of the checkpoint, as every trial has them; other figures than accuracies are left out.
+        beat: called before every image.
 
     Raises:
         AccuracyError: the artefact cannot be validated.
     """
     data, device = Path(spec.data), "0" if artefact.suffix == ".engine" else "cpu"
-    before, after = (validate(path, weights, data, imgsz=imgsz, device=device) for path in (weights, artefact))
+    before, after = (
+        validate(path, weights, data, imgsz=imgsz, device=device, beat=beat) for path in (weights, artefact)
+    )
     lost = {name: before.per_class.get(name, 0.0) - after.per_class.get(name, 0.0) for name in per_class}
     return Scored(
         shifted(figures, values(before), values(after)),
@@ -157,7 +161,7 @@ def measure_base_precision(
                 sides = [open_timed(spec.latency, onnx, onnx, imgsz) for onnx in (timed, reference.onnx)]
                 (latency,) = measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
             with phase("accuracy"):
-                scored = score(base.figures, base.per_class, reference.model, artefact, spec, imgsz)
+                scored = score(base.figures, base.per_class, reference.model, artefact, spec, imgsz, phase.beat)
         costs = {name: base.figures[name] for name in ("params_m", "macs_g")}
         costs["size_mb"] = Estimate.exact(size_bytes(artefact) / 1e6)
     finally:

@@ -7,23 +7,27 @@ so here everything is validated square, while the trials of a search keep to wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
 from search.config.inputs.ultralytics_safety import harden
 
 
-def validate(artefact: Path, model: Path, data: Path, *, imgsz: int, device: str) -> Accuracy:
+def validate(
+    artefact: Path, model: Path, data: Path, *, imgsz: int, device: str, beat: Callable[[], None] = lambda: None
+) -> Accuracy:
     """Validate on square images.
 
     Args:
         model: the checkpoint that the artefact was exported from; may be the artefact itself.
+        beat: called before every image.
 
     Raises:
         AccuracyError: the artefact or the data cannot be validated.
     """
     harden()
-    return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model)
+    return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model, beat=beat)
 
 
 def values(accuracy: Accuracy) -> dict[str, float]:

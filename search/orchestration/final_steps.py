@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from objectives.errors import ObjectiveError
 from objectives.objective import Objective
+from objectives.runtimes.names import is_command
 from search.errors import Interrupted
 from search.evaluate.baselines import Baseline, baseline_rows
 from search.evaluate.evaluator import recorded
@@ -30,8 +31,9 @@ from search.results.baseline_results import missing, start_row
 from search.results.remeasured import read_final, read_repeat, repeat_dir, write_final
 from search.results.results import Results
 from search.run_folder.quarantine import set_aside
-from search.run_folder.record import write_outcome
+from search.run_folder.record import acknowledged, write_outcome
 from search.run_folder.weights import FILE as WEIGHTS
+from search.run_folder.weights import discard_weights
 from search.trial import Candidate, Failure, FinalLatency, Measurement, Origin, Outcome, Trial, TrialState
 from search.workers.engine import Engine, Job
 
@@ -51,12 +53,21 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Task(Generic[_T]):
-    """One piece of work, as `Job.work`, the folder that is its own, and what its result is made of."""
+    """One piece of work.
+
+    Attributes:
+        work: as `Job.work`; `folder`: its own.
+        origin: what its result is made of.
+        more_s: seconds that it may take beyond the time-out of a trial.
+        silent_s: seconds without a heartbeat that it may take at least, however few the study allows.
+    """
 
     title: str
     work: Callable[[Path], _T]
     folder: Path
     origin: Origin | None = None
+    more_s: float = 0.0
+    silent_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class FinalSteps:
         read: the results as they lie on disk now; each step changes them.
         engine: makes an engine of the study.
         check: raises when somebody asked to stop; called several times a second.
-        timeout_s: seconds after which a piece of work is given up.
+        timeout_s: seconds after which a trial is given up, hence a piece of work too; `stuck_s`: without a heartbeat.
     """
 
     read: Callable[[], Results]
@@ -75,7 +86,8 @@ class FinalSteps:
     listener: Listener
     engine: Callable[[Prepared], Engine[Any]]
     check: Callable[[], None]
-    timeout_s: float = float("inf")
+    timeout_s: float
+    stuck_s: float
 
     def run(self) -> None:
         """Run all steps. Raises what `check` raises; a failed step is logged, noted, and skipped."""
@@ -154,12 +166,22 @@ class FinalSteps:
                 yield Task(title, partial(recorded, measure, origin=origin), folder, origin)
 
     def _measure(self, results: Results, tasks: Sequence[Task[Measurement]]) -> None:
-        """Do the work; each outcome is in its folder's result.json before it is a note."""
-        for task, outcome in self._done(tasks):
-            (task.folder / WEIGHTS).unlink(missing_ok=True)  # nothing here is delivered
-            if isinstance(outcome, Failure):
-                write_outcome(task.folder, outcome, origin=task.origin)
-            self._note(f"{task.title}: {_figures(results, outcome)}")
+        """Do the work; each outcome is in its folder's result.json before it is a note.
+
+        A result that a worker has saved counts, however the worker ended.
+        """
+        try:
+            for task, ended in self._done(tasks):
+                discard_weights(task.folder / WEIGHTS)  # nothing here is delivered
+                outcome: Outcome = ended
+                if isinstance(outcome, Failure):
+                    outcome = acknowledged(task.folder) or outcome
+                if isinstance(outcome, Failure):
+                    write_outcome(task.folder, outcome, origin=task.origin)
+                self._note(f"{task.title}: {_figures(results, outcome)}")
+        finally:
+            for task in tasks:  # also of those that were interrupted
+                discard_weights(task.folder / WEIGHTS)
 
     def _done(self, tasks: Sequence[Task[_T]]) -> Iterator[tuple[Task[_T], _T | Failure]]:
         """Do the work, as many pieces at once as the study has workers."""
@@ -174,7 +196,8 @@ class FinalSteps:
                     running.add(number := waiting.pop())
                     task = tasks[number]
                     task.folder.mkdir(parents=True, exist_ok=True)
-                    engine.submit(Job(number, task.work, task.folder, self.timeout_s))
+                    timeout_s, stuck_s = self.timeout_s + task.more_s, max(self.stuck_s, task.silent_s)
+                    engine.submit(Job(number, task.work, task.folder, timeout_s, stuck_s))
                 self.listener.preparing("; ".join(tasks[number].title for number in sorted(running)))
                 for finished in engine.poll(_POLL_S):
                     running.discard(finished.number)
@@ -211,10 +234,16 @@ def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, ag
 def _timing(
     final: FinalMeasurements, results: Results, trials: Sequence[Trial], turn: int
 ) -> Task[dict[int, FinalLatency]]:
-    candidates = {trial.number: trial.candidate for trial in trials}
+    """Return the joint timing: a trial's time-out is for exports and openings, and twice its own limit for timing.
+
+    A program that times elsewhere gives no heartbeat within a round, which is two calls for each trial.
+    """
+    candidates, spec = {trial.number: trial.candidate for trial in trials}, results.spec.latency
     work = partial(final.together, candidates, results.spec.search.seed + turn)
     folder = results.record.path / "latency" / "together"
-    return Task(f"timing {len(trials)} trials of the front together", work, folder)
+    title, more_s = f"timing {len(trials)} trials of the front together", 2 * spec.together_s * len(trials)
+    silent_s = 2 * spec.timeout_s * len(trials) if is_command(spec.runtime) else 0.0
+    return Task(title, work, folder, more_s=more_s, silent_s=silent_s)
 
 
 def _is_timed(results: Results, done: set[int]) -> bool:

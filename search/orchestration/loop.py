@@ -30,7 +30,7 @@ from search.evaluate.timing.progress import TrialProgress, read_progress
 from search.orchestration.consistency import check_history
 from search.orchestration.failure_policy import RETRIED, fail_if_nothing_succeeded, give_up_if_hopeless
 from search.orchestration.memo import Memo
-from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left
+from search.orchestration.stopping import End, Limits, Reason, SearchState, seconds_left, trial_timeout_s
 from search.orchestration.stopping import reached as limit_reached
 from search.propose.proposer import History, Proposal, Proposer
 from search.run_folder.crash_points import reached
@@ -46,8 +46,6 @@ from search.workers.engine import Engine, Finished, Job
 _POLL_S = 0.2
 _PAUSE_S = 1.0
 _SERVER_PATIENCE_S = 3600.0
-_MIN_TIMEOUT_S = 600.0
-_TIMEOUT_FACTOR = 10.0
 _MEASURED = (TrialState.COMPLETE, TrialState.SCREENED)
 _log = logging.getLogger("search")
 
@@ -169,7 +167,6 @@ class Loop:
 
     def restore(self) -> None:
         """Load the earlier sessions' trials without evaluating further ones; `run` does so itself."""
-        self.record.stop_path.unlink(missing_ok=True)
         self.policy.renew_claim()
         self._origin = self.record.origin()
         self._restore()
@@ -418,14 +415,8 @@ class Loop:
         return statistics.median(known) if known else 0.0
 
     def timeout_s(self) -> float:
-        """Time-out of a trial: the study's, else ten times the longest that was completed; none for the first trials.
-
-        Not the median: by need one trial is fine-tuned for many epochs and another for none.
-        """
-        if self.limits.trial_minutes is not None:
-            return self.limits.trial_minutes * 60
-        known = [trial.seconds_total for trial in self.trials.values() if trial.state == TrialState.COMPLETE]
-        return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * max(known)) if len(known) >= 3 else float("inf")
+        """Time-out of a trial in seconds (`stopping.trial_timeout_s`)."""
+        return trial_timeout_s(self.trials.values(), self.limits.trial_minutes)
 
     def _eta(self, running: Mapping[int, tuple[TrialProgress, float]]) -> float | None:
         """Estimate the seconds to the end from the mean trial, copies included; None if unknown."""

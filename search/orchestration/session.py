@@ -121,8 +121,8 @@ class StartCleanup:
         self._began = record.args_path.is_file()
 
     def undo(self, error: BaseException) -> None:
-        """Remove the run folder; after a crash keep its logs, after Ctrl-C whatever can be resumed."""
-        if self._began or self._record.trials() or isinstance(error, KeyboardInterrupt):
+        """Remove the run folder; after a crash keep its logs, after Ctrl-C or a stop whatever can be resumed."""
+        if self._began or self._record.trials() or isinstance(error, KeyboardInterrupt | Interrupted):
             return
         for path in (self._record.args_path, self._record.path / "env.json"):
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ leave too little time for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,11 +14,14 @@ from typing import Any
 
 from search.config.sections import clock_time
 from search.results.schema import VolumePoint
+from search.trial import Trial, TrialState
 
 GROWTH = 0.001
 """Share by which the hypervolume must have grown within `patience` trials for the search to go on."""
 MOST_RESERVED = 0.5
 """Share of the time that the last steps are given at most; however much was asked of them, half is for the search."""
+_MIN_TIMEOUT_S = 600.0
+_TIMEOUT_FACTOR = 10.0
 
 
 class Reason(StrEnum):
@@ -104,6 +107,18 @@ def seconds_left(limits: Limits, here: SearchState) -> float | None:
     if limits.until is not None:
         found.append((limits.until - here.now).total_seconds())
     return max(min(found), 0.0) if found else None
+
+
+def trial_timeout_s(trials: Iterable[Trial], trial_minutes: float | None) -> float:
+    """Return the time-out of a trial in seconds: the study's, else ten times the longest that was completed.
+
+    Not the median: by need one trial is fine-tuned for many epochs and another for none. At least ten minutes, and no
+    limit before three trials are complete.
+    """
+    if trial_minutes is not None:
+        return trial_minutes * 60
+    known = [trial.seconds_total for trial in trials if trial.state == TrialState.COMPLETE]
+    return max(_MIN_TIMEOUT_S, _TIMEOUT_FACTOR * max(known)) if len(known) >= 3 else float("inf")
 
 
 def next_time(text: str, now: datetime) -> datetime:

@@ -69,13 +69,14 @@ def _check_precisions(spec: StudySpec) -> None:
 
 
 def _check_task(spec: StudySpec, task: str) -> None:
-    """Refuse objectives and constraints of another task, such as an mAP of masks for a detector."""
+    """Refuse figures of another task in objectives, constraints and budgets, such as an mAP of masks for a detector."""
     own = TASK_FIGURES.get(task, ())
     foreign = {name for figures in TASK_FIGURES.values() for name in figures} - set(own)
-    for name in (*spec.objectives, *spec.constraints):
-        if name in foreign:
-            where = "objectives" if name in spec.objectives else "constraints"
-            raise ConfigError(f"{name} is no figure of a {task} model", where=where, expected=", ".join(own))
+    named = {"objectives": spec.objectives, "constraints": spec.constraints, "budgets": spec.budget_figures}
+    for where, names in named.items():
+        for name in names:
+            if name in foreign:
+                raise ConfigError(f"{name} is no figure of a {task} model", where=where, expected=", ".join(own))
 
 
 def check_objectives(spec: StudySpec, base: Measurement) -> None:
@@ -84,11 +85,13 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
     Raises:
         ConfigError: names the figure, and the measured ones.
     """
-    missing = [name for name in (*spec.objectives, *spec.constraints) if name not in base.figures]
+    named = (*spec.objectives, *spec.constraints, *spec.budget_figures)
+    missing = [name for name in named if name not in base.figures]
     if missing:
         what = f"the base has no {missing[0]}"
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
-        raise ConfigError(what + hint, where="objectives and constraints", expected=", ".join(base.figures))
+        where = "objectives, constraints and budgets"
+        raise ConfigError(what + hint, where=where, expected=", ".join(base.figures))
 
 
 def check_sizes(model: Any, sizes: Iterable[int]) -> None:

@@ -24,7 +24,7 @@ from search.workers.child_process import PRELOAD
 from search.workers.run_isolated import run_isolated
 
 Say = Callable[[str], None]
-"""Called a few times a second with what is being done."""
+"""Called a few times a second with what is being done; what it raises ends the preparation."""
 
 Preparation = Callable[[StudySpec, RunRecord, Say], Prepared]
 """Makes a study ready to search; writes base/ of the record."""

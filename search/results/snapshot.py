@@ -87,6 +87,21 @@ def current_snapshot(results: Results) -> Snapshot:
     return snapshot(results, _state(results.record, on_disk), results.progress(), on_disk)
 
 
+def snapshot_with(results: Results, point: Trial) -> Snapshot:
+    """Return the current snapshot with a row for `point`, which is drawn from `results` where the snapshot has none.
+
+    The snapshot on disk lags behind while another process searches the run: until the next trial ends it lacks those
+    that run, and what was exported since.
+    """
+    content = current_snapshot(results)
+    if any(row["id"] == str(point.id) for row in content["trials"]):
+        return content
+    row = _trial(point, results, None)
+    if point.state == TrialState.STOPPED and results.record.lock.is_held():
+        row["state"] = TrialState.RUNNING.value
+    return {**content, "trials": [*content["trials"], row]}
+
+
 def refresh(record: RunRecord, spec: StudySpec) -> None:
     """Rewrite derived files after a change outside the search: an export, figures of a device.
 

@@ -35,6 +35,12 @@ MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
+_PREPARED = {
+    "base": ("base.json", "groups.json", "whatif.json", "base.onnx", "scores-*.npz", "samples", BATCHES, "accuracy"),
+    "sensitivity": ("curves.json", "variants.json", "accuracy"),
+    "latency": ("probes.json", "model.json", LAYERS, "probe.onnx", "[0-9a-f]" * 16 + ".json"),
+}
+"""What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5
 """Trials of a list that an error names one by one."""
 
@@ -213,6 +219,18 @@ class RunRecord:
     def read_snapshot(self) -> dict[str, Any] | None:
         """Return the last snapshot; None if unreadable: it is derived and can be written again."""
         return read_mapping(self.snapshot_path)
+
+    def discard_preparation(self) -> None:
+        """Delete what a start that failed has prepared: it may have been one of another study. Its logs stay.
+
+        By name, since nothing else says that a folder without args.yaml is a run and not a user's own.
+        """
+        for folder, names in _PREPARED.items():
+            for path in (path for name in names for path in (self.path / folder).glob(name)):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def tidy(self) -> None:
         """Remove temporary files of a killed process from the run's own folder."""

@@ -83,6 +83,7 @@ def test_it_goes_on() -> None:
     study = _loaded(mix_versions=True).search()
     after = {trial.number: (trial.candidate, trial.measurement) for trial in study.trials()}
     assert sorted(after) == list(range(12))
+    assert study.spec.recover.spend == _loaded().spec.recover.spend == "equal", "as its first trials were trained"
     assert {number: after[number] for number in before} == before
     assert Path(RUN, "trials", "0008", "candidate.json").read_text() == begun
     snapshot = study.snapshot()

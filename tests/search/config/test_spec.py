@@ -85,6 +85,8 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
         ("imgsz: 100\n", "not a multiple of 32"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),
+        ("budgets: {edge: {latency_ms: '>=5'}}\n", "line 3: budgets: edge: latency_ms: '>=5': of latency_ms less"),
+        ("budgets: {edge: {latency_ms: 10, fps: 30}}\n", "expected one of them"),
         ("constraints: {latency_ms: '>=8'}\n", "less is better"),
         ("name: a/b\n", "a name is a folder"),
         ("recover: {epoch: 3}\n", "did you mean epochs?"),
@@ -142,6 +144,20 @@ def test_the_command_line_goes_before_the_file(workplace: Path) -> None:
     assert spec.recover.train == {"lr0": 0.01}
 
 
+def test_frames_per_second_count_the_images_of_a_batch(workplace: Path) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(HEAD + "budgets: {live: {fps: 40}}\nlatency: {batch: 8}\n")
+    assert load_spec(path).budgets == {"live": {"latency_ms": 200.0}}
+    assert load_spec(path, {"latency.batch": 1}).budgets == {"live": {"latency_ms": 25.0}}
+    assert load_spec(path, {"budgets.live.latency_ms": 7}).budgets == {"live": {"latency_ms": 7.0}}
+    assert load_spec(path, {"budgets.live.fps": 80}).budgets == {"live": {"latency_ms": 100.0}}
+    (workplace / "args.yaml").write_text(yaml.safe_dump({**load_spec(path).resolved(), "fingerprint": {}}))
+    assert load_spec(workplace / "args.yaml", {"budgets.live.fps": 80}).budgets == {"live": {"latency_ms": 100.0}}
+    path.write_text(HEAD + "budgets: {live: {fps: 40}}\nlatency: {batch: many}\n")
+    with pytest.raises(ConfigError, match=r"line 4: latency\.batch"):
+        load_spec(path)
+
+
 def test_a_fault_of_the_command_line_says_so(workplace: Path) -> None:
     text = _faults(workplace, "", **{"search.trails": 3})
     assert "command line: search.trails: unknown key; did you mean trials?" in text
@@ -178,6 +194,21 @@ def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
     del old["recover"]["slimming"], old["space"]["depth"]
     assert with_defaults(old) == load_spec(workplace / "study.yaml").resolved()
     assert with_defaults({"model": 3}) == {"model": 3}
+
+
+def test_a_run_from_before_spend_keeps_equal_epochs(workplace: Path) -> None:
+    """Its trials all had the same; with others from here on, old and new ones would not be comparable."""
+    study = load_spec(workplace / "study.yaml")
+    old = study.resolved()
+    assert old["recover"].pop("spend") == "need"
+    assert with_defaults(old)["recover"]["spend"] == "equal"
+    assert with_defaults(study.resolved()) == study.resolved()
+    args = workplace / "args.yaml"
+    args.write_text(yaml.safe_dump({**old, "fingerprint": {"model": "a" * 64}}))
+    assert load_spec(args, check_paths=False).recover.spend == "equal"
+    assert load_spec(args, {"recover.spend": "need"}, check_paths=False).recover.spend == "need"
+    args.write_text(yaml.safe_dump({**study.resolved(), "fingerprint": {"model": "a" * 64}}))
+    assert load_spec(args, check_paths=False).recover.spend == "need"
 
 
 def test_a_program_as_runtime_is_found_beside_the_study(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

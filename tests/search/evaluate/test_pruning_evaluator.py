@@ -14,7 +14,9 @@ from pruning.checkpoints.checkpoint import load_model
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
+from search.evaluate.baselines import baseline_rows
 from search.evaluate.data_record import data_digest
+from search.evaluate.timing.progress import Phases
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.space import Space
@@ -99,6 +101,28 @@ def test_a_trial_that_begins_again_is_not_timed_again(
     assert again.figures["latency_ms"] == first.figures["latency_ms"]
     with pytest.raises(pytest.fail.Exception, match="timed again"):
         _evaluated(prepared.evaluator, prepared.space.uniform(0.7), study.record.trial_dir(2))
+
+
+def test_the_last_steps_give_signs_of_life(tiny_study: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the front is exported, opened and timed, and while a row is validated: who gives none is ended."""
+    study = Study(**{**tiny_study, "imgsz": 96})
+    (base_dir := study.record.base_dir).mkdir(parents=True)
+    prepared = prepare_in_child(study.spec, base_dir, None)
+    beats: list[str] = []
+    monkeypatch.setattr(Phases, "beat", lambda phase: beats.append(phase._current))
+    assert prepared.final is not None
+    (together := study.record.path / "together").mkdir()
+    candidates = {number: prepared.space.uniform(0.1 * number) for number in (3, 5)}
+    assert prepared.final.together(candidates, 0, together).keys() == {3, 5}
+    assert beats.count("export") == beats.count("latency") == 2, "each export, each opening"
+    assert beats.count("") >= 1, "each round of the timing"
+    beats.clear()
+    (row,) = baseline_rows(["lower_size"], prepared.space, 96, 0)
+    (folder := study.record.path / "row").mkdir()
+    assert prepared.final.baseline(row, 0, folder).figures and beats.count("accuracy") >= 1
+    study.record.discard_preparation()
+    left = [*base_dir.rglob("*"), *(study.record.path / "latency").rglob("*")]
+    assert [path.name for path in left if path.is_file()] == ["progress.json"], "all else is known by name"
 
 
 def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
 from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.reduced_precision import measure_base_precision, timing_file
+from search.evaluate.timing.progress import Phases
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
 from search.orchestration.weight_retention import discard
@@ -85,9 +86,12 @@ def test_an_int8_trial_has_the_figures_of_its_own_file(studied: Any, trials: dic
     assert studied[2].pruned(small.candidate).key != studied[2].pruned(full.candidate).key
 
 
-def test_the_base_in_int8_is_an_honest_row(studied: Any, tmp_path: Path) -> None:
+def test_the_base_in_int8_is_an_honest_row(studied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, evaluator, base = studied
+    beats: list[str] = []
+    monkeypatch.setattr(Phases, "beat", lambda phase: beats.append(phase._current))
     row = measure_base_precision(evaluator, base, "int8", tmp_path)
+    assert beats.count("accuracy") >= 2 * 60, "a sign of life before each image: a large set takes hours"
     assert row.figures.keys() == base.figures.keys()
     assert row.figures["size_mb"].value < 0.35 * base.figures["size_mb"].value
     assert abs(row.figures["map50_95"].value - base.figures["map50_95"].value) < 0.05

@@ -94,6 +94,11 @@ def test_the_whole_way(discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert timed.exit_code == 0, timed.output
     assert [row["model"] for row in json.loads(timed.stdout)] == ["discs:base", "discs:0"]
     _stands_alone(study.record.path / "picks" / "trial-0000")
+    study.record.discard_preparation()
+    made_ready = [path for name in ("base", "sensitivity", "latency") for path in (study.record.path / name).rglob("*")]
+    left = {str(path.relative_to(study.record.path)) for path in made_ready if path.is_file()}
+    later = {f"latency/{name}" for name in ("final.json", "together/train.log", "together/progress.json")}
+    assert left <= {"base/prepare.log", *later}, "what a preparation leaves is known by name"
 
 
 def _stands_alone(folder: Path) -> None:

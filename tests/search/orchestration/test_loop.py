@@ -14,9 +14,9 @@ from search.evaluate.evaluator import PrunedCandidate
 from search.orchestration.loop import Loop
 from search.propose.optuna_proposer import OptunaProposer
 from search.run_folder.record import RunRecord
-from search.study import Listener, Study
-from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFrontEvaluator
-from search.testing.simulated import Cut
+from search.study import Listener, Parts, Study
+from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFront, KnownFrontEvaluator
+from search.testing.simulated import Cut, InlineEngine
 from search.trial import Candidate, Trial, TrialState
 from tests.search.conftest import MakeStudy
 
@@ -94,6 +94,18 @@ def test_a_run_from_before_a_key_existed_goes_on(make_study: MakeStudy) -> None:
     del resolved["recover"]["slimming"]
     study.record.write_args(resolved, prints)
     assert len(make_study(**{"search.trials": 3}).search().trials()) == 3
+
+
+def test_a_run_of_equal_epochs_is_not_gone_on_with_by_need(make_study: MakeStudy) -> None:
+    study = make_study(**{"search.trials": 2, "recover.spend": "equal"}).search()
+    resolved, prints = study.record.read_args()
+    del resolved["recover"]["spend"]  # as an older version wrote it
+    study.record.write_args(resolved, prints)
+    with pytest.raises(NotComparable, match=r"recover.spend: equal in the run, need now"):
+        make_study(**{"search.trials": 3}).search()
+    parts = Parts(prepare=KnownFront(), engine=lambda spec, prepared: InlineEngine())
+    again = Study.load(study.record.path, parts=parts, **{"search.trials": 3})
+    assert len(again.search().trials()) == 3 and again.spec.recover.spend == "equal"
 
 
 def test_many_cuts_in_one_run_repeat_the_sequence(make_study: MakeStudy, workplace: Path) -> None:

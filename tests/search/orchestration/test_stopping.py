@@ -12,11 +12,21 @@ from hypothesis import strategies as st
 
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.orchestration.stopping import GROWTH, Limits, Reason, SearchState, is_flat, next_time, reached, seconds_left
+from search.orchestration.stopping import (
+    GROWTH,
+    Limits,
+    Reason,
+    SearchState,
+    is_flat,
+    next_time,
+    reached,
+    seconds_left,
+    trial_timeout_s,
+)
 from search.study import Study
 from search.testing.known_front import KnownFinalMeasurements, KnownFrontEvaluator
 from search.testing.simulated import Cut, SimulatedClock
-from search.trial import Candidate, Measurement
+from search.trial import Candidate, Measurement, Trial, TrialState
 from tests.search.conftest import MakeStudy, run
 
 EVENING = datetime(2025, 3, 1, 22, 0)
@@ -65,6 +75,27 @@ def test_the_nearer_limit_of_time_counts() -> None:
     assert seconds_left(limits, SearchState(0, 0.0, EVENING, EVENING)) == 3600
     assert seconds_left(limits, SearchState(0, 9000.0, EVENING, EVENING)) == 1800
     assert seconds_left(Limits(5), SearchState(0, 0.0, EVENING, EVENING)) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes", "timeout_s"),
+    [
+        ([60.0, 90.0], None, float("inf")),
+        ([60.0, 90.0, 0.0], None, 900.0),
+        ([1.0] * 9 + [300.0], None, 3000.0),
+        ([1.0, 2.0, 3.0], None, 600.0),
+        ([1.0, 2.0, 3.0], 5.0, 300.0),
+        ([], 5.0, 300.0),
+    ],
+)
+def test_a_trial_may_take_ten_times_the_longest_that_was_completed(
+    seconds: list[float], minutes: float | None, timeout_s: float
+) -> None:
+    """The median says nothing of a trial that needs its epochs where most need none."""
+    done = [Measurement({}, seconds={"recover": one}) for one in seconds]
+    trials = [Trial(number, TrialState.COMPLETE, Candidate({}), one) for number, one in enumerate(done)]
+    screened = Trial(99, TrialState.SCREENED, Candidate({}), Measurement({}, seconds={"score": 9e9}, screened=True))
+    assert trial_timeout_s([*trials, screened], minutes) == timeout_s
 
 
 def test_flat_is_a_window_not_a_step() -> None:

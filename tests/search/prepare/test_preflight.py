@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from objectives.objective import Estimate
+from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.prepare.preflight import check_data, check_sizes
+from search.prepare.preflight import check_before, check_data, check_objectives, check_sizes
+from search.trial import Measurement
 from tests.tiny_data import make_tiny_data
 
 
@@ -48,6 +51,32 @@ def test_what_goes_together_passes(tmp_path: Path) -> None:
     assert check_data(model(names={0: "item"}, args={"single_cls": True}), data).rules.single_cls
     data.write_text(data.read_text() + "channels: 1\n")
     assert check_data(model(input_channels=1), data).channels == 1
+
+
+@pytest.mark.parametrize("where", ["objectives", "constraints", "budgets"])
+def test_a_figure_of_another_task_is_refused(where: str, tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data", size=32)
+    (tmp_path / "best.pt").touch()
+    keys: dict[str, Any] = {
+        "objectives": ["mask_map50_95", "latency_ms"],
+        "constraints": {"mask_map50_95": 0.3},
+        "budgets": {"edge": {"latency_ms": 5}, "fine": {"mask_map50_95": 0.3}},
+    }
+    spec = load_spec(None, {"model": str(tmp_path / "best.pt"), "data": str(data), "imgsz": 64, where: keys[where]})
+    with pytest.raises(ConfigError, match="mask_map50_95 is no figure of a detect model") as refused:
+        check_before(spec, model(stride=torch.tensor([32.0])))
+    assert refused.value.where == where
+
+
+@pytest.mark.parametrize("where", ["constraints", "budgets"])
+def test_a_limit_of_a_figure_that_the_base_lacks_is_refused(where: str, workplace: Path) -> None:
+    """A share of it would limit nothing, and nobody would be told."""
+    said: Any = {"map_small": 0.3} if where == "constraints" else {"small": {"latency_ms": "60%", "map_small": "95%"}}
+    spec = load_spec(workplace / "study.yaml", {where: said})
+    base = Measurement({name: Estimate.exact(1.0) for name in ("map50_95", "latency_ms", "params_m")})
+    with pytest.raises(ConfigError, match="the base has no map_small: no object in the validation images is below"):
+        check_objectives(spec, base)
+    check_objectives(load_spec(workplace / "study.yaml", {"budgets": {"edge": {"latency_ms": "60%"}}}), base)
 
 
 def test_other_channels_or_classes_are_refused(tmp_path: Path) -> None:
