@@ -273,10 +273,10 @@ def load_plain(path: Path) -> nn.Module:
         CheckpointError: a damaged file, or a source that is missing or builds another network now.
     """
     from pruning import Plan
-    from pruning.checkpoints.checkpoint import check_archive
+    from pruning.checkpoints.checkpoint import check_restricted
     from pruning.errors import PruningError
 
-    check_archive(path)
+    check_restricted(path)
     try:
         stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         model = build(UserReference.required(stored["paretoprune_source"]))
