@@ -259,6 +259,10 @@ class StudySpec(Section):
         """Return the study without passwords, for writing to disk and sending to other processes."""
         return self if self.storage is None else self.model_copy(update={"storage": shown(self.storage)})
 
+    def displayed(self) -> dict[str, Any]:
+        """Return what others may see of `resolved`: without the command of `notify`, which may hold a secret."""
+        return {key: value for key, value in self.resolved().items() if key != "notify"}
+
     def resolved(self) -> dict[str, Any]:
         """Return plain data with every default filled in: the content of args.yaml, without the storage's password."""
         return {**self.without_secrets.model_dump(mode="json"), "name": self.run_name}
