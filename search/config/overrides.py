@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Va
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.user_code import UserReference, located
-from search.config.inputs.user_modules import declare
+from search.config.inputs.user_modules import declare, name_fault
 from search.config.sections import RecoverSpec
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
@@ -27,6 +27,8 @@ def _modules(value: Any) -> Path:
         raise ConfigError(
             f"no such file: {path}", where="modules=", expected="a Python file with the model's own classes"
         )
+    if (fault := name_fault(path)) is not None:
+        raise ConfigError(fault, where="modules=", expected="a name such as myblocks.py")
     return path
 
 

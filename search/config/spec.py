@@ -25,7 +25,7 @@ from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
-from search.config.inputs.user_modules import declare
+from search.config.inputs.user_modules import declare, name_fault
 from search.config.precision_support import precision_fault
 from search.config.sections import (
     MAX_SIZE,
@@ -103,6 +103,8 @@ class StudySpec(Section):
     def _modules_exist(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and _paths_matter(info) and not (value.endswith(".py") and is_file(Path(value))):
             raise ValueError(f"no such file: {value}; expected a Python file with the model's own classes")
+        if value is not None and _paths_matter(info) and (fault := name_fault(Path(value))) is not None:
+            raise ValueError(f"{fault}; expected a name such as myblocks.py")
         return value
 
     @field_validator("imgsz", mode="before")

@@ -6,8 +6,6 @@ The user's file is executed, with their rights, in the processes that train and 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
+from search.config.inputs.python_file import execute
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 
@@ -117,23 +116,9 @@ def _call(reference: UserReference, function: Any, *arguments: Any) -> Any:
 
 
 def _executed(file: Path) -> ModuleType:
-    """Execute the file as a module, once per process; its folder can be imported from."""
+    """Execute the file under a name that no other module has: users call it as they like."""
     name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigError(f"no such file: {file}", expected="a Python file with the model and its task")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses and data loaders look it up
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ConfigError(f"{file} raised {type(error).__name__}: {error}", expected="a file that imports") from error
-    return module
+    return execute(file, name, where="model and data", expected="a Python file with the model and its task")
 
 
 def batches_of(task: UserTask, count: int, seed: int) -> Iterator[Tensor]:
