@@ -22,7 +22,7 @@ from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits
 from search.config.inputs.checkpoint_facts import checkpoint_facts
-from search.config.inputs.paths import absolute, exists, is_file
+from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.inputs.user_modules import declare, name_fault
@@ -144,6 +144,7 @@ class StudySpec(Section):
     @field_validator("project")
     @classmethod
     def _a_folder(cls, value: str) -> str:
+        value = str(expanded(Path(value))) if value.startswith("~") else value
         longest = max(len(os.fsencode(part)) for part in value.split("/"))
         if longest > MAX_NAME or len(os.fsencode(value)) > MAX_PATH or "\0" in value:
             raise ValueError(f"not a folder's path: one part of it has at most {MAX_NAME} bytes, all {MAX_PATH}")
