@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from objectives.accuracy.bootstrap import resample_weights
 from objectives.accuracy.measure import Accuracy
 from objectives.objective import OBJECTIVES, Estimate
-from pruning.errors import CheckpointError, DivergedError, RecoveryError
+from pruning.errors import CheckpointError, DivergedError, RecoveryError, first_line
 from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
@@ -270,8 +270,8 @@ def load_plain(path: Path) -> nn.Module:
             setattr(model, PLAN, str(stored[PLAN]))  # so that a file written of it can be built again
         model.load_state_dict(stored["state_dict"])
     except (ConfigError, PruningError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be built again from its source: {first}") from error
+        what = f"{path}: cannot be built again from its source: {first_line(error)}"
+        raise CheckpointError(what) from error
     return model.eval()
 
 
