@@ -8,7 +8,11 @@ from collections.abc import Mapping
 
 from objectives.choice import Bound
 
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FOLDER = r"[A-Za-z0-9][A-Za-z0-9._-]"
+FOLDER_NAME = re.compile(_FOLDER + "{0,99}")
+"""Of a run, and of a budget."""
+PICK_NAME = re.compile(_FOLDER + "{0,149}")
+"""Of a pick's folder: a budget, `edge`, or one by the latencies of a device (40 letters at most): `edge-on-pi5`."""
 _SIGN = re.compile(r"\s*(<=|>=)?\s*(?P<limit>.*?)\s*")
 _EXAMPLE = "expected for example {latency_ms: 5}, {latency_ms: 60%} of the base's, or {fps: 30}"
 
