@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pruning import ChannelGraph, Cost, Plan, trace
 from pruning.checkpoints.checkpoint import count_parameters, save_model
+from pruning.errors import first_line
 from tests.pruning import zoo
 from tests.pruning.alone import Alone
 from tests.tiny_data import make_tiny_data
@@ -117,7 +118,7 @@ def measured(name: str, alone: Alone, folder: Path) -> Row:
         fault = "" if opened in ("yes", "-") else f"alone: {opened}"
         return replace(row, alone=opened, fault="; ".join(filter(None, (row.fault, fault))))
     except Exception as error:  # a row of the table, not a crash of it
-        return Row(name, fault=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160])
+        return Row(name, fault=f"{type(error).__name__}: {first_line(error)}"[:160])
 
 
 def _checked(name: str, model: nn.Module) -> Row:

@@ -22,9 +22,13 @@ _HELD: dict[Path, int] = {}
 """Folder -> open handle that holds its lock, of this process."""
 
 
-def make_held_folder(kind: str) -> Path:
-    """Return a new temporary folder `paretoprune-held-KIND-...` that this process holds until `release`."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+def make_held_folder(kind: str, parent: Path | None = None) -> Path:
+    """Return a new folder `paretoprune-held-KIND-...` that this process holds until `release`.
+
+    Args:
+        parent: where to make it; None: the temporary folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-", dir=parent))
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _HELD[folder] = handle
@@ -49,9 +53,13 @@ def held_folder(kind: str) -> Iterator[Path]:
         release(folder)
 
 
-def remove_abandoned() -> None:
-    """Remove the folders of this user in the temporary folder whose owners are dead. Others are left as they are."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+def remove_abandoned(parent: Path | None = None) -> None:
+    """Remove the folders of this user in `parent` whose owners are dead. Others are left as they are.
+
+    Args:
+        parent: None: the temporary folder.
+    """
+    for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):  # it has just been removed by its owner, or by another process that cleans up
             _remove_if_abandoned(folder)
 

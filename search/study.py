@@ -13,6 +13,7 @@ from typing import Any
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
 from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
+from search.config.inputs.paths import exists
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, load_spec, with_defaults
 from search.deliver.picked_trial import PickedTrial
@@ -154,6 +155,8 @@ class Study:
         """Own the run and prepare the search."""
         until = self.spec.search.until
         self._until = None if until is None else next_time(until, self._parts.clock.local())
+        if self.spec.storage is None:
+            check_length(self.record.study_db)
         self._check_inputs()
         cleanup = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
@@ -297,13 +300,16 @@ class Study:
         }
 
     def _check_inputs(self) -> None:
-        """Run the checks that need no folder."""
-        if self.spec.storage is None:
-            check_length(self.record.study_db)
-        for path in (self.spec.model, self.spec.data):
-            own = UserReference.parse(path)
-            if not (Path(path) if own is None else own.file).exists():
-                raise ConfigError(f"no such file: {path}", where="model and data of the study")
+        """Check that the study's files and packages are there, whatever was read from a run folder."""
+        for key in ("model", "data", "modules"):
+            path = getattr(self.spec, key)
+            if path is not None and not exists(_file_of(path)):
+                raise ConfigError(
+                    f"no such file: {path}",
+                    where=f"{key} of the study",
+                    expected="the file where it was when the run began",
+                    next_command=f"put it back, or name it: paretoprune resume {self.record.path} {key}=FILE",
+                )
         if self._parts.engine is None:
             check_packages(self.spec)
 
@@ -434,8 +440,10 @@ class Study:
 
         Raises:
             RunLocked: a process searches this run. Interrupted: a stop was requested; finished measurements are kept.
+            ConfigError: a file of the study is gone.
         """
         listener = listener or Listener()
+        self._check_inputs()
         with self._session():
             self._claim(listener)
             prepared = self._prepare(listener, "baselines")

@@ -65,7 +65,7 @@ def load_model(path: str | Path) -> nn.Module:
 
 def _opened(path: Path) -> Any:
     _check_loader()
-    check_archive(path)
+    check_restricted(path)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
     except Exception as error:  # a malicious file may raise anything
@@ -74,13 +74,17 @@ def _opened(path: Path) -> Any:
                 f"{path}: was trained by the YOLOv5 repository, whose networks the ultralytics package cannot run. "
                 f"Train a yolov5nu.pt, or a later model, with ultralytics on the same data."
             ) from error
-        raise CheckpointError(
-            f"{path}: not an Ultralytics checkpoint that can be loaded safely: {first_line(error)}. "
-            f"Expected a .pt file written by `yolo train`. If the network has modules of your own, name their file "
-            f"(modules: FILE.py in study.yaml, modules=FILE.py of a command). Its sha256 is {file_digest(path)}: if "
-            f"you trust its source, give that to --trust of paretoprune check or search."
-        ) from error
+        raise _unsafe(path, first_line(error)) from error
     return checkpoint
+
+
+def _unsafe(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not an Ultralytics checkpoint that can be loaded safely: {why}. "
+        f"Expected a .pt file written by `yolo train`. If the network has modules of your own, name their file "
+        f"(modules: FILE.py in study.yaml, modules=FILE.py of a command). Its sha256 is {file_digest(path)}: if "
+        f"you trust its source, give that to --trust of paretoprune check or search."
+    )
 
 
 def _of_yolov5(path: Path) -> bool:
@@ -131,9 +135,12 @@ def without_feature_hooks(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_archive(path: Path) -> None:
-    """Raise CheckpointError unless `path` is a complete zip archive, as torch.save writes it."""
-    read_inert(path)
+def check_archive(path: Path) -> Any:
+    """Return what `read_inert` finds in a complete zip archive, as torch.save writes it.
+
+    Raises CheckpointError for anything else.
+    """
+    document = read_inert(path)
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
@@ -141,6 +148,17 @@ def check_archive(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({first_line(error)}).") from error
     if broken is not None:
         raise CheckpointError(f"{path}: damaged: the checksum of {broken} is wrong. Copy the file again.")
+    return document
+
+
+def check_restricted(path: Path) -> None:
+    """Raise CheckpointError unless PyTorch's restricted loader may have this file.
+
+    Beyond `check_archive`, its pickle must have been read to the end: what comes after a fault was not checked, and the
+    loader may find no fault there.
+    """
+    if check_archive(path) is None:
+        raise _unsafe(path, "its pickle is damaged")
 
 
 def save_model(

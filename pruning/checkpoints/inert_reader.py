@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 from pruning.errors import CheckpointError, first_line
 
@@ -37,11 +37,21 @@ MAX_STEPS = 500_000
 """Opcodes of the pickle: yolov8n has 40,000, the largest models five times as many."""
 MAX_NAMES = 5_000
 """Different classes and functions: yolo11n names 29."""
+MAX_DIRECTORY_BYTES = 2_000_000
+"""Of the archive's list of records, about 100 bytes each: the largest networks have 2,000, twice that in training."""
+MAX_NUMBER_BITS = 2040
+"""Of a whole number: 255 bytes, the most that the opcode LONG1 can announce."""
+MAX_KEY_ITEMS = 100
+"""Of a tuple that is a key: its hash is computed anew each time."""
 _UNFOLDS = 4
 """torch.save stores without compression; an archive that unfolds to more than so many times its size is a bomb."""
 _SPARE_BYTES = 1_000_000
 _SPARE_ELEMENTS = 1_000_000
 """Elements that tensors may have beyond their storages: small ones are expanded with a stride of 0."""
+_BUILTINS = ("builtins", "__builtin__")
+"""The second is how protocol 2 writes the first."""
+_HASHING = {**dict.fromkeys(_BUILTINS, ("set", "frozenset")), "collections": ("Counter",)}
+"""Module -> classes that PyTorch's loader calls, and that hash the items of their argument."""
 NOT_ZIP = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
 """zipfile says NotImplementedError of a compression that it does not know, RuntimeError of an encrypted member."""
 
@@ -107,8 +117,10 @@ def read_inert(path: Path) -> Any:
     """
     require_regular(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _document(path, archive)
+        with path.open("rb") as file:
+            _check_directory(path, file)
+            with zipfile.ZipFile(file) as archive:
+                return _document(path, archive)
     except NOT_ZIP as error:
         raise CheckpointError(f"{path}: damaged or not a PyTorch checkpoint ({first_line(error)}).") from error
     except OSError as error:
@@ -125,6 +137,13 @@ def require_regular(path: Path) -> None:
         ) from None
     if not stat.S_ISREG(mode):
         raise CheckpointError(f"{path}: not a regular file. Expected the best.pt of a training.")
+
+
+def _check_directory(path: Path, file: BinaryIO) -> None:
+    """Refuse an archive whose list of records is too long, before zipfile makes an object of each."""
+    end = _END_RECORD(file)
+    if end and end[_DIRECTORY_BYTES] > MAX_DIRECTORY_BYTES:
+        raise _harmful(path, f"its list of records has {end[_DIRECTORY_BYTES]:,} bytes")
 
 
 def _document(path: Path, archive: zipfile.ZipFile) -> Any:
@@ -169,6 +188,9 @@ class _Counted(dict[int, Callable[[Any], None]]):
 
 
 _PurePython: Any = pickle._Unpickler
+_END_RECORD: Any = zipfile._EndRecData  # type: ignore[attr-defined] # where ZipFile itself finds the list of records
+_DIRECTORY_BYTES = 5
+"""Place of its length in bytes in what _END_RECORD returns."""
 
 
 class BoundedUnpickler(_PurePython):  # type: ignore[misc] # typeshed describes the C version only
@@ -189,10 +211,34 @@ class BoundedUnpickler(_PurePython):  # type: ignore[misc] # typeshed describes 
         self.append(bytearray(self.read(min(length, MAX_PICKLE_BYTES))))
 
     def _key(self, key: Any) -> Any:
-        """Refuse nested keys: hashing them recurses in C until the stack is full."""
-        if isinstance(key, tuple | frozenset) and any(isinstance(item, tuple | frozenset) for item in key):
+        """Refuse nested keys: hashing them recurses in C until the stack is full; and long ones."""
+        if not isinstance(key, tuple | frozenset):
+            return key
+        if len(key) > MAX_KEY_ITEMS:
+            raise _Excess(f"its pickle has a key of {len(key):,} items")
+        if any(isinstance(item, tuple | frozenset) for item in key):
             raise _Excess("its pickle has nested tuples as keys")
         return key
+
+    def _refuse_huge_number(self) -> None:
+        """Refuse the number that was just read if reckoning with it, or hashing it, takes long."""
+        if self.stack[-1].bit_length() > MAX_NUMBER_BITS:
+            raise _Excess(f"its pickle has a number of {self.stack[-1].bit_length():,} bits")
+
+    def load_int(self) -> None:
+        """Read a whole number written as text; 0x... has no limit of digits in Python."""
+        super().load_int()
+        self._refuse_huge_number()
+
+    def load_long(self) -> None:
+        """Read a long number written as text."""
+        super().load_long()
+        self._refuse_huge_number()
+
+    def load_long4(self) -> None:
+        """Read a number of up to 2 GB; what is only announced is not allocated."""
+        super().load_long4()
+        self._refuse_huge_number()
 
     def load_setitem(self) -> None:
         """Set one item of a mapping."""
@@ -224,6 +270,9 @@ class BoundedUnpickler(_PurePython):  # type: ignore[misc] # typeshed describes 
         super().load_frozenset()
 
     for _opcode, _load in (
+        (pickle.INT, load_int),
+        (pickle.LONG, load_long),
+        (pickle.LONG4, load_long4),
         (pickle.BYTEARRAY8, load_bytearray8),
         (pickle.SETITEM, load_setitem),
         (pickle.SETITEMS, load_setitems),
@@ -246,22 +295,24 @@ class _InertUnpickler(BoundedUnpickler):
         self._claimed = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a class that makes inert objects; mappings and sets are what they are."""
+        """Return a class that makes inert objects; an ordered mapping is what it is, and begins empty."""
         named = Named(module, name)
-        if named == Named("collections", "OrderedDict"):
-            return OrderedDict
         if named not in self._classes:
             if len(self._classes) >= MAX_NAMES:
                 raise _Excess(f"its pickle names more than {MAX_NAMES:,} classes")
+            # a class of its own for each reader: a pickle may set attributes of what it names
             self._classes[named] = type("Inert", (_makes(self, named),), {"named": named})
         return self._classes[named]
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the storage of ("storage", class, key, location, elements), as torch.save writes it."""
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and isinstance(pid[4], int)):
+        if not isinstance(pid, tuple):
             return None
-        kind = getattr(pid[1], "named", Named("", str(pid[1])[:100])).name
-        storage = Storage(kind, str(pid[2])[:100], pid[4])
+        # A key that is no text is not turned into one: of tuples that share their items it would have no end.
+        if len(pid) != 5 or not isinstance(pid[2], str) or not isinstance(pid[4], int):
+            raise _Excess("it names a storage in another way than torch.save")
+        kind = getattr(pid[1], "named", Named("", "")).name
+        storage = Storage(kind, pid[2][:100], pid[4])
         claimed, found = SIZES.get(kind, 1) * storage.elements, self._held.get(storage.key, 0)
         if claimed > found or storage.elements < 0:
             raise _Excess(f"tensor {storage.key} claims {claimed:,} bytes, the file holds {found:,}")
@@ -273,7 +324,7 @@ class _InertUnpickler(BoundedUnpickler):
         if len(arguments) < 3 or not isinstance(arguments[0], Storage):
             return
         shape = arguments[2]
-        if not isinstance(shape, tuple) or len(shape) > 64 or not all(isinstance(size, int) for size in shape):
+        if not isinstance(shape, tuple) or len(shape) > 64 or not all(map(_is_size, shape)):
             raise _Excess(f"tensor {arguments[0].key} has no shape")
         elements = math.prod(shape)
         beyond = elements - arguments[0].elements
@@ -284,13 +335,40 @@ class _InertUnpickler(BoundedUnpickler):
             )
 
 
-def _makes(reader: _InertUnpickler, named: Named) -> type[Inert]:
+def _is_size(size: object) -> bool:
+    """Tell whether PyTorch could take this for one side of a tensor."""
+    return isinstance(size, int) and 0 <= size < 2**63
+
+
+def _makes(reader: _InertUnpickler, named: Named) -> type[Any]:
     """Return the class whose making is checked: tensors are counted, layers are never made by a call with sizes."""
+    if named == Named("collections", "OrderedDict"):
+        return _Ordered
+    if named.name in _HASHING.get(named.module, ()):
+        return _hashing_class(reader)
     if named.module == "torch._utils" and named.name.startswith("_rebuild_"):
         return _tensor_class(reader, named)
-    if named.module.startswith(("torch.nn.", "ultralytics.")):
-        return _Layer
+    if named.module.startswith(("torch.nn.", "ultralytics.")) or _allocates(named):
+        return _Sized
     return Inert
+
+
+def _allocates(named: Named) -> bool:
+    """Tell whether PyTorch's loader would call this, and it makes as many elements as it is told to."""
+    if named.module in _BUILTINS:
+        return named.name == "bytearray"
+    return named.module.partition(".")[0] == "torch" and named.name.endswith(("Tensor", "Storage"))
+
+
+def _hashing_class(reader: _InertUnpickler) -> type[Inert]:
+    class Hashing(Inert):
+        def __init__(self, *arguments: Any, **_: Any) -> None:
+            for argument in arguments:
+                for item in argument if isinstance(argument, tuple | list) else ():
+                    reader._key(item)
+            super().__init__(*arguments)
+
+    return Hashing
 
 
 def _tensor_class(reader: _InertUnpickler, named: Named) -> type[Inert]:
@@ -305,11 +383,22 @@ def _tensor_class(reader: _InertUnpickler, named: Named) -> type[Inert]:
     return Inert if named.name.startswith("_rebuild_parameter") else _Unusual
 
 
-class _Layer(Inert):
+class _Ordered(OrderedDict[Any, Any]):
+    """A mapping that is made empty, as torch.save writes it; its constructor would hash keys that nobody checked."""
+
     def __init__(self, *arguments: Any, **_: Any) -> None:
+        if arguments:
+            raise _Excess("its pickle calls collections.OrderedDict with items")
+        super().__init__()
+
+
+class _Sized(Inert):
+    """A layer, a tensor or a byte array, which are never made by a call with sizes."""
+
+    def __new__(cls, *arguments: Any, **_: Any) -> Self:
         if any(isinstance(argument, int) and not isinstance(argument, bool) for argument in arguments):
-            raise _Excess(f"its pickle calls {self.named.module}.{self.named.name} with sizes")
-        super().__init__(*arguments)
+            raise _Excess(f"its pickle calls {cls.named.module[:100]}.{cls.named.name[:100]} with sizes")
+        return super().__new__(cls)
 
 
 class _Unusual(Inert):

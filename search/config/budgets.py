@@ -9,7 +9,11 @@ from typing import Any
 
 from objectives.choice import Bound
 
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FOLDER = r"[A-Za-z0-9][A-Za-z0-9._-]"
+FOLDER_NAME = re.compile(_FOLDER + "{0,99}")
+"""Of a run, and of a budget."""
+PICK_NAME = re.compile(_FOLDER + "{0,149}")
+"""Of a pick's folder: a budget, `edge`, or one by the latencies of a device (40 letters at most): `edge-on-pi5`."""
 _SIGN = re.compile(r"\s*(?P<sign><=|>=)?\s*(?P<limit>.*?)\s*")
 _TIMES = {"fps", "latency_ms"}
 """Two units of one figure."""

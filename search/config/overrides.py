@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from search.config.inputs.checkpoint_facts import checkpoint_facts
-from search.config.inputs.paths import absolute, exists, is_file
+from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.user_code import UserReference, located
-from search.config.inputs.user_modules import declare
+from search.config.inputs.user_modules import declare, name_fault
 from search.config.sections import RecoverSpec
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
@@ -27,6 +27,8 @@ def _modules(value: Any) -> Path:
         raise ConfigError(
             f"no such file: {path}", where="modules=", expected="a Python file with the model's own classes"
         )
+    if (fault := name_fault(path)) is not None:
+        raise ConfigError(fault, where="modules=", expected="a name such as myblocks.py")
     return path
 
 
@@ -157,7 +159,7 @@ def _counts(value: Any, info: ValidationInfo) -> dict[str, int]:
 
 
 def _file(value: Any, info: ValidationInfo) -> Path:
-    path = Path(str(value))
+    path = expanded(Path(str(value)))
     if not is_file(path):
         raise ConfigError(f"no such file: {path}", where=f"{info.field_name}=")
     return path
@@ -173,7 +175,7 @@ def _network(value: Any, info: ValidationInfo) -> Path:
 
 def existing_data(value: object) -> Path:
     """Return the path of an existing file or folder. Raises ConfigError."""
-    path = Path(str(value))
+    path = expanded(Path(str(value)))
     if not exists(path):
         raise ConfigError(f"no such file: {path}", where="data=", expected="a data YAML, or a folder to classify")
     return path
@@ -211,5 +213,5 @@ File = Annotated[Path, BeforeValidator(_file)]
 Network = Annotated[Path, BeforeValidator(_network)]
 """A checkpoint that is there, or a network of one's own: `module.py:function`, its path made absolute."""
 Data = Annotated[Path, BeforeValidator(existing_data)]
-Place = Annotated[Path, BeforeValidator(lambda value: Path(str(value)))]
+Place = Annotated[Path, BeforeValidator(lambda value: expanded(Path(str(value))))]
 """A path that need not be there."""

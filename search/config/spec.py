@@ -22,10 +22,10 @@ from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits, without_replaced
 from search.config.inputs.checkpoint_facts import checkpoint_facts
-from search.config.inputs.paths import absolute, exists, is_file
+from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
-from search.config.inputs.user_modules import declare
+from search.config.inputs.user_modules import declare, name_fault
 from search.config.precision_support import precision_fault
 from search.config.sections import (
     MAX_SIZE,
@@ -103,6 +103,8 @@ class StudySpec(Section):
     def _modules_exist(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and _paths_matter(info) and not (value.endswith(".py") and is_file(Path(value))):
             raise ValueError(f"no such file: {value}; expected a Python file with the model's own classes")
+        if value is not None and _paths_matter(info) and (fault := name_fault(Path(value))) is not None:
+            raise ValueError(f"{fault}; expected a name such as myblocks.py")
         return value
 
     @field_validator("imgsz", mode="before")
@@ -142,6 +144,7 @@ class StudySpec(Section):
     @field_validator("project")
     @classmethod
     def _a_folder(cls, value: str) -> str:
+        value = str(expanded(Path(value))) if value.startswith("~") else value
         longest = max(len(os.fsencode(part)) for part in value.split("/"))
         if longest > MAX_NAME or len(os.fsencode(value)) > MAX_PATH or "\0" in value:
             raise ValueError(f"not a folder's path: one part of it has at most {MAX_NAME} bytes, all {MAX_PATH}")
@@ -264,6 +267,10 @@ class StudySpec(Section):
     def without_secrets(self) -> StudySpec:
         """Return the study without passwords, for writing to disk and sending to other processes."""
         return self if self.storage is None else self.model_copy(update={"storage": shown(self.storage)})
+
+    def displayed(self) -> dict[str, Any]:
+        """Return what others may see of `resolved`: without the command of `notify`, which may hold a secret."""
+        return {key: value for key, value in self.resolved().items() if key != "notify"}
 
     def resolved(self) -> dict[str, Any]:
         """Return plain data with every default filled in: the content of args.yaml, without the storage's password."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 from urllib.parse import unquote
+
+from search.config.yaml_source import parse_overrides
 
 MASK = "***"
 STORAGE_VARIABLE = "PARETOPRUNE_DETACHED_STORAGE"
@@ -32,10 +35,13 @@ def storage_fault(url: str) -> str | None:
     return None if kind in _KINDS else f"{kind}:// is not supported; expected postgresql+psycopg://USER@HOST/DATABASE"
 
 
-def handed_over() -> dict[str, str]:
-    """Return {"storage": address} if the process that detached this one handed it over; once, then {}."""
-    address = os.environ.pop(STORAGE_VARIABLE, None)
-    return {} if address is None else {"storage": address}
+def handed_over() -> dict[str, Any]:
+    """Return the override `storage=` that the process that detached this one handed over; once, then {}.
+
+    It is read as it would be from the command line: `null` is None.
+    """
+    said = os.environ.pop(STORAGE_VARIABLE, None)
+    return {} if said is None else parse_overrides([f"storage={said}"])
 
 
 def is_postgresql(url: str) -> bool:

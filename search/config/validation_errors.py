@@ -13,7 +13,7 @@ from search.errors import ConfigError, near_miss
 
 MOST_ROWS = 40
 """Faults that one message lists."""
-_MAY_HOLD_SECRETS = (("storage",), ("search", "artefacts"), ("search", "address"))
+_MAY_HOLD_SECRETS = (("storage",), ("search", "artefacts"), ("search", "address"), ("notify",))
 """Keys whose value is never repeated in a message."""
 _MOST_TEXT = 400
 """Characters of a fault that quotes what was found."""

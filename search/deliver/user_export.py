@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.objective import OBJECTIVES
+from pruning.errors import first_line
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 from search.evaluate.user_task import UserTask, batches_of, judged, task_of
@@ -114,7 +115,7 @@ def _made(order: _Order, form: str, folder: Path, out_dir: Path) -> ArtefactChec
             warnings.simplefilter("ignore")
             write(order.model, torch.from_numpy(order.inputs[0]), path)
     except Exception as error:  # exporters raise what they like
-        raise ExportFailed(f"{form}: {str(error).strip().splitlines()[0]}", where=form) from error
+        raise ExportFailed(f"{form}: {first_line(error)}", where=form) from error
     seconds = time.perf_counter() - began
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

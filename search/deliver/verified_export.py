@@ -24,6 +24,7 @@ from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
+from pruning.errors import first_line
 from search.config.devices import check_device
 from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
 from search.config.inputs.user_modules import declared, use
@@ -194,7 +195,7 @@ def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _F
     try:
         return measure()
     except (AccuracyError, LatencyError, BackendMissing, ExportFailed) as error:
-        unchecked.append(f"{what}: {str(error).splitlines()[0]}")
+        unchecked.append(f"{what}: {first_line(error)}")
         return None
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.config.inputs.data_contents import DataContents, contents_of, contents_of_files, differences
+from search.config.inputs.data_contents import FORMAT, DataContents, contents_of, contents_of_files, differences
 from search.config.inputs.dataset import LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec
 from search.errors import NotComparable, RunCorrupt
 from search.run_folder.atomic import read_mapping, write_json
+from search.run_folder.record import MISSHAPEN, check_known
 
 FILE = "data.json"
 
@@ -29,7 +30,7 @@ def record_data(
 
     Raises:
         ConfigError: the data cannot be used. NotComparable: they are others; names what changed.
-        RunCorrupt: data.json is damaged.
+        RunCorrupt: data.json is damaged, or written by a newer version.
     """
     before = read_data_record(run)
     found = _contents(spec, model, before, beat)
@@ -46,13 +47,19 @@ def record_data(
 
 
 def read_data_record(run: Path) -> DataContents | None:
-    """Return the contents in data.json; None if there is no such file. Raises RunCorrupt."""
+    """Return the contents in data.json; None if there is no such file.
+
+    Raises:
+        RunCorrupt: it is damaged, or written by a newer version.
+    """
     path = run / FILE
     try:
-        return DataContents.from_json(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        check_known(data, FORMAT, path)
+        return DataContents.from_json(data)
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (*MISSHAPEN, RecursionError) as error:
         what = f"{path} cannot be read: {error}"
         raise RunCorrupt(what, next_command=f"search with the same data: rm {path}, then resume") from error
 

@@ -6,8 +6,6 @@ The user's file is executed, with their rights, in the processes that train and 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +19,12 @@ from torch import Tensor, nn
 from objectives.accuracy.bootstrap import resample_weights
 from objectives.accuracy.measure import Accuracy
 from objectives.objective import OBJECTIVES, Estimate
-from pruning.errors import CheckpointError, DivergedError, RecoveryError
+from pruning.errors import CheckpointError, DivergedError, RecoveryError, first_line
 from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
 from pruning.sensitivity import OutputDivergence
+from search.config.inputs.python_file import execute
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 
@@ -117,23 +116,9 @@ def _call(reference: UserReference, function: Any, *arguments: Any) -> Any:
 
 
 def _executed(file: Path) -> ModuleType:
-    """Execute the file as a module, once per process; its folder can be imported from."""
+    """Execute the file under a name that no other module has: users call it as they like."""
     name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigError(f"no such file: {file}", expected="a Python file with the model and its task")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses and data loaders look it up
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ConfigError(f"{file} raised {type(error).__name__}: {error}", expected="a file that imports") from error
-    return module
+    return execute(file, name, where="model and data", expected="a Python file with the model and its task")
 
 
 def batches_of(task: UserTask, count: int, seed: int) -> Iterator[Tensor]:
@@ -273,10 +258,10 @@ def load_plain(path: Path) -> nn.Module:
         CheckpointError: a damaged file, or a source that is missing or builds another network now.
     """
     from pruning import Plan
-    from pruning.checkpoints.checkpoint import check_archive
+    from pruning.checkpoints.checkpoint import check_restricted
     from pruning.errors import PruningError
 
-    check_archive(path)
+    check_restricted(path)
     try:
         stored: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         model = build(UserReference.required(stored["paretoprune_source"]))
@@ -285,8 +270,8 @@ def load_plain(path: Path) -> nn.Module:
             setattr(model, PLAN, str(stored[PLAN]))  # so that a file written of it can be built again
         model.load_state_dict(stored["state_dict"])
     except (ConfigError, PruningError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be built again from its source: {first}") from error
+        what = f"{path}: cannot be built again from its source: {first_line(error)}"
+        raise CheckpointError(what) from error
     return model.eval()
 
 

@@ -24,12 +24,16 @@ def notify(command: str, run: Path, state: str, text: str) -> bool:
             input=text,
             env={**os.environ, **facts},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT_S,
             start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        _log.warning("notify.command: %s", error)
+    except subprocess.TimeoutExpired:  # whose text repeats the command, and so a secret in it
+        _log.warning("notify.command took longer than %.0f s", TIMEOUT_S)
+        return False
+    except OSError as error:
+        _log.warning("notify.command: %s", error.strerror or type(error).__name__)
         return False
     if done.returncode:
         _log.warning("notify.command ended with %d: %s", done.returncode, done.stderr.strip()[-500:])

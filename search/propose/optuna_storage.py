@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 
+from pruning.errors import first_line
 from search.config.storage_url import is_postgresql, scrubbed, shown, usable
 from search.errors import RunCorrupt, RunLocked, ServerMissing
 from search.run_folder.storage_errors import open_file, storage_errors
@@ -132,7 +133,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 
 def _unopened(url: str, error: Exception) -> RunCorrupt | ServerMissing:
-    first = scrubbed(str(error), url).strip().splitlines()[0]
+    first = scrubbed(first_line(error), url)
     if not is_postgresql(url):
         return RunCorrupt(f"the Optuna storage cannot be opened: {first}", where=shown(url))
     return ServerMissing(

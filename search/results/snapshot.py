@@ -49,7 +49,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow, before: Mappin
         "target": None if target is None else {"name": target.name, **target.machine},
         "targets": target_names(record),
         "on_targets": {} if target is not None else target_views(results),
-        "study": spec.resolved(),
+        "study": spec.displayed(),
         "objectives": [_objective(objective) for objective in objectives],
         "constraints": [{"name": b.name, "op": b.op, "limit": b.limit} for b in spec.bounds],
         "budgets": {name: {b.name: b.limit for b in bounds} for name, bounds in results.limits.items()},

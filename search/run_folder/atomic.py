@@ -15,11 +15,12 @@ from typing import Any
 from search.run_folder.crash_points import reached
 
 
-def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True, mode: int = 0o644) -> None:
     """Replace `path` by `content`: write a temporary file, fsync, rename, and fsync the folder.
 
     Args:
         durable: False skips both fsyncs, for files that can be derived from others.
+        mode: who may read and write the file.
 
     Raises:
         IsADirectoryError: there is a folder of that name.
@@ -35,7 +36,7 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         reached("file.part")
         os.replace(temporary, path)
     except BaseException:

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ class RunLock:
 
     Raises:
         RunLocked: another process holds it; at once, without waiting.
-        ConfigError: the folder cannot be made or written.
+        ConfigError: the folder cannot be made or written, or its file system has no locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,16 +36,30 @@ class RunLock:
         self._handle: int | None = None
 
     def __enter__(self) -> RunLock:
-        handle, end = self._open(), time.monotonic() + _ASKING_S
-        while not _flock(handle, fcntl.LOCK_EX):
-            if not _flock(handle, fcntl.LOCK_SH) or time.monotonic() > end:
-                os.close(handle)
-                raise self._locked()
-            fcntl.flock(handle, fcntl.LOCK_UN)  # only shared, by processes that ask whether it is held
-            time.sleep(_ASKED_S)
+        handle = self._open()
+        try:
+            self._take(handle)
+        except BaseException:
+            os.close(handle)
+            raise
         self._handle = handle
         self._sign(handle)
         return self
+
+    def _take(self, handle: int) -> None:
+        end = time.monotonic() + _ASKING_S
+        try:
+            while not _flock(handle, fcntl.LOCK_EX):
+                if not _flock(handle, fcntl.LOCK_SH) or time.monotonic() > end:
+                    raise self._locked()
+                fcntl.flock(handle, fcntl.LOCK_UN)  # only shared, by processes that ask whether it is held
+                time.sleep(_ASKED_S)
+        except OSError as error:  # ENOSYS, ENOLCK, EOPNOTSUPP
+            raise ConfigError(
+                f"the file system of the run's folder does not lock files: {error.strerror}",
+                where=str(self._path),
+                expected="a local disk, or NFS with a lock service: project=FOLDER",
+            ) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -56,6 +71,7 @@ class RunLock:
     def is_held(self) -> bool:
         """Return True if any process, including this one, holds the lock now.
 
+        False where the file system has no locks: nobody can have taken one there, and the run can still be read.
         Asking shares the lock for an instant; who takes it then sees that it is only shared, and tries again.
         """
         if self._handle is not None:
@@ -66,6 +82,8 @@ class RunLock:
             return False
         try:
             return not _flock(handle, fcntl.LOCK_SH)
+        except OSError:
+            return False
         finally:
             os.close(handle)
 
@@ -89,10 +107,12 @@ class RunLock:
             ) from error
 
     def _sign(self, handle: int) -> None:
+        """Write who holds the lock; on a full disk nobody is named, and the lock is held all the same."""
         start = datetime.now().astimezone().isoformat(timespec="seconds")
-        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": start})
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, text.encode(), 0)
+        with suppress(OSError):
+            text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": start})
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, text.encode(), 0)
 
     def _locked(self) -> RunLocked:
         run = self._path.parent
@@ -105,9 +125,9 @@ class RunLock:
 
 
 def _flock(handle: int, kind: int) -> bool:
-    """Lock an open file without waiting; return whether it was possible."""
+    """Lock an open file without waiting; return False if another holds it. Raises OSError if it cannot be locked."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

@@ -93,9 +93,13 @@ class RunRecord:
         return self.path / "trials" / f"{number:04d}"
 
     def write_args(self, resolved: Mapping[str, Any], prints: Mapping[str, str]) -> None:
-        """Write the resolved study, and the content hashes that make its trials comparable."""
+        """Write the resolved study, and the content hashes that make its trials comparable.
+
+        With a `notify.command`, which often holds a secret (the address of a webhook), only its user can read it.
+        """
         text = yaml.safe_dump({**resolved, "fingerprint": dict(prints)}, sort_keys=False, allow_unicode=True)
-        write_atomic(self.args_path, text)
+        is_open = not (resolved.get("notify") or {}).get("command")
+        write_atomic(self.args_path, text, mode=0o644 if is_open else 0o600)
 
     def read_args(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return (resolved study, content hashes)."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from pruning.errors import first_line
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt, ServerMissing
 from search.run_folder.atomic import write_atomic
 from search.run_folder.quarantine import PARTS, set_aside
@@ -50,7 +51,7 @@ def storage_errors() -> Iterator[None]:
 def server_gone(error: BaseException) -> ServerMissing:
     """Return the error for a storage server that stops answering during a search."""
     return ServerMissing(
-        f"the storage does not answer any more: {(str(error).splitlines() or [type(error).__name__])[0]}",
+        f"the storage does not answer any more: {first_line(error)}",
         where="storage",
         expected="the PostgreSQL server; every result that was acknowledged is in the run's folder",
         next_command="paretoprune resume, when it answers again",

@@ -15,6 +15,7 @@ import pickle
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -26,12 +27,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from objectives.held_folder import make_held_folder, release, remove_abandoned
+from objectives.held_folder import PREFIX, make_held_folder, release, remove_abandoned
 from search.config.inputs.user_modules import declare, declared
 from search.errors import TrialFailed
 from search.trial import Failure, FailureKind
 
 PRELOAD = ("search.workers.preload",)
+_SOCKETS = "processes"
+"""Kind of the temporary folder in which processes meet."""
+_MOST_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+"""Of a socket's path: what fits into `sun_path` beside its last zero."""
+_SHORT = Path("/tmp")
 _JOIN_S = 10.0
 _DUMP_S = 2.0
 _STACKS = signal.SIGUSR1
@@ -46,6 +52,12 @@ _ENLARGE = "often no room in /dev/shm, where processes that load images meet: en
 _NOT_FINITE = re.compile(r"\bnan\b|\binf\b|not finite|must be finite|infinite", re.IGNORECASE)
 
 
+def _socket_parent() -> Path | None:
+    """Return the folder for the folder of sockets: None, the temporary one, unless its path is too long for sockets."""
+    longest = len(os.fsencode(tempfile.gettempdir())) + len(f"/{PREFIX}{_SOCKETS}-12345678/listener-12345678")
+    return _SHORT if longest > _MOST_SOCKET_BYTES else None
+
+
 def _own_temporary_folder() -> None:
     """Give multiprocessing a folder for its sockets that is removed after this process was killed.
 
@@ -54,7 +66,10 @@ def _own_temporary_folder() -> None:
     config: dict[str, Any] = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     if config.get("tempdir") is None:
         remove_abandoned()
-        folder = make_held_folder("processes")
+        parent = _socket_parent()
+        if parent is not None:
+            remove_abandoned(parent)
+        folder = make_held_folder(_SOCKETS, parent)
         config["tempdir"] = str(folder)
         # after the processes that use it, as multiprocessing does with its own
         util.Finalize(None, _leave, args=(config, folder), exitpriority=-100)

@@ -52,6 +52,19 @@ def test_what_a_killed_process_left_is_removed(place: Path) -> None:
     assert not folder.exists()
 
 
+def test_another_parent_is_cleaned_as_the_temporary_folder_is(place: Path) -> None:
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    folder = _aged(make_held_folder("processes", elsewhere))
+    assert folder.parent == elsewhere
+    abandoned = elsewhere / f"{PREFIX}processes-dead"
+    abandoned.mkdir()
+    _aged(abandoned)
+    remove_abandoned(elsewhere)
+    assert folder.exists() and not abandoned.exists()
+    release(folder)
+
+
 def test_links_files_and_folders_of_others_are_left_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "precious").mkdir()
     (place / f"{PREFIX}link").symlink_to(_aged(place / "precious"))

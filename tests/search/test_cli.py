@@ -14,6 +14,7 @@ import yaml
 from objectives.errors import BackendMissing, NothingFits
 from pruning.errors import CheckpointError, PlanError, RecoveryError
 from search.cli import error_text
+from search.config.inputs import user_modules
 from search.errors import ConfigError, Interrupted, RunLocked, exit_code
 from search.run_folder.lock import RunLock
 
@@ -143,6 +144,25 @@ def test_a_locked_run_exits_5_at_once(workplace: Path) -> None:
         )
     assert found.returncode == 5
     assert "is being searched by pid" in found.stderr and "paretoprune status" in found.stderr
+
+
+@pytest.mark.parametrize("words", [("resume", RUN), ("baselines", RUN, "uniform")])
+@pytest.mark.parametrize(("key", "file"), [("model", "best.pt"), ("data", "data.yaml"), ("modules", "blocks.py")])
+def test_a_file_of_the_study_that_is_gone_exits_2(
+    key: str,
+    file: str,
+    words: tuple[str, ...],
+    search_once: SearchOnce,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(user_modules, "_declared", {})
+    (workplace / "blocks.py").touch()
+    search_once(modules="blocks.py", **{"search.trials": 2})
+    (workplace / file).rename(workplace / "elsewhere")
+    result = run(*words)
+    assert result.exit_code == 2, result.output
+    assert f"no such file: {workplace / file}" in result.stderr and f"{key}=FILE" in result.stderr
 
 
 def test_init_writes_a_study_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def _task(document: Mapping[str, Any]) -> str | None:
         return None
     state = getattr(model, "state", {})
     task = state.get("task") if isinstance(state, Mapping) else None
-    return str(task) if task else _TASKS.get(model.named.name)
+    return task if isinstance(task, str) and task else _TASKS.get(model.named.name)
 
 
 def _imgsz(document: Mapping[str, Any]) -> int | None:

@@ -105,9 +105,7 @@ class DataContents:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataContents:
-        """Parse `to_json`. Raises KeyError, TypeError or ValueError for anything else, such as a newer format."""
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']} of data.json is not known to this version")
+        """Parse `to_json`, of a format that is known. Raises KeyError, TypeError or ValueError for anything else."""
         splits = {
             split: {name: _content(one) for name, one in said["images"].items()}
             for split, said in data["splits"].items()
@@ -237,9 +235,10 @@ def _is_as_before(file: str, before: FileContent | None) -> bool:
 
 
 def _stamp(file: str) -> tuple[int, int] | None:
+    """Return size and time of change; None of what is not there, or cannot be followed: its fault is found anew."""
     try:
         found = os.stat(file)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return found.st_size, found.st_mtime_ns
 

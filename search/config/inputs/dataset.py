@@ -247,4 +247,5 @@ def _short(names: tuple[str, ...]) -> str:
 def _said(error: Exception) -> str:
     """Return the message without Ultralytics' hint on downloads: nothing is downloaded here."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith("Note dataset download"))
+    said = " ".join(line for line in lines if line and not line.startswith("Note dataset download"))
+    return said or type(error).__name__

@@ -23,11 +23,17 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def absolute(path: Path, folder: Path) -> Path:
-    """Return the path from `folder`, with `~` and links followed as far as they lead anywhere."""
+def expanded(path: Path, folder: Path = Path()) -> Path:
+    """Return the path with `~` replaced by the user's folder, as a shell does."""
     if not exists(folder / path):  # a file may be called ~
         with suppress(RuntimeError):  # ~nobody: no such user
-            path = path.expanduser()
+            return path.expanduser()
+    return path
+
+
+def absolute(path: Path, folder: Path) -> Path:
+    """Return the path from `folder`, with `~` and links followed as far as they lead anywhere."""
+    path = expanded(path, folder)
     try:
         return Path(os.path.realpath(folder / path))
     except ValueError:  # NUL, or half a character: no file has such a name

@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterable
+from keyword import iskeyword
 from pathlib import Path
 from types import ModuleType
 
+from search.config.inputs.python_file import execute, is_file_of, name_taken
 from search.errors import ConfigError
 
 _declared: dict[str, None] = {}
@@ -29,11 +31,18 @@ def declared() -> tuple[str, ...]:
     return tuple(_declared)
 
 
+def name_fault(file: Path) -> str | None:
+    """Return why nothing can be imported from a file of this name, or None."""
+    if file.stem.isidentifier() and not iskeyword(file.stem):
+        return None
+    return f"{file.name} cannot be imported: its name must be letters, digits and underscores, no digit first"
+
+
 def use(files: Iterable[str]) -> None:
     """Execute files, once per process, and let checkpoints have their classes.
 
     Raises:
-        ConfigError: no such file, it raised, or its name is that of another module.
+        ConfigError: no such file, it raised, or its name cannot be imported or is that of another module.
     """
     for file in files:
         _allow(_executed(Path(file)))
@@ -54,26 +63,12 @@ def _allow(module: ModuleType) -> None:
 
 
 def _executed(file: Path) -> ModuleType:
+    """Execute a file under the name by which a checkpoint knows it, which no other module may have."""
     name = file.stem
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(file):
-        return known
-    if known is not None or ((found := importlib.util.find_spec(name)) is not None and found.origin != str(file)):
-        raise ConfigError(
-            f"{file} has the name of another module", where="modules", expected="a name of its own, such as myblocks.py"
-        )
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ConfigError(
-            f"no such file: {file}", where="modules", expected="a Python file with the model's own classes"
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: pickles and data loaders look it up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
-        del sys.modules[name]
-        raise ConfigError(f"{file} raised {type(error).__name__}: {error}", where="modules") from error
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    return module
+    if (fault := name_fault(file)) is not None:
+        raise ConfigError(fault, where="modules", expected="a name such as myblocks.py")
+    if name not in sys.modules:
+        found = importlib.util.find_spec(name)
+        if found is not None and not is_file_of(found.origin, file):
+            raise name_taken(file, "modules")
+    return execute(file, name, where="modules", expected="a Python file with the model's own classes")

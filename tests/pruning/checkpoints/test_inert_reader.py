@@ -36,6 +36,14 @@ def tensor(shape: bytes, function: bytes = b"ctorch._utils\n_rebuild_tensor_v2\n
     return function + b"(" + STORAGE + b"K\0" + shape + b"tR."
 
 
+NESTED = b")" + b"\x85" * 200_000
+"""A tuple in a tuple, 200,000 deep: hashing it ends the process."""
+SHARED = b")" + b"2\x86" * 60
+"""A tuple of two, each a tuple of two, ...: as text it would have 2**60 parts."""
+HUGE = b"\x8b" + struct.pack("<i", 10_000_000) + b"\x7f" * 10_000_000
+"""A number of ten million bytes."""
+
+
 HARMFUL: dict[str, tuple[bytes, str]] = {
     "a tensor with a stride of 0": (tensor(b"J\xff\xff\xff\x77K\x04\x86K\0K\0\x86"), "declares 8,053,063,676 elements"),
     "a tensor of negative size": (tensor(b"X\x01\0\0\0a\x85K\x01\x85"), "has no shape"),
@@ -50,6 +58,38 @@ HARMFUL: dict[str, tuple[bytes, str]] = {
     "classes without end": (b"".join(b"ca\n%d\n" % n for n in range(20_000)) + b".", "more than 5,000 classes"),
     "a key of nested tuples": (b"}" + b")" + b"\x85" * 300_000 + b"Ns.", "nested tuples"),
     "a set of nested tuples": (b"\x8f(" + b")" + b"\x85" * 300_000 + b"\x90.", "nested tuples"),
+    "an ordered mapping made of nested tuples": (
+        b"ccollections\nOrderedDict\n]" + NESTED + b"N\x86a\x85R.",
+        "calls collections.OrderedDict with items",
+    ),
+    "an ordered mapping made of nested tuples by another opcode": (
+        b"(ccollections\nOrderedDict\n]" + NESTED + b"N\x86ao.",
+        "calls collections.OrderedDict with items",
+    ),
+    "a set made of nested tuples": (b"c__builtin__\nset\n]" + NESTED + b"a\x85R.", "nested tuples"),
+    "a counter made of nested tuples": (b"ccollections\nCounter\n]" + NESTED + b"a\x85R.", "nested tuples"),
+    "a key that takes long to hash": (b"}(" + b"N" * 200_000 + b"tNs.", "a key of 200,000 items"),
+    "a tensor whose sizes are huge numbers": (
+        tensor(HUGE + b"q\0000(" + b"h\0" * 64 + b"t"),
+        "a number of 79,999,999 bits",
+    ),
+    "a huge number in hexadecimal": (b"I0x" + b"7f" * 1_000_000 + b"\n.", "a number of 7,999,999 bits"),
+    "a long number in hexadecimal": (b"L0x" + b"7f" * 1_000_000 + b"L\n.", "a number of 7,999,999 bits"),
+    "a tensor whose size no machine can hold": (tensor(b"\x8a\x09" + b"\0" * 8 + b"\1\x85"), "has no shape"),
+    "a storage whose key has no end as text": (
+        STORAGE.replace(b"X\x01\0\0\x000", SHARED) + b".",
+        "another way than torch.save",
+    ),
+    "a byte array by its size": (b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", "bytearray with sizes"),
+    "a tensor class by its size": (b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R.", "FloatTensor with sizes"),
+    "a tensor class by its size, without a call": (
+        b"ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85\x81.",
+        "FloatTensor with sizes",
+    ),
+    "a storage class by its size": (
+        b"ctorch.storage\nUntypedStorage\nJ\xff\xff\xff\x7f\x85R.",
+        "UntypedStorage with sizes",
+    ),
     "a pickle that is too large": (
         b"\x80\x02X" + struct.pack("<I", 40_000_000) + b"a" * 40_000_000 + b".",
         "beside the",
@@ -91,6 +131,21 @@ def test_an_archive_that_unfolds_is_not_unfolded(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
     with limited(20_000_000), pytest.raises(HarmfulCheckpoint, match="unfolds from"):
         read_inert(path)
+
+
+def test_an_archive_of_countless_records_is_not_listed(tmp_path: Path) -> None:
+    path = tmp_path / "many.pt"
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(50_000):
+            file.writestr(str(number), b"")
+    with limited(20_000_000), pytest.raises(HarmfulCheckpoint, match="its list of records has 2,"):
+        read_inert(path)
+
+
+def test_a_large_network_is_no_countless_archive() -> None:
+    with NETWORK.open("rb") as file:
+        end = inert_reader._END_RECORD(file)
+    assert 0 < 20 * end[inert_reader._DIRECTORY_BYTES] < inert_reader.MAX_DIRECTORY_BYTES
 
 
 class limited:
@@ -137,6 +192,19 @@ def test_an_honest_network_is_read() -> None:
 
 def test_storages_have_a_kind_and_a_size(tmp_path: Path) -> None:
     assert read_inert(archive(tmp_path / "a.pt", STORAGE + b".")) == Storage("FloatStorage", "0", 1)
+
+
+def test_an_ordered_mapping_is_a_mapping(tmp_path: Path) -> None:
+    made = archive(tmp_path / "a.pt", b"ccollections\nOrderedDict\n)R(X\1\0\0\0aK\1u.")
+    assert read_inert(made) == {"a": 1}
+
+
+def test_what_a_pickle_does_to_a_class_ends_with_it(tmp_path: Path) -> None:
+    """It sets the constructor of the ordered mapping; the next pickle finds the checked one."""
+    change = b"ccollections\nOrderedDict\nN}X\x08\0\0\0__init__cbuiltins\nlist\ns\x86b."
+    read_inert(archive(tmp_path / "a.pt", change))
+    with pytest.raises(HarmfulCheckpoint, match="OrderedDict with items"):
+        read_inert(archive(tmp_path / "b.pt", b"ccollections\nOrderedDict\n]\x85R."))
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps({})[:-1], b"cos\nsystem\n(S'true'\ntR"])

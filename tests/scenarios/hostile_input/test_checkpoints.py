@@ -85,6 +85,12 @@ def truncated(path: Path) -> Path:
     return path
 
 
+NESTED = b"]" + b")" + b"\x85" * 200_000 + b"N\x86a\x85R."
+"""A list with an item whose hash ends the process, as the argument of what is on the stack, which is called."""
+FAULT = b"\x80\x02ccollections\nOrderedDict\n)R]X\1\0\0\0aK\1\x86ab"
+"""What PyTorch's loader takes and Python's own does not."""
+
+
 ZOO: dict[str, tuple[Callable[[Path, str], Path], str]] = {
     "os.system": (lambda p, m: calls(p, os.system, f"touch {m}"), "loaded safely"),
     "eval": (lambda p, m: calls(p, eval, f"__import__('pathlib').Path({m!r}).touch()"), "loaded safely"),
@@ -102,6 +108,9 @@ ZOO: dict[str, tuple[Callable[[Path, str], Path], str]] = {
     "no pickle": (lambda p, m: written(p, b"\x80\x05 garbage"), "loaded safely"),
     "no end": (lambda p, m: written(p, pickle.dumps({})[:-1]), "loaded safely"),
     "memo without end": (lambda p, m: written(p, b"\x80\x02Nr\xff\xff\xff\x7f."), "loaded safely"),
+    "a mapping of nested tuples": (lambda p, m: written(p, b"ccollections\nOrderedDict\n" + NESTED), "with items"),
+    "a counter of nested tuples": (lambda p, m: written(p, b"ccollections\nCounter\n" + NESTED), "nested tuples"),
+    "harm behind a fault": (lambda p, m: written(p, FAULT + b"ccollections\nCounter\n" + NESTED), "pickle is damaged"),
     "a list": (lambda p, m: written(p, pickled([1])), "Expected a .pt file"),
 }
 

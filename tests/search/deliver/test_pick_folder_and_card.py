@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from search.config.budgets import FOLDER_NAME, budget_limits
 from search.deliver.model_card import write_model_card
 from search.deliver.pick_folder import pick_folder, write_pick
 from search.errors import ConfigError, RunCorrupt
 from search.export.report import ArtefactCheck, ExportReport, Parity
+from search.results import target_device
 from search.results.snapshot_reader import UnknownTrial
 from tests.search.present.snapshots import build
 
@@ -50,10 +54,39 @@ def test_a_pick_is_its_record_and_its_weights(snapshot: dict[str, Any], tmp_path
     assert (content["bounds"], content["sentence"]) == ({"latency_ms": 5}, "It fits.")
 
 
-@pytest.mark.parametrize("budget", ["../x", "", "a/b", ".hidden", "a" * 65, "x\n"])
+@pytest.mark.parametrize("budget", ["../x", "", "a/b", ".hidden", "a" * 151, "x\n"])
 def test_a_budget_stays_inside_the_run(budget: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be a folder"):
         pick_folder(tmp_path, budget)
+
+
+@given(st.from_regex(FOLDER_NAME, fullmatch=True), st.from_regex(target_device._NAME, fullmatch=True))
+def test_a_budget_that_a_study_may_have_can_be_picked(budget: str, device: str) -> None:
+    """Also by the latencies of a device, and also the longest of both."""
+    assert budget_limits(budget, {"latency_ms": 5})
+    for name in (budget, f"{budget}-on-{device}", f"{budget:x<100}-on-{device:x<40}"):
+        assert pick_folder(Path("run"), name) == Path("run") / "picks" / name
+
+
+def test_no_file_of_an_earlier_pick_stays_beside_the_new_one(tmp_path: Path) -> None:
+    """An INT8 pick, then one in float32: model_int8.onnx would be taken for that of model.pt."""
+    weights, artefact, folder = tmp_path / "weights.pt", tmp_path / "weights_int8.onnx", tmp_path / "picks" / "edge"
+    weights.write_bytes(b"17")
+    artefact.write_bytes(b"17 in INT8")
+
+    def pick(point: str, artefact: Path | None) -> set[str]:
+        write_pick(tmp_path, "edge", {"id": point}, weights, bounds={}, sentence="", artefact=artefact)
+        return {path.name for path in folder.iterdir()}
+
+    assert pick("17", artefact) == {"pick.json", "model.pt", "model_int8.onnx"}
+    (folder / "model_openvino_model").mkdir()
+    (folder / "finetuned.pt").touch()
+    (folder / "model_card.md").touch()
+    every = {*pick("17", artefact)}
+    assert {"model_int8.onnx", "model_openvino_model", "finetuned.pt"} <= every, "the same trial is picked again"
+    assert pick("18", None) == {"pick.json", "model.pt", "model_card.md", "finetuned.pt"}
+    (folder / "pick.json").write_text("{torn")
+    assert pick("19", artefact) == {"pick.json", "model.pt", "model_card.md", "finetuned.pt", "model_int8.onnx"}
 
 
 def test_weights_that_are_gone(tmp_path: Path) -> None:

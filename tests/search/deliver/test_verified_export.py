@@ -15,6 +15,7 @@ from ultralytics.data.augment import LetterBox
 from objectives.errors import AccuracyError, BackendMissing
 from pruning.recovery.images import letterboxed
 from search.config.sections import LatencySpec
+from search.deliver import verified_export
 from search.deliver.peak_memory import peak_memory
 from search.deliver.verified_export import export_model
 from search.errors import ConfigError, DeviceMissing, exit_code
@@ -171,6 +172,15 @@ def test_what_cannot_be_measured_is_said_and_no_promise_is_made(
     assert check.unchecked == ("accuracy: no backend for it on this machine",)
     with pytest.raises(CheckFailed, match=r"a drop of at most 0\.5 cannot be promised"):
         export_model(checkpoint, tmp_path, ["onnx"], data=dataset, imgsz=SIZE, max_drop=0.5)
+
+
+def test_what_fails_without_a_word_is_named_by_its_error() -> None:
+    def refuse() -> object:
+        raise AccuracyError("")
+
+    unchecked: list[str] = []
+    assert verified_export._tried("accuracy", unchecked, refuse) is None
+    assert unchecked == ["accuracy: AccuracyError"]
 
 
 def test_an_artefact_that_cannot_be_opened(tmp_path: Path) -> None:

@@ -55,13 +55,30 @@ def test_an_older_run_has_its_data_recorded_from_here_on(spec: StudySpec) -> Non
         recorded(spec)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', "[" * 100_000])
 def test_a_damaged_record_is_named(content: str, spec: StudySpec) -> None:
     recorded(spec)
     path = Path(spec.model).parent / "run" / FILE
     path.write_text(content)
     with pytest.raises(RunCorrupt, match=r"data\.json cannot be read"):
         recorded(spec)
+
+
+def test_the_record_of_a_newer_version_is_not_to_be_removed(spec: StudySpec) -> None:
+    recorded(spec)
+    (Path(spec.model).parent / "run" / FILE).write_text('{"format": 99}')
+    with pytest.raises(RunCorrupt, match="written by a newer version: its format is 99") as refused:
+        recorded(spec)
+    assert "pip install" in str(refused.value) and "rm " not in str(refused.value)
+
+
+def test_an_image_whose_link_leads_nowhere_stops_no_resume(spec: StudySpec) -> None:
+    image = Path(spec.data).parent / "images" / "train" / "003.png"
+    image.unlink()
+    image.symlink_to(image.name)
+    first = recorded(spec, is_measured=False)
+    assert "symbolic links" in first.faults("train")[str(image)]
+    assert recorded(spec) == first
 
 
 def test_what_is_left_out_is_recorded_and_said(spec: StudySpec) -> None:

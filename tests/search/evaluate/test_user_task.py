@@ -297,6 +297,19 @@ def test_a_file_whose_source_has_changed_is_refused(discs: Path, tmp_path: Path)
         workload.load_model(tmp_path / "b.pt")
 
 
+def test_a_source_that_fails_without_a_word_is_named_by_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> nn.Module:
+        raise RuntimeError
+
+    (tmp_path / "my.net.v2.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(2, 2)\n")
+    workload.save_model(workload.load_model(f"{tmp_path / 'my.net.v2.py'}:build"), tmp_path / "a.pt")
+    monkeypatch.setattr(user_task, "build", fails)
+    with pytest.raises(CheckpointError, match="from its source: RuntimeError"):
+        workload.load_model(tmp_path / "a.pt")
+
+
 def test_a_worse_file_is_not_delivered(base: nn.Module, discs: Path, tmp_path: Path) -> None:
     load_spec(discs / "study.yaml")  # its figures
     workload.save_model(base, tmp_path / "model.pt")

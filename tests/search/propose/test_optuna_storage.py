@@ -23,6 +23,7 @@ from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.prepare.requirements import claimed
 from search.present.dashboard.main import optuna_command
+from search.propose import optuna_storage
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.optuna_storage import Claim
@@ -284,3 +285,8 @@ def test_no_password_among_the_parameters_is_shown(password: str) -> None:
 def test_a_storage_without_a_password_is_shown_as_it_is() -> None:
     for url in ("sqlite:////runs/study.db", "postgresql+psycopg://me@host:5432/known", "postgresql+psycopg:///known"):
         assert shown(url) == url and usable(url) == url
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a.db", "postgresql+psycopg://me@host/d"])
+def test_a_storage_that_fails_without_a_word_is_named_by_its_error(url: str) -> None:
+    assert "TimeoutError" in str(optuna_storage._unopened(url, TimeoutError()))

@@ -150,6 +150,28 @@ def test_a_message_that_cannot_be_sent_fails_nothing(workplace: Path, make_study
     assert not notify("exit 1", workplace, "finished", "text")
 
 
+def test_what_a_command_says_may_be_any_bytes(workplace: Path, make_study: Callable[..., Study]) -> None:
+    line = "cat > /dev/null; printf '\\377'; printf '\\377' >&2; exit 3"
+    study = make_study(**{"search.trials": 2, "notify.command": line}).search()
+    assert study.state() == "finished"
+    assert "notify.command ended with 3: \ufffd" in (study.record.path / "search.log").read_text()
+
+
+def test_a_secret_in_the_command_is_in_no_file_that_is_shown(
+    workplace: Path, make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.orchestration.notify.TIMEOUT_S", 0.2)
+    line = "sleep 2 # https://hooks.example.org/T0/hunter2"
+    study = make_study(**{"search.trials": 2, "notify.command": line}).search()
+    study.report()
+    files = [path for path in study.record.path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert files == [study.record.args_path], "a resumed run sends it again"
+    assert study.record.args_path.stat().st_mode & 0o777 == 0o600
+    assert "took longer" in (study.record.path / "search.log").read_text()
+    plain = make_study(name="plain", **{"search.trials": 2}).search()
+    assert plain.record.args_path.stat().st_mode & 0o777 == 0o644, "others may look at a run without a secret"
+
+
 def test_who_is_told_may_change_on_resume(workplace: Path, make_study: Callable[..., Study]) -> None:
     make_study(**{"search.trials": 2}).search()
     make_study(**{"search.trials": 3, "notify.command": "true"}).search()

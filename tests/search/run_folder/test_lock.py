@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from search.errors import RunLocked
+from search.errors import ConfigError, RunLocked
 from search.run_folder.lock import RunLock
 
 
@@ -43,3 +46,33 @@ def test_a_held_lock_refuses_at_once_and_names_its_owner(tmp_path: Path) -> None
         pass
     assert not RunLock(tmp_path / "run.lock").is_held()
     assert not RunLock(tmp_path / "none.lock").is_held()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_and_nobody_is_blamed(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, kind: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc").is_dir() else None
+    with pytest.raises(ConfigError, match="does not lock files: ") as refused, RunLock(tmp_path / "run.lock"):
+        pass
+    assert os.strerror(number) in str(refused.value) and str(tmp_path) in str(refused.value)
+    assert not RunLock(tmp_path / "run.lock").is_held(), "what lies there can still be read"
+    assert before is None or len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "pwrite"])
+def test_a_lock_that_cannot_be_signed_is_held_and_released(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with RunLock(tmp_path / "run.lock"):
+        assert RunLock(tmp_path / "run.lock").is_held()
+        assert RunLock(tmp_path / "run.lock").owner() == "another process"
+    assert not RunLock(tmp_path / "run.lock").is_held()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from search.workers import child_process
 
 ROOT = Path(__file__).resolve().parents[3]
 _SCRIPT = """\
@@ -38,3 +41,24 @@ def test_the_script_runs_again_in_the_child_only_where_its_own_classes_travel(
     )
     assert done.stdout.splitlines()[-1] == "(True, 21)", done.stderr
     assert done.stdout.count("runs") == 1 + runs_in_child
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_none_too_long(tmp_path: Path) -> None:
+    """AF_UNIX has 107 bytes for a path, 103 on macOS; folders of batch systems and containers are longer."""
+    deep = tmp_path / ("t" * 80)
+    deep.mkdir()
+    (tmp_path / "script.py").write_text(_SCRIPT.format(guarded=_GUARDLESS, work="operator.add"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(deep)}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["(True, 21)"], done.stderr
+
+
+@pytest.mark.parametrize(("length", "is_too_long"), [(53, False), (54, True)])
+def test_the_temporary_folder_is_used_as_long_as_sockets_fit(
+    length: int, is_too_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "_MOST_SOCKET_BYTES", 107)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "t" * (length - 1))
+    assert (child_process._socket_parent() is not None) == is_too_long

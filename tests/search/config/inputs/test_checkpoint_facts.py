@@ -46,6 +46,16 @@ def test_nothing_of_a_hostile_file_runs(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_a_task_is_a_text(tmp_path: Path) -> None:
+    """Of tuples that share their items a text would have no end."""
+    task: tuple[object, ...] = ()
+    for _ in range(60):
+        task = (task, task)
+    model = SegmentationModel()
+    vars(model)["task"] = task
+    assert checkpoint_facts(archive(tmp_path / "a.pt", {"model": model})) == CheckpointFacts("segment")
+
+
 @pytest.mark.parametrize("content", [b"", b"nothing", pickle.dumps({"model": 1})])
 def test_other_files_say_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(content)

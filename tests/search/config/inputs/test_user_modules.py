@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ def test_a_command_prunes_such_a_network_in_a_process_of_its_own(place: Path) ->
         ("broken.py", "import nothing_of_this_name", "raised ModuleNotFoundError"),
         ("json.py", "", "has the name of another module"),
         ("gone.py", None, "no such file"),
+        ("my.blocks.py", "", r"my\.blocks\.py cannot be imported"),
+        ("2blocks.py", "", "cannot be imported"),
+        ("class.py", "", "cannot be imported"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(name: str, text: str | None, said: str, tmp_path: Path) -> None:
@@ -98,3 +102,37 @@ def test_a_file_that_cannot_be_used_is_named(name: str, text: str | None, said: 
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=said):
         user_modules.use([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_a_file_that_python_finds_through_a_link_is_that_file(
+    is_imported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HOME may be a link, and a folder below it on PYTHONPATH; the study's own path is followed to its end."""
+    monkeypatch.setattr(user_modules, "_declared", {})
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    file = tmp_path / "disk" / "squeezes.py"
+    file.write_text(CODE)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "home"), *sys.path])
+    try:
+        before = import_module("squeezes") if is_imported else None
+        user_modules.use([str(file)])
+        user_modules.use([str(tmp_path / "home" / "squeezes.py")])
+        assert before is None or sys.modules["squeezes"] is before
+        with pytest.raises(ConfigError, match="has the name of another module"):
+            (tmp_path / "squeezes.py").write_text(CODE)
+            user_modules.use([str(tmp_path / "squeezes.py")])
+    finally:
+        _forget()
+
+
+@pytest.mark.parametrize("name", ["my.blocks.py", "2blocks.py"])
+def test_a_name_that_cannot_be_imported_is_refused_with_the_study(name: str, workplace: Path) -> None:
+    (workplace / name).touch()
+    for refused in (
+        lambda: load_spec(workplace / "study.yaml", {"modules": name}),
+        lambda: OneShotPruning.from_keys({"model": "best.pt", "ratio": 0.4, "modules": name}),
+    ):
+        with pytest.raises(ConfigError, match=f"{name} cannot be imported"):
+            refused()
