@@ -162,10 +162,10 @@ def _grouped(tracer: Tracer, name: str, source: Tensor, weight: Tensor, groups: 
 
 def _in_step(tracer: Tracer, vector: Tensor, groups: int) -> Tensor:
     """Couple the channels at the same place of every group; return those of the first group."""
-    first, *others = vector.reshape(groups, -1)
-    for other in others:
-        tracer.couple(first, other)
-    return first
+    places = vector.reshape(groups, -1)
+    for group in places[1:]:
+        tracer.couple(places[0], group)
+    return places[0]
 
 
 def _count(
