@@ -43,7 +43,9 @@ def test_harder_pruning_moves_the_outputs_more(name: str) -> None:
         assert 0 < curve.divergences[1] <= curve.divergences[2]
 
 
-@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml", "yolov8n-cls.yaml", "rtdetr-l.yaml"])
+@pytest.mark.parametrize(
+    "name", ["yolov8n.yaml", "yolo26n.yaml", "yolov8n-cls.yaml", pytest.param("rtdetr-l.yaml", marks=pytest.mark.slow)]
+)
 def test_a_plan_is_run_from_the_first_layer_that_it_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of whatever is pruned, the divergence is that of a whole run, and the layers before do not run again."""
     model, graph = zoo.build(name), zoo.traced(name)
