@@ -158,13 +158,21 @@ def latency_model(
     return model, found
 
 
+def probe_seconds(of_a_trial: float) -> float:
+    """Return the limit of one probe: many are fitted together, so each may be noisier than what a trial is ranked by.
+
+    1.5 s predicted trials as well as twice that (docs/search.md); a slow network needs a quarter of a trial's limit.
+    """
+    return max(min(of_a_trial / 2, 1.5), of_a_trial / 4)
+
+
 @contextmanager
 def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
     """Yield a function that times plans against the base while no other trial of this user is timed."""
     spec, folder = subject.spec, subject.run / "latency"
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
-    briefly = spec.latency.model_copy(update={"seconds": spec.latency.seconds / 2})
+    briefly = spec.latency.model_copy(update={"seconds": probe_seconds(spec.latency.seconds)})
     with MeasurementLock(lock_path()) as turns:
 
         def time_plan(plan: Plan, seed: int) -> Latency:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.objective import Estimate
 from search.config.spec import StudySpec, load_spec
-from search.prepare.guide_setup import limits_of, targets_of
+from search.prepare.guide_setup import limits_of, probe_seconds, targets_of
 from search.trial import Measurement
 from tests.pruning import zoo
 
@@ -48,3 +48,7 @@ def test_constraints_hold_for_every_budget(workplace: Path) -> None:
     assert targets_of(spec, BASE) == ()
     third = 0.3333
     assert limits(spec) == [(None, third, None), (0.485, third, None), (0.485, third, 0.5)]
+
+
+def test_a_probe_is_shorter_than_what_a_trial_is_ranked_by() -> None:
+    assert [probe_seconds(limit) for limit in (1.0, 3.0, 6.0, 60.0)] == [0.5, 1.5, 1.5, 15.0]
