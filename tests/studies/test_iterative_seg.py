@@ -58,5 +58,5 @@ def test_boxes_and_masks_lose_less_than_a_fifth_at_the_same_cuts() -> None:
 
 def test_pruning_and_int8_are_on_one_front() -> None:
     rows = list(csv.DictReader((STUDY / "front.csv").read_text().splitlines()))
-    quantised = [row for row in rows if row["precision"] == "int8"]
+    quantised = [row for row in rows if row["dtype"] == "int8"]
     assert any(float(row["params_m"]) < 2 for row in quantised) and len(quantised) < len(rows)
