@@ -131,13 +131,14 @@ MOST_RECORDED = 1 << 30
 def recorded_layers(model: nn.Module) -> Iterator[LayerOutputs]:
     """Record what every layer of a YOLO returns while inside; nothing of other networks."""
     layers = layers_of(model)
-    found = LayerOutputs([[] for _ in layers])
+    found, room = LayerOutputs([[] for _ in layers]), MOST_RECORDED
 
     def record(number: int, output: Any) -> None:
+        nonlocal room
         if found.outputs:
             found.outputs[number].append(output)
-            tensors = [leaf for kept in found.outputs for value in kept for leaf in tree_leaves(value)]
-            if sum(leaf.nbytes for leaf in tensors if isinstance(leaf, Tensor)) > MOST_RECORDED:
+            room -= sum(leaf.nbytes for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+            if room < 0:
                 found.outputs.clear()
 
     handles = [

@@ -45,7 +45,8 @@ from search.results.snapshot_reader import duration
 from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
 
-_DEFAULTS: Mapping[str, Any] = {"epochs": 1, "fraction": 1.0}
+_DEFAULTS: Mapping[str, Any] = {"epochs": 1, "spend": "equal", "fraction": 1.0}
+"""Of `recover`: whoever prunes by hand has said how much each step is fine-tuned."""
 _COLUMNS = ("step", "ratio", "figure", "metric", "drop", "accepted", "params_m", "macs_g", "seconds")
 
 Say = Callable[[str], None]

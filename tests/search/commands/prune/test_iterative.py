@@ -55,6 +55,12 @@ def test_the_last_step_within_the_drop_is_kept(tiny: Path, tmp_path: Path, monke
     assert kept.yaml["head"][-1][2] == PRUNED, "plain training would build a network of full size"
 
 
+def test_every_step_has_the_epochs_that_were_asked_for(tiny: Path, tmp_path: Path) -> None:
+    """By need is for searches, unless somebody says so."""
+    assert order_for(tiny, tmp_path / "out").recover.spend == "equal"
+    assert order_for(tiny, tmp_path / "out", **{"recover.spend": "need"}).recover.spend == "need"
+
+
 def test_nothing_within_the_drop_leaves_the_base(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, iter([0.5, 0.1]))
     facts = run_iterative(order_for(tiny, tmp_path / "out", max_drop=0.05))
