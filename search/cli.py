@@ -149,8 +149,8 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 
     path, keys = study_and_keys(words)
     study = Study(path, **{**keys, "search.sampler": "auto"})
-    with following(study, Console(stderr=True)) as listener:
-        prepared = study.prepare(listener)
+    with following(study, Console(stderr=True)) as shown:
+        prepared = study.prepare([shown])
     curves = read_curves(study.record.path / "sensitivity")
     blocks = {block.parameter: block.path for block in prepared.space.blocks}
     facts = sensitivity_facts(str(study.record.path), curves, blocks)
@@ -499,8 +499,8 @@ def _follow(study: Any) -> None:
 
     console = Console()
     try:
-        with following(study, console) as listener:
-            study.search(listener)
+        with following(study, console) as shown:
+            study.search([shown])
     except Interrupted:
         if study.record.args_path.is_file():
             print_summary(study, console)

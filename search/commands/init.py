@@ -55,6 +55,7 @@ latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
 baselines: [lower_size, int8]   # measured at the end, to compare with; also uniform, global, random, {{sibling: s.pt}}
 keep: {{weights: front, max_gb: 20}}
 notify: {{command: null}}  # a shell line that gets the morning summary, for example: mail -s paretoprune me@example.org
+track: []               # where the search is logged besides: mlflow, tensorboard, jsonl
 """
 
 
