@@ -15,6 +15,7 @@ from objectives.objective import Objective, objectives_named
 from search.callbacks.callback import Callback, Callbacks
 from search.callbacks.trackers import check_trackers, followers_of
 from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
+from search.config.inputs.loaded_model import FOLDER, checkpoint_of, is_loaded
 from search.config.inputs.paths import exists
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, load_spec, with_defaults
@@ -70,6 +71,7 @@ class Study:
         study: a study.yaml; None when `model` and `data` are given as overrides.
         parts: components of the study; tests replace them.
         overrides: `imgsz=320`, `search={"trials": 5}` or `**{"search.trials": 5}`; they take precedence over the file.
+            `model` may be a YOLO object (`search.config.inputs.loaded_model`).
 
     Raises:
         ConfigError: every fault of the study at once.
@@ -77,7 +79,7 @@ class Study:
 
     def __init__(self, study: str | Path | None = None, *, parts: Parts | None = None, **overrides: Any) -> None:
         path = None if study is None else Path(study)
-        self._setup(with_clean_copy(load_spec(path, _dotted(overrides))), parts)
+        self._setup(with_clean_copy(load_spec(path, _dotted(_named(overrides)))), parts)
 
     @classmethod
     def load(
@@ -484,6 +486,15 @@ class Study:
         except OSError as error:
             log.warning("the snapshot could not be written: %s", error)
             return snapshot(results, state, progress)
+
+
+def _named(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with the path of a checkpoint in the place of a YOLO object."""
+    model = overrides.get("model")
+    if not is_loaded(model):
+        return dict(overrides)
+    folder = Path(str(overrides.get("project", "runs/prune"))) / FOLDER
+    return {**overrides, "model": str(checkpoint_of(model, folder))}
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
