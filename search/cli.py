@@ -428,6 +428,8 @@ def compare(
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
     """Prune one model without a search: model=best.pt ratio=0.3 [groups= imgsz= round_to= importance= ranking= out=].
 
+    ratios=ratios.yaml instead of a ratio: lines such as model.4.m.0.cv1: 0.5, for a group, a layer or a block.
+
     plan=plan.json instead of a ratio rebuilds the model of an earlier plan, bit for bit.
 
     data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes, fine-tunes and validates in steps until the metric has

@@ -95,7 +95,7 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("pick", RUN, "--knee", "--one-se"), "exclude each other"),
         (("pick", RUN, "--budget", "egde"), "did you mean: edge"),
         (("status", RUN, "-f", "xml"), "expected: table, json, yaml"),
-        (("prune", "model=best.pt"), "model= and ratio= (or plan=) are needed"),
+        (("prune", "model=best.pt"), "model= and ratio= (or ratios=, or plan=) are needed"),
         (("prune", "model=best.pt", "ratio=1.0"), "1.0 is not a ratio"),
         (("prune", "model=best.pt", "ratio=0.3", "ranking=globl"), "did you mean: global"),
         (("prune", "model=best.pt", "ratio=0.3", "imgsz=100"), "not a multiple of 32"),
