@@ -26,7 +26,6 @@ app = typer.Typer(
     help="Search the pruning ratio of each layer of a YOLO model, and show the Pareto front.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -112,20 +111,25 @@ def error_text(error: BaseException) -> str:
 @app.command()
 @guarded
 def init(words: Keys = None, debug: Debug = False) -> None:
-    """Write a commented study.yaml (here, or to a path); model= and data= fill it in."""
+    """Write a commented study.yaml (here, or to a path) with model=, data= and any other key=value of a study."""
     from search.commands.init import write_starter
 
     target, keys = split(words)
-    known = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
-    if len(known) < len(keys):
-        raise ConfigError("init takes model= and data= only", where="command line")
-    path = write_starter(Path(target or "study.yaml"), **known)
+    for key in ("model", "data"):
+        keys |= {key: str(keys[key])} if key in keys else {}
+    path = write_starter(Path(target or "study.yaml"), **keys)
     Console().print(Text(f"wrote {path}\nnext: paretoprune check {path}"), soft_wrap=True)
 
 
 @app.command()
 @guarded
-def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
+def check(
+    words: Words = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Also list what has a ratio of its own.")] = False,
+    form: Form = "table",
+    trust: Trust = None,
+    debug: Debug = False,
+) -> None:
     """Check environment, prunable groups, reachable budgets and estimate the time."""
     from search.commands.check import check as facts_of
     from search.commands.progress import emit
@@ -135,7 +139,7 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
 
     path, keys = study_and_keys(words)
     facts = facts_of(with_clean_copy(load_spec(path, {**keys, **_trusting(trust)})))
-    emit(Console(), facts, form, render_check(facts))
+    emit(Console(), facts, form, render_check(facts, with_groups=groups))
 
 
 @app.command()
