@@ -32,7 +32,7 @@ def measure_base(
     from search.evaluate.timing import latency_cache
 
     widths = {group.name: group.size for group in graph.groups}
-    with MeasurementLock(timing.lock_path()) as turns:
+    with MeasurementLock(timing.lock_path(), work_dir=base_dir) as turns:
         with phase("latency"):
             sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
             (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)

@@ -152,7 +152,7 @@ def measure_base_precision(
     spec, reference = evaluator.spec, evaluator.reference
     imgsz, folder = reference.imgsz, work_dir / f"base-{precision}"
     try:
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 timed = timing_file(reference.model, spec, precision, imgsz, folder / "timing")
