@@ -478,10 +478,12 @@ def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
 def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
     """Fine-tune a trial in full: epochs=100, and any key of YOLO.train.
 
+    data=other.yaml trains it on other data, which may have another number of classes: only the class layers are new.
+
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks are kept.
     """
     from search.commands.progress import emit
-    from search.commands.prune.finetune import Tuning, finetune_file
+    from search.commands.prune.finetune import Tuning, finetune_file, tuning_elsewhere
     from search.commands.prune.finetune import finetune as run_finetune
     from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
@@ -495,6 +497,10 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     if target is not None:
         raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")
     picked = resolve(ref)
+    if "data" in keys:
+        made_elsewhere = finetune_file(tuning_elsewhere(picked, keys))
+        emit(Console(), made_elsewhere, form, render_tuned(made_elsewhere))
+        return
     made = run_finetune(picked, keys)
     facts = {**made.to_json(), "model": str(picked.folder / "finetuned.pt")}
     emit(Console(), facts, form, render_finetuned(facts, picked))
