@@ -41,7 +41,7 @@ from search.prepare.prepared import Prepared
 from search.propose.guided import added_volume
 from search.propose.initial_candidates import opening
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
+from search.propose.optuna_backend.storage import sqlite_url
 from search.space import Space
 from search.trial import Candidate, Measurement, ScreeningLimit
 

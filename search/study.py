@@ -345,8 +345,8 @@ class Study:
 
     def _run(self, prepared: Prepared, listener: Listener) -> None:
         from search.propose.initial_candidates import opening
+        from search.propose.optuna_backend.storage import sqlite_url
         from search.propose.optuna_proposer import OptunaProposer
-        from search.propose.optuna_storage import sqlite_url
 
         search = self.spec.search
         self._keep_claim()

@@ -28,11 +28,11 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose import optuna_internals as internals
 from search.propose.guided import Guide, Observation
-from search.propose.optuna_storage import close_storage, open_storage, quiet
+from search.propose.optuna_backend import internals
+from search.propose.optuna_backend.samplers import ConstrainedCmaEs, Sobol
+from search.propose.optuna_backend.storage import close_storage, open_storage, quiet
 from search.propose.proposer import History, Proposal, Told
-from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
 from search.space import Space

@@ -12,8 +12,8 @@ import pytest
 from objectives.choice import Bound
 from objectives.pareto import hypervolume
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
 from search.propose.proposer import Proposer
 from search.testing.contracts import EngineContract, Make, ProposerContract, SearchContract, drain, trial_in
 from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
