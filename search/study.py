@@ -39,7 +39,7 @@ from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import STUDY, RunRecord
 from search.run_folder.storage_errors import check_length
-from search.trial import Measurement, Trial, json_digest
+from search.trial import Measurement, PointId, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
@@ -474,7 +474,8 @@ class Study:
         self._drawn(results)
         reached("drawn")
         ranked = results.ranked
-        discard(self.record, results.points, ranked.undominated, self.spec.keep, ranked.front)
+        needed = {*ranked.front, *map(PointId, self._loop.continued)}
+        discard(self.record, results.points, {*ranked.undominated, *needed}, self.spec.keep, needed)
         reached("discarded")
         listener.trial(trial, self._loop.progress())
 

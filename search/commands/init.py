@@ -30,6 +30,7 @@ search:
   hours: 9              # whichever comes first; null for no limit
   until: null           # "07:00": be done, with everything, when the clock shows that; null for no limit
   patience: null        # 40: end when the front has not grown for so many trials; null for no limit
+  promote: true         # networks of the front are trained further where that is worth more than a new candidate
   confirm: 1            # 3: train the picks twice more at the end, with other seeds
   workers: 1            # trials at once
   seed: 0

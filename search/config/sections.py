@@ -70,6 +70,7 @@ class SearchSpec(Section):
 
     `until`: local time of the session's deadline, the next one from its start. `patience`: trials within which the
     hypervolume must grow by 0.1 %; null, the default: off, since it may plateau long before it improves again.
+    `promote`: with `auto`, networks of the front are trained further where that is worth more than a new candidate.
     `confirm`: number of seeds with which the picks are trained at the end, including the search's own.
 
     Only with `engine: ray`: `address` of the cluster (auto, ray://HOST:10001; null: a local Ray), `resources` of one
@@ -85,6 +86,7 @@ class SearchSpec(Section):
     hours: Real | None = Field(default=None, gt=0, le=_YEARS_H)
     until: str | None = None
     patience: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    promote: bool = True
     confirm: Whole = Field(default=1, ge=1, le=20)
     workers: Whole = Field(default=1, ge=1, le=256)
     seed: Whole = Field(default=0, ge=0, lt=2**32)

@@ -335,10 +335,11 @@ def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def _as_meant_then(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved study with what a key that it lacks stood for when it was written, where the default differs.
 
-    Before there was `recover.spend`, every trial had the same epochs.
+    Before there was `recover.spend`, every trial had the same epochs, and before `search.promote` none went on.
     """
-    recover = resolved.get("recover", {})
-    return {**resolved, "recover": {"spend": "equal", **recover} if isinstance(recover, Mapping) else recover}
+    then: dict[str, dict[str, Any]] = {"recover": {"spend": "equal"}, "search": {"promote": False}}
+    given = {name: resolved.get(name, {}) for name in then}
+    return {**resolved, **{name: {**then[name], **one} for name, one in given.items() if isinstance(one, Mapping)}}
 
 
 def _name_of(study: Path) -> str | None:

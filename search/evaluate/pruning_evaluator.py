@@ -96,7 +96,9 @@ class PruningEvaluator:
 
     def pruned(self, candidate: Candidate) -> PrunedCandidate:
         plan = self.plan(candidate)
-        return PrunedCandidate(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
+        key = f"{plan.digest}:{candidate.imgsz}:{candidate.precision}"
+        further = candidate.promotion
+        return PrunedCandidate(key if further is None else f"{key}:{further.trial}+{further.epochs:g}", plan.widths)
 
     def plan(self, candidate: Candidate) -> Plan:
         """Return the channels that the candidate keeps."""
@@ -123,7 +125,7 @@ class PruningEvaluator:
 
     def _score(self, candidate: Candidate, phase: Phases) -> float | None:
         """Return the divergence of the outputs after correcting statistics; None if the study does not use it."""
-        if self.spec.search.sampler != "auto":
+        if self.spec.search.sampler != "auto" or candidate.promotion is not None:
             return None
         with phase("score"):
             graph = self.graphs[self.spec.imgsz]
@@ -167,7 +169,10 @@ class PruningEvaluator:
         shutil.rmtree(work_dir / "timing", ignore_errors=True)
         with phase("recover"):
             origin, place = Origin(plan, base), work_dir / "recover"
-            repaired = repair_by(self.spec, model, self.device, size, seed, place, phase, origin)
+            start, had, recover = self._start(candidate, model)
+            spec = self.spec.model_copy(update={"recover": recover})
+            repaired = repair_by(spec, start, self.device, size, seed, place, phase, origin)
+            repaired = replace(repaired, epochs=had + repaired.epochs)
         with phase("save"):
             save_model(repaired.model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
             weights = file_digest(work_dir / WEIGHTS)
@@ -190,12 +195,33 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
-            notes=(*latency_notes(latency), *repair_notes(repaired, self.spec.recover.epochs)),
+            notes=(*latency_notes(latency), *self._notes(candidate, repaired, had)),
             epochs=repaired.epochs,
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
             repair=repair_steps(repaired),
         )
+
+    def _start(self, candidate: Candidate, model: nn.Module) -> tuple[nn.Module, float, RecoverSpec]:
+        """Return the network that is fine-tuned, the epochs that it has had, and how it is fine-tuned.
+
+        A promotion goes on with the weights of the trial that it names. Where they are not at hand (on another machine,
+        or deleted), it has all its epochs from the base instead.
+        """
+        further, recover = candidate.promotion, self.spec.recover
+        if further is None:
+            return model, 0.0, recover
+        weights = None if further.trial is None else self.reference.run / "trials" / f"{further.trial:04d}" / WEIGHTS
+        if weights is None or not weights.is_file():
+            return model, 0.0, recover.model_copy(update={"epochs": further.total, "spend": "equal"})
+        return load_model(weights), further.had, recover.model_copy(update={"epochs": further.epochs, "spend": "equal"})
+
+    def _notes(self, candidate: Candidate, repaired: Repaired, had: float) -> tuple[str, ...]:
+        further = candidate.promotion
+        if further is None:
+            return repair_notes(repaired, self.spec.recover.epochs)
+        begun = f"goes on where trial {further.trial} ended" if had else "from the base"
+        return f"promoted: {further.total:g} epochs in all, {begun}", *repair_notes(repaired, repaired.epochs)
 
     def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
         """Return the file to time and weigh: the float32 ONNX, or the candidate's own."""

@@ -156,12 +156,13 @@ class FinalSteps:
         spec = results.spec.search
         for number in range(1, spec.confirm):
             folder = repeat_dir(results.record, trial.number, number)
-            origin = results.record.origin().of(trial.candidate)
+            candidate = trial.candidate.from_base()
+            origin = results.record.origin().of(candidate)
             if read_repeat(folder, origin) is None:
                 if (folder / "result.json").exists():
                     set_aside(folder / "result.json")
                 seed = trial_seed(trial_seed(spec.seed, trial.number), number)
-                measure = partial(self.prepared.evaluator.evaluate, trial.candidate, trial.number, seed)
+                measure = partial(self.prepared.evaluator.evaluate, candidate, trial.number, seed)
                 title = f"trial {trial.number} with seed {number + 1} of {spec.confirm}"
                 yield Task(title, partial(recorded, measure, origin=origin), folder, origin)
 

@@ -84,7 +84,16 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     )
     with phase("variants"):
         variants = variants_of(subject, gain, phase)
-    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits)
+    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits, promotes(spec))
+
+
+def promotes(spec: StudySpec) -> bool:
+    """Return whether trials may be trained further: their weights are kept, and more training is to their good.
+
+    Slimming costs accuracy on purpose, the more the longer.
+    """
+    recover = spec.recover
+    return spec.search.promote and spec.keep.weights != "none" and recover.epochs > 0 and not recover.slimming
 
 
 def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Variant, ...]:

@@ -14,6 +14,8 @@ names budgets, every other trial is for one of them, exactly within it.
 Every trial also measures a latency, mostly near the front: the costs are refitted to these now and then, since
 allocation exploits their errors.
 
+Where new candidates add little, a network of the front is trained further instead: see `promotion.py`.
+
 The divergence of a trial's outputs decides whether it is fine-tuned: see `screening.py`.
 """
 
@@ -21,11 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
+from search.propose.front_area import added_to_front, added_volume, added_within, undominated
+from search.propose.promotion import Effort, Tuned, promotion
 from search.propose.screening import AccuracyGoal, expected_share, expected_shares, screening_limit
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, ScreeningLimit
@@ -36,7 +41,6 @@ SHAKE = 0.4
 """Standard deviation of the logarithm of a single dimension's coefficient."""
 _MOST = 400
 """The surrogate is fitted to the last so many trials, and the screening judges by as many."""
-_WORST = 1.05
 _TRIES = 4
 _TIMED = 200
 """Costs are learned from the last so many timed trials."""
@@ -107,6 +111,7 @@ class Observation:
         cost: as the allocator counts it.
         score: divergence of the outputs with corrected statistics; None if not measured.
         timed: its measured shape; None if its latency was not measured.
+        effort: epochs and seconds; None if they were not recorded.
     """
 
     point: Point
@@ -114,6 +119,12 @@ class Observation:
     cost: float
     score: float | None = None
     timed: Timed | None = None
+    effort: Effort | None = None
+
+    @property
+    def is_promoted(self) -> bool:
+        """True if it continues another trial: it says nothing about what a candidate's own fine-tune gives."""
+        return self.effort is not None and self.effort.continues is not None
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,7 @@ class Guide:
         limits: its budgets and constraints with other limits, such as parameters.
         base_ms: latency of the base; None if latency is not part of the study.
         relearning: refits costs to trials; None: costs are fixed.
+        promotes: trains networks of the front further where that is worth more (promotion.py).
     """
 
     allocator: Allocator
@@ -146,11 +158,17 @@ class Guide:
     base_ms: float | None = None
     relearning: CostRefitter | None = None
     limits: tuple[LimitedBudget, ...] = ()
+    promotes: bool = False
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
     def told(
-        self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool
+        self,
+        candidate: Candidate,
+        figures: Mapping[str, float],
+        score: float | None,
+        screened: bool,
+        effort: Effort | None = None,
     ) -> Observation:
         """Convert a trial to an observation."""
         name = self.gain.name
@@ -158,7 +176,7 @@ class Guide:
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
         timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
         cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
-        return Observation(point, share, cost, score, timed)
+        return Observation(point, share, cost, score, timed, effort)
 
     def _timed(self, vector: Vector, milliseconds: float | None) -> Timed | None:
         if milliseconds is None or self.base_ms is None:
@@ -184,12 +202,12 @@ class Guide:
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
-    def advise(self, number: int, told: Sequence[Observation]) -> Advice:
-        """Return the candidate for trial `number`."""
+    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
+        """Return the candidate for trial `number`; `continued` are the trials that another continues already."""
         guide = replace(self._relearned(told), variants=self._tried(told))
         if guide.variants != self.variants:
             told = [replace(one, point=guide._renewed(one.point)) for one in told]
-        return guide._advise(number, told)
+        return guide._advise(number, told, continued)
 
     def _tried(self, told: Sequence[Observation]) -> tuple[Variant, ...]:
         """Return the variants, with measured figures of the unpruned model in each that the initial trials covered."""
@@ -212,7 +230,9 @@ class Guide:
         Refitted at 1, 2, 3, 4, 6, 8, 12, ... of them.
         """
         own = self.variants[0]
-        timed = [one.timed for one in told if one.timed is not None and one.point.variant == own]
+        timed = [
+            one.timed for one in told if one.timed is not None and one.point.variant == own and not one.is_promoted
+        ]
         count = max((m for m in _milestones() if m <= len(timed)), default=0)
         if self.relearning is None or not count:
             return self
@@ -222,11 +242,14 @@ class Guide:
             self._learned[count] = replace(self.allocator, cost_of=costs, _paths={})
         return replace(self, allocator=self._learned[count], _known=self._known)
 
-    def _advise(self, number: int, told: Sequence[Observation]) -> Advice:
+    def _advise(self, number: int, told: Sequence[Observation], continued: Set[int]) -> Advice:
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
         aims: tuple[float | LimitedBudget, ...] = (*self.targets, *self.limits)
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
+        further = self._promoted(told, continued, aim) if self.promotes else None
+        if further is not None:
+            return Advice(further, "promoted")
         source = "guided:front" if aim is None else "guided:budget"
         point = self._sampled(aim, told, seen, random, SHAKE)
         for more in range(1, _TRIES):
@@ -242,6 +265,16 @@ class Guide:
         screening = screening_limit(observed_pairs(told), front, self._cost(point), held_back)
         return Advice(self._candidate(point), source, screening)
 
+    def _promoted(
+        self, told: Sequence[Observation], continued: Set[int], aim: float | LimitedBudget | None
+    ) -> Candidate | None:
+        """Return a trial to be continued, for the front or for a budget; None if a new candidate promises more."""
+        if isinstance(aim, LimitedBudget):
+            return None
+        tried = [Tuned(one.cost, one.share, one.effort) for one in told if one.effort is not None]
+        worth = added_to_front if aim is None else partial(added_within, aim)
+        return promotion(tried, continued, worth)
+
     def _sampled(
         self,
         aim: float | LimitedBudget | None,
@@ -250,7 +283,8 @@ class Guide:
         random: np.random.Generator,
         shake: float,
     ) -> Point:
-        surrogate = self._fitted(_with_estimates(told), random)
+        own = [one for one in told if not one.is_promoted]
+        surrogate = self._fitted(_with_estimates(own), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
         if aim is not None:
@@ -343,26 +377,4 @@ def _with_estimates(told: Sequence[Observation]) -> list[Observation]:
 
 def front_of(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
     """Return (cost, share) of the non-dominated fine-tuned trials, by rising cost."""
-    front: list[tuple[float, float]] = []
-    for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):
-        if not front or -share > front[-1][1]:
-            front.append((cost, -share))
-    return tuple(front)
-
-
-def added_volume(front: Sequence[tuple[float, float]], cost: float, share: float) -> float:
-    """Return the area that a point adds to the dominated region, within cost <= 1.05 and share >= 0."""
-    area, left = 0.0, cost
-    level = 0.0
-    for other, height in _steps(front):
-        if other <= cost:
-            level = max(level, height)
-            continue
-        area += max(0.0, min(other, _WORST) - left) * max(0.0, share - level)
-        left, level = max(left, other), max(level, height)
-    return area
-
-
-def _steps(front: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    yield from front
-    yield _WORST, 0.0
+    return undominated([(one.cost, one.share) for one in told if one.share is not None])

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from pruning import Plan
-from pruning.checkpoints.checkpoint import load_model
+from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
 from search.evaluate.baselines import baseline_rows
 from search.evaluate.data_record import data_digest
+from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.timing.progress import Phases
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.space import Space
 from search.study import Listener, Study
-from search.trial import Measurement, TrialState
+from search.trial import Candidate, Measurement, Promotion, TrialState
 from tests import shelf
 from tests.search.conftest import run
 from tests.tiny_data import make_tiny_data
@@ -97,8 +100,12 @@ def test_a_trial_that_begins_again_is_not_timed_again(
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "latency": {**content["latency"], "flags": []}}))
     monkeypatch.setattr(pruning_evaluator, "compare", lambda *a, **k: pytest.fail("timed again"))
-    again = _evaluated(prepared.evaluator, candidate, study.record.trial_dir(1))
+    further = candidate.promoted(Promotion(0, 1, 1))
+    assert prepared.evaluator.pruned(further).key != prepared.evaluator.pruned(candidate).key
+    again = _evaluated(prepared.evaluator, further, study.record.trial_dir(1))
     assert again.figures["latency_ms"] == first.figures["latency_ms"]
+    assert (again.plan, first.epochs, again.epochs) == (first.plan, 0, 2)
+    assert any("promoted: 2 epochs in all, goes on where trial 0 ended" in note for note in again.notes)
     with pytest.raises(pytest.fail.Exception, match="timed again"):
         _evaluated(prepared.evaluator, prepared.space.uniform(0.7), study.record.trial_dir(2))
 
@@ -169,6 +176,26 @@ def test_what_the_study_says_about_recovery_gets_through(monkeypatch: pytest.Mon
     assert (recovery.slimming, recovery.distill, recovery.batch, recovery.seed) == (0.01, False, 7, 5)
     assert recovery.train == {"lr0": 0.5}
     assert pruning_evaluator.recovery_of(RecoverSpec(), imgsz=64, device="cpu", seed=0).train == {}
+
+
+def test_a_promotion_goes_on_with_the_weights_of_its_trial_or_has_all_epochs_from_the_base(
+    tiny_study: dict[str, Any], tmp_path: Path
+) -> None:
+    spec, reference, nothing = Study(**tiny_study).spec, SimpleNamespace(run=tmp_path / "run"), cast(Any, None)
+    evaluator = PruningEvaluator(spec, nothing, {}, nothing, cast(Any, reference), "cpu")
+    sliced, own = torch.nn.Identity(), Candidate({"stem": 0.5})
+    further = own.promoted(Promotion(7, 4, 8))
+    assert evaluator._start(own, sliced) == (sliced, 0, spec.recover)
+    start, had, recover = evaluator._start(further, sliced)
+    assert (start, had, recover.epochs, recover.spend) == (sliced, 0, 12, "equal"), "its weights are gone"
+    folder = tmp_path / "run" / "trials" / "0007"
+    folder.mkdir(parents=True)
+    shutil.copy(tiny_study["model"], folder / "weights.pt")
+    start, had, recover = evaluator._start(further, sliced)
+    assert start is not sliced and count_parameters(start) == count_parameters(load_model(tiny_study["model"]))
+    assert (had, recover.epochs, recover.spend) == (4, 8, "equal")
+    start, had, recover = evaluator._start(further.from_base(), sliced)
+    assert (start, had, recover.epochs) == (sliced, 0, 12), "a repeat with another seed needs no other trial"
 
 
 def test_a_plan_rebuilds_the_model_bit_for_bit(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
