@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
-from search.config.storage_url import handed_over
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
@@ -161,6 +160,7 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 @guarded
 def search(words: Words = None, detach: Detach = False, trust: Trust = None, debug: Debug = False) -> None:
     """Search a study; continue its run if there is one. Ctrl-C stops, resume continues."""
+    from search.orchestration.background import handed_over
     from search.study import Study
 
     path, keys = study_and_keys(words)
@@ -177,6 +177,7 @@ def resume(
     words: Words = None, detach: Detach = False, mix_versions: MixVersions = False, debug: Debug = False
 ) -> None:
     """Go on with a run; search.trials=, search.hours= and the like may be changed."""
+    from search.orchestration.background import handed_over
     from search.references import find_run
     from search.study import Study
 
