@@ -39,6 +39,7 @@ from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import STUDY, RunRecord
 from search.run_folder.storage_errors import check_length
+from search.run_folder.weights import discard_undelivered
 from search.trial import Measurement, PointId, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
@@ -317,6 +318,7 @@ class Study:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
         self.record.stop_path.unlink(missing_ok=True)  # one that came before the lock was taken was meant for another
         self.record.tidy()
+        discard_undelivered(self.record)
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here, digest = environment.environment(), None
         if self.record.args_path.is_file():
