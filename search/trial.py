@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -65,12 +65,13 @@ class FigureCell(TypedDict):
 
 
 class CandidateRow(TypedDict):
-    """A candidate in JSON."""
+    """A candidate in JSON; `base` is left out of those of the study's first base."""
 
     ratios: dict[str, float]
     imgsz: int
     precision: str
     removed: list[str]
+    base: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,31 @@ class Candidate:
         imgsz: input size in pixels.
         precision: number format of the delivered model.
         removed: paths of the blocks to remove whole, in network order.
+        base: place of its base in the study's `model`, from 0.
     """
 
     ratios: Mapping[str, float]
     imgsz: int = 640
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
+    base: int = 0
 
     def to_json(self) -> CandidateRow:
-        return {
+        row: CandidateRow = {
             "ratios": dict(self.ratios),
             "imgsz": self.imgsz,
             "precision": self.precision,
             "removed": list(self.removed),
         }
+        if self.base:  # of a study of one base nothing is said: its records and their digests are as ever
+            row["base"] = self.base
+        return row
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
         ratios = {str(name): float(value) for name, value in data["ratios"].items()}
         removed = tuple(map(str, data.get("removed", ())))  # absent in records from before blocks could go
-        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed)
+        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed, int(data.get("base", 0)))
 
 
 @dataclass(frozen=True)
