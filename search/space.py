@@ -2,14 +2,16 @@
 
 Symbols: a *dimension* is one ratio shared by one or more groups. `groups: auto` ties all groups of a stage to one
 dimension (6 to 12 of them), `each` gives one to every group, a list of patterns one to every group that matches.
-With `depth: true` every *block* that can be removed whole is a choice between staying and going.
+With `depth: true` every *block* that can be removed whole is a choice between staying and going. A study of several
+bases has a space for each, and which base it is is one more choice (`JointSpace`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Protocol
 
 from search.config.sections import STRIDE, SpaceSpec
@@ -19,6 +21,7 @@ from search.trial import Candidate
 Value = float | int | str
 SIZE = "imgsz"
 PRECISION = "precision"
+BASE = "base"
 REMOVE = "remove:"
 """`remove:model.4.m.0` is the choice of one block; no dimension is called so, since groups are called by modules."""
 
@@ -151,6 +154,58 @@ class Space:
         """Return the smallest candidate: the largest ratio everywhere and every block removed."""
         highest = max(d.high for d in self.dimensions)
         return self.uniform(highest, min(self.sizes), tuple(block.path for block in self.blocks))
+
+
+@dataclass(frozen=True)
+class JointSpace:
+    """The spaces of several bases, in the order of the study's `model`.
+
+    Dimensions and blocks of one name are one parameter, shared by all bases that have them. A vector holds those of
+    every base, so that samplers see one fixed space; what its own base does not have changes nothing.
+    """
+
+    spaces: tuple[Space, ...]
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Dimensions of all bases, each name once."""
+        found: dict[str, Dimension] = {}
+        for dimension in (d for space in self.spaces for d in space.dimensions):
+            found.setdefault(dimension.name, dimension)
+        return tuple(found.values())
+
+    def candidate(self, vector: Mapping[str, Value]) -> Candidate:
+        """Return the candidate at a point."""
+        base = int(vector[BASE])
+        return replace(self.spaces[base].candidate(vector), base=base)
+
+    def vector(self, candidate: Candidate) -> dict[str, Value]:
+        """Invert `candidate`; what the base does not have is at its first value.
+
+        Raises:
+            ConfigError: there is no such base.
+        """
+        if not 0 <= candidate.base < len(self.spaces):
+            raise ConfigError(f"there is no base {candidate.base}", expected=f"0 to {len(self.spaces) - 1}")
+        idle: dict[str, Value] = {d.name: d.low for d in self.dimensions}
+        idle |= {name: values[0] for name, values in self.choices().items()}
+        return {**idle, **self.spaces[candidate.base].vector(candidate), BASE: candidate.base}
+
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """Categorical parameters: the base, and those of any base."""
+        found: dict[str, tuple[Value, ...]] = {BASE: tuple(range(len(self.spaces)))}
+        for space in self.spaces:
+            found |= space.choices()
+        return found
+
+
+AnySpace = Space | JointSpace
+"""The space of a study of one base, or of several."""
+
+
+def spaces_of(space: AnySpace) -> tuple[Space, ...]:
+    """Return the space of each base."""
+    return space.spaces if isinstance(space, JointSpace) else (space,)
 
 
 def _check_ignored(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], patterns: tuple[str, ...]) -> None:

@@ -302,8 +302,12 @@ class Study:
 
     def _check_inputs(self) -> None:
         """Check that the study's files and packages are there, whatever was read from a run folder."""
-        for key in ("model", "data", "modules"):
-            path = getattr(self.spec, key)
+        paths = [
+            *(("model", model) for model in self.spec.models),
+            ("data", self.spec.data),
+            ("modules", self.spec.modules),
+        ]
+        for key, path in paths:
             if path is not None and not exists(_file_of(path)):
                 raise ConfigError(
                     f"no such file: {path}",
@@ -355,16 +359,16 @@ class Study:
         proposer = OptunaProposer(
             self.spec.storage or sqlite_url(self.record.study_db),
             self.spec.run_name,
-            prepared.space,
+            prepared.searched,
             self.objectives,
             bounds=self.spec.bounds,
             sampler=search.sampler,
             seed=search.seed,
             workers=search.workers,
-            opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
+            opening=opening(prepared.searched) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
-        room = DiskSpace(self.record.path, model_bytes(self.spec.model))
+        room = DiskSpace(self.record.path, max(map(model_bytes, self.spec.models)))
         loop = Loop(
             proposer,
             self._engine(prepared),
@@ -511,7 +515,7 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
     if spec.search.engine == "ray":
         from search.workers.ray_cluster.ray_engine import RayEngine
 
-        files = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
+        files = (*map(_file_of, (*spec.models, spec.data)), record.base_dir / "base.onnx")
         return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, files=files)
     from search.workers.local import LocalEngine
 

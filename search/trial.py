@@ -73,12 +73,13 @@ class PromotionRow(TypedDict):
 
 
 class CandidateRow(TypedDict):
-    """A candidate in JSON."""
+    """A candidate in JSON; `base` is left out of those of the study's first base."""
 
     ratios: dict[str, float]
     imgsz: int
     precision: str
     removed: list[str]
+    base: NotRequired[int]
     promotion: NotRequired[PromotionRow]
 
 
@@ -111,6 +112,7 @@ class Candidate:
         imgsz: input size in pixels.
         precision: number format of the delivered model.
         removed: paths of the blocks to remove whole, in network order.
+        base: place of its base in the study's `model`, from 0.
         promotion: the trial that it continues; None for a fine-tune of its own.
     """
 
@@ -118,6 +120,7 @@ class Candidate:
     imgsz: int = 640
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
+    base: int = 0
     promotion: Promotion | None = None
 
     def promoted(self, promotion: Promotion | None) -> Candidate:
@@ -136,6 +139,8 @@ class Candidate:
             "precision": self.precision,
             "removed": list(self.removed),
         }
+        if self.base:  # of a study of one base nothing is said: its records and their digests are as ever
+            row["base"] = self.base
         if self.promotion is not None:  # absent otherwise: digests of candidates stay as they were
             given = self.promotion
             row["promotion"] = {"trial": given.trial, "had": given.had, "epochs": given.epochs}
@@ -146,7 +151,7 @@ class Candidate:
         ratios = {str(name): float(value) for name, value in data["ratios"].items()}
         removed = tuple(map(str, data.get("removed", ())))  # absent in records from before blocks could go
         promotion = None if data.get("promotion") is None else _promotion(data["promotion"])
-        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed, promotion)
+        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed, int(data.get("base", 0)), promotion)
 
 
 def _promotion(data: Mapping[str, Any]) -> Promotion:

@@ -270,7 +270,7 @@ class KeepSpec(Section):
     max_gb: Real = Field(default=20.0, gt=0, le=1e9)
 
 
-def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
+def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int, bases: int = 1) -> str | None:
     """Return why the sampler cannot search this study, or None.
 
     CMA-ES samples a continuous space around one optimum.
@@ -282,7 +282,7 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str 
             f"search.sampler: cmaes searches for one objective, found {objectives}; expected for example "
             'objectives: [map50_95] with constraints: {latency_ms: "<=5"}, or sampler: auto'
         )
-    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1}
+    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1, "several bases": bases > 1}
     choices["space.precision"] = len(space.precision) > 1
     named = next((name for name, chosen in choices.items() if chosen), None)
     return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None

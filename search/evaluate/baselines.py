@@ -11,20 +11,21 @@ random          random vectors, fine-tuned                       a trial each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from search.config.baseline_names import SIBLING, TRAINED
 from search.run_folder.artefact_files import digest as file_digest
-from search.space import Space
+from search.space import AnySpace, JointSpace, Space
 from search.trial import Candidate
 
 _UNIFORM = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GLOBAL = (0.15, 0.3, 0.45, 0.6)
 _RANDOM = 5
 _SIZES = (0.75, 0.5)
+_THE_BASE = "the base"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Baseline:
         ratio: of global ones: the share of all channels to remove.
         imgsz: of those at a lower input size, in pixels.
         model: of a sibling.
+        base: place of the base that it is made of among those of the study.
     """
 
     name: str
@@ -46,23 +48,45 @@ class Baseline:
     ratio: float | None = None
     imgsz: int | None = None
     model: Path | None = None
+    base: int = 0
 
     @property
     def is_trained(self) -> bool:
         """True if it costs as much as a trial."""
         return self.kind in TRAINED
 
+    def of_base(self, place: int, name: str) -> Baseline:
+        """Return the same baseline of one base of several, which is called so in tables and sentences."""
+        of = (
+            f"{name}{self.name.removeprefix(_THE_BASE)}"
+            if self.name.startswith(_THE_BASE)
+            else f"{self.name} of {name}"
+        )
+        candidate = None if self.candidate is None else replace(self.candidate, base=place)
+        return replace(
+            self, name=of, slug=f"{self.slug}-of-{place + 1}" if place else self.slug, candidate=candidate, base=place
+        )
 
-def baseline_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[Baseline, ...]:
-    """Return the baselines that a study's `baselines` name, without duplicates.
+
+def baseline_rows(
+    named: Sequence[str], space: AnySpace, imgsz: int, seed: int, names: Sequence[str] = ()
+) -> tuple[Baseline, ...]:
+    """Return the baselines that a study's `baselines` name, without duplicates; of several bases those of each.
 
     Args:
         space: of the study; uniform and random ratios stay within it.
         imgsz: the study's input size.
+        names: of the bases, where there are several.
     """
     found: dict[str, Baseline] = {}
     for text in named:
-        rows = _sibling(text) if text.startswith(SIBLING) else _MAKERS[text](space, imgsz, seed)
+        if text.startswith(SIBLING):
+            rows = list(_sibling(text))
+        elif isinstance(space, JointSpace):
+            made = (_MAKERS[text](own, imgsz, seed) for own in space.spaces)
+            rows = [row.of_base(n, names[n]) for n, of_one in enumerate(made) for row in of_one]
+        else:
+            rows = list(_MAKERS[text](space, imgsz, seed))
         found |= {row.slug: row for row in rows}
     return tuple(found.values())
 
@@ -76,11 +100,11 @@ def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     for share in _SIZES:
         size = max(space.stride, round(share * imgsz / space.stride) * space.stride)
         if size < imgsz:
-            yield Baseline(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
+            yield Baseline(f"{_THE_BASE} at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
 
 
 def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
-    yield Baseline("the base in INT8", "int8", "int8")
+    yield Baseline(f"{_THE_BASE} in INT8", "int8", "int8")
 
 
 def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:

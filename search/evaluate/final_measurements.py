@@ -41,27 +41,36 @@ MOST_BYTES = 2_000_000_000
 
 @dataclass(frozen=True)
 class PruningFinalMeasurements:
-    """The `FinalMeasurements` of real models. Plain data, since it is sent to the process that measures."""
+    """The `FinalMeasurements` of real models. Plain data, since it is sent to the process that measures.
+
+    Args:
+        evaluator, base: of the study's first base; `others`: of its other ones, in their order.
+    """
 
     evaluator: PruningEvaluator
     base: Measurement
+    others: tuple[tuple[PruningEvaluator, Measurement], ...] = ()
+
+    def _of(self, base: int) -> tuple[PruningEvaluator, Measurement]:
+        return self.others[base - 1] if base else (self.evaluator, self.base)
 
     def baseline(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         limit_threads(share_of_cores(1))
+        own, _ = self._of(row.base)
         if row.candidate is not None:
-            return self.evaluator.evaluate(row.candidate, 0, seed, work_dir)
+            return own.evaluate(row.candidate, 0, seed, work_dir)
         if row.ratio is not None:
-            evaluator, candidate = globally_ranked(self.evaluator, row.ratio)
+            evaluator, candidate = globally_ranked(own, row.ratio)
             return evaluator.evaluate(candidate, 0, seed, work_dir)
         if row.kind == "int8":
-            return self._in_int8(work_dir)
+            return self._in_int8(row, work_dir)
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
         return self._unpruned(row, seed, work_dir)
 
     def _unpruned(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         """Measure the base at a lower input size, or another model, from its file, without training."""
-        spec = self.evaluator.spec
+        spec = self._of(row.base)[0].spec
         path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
         with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
@@ -91,12 +100,12 @@ class PruningFinalMeasurements:
             timing=timing_facts(self.evaluator.spec.latency, latency),
         )
 
-    def _in_int8(self, work_dir: Path) -> Measurement:
+    def _in_int8(self, row: Baseline, work_dir: Path) -> Measurement:
         from search.evaluate.reduced_precision import measure_base_precision
 
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")
-        return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
+        return measure_base_precision(*self._of(row.base), "int8", work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
         """See `FinalMeasurements.together`. Candidates in reduced precision keep the figure that they have."""
@@ -126,7 +135,8 @@ class PruningFinalMeasurements:
         return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
 
     def _pruned(self, candidate: Candidate) -> Any:
-        return self.evaluator.plan(candidate).apply(load_model(self.evaluator.spec.model))
+        own, _ = self._of(candidate.base)
+        return own.plan(candidate).apply(load_model(own.spec.model))
 
     def _side(self, candidate: Candidate, onnx: Path, beat: Callable[[], None]) -> Side:
         beat()
@@ -145,9 +155,7 @@ class PruningFinalMeasurements:
             )
 
     def _reference(self) -> Side:
-        spec, base = self.evaluator.spec, self.evaluator.reference
-        unpruned = load_model(base.model) if spec.latency.runtime == "torch" else None
-        return open_timed(spec.latency, base.onnx, unpruned, base.imgsz)
+        return self.evaluator.reference.side(self.evaluator.spec)
 
 
 def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningEvaluator, Candidate]:

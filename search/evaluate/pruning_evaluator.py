@@ -24,6 +24,7 @@ from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
 from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.runner import Runner
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
 from pruning.checkpoints.checkpoint import file_digest
@@ -55,7 +56,10 @@ from search.trial import Candidate, Measurement, RepairStep, ScreeningLimit
 
 @dataclass(frozen=True)
 class Reference:
-    """References of candidates: the base's ONNX, its milliseconds and its classes, measured once per study."""
+    """References of candidates: the base's ONNX, its milliseconds and its classes, measured once per study.
+
+    Of several bases it is the first, whichever base a candidate is made of: figures are compared on one scale.
+    """
 
     onnx: Path
     model: Path
@@ -74,6 +78,11 @@ class Reference:
         """The run's folder."""
         return self.onnx.parent.parent
 
+    def side(self, spec: StudySpec) -> tuple[Runner, ...]:
+        """Open the base on the study's runtime, as the reference of a comparison."""
+        unpruned = load_model(self.model) if spec.latency.runtime == "torch" else self.model
+        return open_timed(spec.latency, self.onnx, unpruned, self.imgsz)
+
 
 @dataclass(frozen=True)
 class PruningEvaluator:
@@ -83,7 +92,10 @@ class PruningEvaluator:
         graphs: input size -> the model traced at that size; the groups are the same, the MACs are not.
         scores: importance of every channel, computed once, so that all trials rank channels alike.
         device: where to train and validate, as Ultralytics names it.
-        latency: predicts the latency of a screened candidate; None if latency is no objective.
+        latency: predicts the latency of a screened candidate as a ratio to its own base's; None if latency is no
+            objective.
+        place: of its base among those of the study.
+        base_ms: latency of its base; None: that of the reference.
     """
 
     spec: StudySpec
@@ -93,6 +105,8 @@ class PruningEvaluator:
     reference: Reference
     device: str
     latency: LatencyModel | None = None
+    place: int = 0
+    base_ms: float | None = None
 
     def pruned(self, candidate: Candidate) -> PrunedCandidate:
         plan = self.plan(candidate)
@@ -140,7 +154,7 @@ class PruningEvaluator:
         if self.latency is not None:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
             ratio = self.latency.estimate(work_of(graph, widths, plan.removed, self.latency.tile)[0])
-            figures["latency_ms"] = ratio.scaled(self.reference.latency_ms)
+            figures["latency_ms"] = ratio.scaled(self.base_ms or self.reference.latency_ms)
         return Measurement(
             figures=figures,
             widths=plan.widths,
@@ -254,12 +268,11 @@ class PruningEvaluator:
         spec, base = self.spec.latency, self.reference
         known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
-        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision)
+        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place)
         if (found := known.find(key)) is not None:
             return found
         side = open_timed(spec, file, model, imgsz)
-        unpruned = load_model(base.model) if spec.runtime == "torch" else base.model
-        reference = open_timed(spec, base.onnx, unpruned, base.imgsz)
+        reference = base.side(self.spec)
         with alone(spec, turns):
             found = known.find(key)
             if found is None:

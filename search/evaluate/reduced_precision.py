@@ -149,24 +149,24 @@ def measure_base_precision(
     Raises:
         ExportFailed, AccuracyError, LatencyError: it cannot be made or measured.
     """
-    spec, reference = evaluator.spec, evaluator.reference
-    imgsz, folder = reference.imgsz, work_dir / f"base-{precision}"
+    spec, reference, model = evaluator.spec, evaluator.reference, Path(evaluator.spec.model)
+    imgsz, folder = spec.imgsz, work_dir / f"base-{precision}"
     try:
         with MeasurementLock(lock_path()) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
-                timed = timing_file(reference.model, spec, precision, imgsz, folder / "timing")
-                artefact = _made(reference.model, spec, precision, imgsz, folder / "scored", 1)
+                timed = timing_file(model, spec, precision, imgsz, folder / "timing")
+                artefact = _made(model, spec, precision, imgsz, folder / "scored", 1)
             with phase("latency"):
                 sides = [open_timed(spec.latency, onnx, onnx, imgsz) for onnx in (timed, reference.onnx)]
                 (latency,) = measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
             with phase("accuracy"):
-                scored = score(base.figures, base.per_class, reference.model, artefact, spec, imgsz, phase.beat)
+                scored = score(base.figures, base.per_class, model, artefact, spec, imgsz, phase.beat)
         costs = {name: base.figures[name] for name in ("params_m", "macs_g")}
         costs["size_mb"] = Estimate.exact(size_bytes(artefact) / 1e6)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    figures = {**scored.figures, **guarded(base.per_class, scored), **costs}
+    figures = {**scored.figures, **guarded(reference.per_class, scored), **costs}
     return Measurement(
         figures={**figures, "latency_ms": latency.in_ms(reference.latency_ms)},
         widths=base.widths,

@@ -228,7 +228,8 @@ def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
 
 
 def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[Baseline]:
-    rows = baseline_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
+    spec = results.spec
+    rows = baseline_rows(named, prepared.searched, spec.imgsz, spec.search.seed, spec.base_names)
     return missing(results.record, rows, failed_too=again)
 
 

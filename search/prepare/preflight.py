@@ -10,7 +10,9 @@ from typing import Any
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
+from search.config.bases import check_same
 from search.config.devices import check_device
+from search.config.inputs.checkpoint_facts import CheckpointFacts
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
@@ -92,6 +94,21 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
         where = "objectives, constraints and budgets"
         raise ConfigError(what + hint, where=where, expected=", ".join(base.figures))
+
+
+def check_same_outputs(spec: StudySpec, first: Any, other: Any, number: int) -> None:
+    """Check that base `number` solves the task of the first one, with the same classes in the same order.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    check_same(spec.model, spec.models[number], _facts(first), _facts(other))
+
+
+def _facts(model: Any) -> CheckpointFacts:
+    names = getattr(model, "names", None) or {}
+    classes = tuple(map(str, names.values() if isinstance(names, dict) else names))
+    return CheckpointFacts(str(getattr(model, "task", "detect")), classes=classes or None)
 
 
 def check_sizes(model: Any, sizes: Iterable[int]) -> None:

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose.guided import Guide, Observation
+from search.propose.guided import Adviser, Observation
 from search.propose.optuna_backend import internals
 from search.propose.optuna_backend.samplers import ConstrainedCmaEs, Sobol
 from search.propose.optuna_backend.storage import close_storage, open_storage, quiet
@@ -36,7 +36,7 @@ from search.propose.promotion import Effort
 from search.propose.proposer import History, Proposal, Told
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
-from search.space import Space
+from search.space import AnySpace
 from search.trial import Candidate, Failure, Measurement, Outcome, Promotion, ScreeningLimit, Trial
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -66,7 +66,7 @@ class OptunaProposer:
         self,
         storage: str,
         name: str,
-        space: Space,
+        space: AnySpace,
         objectives: Sequence[Objective],
         *,
         bounds: Sequence[Bound] = (),
@@ -74,7 +74,7 @@ class OptunaProposer:
         seed: int = 0,
         workers: int = 1,
         opening: Sequence[Candidate] = (),
-        guide: Guide | None = None,
+        guide: Adviser | None = None,
     ) -> None:
         quiet()
         self._space = space
@@ -208,7 +208,7 @@ class OptunaProposer:
         )
         return internals.begin(self._study, template)
 
-    def _told(self, guide: Guide) -> list[Observation]:
+    def _told(self, guide: Adviser) -> list[Observation]:
         """Return every told trial as an observation of the guide, by number."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:
@@ -304,7 +304,9 @@ class OptunaProposer:
                 trial.set_constraint(str(bound), bound.excess(measured.figures))
 
 
-def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _point_within(
+    space: AnySpace, candidate: Candidate, distributions: Mapping[str, BaseDistribution]
+) -> dict[str, Any]:
     """Return the candidate as a vector of the space. Raises ConfigError if it lies outside."""
     try:
         point = space.vector(candidate)
@@ -328,7 +330,7 @@ def _continued(trials: Iterable[FrozenTrial]) -> frozenset[int]:
     return frozenset(one["trial"] for one in given if one is not None and one["trial"] is not None)
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
+def _distributions(space: AnySpace) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {d.name: FloatDistribution(d.low, d.high) for d in space.dimensions}
     return found | {name: CategoricalDistribution(values) for name, values in space.choices().items()}
 

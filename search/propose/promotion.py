@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 from search.trial import Candidate, Promotion
 
+PROMOTED = "promoted"
+"""Source of such a candidate."""
 POWER = 0.4
 """b before any promotion: the median of docs/recovery.md between 1 and 10 epochs, over what lost more than a point."""
 BELIEF = 2.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from search.config.sections import SpaceSpec
 from search.errors import ConfigError
 from search.propose.initial_candidates import opening
-from search.space import Space
+from search.space import BASE, Dimension, JointSpace, Space, spaces_of
 from search.testing.known_front import known_space
 from search.trial import Candidate
 
@@ -145,3 +145,51 @@ def test_the_opening_is_distinct_within_bounds_and_names_every_size() -> None:
     assert all(0.2 <= ratio <= 0.5 for candidate in candidates for ratio in candidate.ratios.values())
     assert {candidate.imgsz for candidate in candidates} == {640, 320}
     assert Candidate({"stem": 0.5, "neck": 0.2, "head": 0.2}) in candidates
+
+
+def _joint() -> JointSpace:
+    """Two bases: the second has a dimension of its own, lacks one of the first, and has no removable block."""
+    first = known_space().dimensions[0]
+    own = Dimension("own", ("own",), 0.0, 0.5)
+    return JointSpace((known_space(depth=True), Space((first, own), (640,))))
+
+
+def test_a_joint_space_has_one_dimension_of_each_name_and_the_base_as_a_choice() -> None:
+    space = _joint()
+    assert [d.name for d in space.dimensions] == ["stem", "neck", "head", "own"]
+    assert space.choices() == {BASE: (0, 1), "remove:body.m.0": (False, True), "remove:body.m.1": (False, True)}
+    assert spaces_of(space) == space.spaces and spaces_of(space.spaces[0]) == (space.spaces[0],)
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        Candidate({"stem": 0.1, "neck": 0.2, "head": 0.3}, removed=("body.m.1",)),
+        Candidate({"stem": 0.4, "own": 0.5}, base=1),
+    ],
+)
+def test_a_candidate_of_either_base_is_a_point_of_the_joint_space(candidate: Candidate) -> None:
+    """What its base does not have is in the vector, since samplers see one space, and not in the candidate."""
+    space = _joint()
+    point = space.vector(candidate)
+    assert point.keys() == {d.name for d in space.dimensions} | space.choices().keys()
+    assert space.candidate(point) == candidate == Candidate.from_json(candidate.to_json())
+    assert space.candidate({**point, "neck" if candidate.base else "own": 0.45}) == candidate
+
+
+def test_a_base_that_there_is_not_is_no_point_of_the_space() -> None:
+    with pytest.raises(ConfigError, match="there is no base 2"):
+        _joint().vector(Candidate({"stem": 0.4, "own": 0.5}, base=2))
+
+
+def test_a_candidate_of_the_first_base_is_recorded_as_before_there_were_several() -> None:
+    assert "base" not in Candidate({"stem": 0.1}).to_json()
+    assert Candidate({"stem": 0.1}, base=1).to_json()["base"] == 1
+
+
+def test_the_opening_of_a_joint_space_has_the_candidates_of_each_base_in_turn() -> None:
+    space = _joint()
+    found = opening(space)
+    for base, own in enumerate(space.spaces):
+        assert [c for c in found if c.base == base] == [replace(c, base=base) for c in opening(own)]
+    assert [candidate.base for candidate in found[:4]] == [0, 1, 0, 1]

@@ -62,7 +62,7 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
         weights: Path | None = picked.weights()
     except ConfigError:
         weights = None
-    spec = picked.results.spec
+    spec = picked.spec
     asked = {**spec.recover.model_dump(), **MOST, **train}
     recover = recover_spec(asked, "keys of YOLO.train")
     arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)

@@ -207,7 +207,7 @@ def _keys(order: Order) -> dict[Model, tuple[LatencyCache, dict[str, Any]]]:
         return {}
     timings = LatencyCache(first.run / "latency")
     return {
-        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
+        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz, base=model.picked.place))
         for model in order.models
         if model.picked is not None and model.run == first.run and (digest := _digest(model.picked)) is not None
     }
@@ -222,8 +222,7 @@ def _twins(order: Order) -> dict[Model, Model]:
 
 def _digest(picked: PickedTrial) -> str | None:
     """Return `latency_cache.widths_digest` of a run's trial or base."""
-    trial = picked.trial
-    measured = picked.results.base if trial is None else trial.measurement
+    trial, measured = picked.trial, picked.measurement
     return (
         None if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
     )

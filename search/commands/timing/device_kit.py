@@ -88,15 +88,16 @@ def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path
         "file": f"models/{path.name}",
         "sha256": digest(path),
         "imgsz": model.imgsz,
-        "base": picked.trial is None,
+        "base": model.is_base,
         "trials": [],
     }
 
 
 def _widths(picked: PickedTrial) -> str:
-    trial = picked.trial
-    measured = picked.results.base if trial is None else trial.measurement
-    return "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+    """Return what tells networks apart: the widths, and of which base."""
+    trial, measured = picked.trial, picked.measurement
+    found = "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+    return f"{picked.place}:{found}"
 
 
 def _manifest(study: Study, spec: LatencySpec, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

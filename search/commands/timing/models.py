@@ -52,7 +52,8 @@ class Model:
 
     @property
     def is_base(self) -> bool:
-        return self.picked is not None and self.picked.trial is None
+        """True of the base that is the reference of its run's latencies."""
+        return self.picked is not None and self.picked.trial is None and not self.picked.unpruned
 
     def module(self) -> Any:
         """Return the PyTorch module. Latency does not depend on the values of weights, so a plan is enough."""
@@ -66,11 +67,11 @@ class Model:
         if self.picked is None or self.picked.trial is None or self.picked.trial.measured.plan is None:
             raise ConfigError(f"{self.name} has neither a file nor a plan", expected="a complete trial, or a file")
         plan = Plan.from_json(self.picked.trial.measured.plan)
-        base, graph = _traced(self.picked.results.spec.model, plan.example_shape)
+        base, graph = _traced(self.picked.spec.model, plan.example_shape)
         return replace(plan, graph=graph).apply(base)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Return the base and its graph, cached: a front is many plans of one trace."""
     import torch
@@ -150,6 +151,8 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
     study = Study.load(find_run(word))
     results = study.results()
     chosen = {"base": PickedTrial(results, None, "the unpruned model")}
+    names = study.spec.base_names
+    chosen |= {names[n]: PickedTrial(results, None, names[n], unpruned=n) for n in range(1, len(names))}
     chosen |= {str(t.number): PickedTrial(results, t, f"trial {t.number}") for t in front_of(results)}
     return [model_of(picked, f"{study.record.path.name}:{ref}", imgsz) for ref, picked in chosen.items()]
 

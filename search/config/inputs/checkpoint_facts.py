@@ -1,4 +1,4 @@
-"""Read a checkpoint's task and training input size without loading it.
+"""Read a checkpoint's task, classes and training input size without loading it.
 
 A checkpoint is a pickle, and unpickling runs code. `pruning.checkpoints.inert_reader` replaces what it names by inert
 objects, so nothing runs, PyTorch is not imported, and a fraction of a second is enough.
@@ -25,10 +25,11 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """Task and input size; None if the checkpoint does not record them."""
+    """Task, input size, and names of the classes in their order; None if the checkpoint does not record them."""
 
     task: str | None = None
     imgsz: int | None = None
+    classes: tuple[str, ...] | None = None
 
 
 def checkpoint_facts(path: Path) -> CheckpointFacts:
@@ -45,16 +46,27 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
         return CheckpointFacts()
     if not isinstance(document, Mapping):
         return CheckpointFacts()
-    return CheckpointFacts(_task(document), _imgsz(document))
+    return CheckpointFacts(_task(document), _imgsz(document), _classes(document))
 
 
 def _task(document: Mapping[str, Any]) -> str | None:
     model = document.get("ema") or document.get("model")
     if not isinstance(model, Inert):
         return None
-    state = getattr(model, "state", {})
-    task = state.get("task") if isinstance(state, Mapping) else None
+    task = _state(model).get("task")
     return task if isinstance(task, str) and task else _TASKS.get(model.named.name)
+
+
+def _classes(document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    model = document.get("ema") or document.get("model")
+    names = _state(model).get("names") if isinstance(model, Inert) else None
+    named = list(names.values()) if isinstance(names, Mapping) else names
+    return tuple(map(str, named)) if isinstance(named, list | tuple) and named else None
+
+
+def _state(model: Inert) -> Mapping[str, Any]:
+    state = getattr(model, "state", {})
+    return state if isinstance(state, Mapping) else {}
 
 
 def _imgsz(document: Mapping[str, Any]) -> int | None:

@@ -36,14 +36,18 @@ def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def timing_key(spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32") -> dict[str, Any]:
+def timing_key(
+    spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32", base: int = 0
+) -> dict[str, Any]:
     """Return everything that a ratio to the base depends on.
 
     Args:
         widths: `widths_digest`.
         imgsz, base_imgsz: input sizes of the candidate and of the base, in pixels.
+        base: place of the candidate's base in the study: two bases may call their groups alike.
     """
     return {
+        **({"base": base} if base else {}),
         "widths": widths,
         "imgsz": imgsz,
         "base_imgsz": base_imgsz,

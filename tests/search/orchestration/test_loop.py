@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +14,12 @@ from search.errors import Interrupted, NotComparable, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import PrunedCandidate
 from search.orchestration.loop import Loop
 from search.propose.optuna_proposer import OptunaProposer
+from search.propose.proposer import Proposal
 from search.run_folder.record import RunRecord
 from search.study import Listener, Parts, Study
 from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
-from search.trial import Candidate, Trial, TrialState
+from search.trial import Candidate, Promotion, Trial, TrialState
 from tests.search.conftest import MakeStudy
 
 # Sampler, trials until its model is in use, cuts before and after that.
@@ -325,3 +327,15 @@ class _Saving(KnownFrontEvaluator):
     def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None):  # type: ignore[no-untyped-def]
         (work_dir / "weights.pt").write_bytes(b"weights")
         return super().evaluate(candidate, number, seed, work_dir)
+
+
+def test_trials_that_open_ones_continue_are_named(tmp_path: Path) -> None:
+    nothing: Any = None
+    loop = Loop(nothing, nothing, nothing, RunRecord(tmp_path), nothing, nothing)
+    own = Candidate({"stem": 0.5})
+    open_ones = [own, own.promoted(Promotion(3, 1, 1)), own.promoted(Promotion(None, 1, 1))]
+    for number, candidate in enumerate(open_ones, 10):
+        loop._proposals[number] = Proposal(number, candidate, "promoted")
+    assert loop.continued == {3}
+    loop._again.append(Proposal(20, own.promoted(Promotion(5, 2, 2)), "promoted"))
+    assert loop.continued == {3, 5}

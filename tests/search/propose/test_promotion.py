@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search.propose.front_area import added_to_front, added_within
+from search.propose.front_area import worth_of
 from search.propose.guided import Guide
 from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
@@ -18,6 +18,7 @@ from search.testing.known_front import OBJECTIVES, LearningEvaluator, known_guid
 from search.trial import Candidate, Promotion, Trial, TrialState
 
 FEW = Candidate({"stem": 0.5})
+FRONT = worth_of(None)
 
 
 def tried(
@@ -46,11 +47,11 @@ def idle(count: int = RECENT) -> list[Tuned]:
 
 
 def test_while_new_candidates_add_to_the_front_none_is_promoted() -> None:
-    assert promotion(ladder(), frozenset(), added_to_front) is None
+    assert promotion(ladder(), frozenset(), FRONT) is None
 
 
 def test_when_they_add_nothing_the_front_is_trained_further() -> None:
-    found = promotion(ladder(*idle()), frozenset(), added_to_front)
+    found = promotion(ladder(*idle()), frozenset(), FRONT)
     assert found is not None and found.promotion is not None
     assert found.promotion.had == found.promotion.epochs == 4, "as many as it has had"
     parent = ladder()[found.promotion.trial or 0]
@@ -68,24 +69,24 @@ def test_when_they_add_nothing_the_front_is_trained_further() -> None:
     ],
 )
 def test_what_has_nothing_to_gain_is_not_promoted(change: Callable[[Tuned], Tuned]) -> None:
-    assert promotion(list(map(change, ladder(*idle()))), frozenset(), added_to_front) is None
+    assert promotion(list(map(change, ladder(*idle()))), frozenset(), FRONT) is None
 
 
 def test_nobody_is_continued_twice_and_never_two_in_a_row() -> None:
     known, taken = ladder(*idle()), set[int]()
-    while (found := promotion(known, taken, added_to_front)) is not None:
+    while (found := promotion(known, taken, FRONT)) is not None:
         assert found.promotion is not None and found.promotion.trial is not None
         assert found.promotion.trial not in taken
         taken.add(found.promotion.trial)
     assert len(taken) >= 3
     last = tried(40, 0.3, 0.6, epochs=8, of=Promotion(5, 4, 4))
-    assert promotion([*known, last], {5}, added_to_front) is None
+    assert promotion([*known, last], {5}, FRONT) is None
 
 
 def test_a_chain_goes_on_from_its_last_trial_with_twice_the_epochs() -> None:
     last = tried(20, 0.3, 0.55, epochs=8, seconds=40, of=Promotion(5, 4, 4))
     low = [replace(one, share=1.0) if one.effort.trial < 5 else one for one in ladder()]
-    found = promotion([*low, last, *idle()], {5}, added_to_front)
+    found = promotion([*low, last, *idle()], {5}, FRONT)
     assert found is not None and found.promotion == Promotion(20, 8, 8)
 
 
@@ -99,15 +100,15 @@ def test_promotions_that_gave_nothing_make_the_next_less_likely() -> None:
         return [*parents, *children, *ladder(), *slow, tried(60, 0.35, 0.605, seconds=22)]
 
     taken = {30, 31, 32, 40, 41, 42}
-    assert promotion(standing(0.3), taken, added_to_front) is not None
-    assert promotion(standing(0.0), taken, added_to_front) is None
+    assert promotion(standing(0.3), taken, FRONT) is not None
+    assert promotion(standing(0.0), taken, FRONT) is None
 
 
 def test_for_a_budget_only_what_is_within_it_counts() -> None:
     within = [(0.5, 0.8), (0.7, 0.95)]
-    assert added_within(0.6, within, 0.55, 0.9) == pytest.approx(0.1)
-    assert added_within(0.6, within, 0.65, 0.9) == 0.0
-    assert added_within(0.6, within, 0.4, 0.7) == 0.0
+    assert worth_of(0.6)(within, 0.55, 0.9) == pytest.approx(0.1)
+    assert worth_of(0.6)(within, 0.65, 0.9) == 0.0
+    assert worth_of(0.6)(within, 0.4, 0.7) == 0.0
 
 
 def opened(folder: Path, guide: Guide) -> OptunaProposer:
