@@ -27,9 +27,11 @@ from typing import Any
 
 from search_table import sweep
 
+from search import Callback
 from search.run_folder.enqueue import MOST, leave_request
 from search.run_folder.record import RunRecord
-from search.study import Listener, Study
+from search.study import Study
+from search.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "studies"
@@ -79,17 +81,16 @@ def study_of(base: str, method: str, seed: int, hours: float, project: Path) -> 
 
 def searched(base: str, method: str, seed: int, hours: float, project: Path) -> Study:
     """One search, to its end."""
-    listener = Listener(note=lambda text: print(f"  {text}", flush=True), trial=_say)
     study = study_of(base, method, seed, hours, project)
     before = _finished(study.record)
     if before is not None:
         return before
-    prepared = study.prepare(listener)
+    prepared = study.prepare([Printing()])
     if method in SWEEPS and not study.trials():
         for candidate in itertools.islice(sweep(method, prepared, LEVELS), MOST):  # hours more than a search has
             leave_request(study.record.path, candidate)
     spent = sum(prepared.base.seconds.get(phase, 0.0) for phase in ONLY_AUTO)
-    return study_of(base, method, seed, hours - spent / 3600, project).search(listener)
+    return study_of(base, method, seed, hours - spent / 3600, project).search([Printing()])
 
 
 def _finished(record: RunRecord) -> Study | None:
@@ -98,10 +99,16 @@ def _finished(record: RunRecord) -> Study | None:
     return Study.load(record.path)
 
 
-def _say(trial: Any, progress: Any) -> None:
-    figures = {} if trial.measurement is None else trial.measurement.figures
-    shown = " ".join(f"{n} {figures[n].value:.3f}" for n in ("map50_95", "latency_ms") if n in figures)
-    print(f"  {trial.number:3d} {trial.source:14s} {trial.state.value:9s} {shown}", flush=True)
+class Printing(Callback):
+    """A line for each note and each trial."""
+
+    def on_note(self, study: Study, text: str) -> None:
+        print(f"  {text}", flush=True)
+
+    def on_trial_end(self, study: Study, trial: Trial) -> None:
+        figures = {} if trial.measurement is None else trial.measurement.figures
+        shown = " ".join(f"{n} {figures[n].value:.3f}" for n in ("map50_95", "latency_ms") if n in figures)
+        print(f"  {trial.number:3d} {trial.source:14s} {trial.state.value:9s} {shown}", flush=True)
 
 
 def row_of(study: Study, base: str, method: str, seed: int) -> dict[str, Any]:

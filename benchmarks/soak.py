@@ -31,11 +31,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from search import Callback
 from search.run_folder.crash_points import ANYWHERE, COORDINATOR, POINTS, VARIABLE, WORKER
 from search.run_folder.record import RunRecord, acknowledged
-from search.study import Listener, Parts, Study
+from search.study import Parts, Study
 from search.testing.known_front import KnownFront, NotingEvaluator
-from search.trial import Measurement
+from search.trial import Measurement, Trial
 
 _ENDLESS = 1_000_000
 _LONG_S = 60.0
@@ -227,12 +228,13 @@ def memory_over(folder: Path, trials: int, every: int = 50) -> list[tuple[int, f
     """(trials, resident MB of the coordinator) along one real search of `trials` quick trials."""
     soak, found = Soak(folder, sleep_s=0.0), list[tuple[int, float]]()
 
-    def look(trial: object, progress: object) -> None:
-        number = len(found) * every
-        if int(getattr(progress, "done", 0)) >= number:
-            found.append((int(getattr(progress, "done", 0)), rss_mb()))
+    class Looking(Callback):
+        def on_trial_end(self, study: Study, trial: Trial) -> None:
+            done = study.progress()["done"]
+            if done >= len(found) * every:
+                found.append((done, rss_mb()))
 
-    _study(soak.folder, trials, 0.0).search(Listener(trial=look))
+    _study(soak.folder, trials, 0.0).search([Looking()])
     return found
 
 

@@ -6,6 +6,7 @@ Importing this package is cheap: torch, ultralytics and Optuna are loaded by the
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Before anything can import ultralytics: an export must not pip-install at night, nothing is fetched behind
@@ -13,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", ULTRALYTICS_SAFE_LOAD="1")
 
 if TYPE_CHECKING:
+    from search.callbacks.callback import Callback
     from search.deliver.picked_trial import PickedTrial
     from search.study import Study
 
-__all__ = ["PickedTrial", "Study"]
+__all__ = ["Callback", "PickedTrial", "Study"]
+_PLACES = {
+    "Callback": "search.callbacks.callback",
+    "PickedTrial": "search.deliver.picked_trial",
+    "Study": "search.study",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that `import search.errors` stays cheap."""
     if name in __all__:
-        from search import study
-        from search.deliver import picked_trial
-
-        return getattr(study if name == "Study" else picked_trial, name)
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'search' has no attribute {name!r}")

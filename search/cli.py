@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Search the pruning ratio of each layer of a YOLO model, and show the Pareto front.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -111,20 +110,25 @@ def error_text(error: BaseException) -> str:
 @app.command()
 @guarded
 def init(words: Keys = None, debug: Debug = False) -> None:
-    """Write a commented study.yaml (here, or to a path); model= and data= fill it in."""
+    """Write a commented study.yaml (here, or to a path) with model=, data= and any other key=value of a study."""
     from search.commands.init import write_starter
 
     target, keys = split(words)
-    known = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
-    if len(known) < len(keys):
-        raise ConfigError("init takes model= and data= only", where="command line")
-    path = write_starter(Path(target or "study.yaml"), **known)
+    for key in ("model", "data"):
+        keys |= {key: str(keys[key])} if key in keys else {}
+    path = write_starter(Path(target or "study.yaml"), **keys)
     Console().print(Text(f"wrote {path}\nnext: paretoprune check {path}"), soft_wrap=True)
 
 
 @app.command()
 @guarded
-def check(words: Words = None, form: Form = "table", trust: Trust = None, debug: Debug = False) -> None:
+def check(
+    words: Words = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Also list what has a ratio of its own.")] = False,
+    form: Form = "table",
+    trust: Trust = None,
+    debug: Debug = False,
+) -> None:
     """Check environment, prunable groups, reachable budgets and estimate the time."""
     from search.commands.check import check as facts_of
     from search.commands.progress import emit
@@ -134,7 +138,7 @@ def check(words: Words = None, form: Form = "table", trust: Trust = None, debug:
 
     path, keys = study_and_keys(words)
     facts = facts_of(with_clean_copy(load_spec(path, {**keys, **_trusting(trust)})))
-    emit(Console(), facts, form, render_check(facts))
+    emit(Console(), facts, form, render_check(facts, with_groups=groups))
 
 
 @app.command()
@@ -148,8 +152,8 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 
     path, keys = study_and_keys(words)
     study = Study(path, **{**keys, "search.sampler": "auto"})
-    with following(study, Console(stderr=True)) as listener:
-        prepared = study.prepare(listener)
+    with following(study, Console(stderr=True)) as shown:
+        prepared = study.prepare([shown])
     curves = read_curves(study.record.path / "sensitivity")
     blocks = {block.parameter: block.path for block in prepared.space.blocks}
     facts = sensitivity_facts(str(study.record.path), curves, blocks)
@@ -429,6 +433,8 @@ def compare(
 def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
     """Prune one model without a search: model=best.pt ratio=0.3 [groups= imgsz= round_to= importance= ranking= out=].
 
+    ratios=ratios.yaml instead of a ratio: lines such as model.4.m.0.cv1: 0.5, for a group, a layer or a block.
+
     plan=plan.json instead of a ratio rebuilds the model of an earlier plan, bit for bit.
 
     data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes, fine-tunes and validates in steps until the metric has
@@ -473,10 +479,12 @@ def _prune_gradually(keys: dict[str, Any]) -> dict[str, Any]:
 def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = False) -> None:
     """Fine-tune a trial in full: epochs=100, and any key of YOLO.train.
 
+    data=other.yaml trains it on other data, which may have another number of classes: only the class layers are new.
+
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks are kept.
     """
     from search.commands.progress import emit
-    from search.commands.prune.finetune import Tuning, finetune_file
+    from search.commands.prune.finetune import Tuning, finetune_file, tuning_elsewhere
     from search.commands.prune.finetune import finetune as run_finetune
     from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
@@ -490,6 +498,10 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     if target is not None:
         raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")
     picked = resolve(ref)
+    if "data" in keys:
+        made_elsewhere = finetune_file(tuning_elsewhere(picked, keys))
+        emit(Console(), made_elsewhere, form, render_tuned(made_elsewhere))
+        return
     made = run_finetune(picked, keys)
     facts = {**made.to_json(), "model": str(picked.folder / "finetuned.pt")}
     emit(Console(), facts, form, render_finetuned(facts, picked))
@@ -500,8 +512,8 @@ def _follow(study: Any) -> None:
 
     console = Console()
     try:
-        with following(study, console) as listener:
-            study.search(listener)
+        with following(study, console) as shown:
+            study.search([shown])
     except Interrupted:
         if study.record.args_path.is_file():
             print_summary(study, console)

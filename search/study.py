@@ -12,7 +12,10 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
+from search.callbacks.callback import Callback, Callbacks
+from search.callbacks.trackers import check_trackers, followers_of
 from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
+from search.config.inputs.loaded_model import FOLDER, checkpoint_of, is_loaded
 from search.config.inputs.paths import exists
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, load_spec, with_defaults
@@ -20,7 +23,7 @@ from search.deliver.picked_trial import PickedTrial
 from search.deliver.selection import Selection
 from search.errors import ConfigError, Interrupted, RunCorrupt
 from search.orchestration.final_steps import FinalSteps
-from search.orchestration.loop import Loop, Progress, Watcher
+from search.orchestration.loop import Loop
 from search.orchestration.policy import StudyPolicy
 from search.orchestration.session import StartCleanup, interrupting, log, logging_to, resumable, surviving_hangup
 from search.orchestration.stopping import Limits, next_time, trial_timeout_s
@@ -62,20 +65,6 @@ class Parts:
     clock: Clock = field(default_factory=SystemClock)
 
 
-@dataclass(frozen=True)
-class Listener:
-    """Callbacks of a search.
-
-    `note` gets sentences, `preparing` the current activity before the first trial (several times a second), `trial`
-    each ended trial, `watch` the progress between them.
-    """
-
-    note: Callable[[str], None] = lambda text: None
-    preparing: Callable[[str], None] = lambda text: None
-    trial: Callable[[Trial, Progress], None] = lambda trial, progress: None
-    watch: Watcher = lambda progress: None
-
-
 class Study:
     """One study and its run folder, `project/name`.
 
@@ -83,6 +72,7 @@ class Study:
         study: a study.yaml; None when `model` and `data` are given as overrides.
         parts: components of the study; tests replace them.
         overrides: `imgsz=320`, `search={"trials": 5}` or `**{"search.trials": 5}`; they take precedence over the file.
+            `model` may be a YOLO object (`search.config.inputs.loaded_model`).
 
     Raises:
         ConfigError: every fault of the study at once.
@@ -90,7 +80,7 @@ class Study:
 
     def __init__(self, study: str | Path | None = None, *, parts: Parts | None = None, **overrides: Any) -> None:
         path = None if study is None else Path(study)
-        self._setup(with_clean_copy(load_spec(path, _dotted(overrides))), parts)
+        self._setup(with_clean_copy(load_spec(path, _dotted(_named(overrides)))), parts)
 
     @classmethod
     def load(
@@ -128,9 +118,12 @@ class Study:
         """Objectives, in the order of the study."""
         return objectives_named(self.spec.objectives)
 
-    def search(self, listener: Listener | None = None) -> Study:
+    def search(self, callbacks: Sequence[Callback] = ()) -> Study:
         """Search until a limit is reached (`stopping`), then run the `final_steps`; resumes an existing run. Returns
         itself.
+
+        Args:
+            callbacks: told what happens, after the trackers that the study names (`track`).
 
         Raises:
             RunLocked: another process searches this run.
@@ -138,21 +131,30 @@ class Study:
             BackendMissing, ServerMissing: a package, the storage or the cluster is missing.
             Interrupted: Ctrl-C, SIGTERM or a stop request, also during the preparation; the run can be resumed.
         """
-        listener = listener or Listener()
-        with resumable(self.record), self._prepared(listener) as prepared:
-            self._run(prepared, listener)
+        check_trackers(self.spec)
+        told = Callbacks(self, [*followers_of(self.spec, self.record.path), *callbacks])
+        with resumable(self.record), self._prepared(told) as prepared:
+            self._run(prepared, told)
         return self
 
-    def prepare(self, listener: Listener | None = None) -> Prepared:
+    def stop(self) -> None:
+        """Ask the search of this run to end, in whatever process; it can be resumed. Nothing where none runs."""
+        if self.record.lock.is_held():
+            self.record.request_stop()
+
+    def prepare(self, callbacks: Sequence[Callback] = ()) -> Prepared:
         """Measure the base, sensitivity and latency model without searching; a later search reuses them.
+
+        Args:
+            callbacks: told notes and activities.
 
         Raises as `search`.
         """
-        with resumable(self.record), self._prepared(listener or Listener()) as prepared:
+        with resumable(self.record), self._prepared(Callbacks(self, callbacks)) as prepared:
             return prepared
 
     @contextmanager
-    def _prepared(self, listener: Listener) -> Iterator[Prepared]:
+    def _prepared(self, told: Callbacks) -> Iterator[Prepared]:
         """Own the run and prepare the search."""
         until = self.spec.search.until
         self._until = None if until is None else next_time(until, self._parts.clock.local())
@@ -162,22 +164,22 @@ class Study:
         cleanup = StartCleanup(self.record)
         with self._session(), ExitStack() as held:
             try:
-                here = self._claim(listener)
+                here = self._claim(told)
                 reached("claimed")
                 self._keep_claim = held.enter_context(claimed(self.spec))
                 if self._parts.engine is None:
                     check_cluster(self.spec)
-                prepared = self._prepare(listener, "resume")
+                prepared = self._prepare(told, "resume")
                 self.record.write_environment(here)
                 reached("prepared")
             except BaseException as error:
                 cleanup.undo(error)
                 raise
             for note in prepared.notes:
-                listener.note(note)
+                told.note(note)
             yield prepared
 
-    def _prepare(self, listener: Listener, command: str) -> Prepared:
+    def _prepare(self, told: Callbacks, command: str) -> Prepared:
         """Measure the base, and what else the study needs; `command` goes on where somebody asks to stop.
 
         Raises:
@@ -186,7 +188,7 @@ class Study:
 
         def say(text: str) -> None:
             self._raise_if_asked(command)
-            listener.preparing(text)
+            told.activity(text)
 
         return self._parts.prepare(self.spec.without_secrets, self.record, say)
 
@@ -278,7 +280,7 @@ class Study:
 
     def snapshot(self) -> Snapshot:
         """Return the plain record for display, from disk while another process searches."""
-        if self._loop is None and (not self._ended or self.record.lock.is_held()):
+        if self._loop is None and (not self._ended or self.record.lock.is_held_elsewhere()):
             return current_snapshot(self.results())
         return snapshot(self.results(), self.state(), self.progress())
 
@@ -318,7 +320,7 @@ class Study:
         if self._parts.engine is None:
             check_packages(self.spec)
 
-    def _claim(self, listener: Listener) -> dict[str, str]:
+    def _claim(self, told: Callbacks) -> dict[str, str]:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
         self.record.stop_path.unlink(missing_ok=True)  # one that came before the lock was taken was meant for another
         self.record.tidy()
@@ -331,13 +333,13 @@ class Study:
             known, found = of_one_kind(old_prints, prints)
             check_comparable(comparable(old, known), comparable(resolved, found), run=self.record.path)
             if known != old_prints:
-                listener.note(_OLDER_FINGERPRINT)
+                told.note(_OLDER_FINGERPRINT)
             before = self.record.read_environment()
             self.record.trials()  # refuses what is not of this run before hours are spent beside it
             if not self._mix_versions:
                 environment.check_versions(before, here, self.record.path)
             for change in environment.changes(before, here):
-                listener.note(f"not the environment that the run began in: {change}")
+                told.note(f"not the environment that the run began in: {change}")
             here = environment.mixed(before, here)
             digest = old_prints.get(STUDY)
         elif self.record.trials():
@@ -349,7 +351,7 @@ class Study:
         self.record.write_args(resolved, {**prints, STUDY: digest})
         return here
 
-    def _run(self, prepared: Prepared, listener: Listener) -> None:
+    def _run(self, prepared: Prepared, told: Callbacks) -> None:
         from search.propose.initial_candidates import opening
         from search.propose.optuna_backend.storage import sqlite_url
         from search.propose.optuna_proposer import OptunaProposer
@@ -378,43 +380,38 @@ class Study:
             StudyPolicy(self.spec, prepared, room, self.results, self._keep_claim),
             seed=search.seed,
             clock=self._parts.clock,
-            on_trial=lambda trial: self._after(trial, listener),
-            watch=listener.watch,
-            note=lambda text: self._note_rebuilt(text, listener),
+            on_start=lambda trial: told.tell(lambda one: one.on_trial_start(self, trial)),
+            on_trial=lambda trial: self._after(trial, told),
+            watch=lambda progress: told.tell(lambda one: one.on_progress(self, progress)),
+            note=lambda text: self._note_rebuilt(text, told),
             is_own_storage=self.spec.storage is None,
         )
-        self._loop, self._ended = loop, "interrupted"
-        is_told = True
+        error: BaseException | None = None
         try:
+            told.start(self.front())
+            self._loop, self._ended = loop, "interrupted"
             with interrupting(loop):
-                self._run_to_the_end(prepared, loop, listener)
+                self._run_to_the_end(prepared, loop, told)
             self._ended = "finished"
             shutil.rmtree(self.record.batches_dir, ignore_errors=True)
-        except (Interrupted, KeyboardInterrupt):
-            is_told = False  # who interrupts knows
+        except BaseException as raised:
+            error = raised
             raise
         finally:
             proposer.close()
             self._loop = self._results = None
-            content = self._drawn(self.results())
-            if is_told:
-                self._notify(content)
+            results = self._read()
+            self._drawn(results)
+            told.front(results.front)
+            told.tell(lambda one: one.on_search_end(self, error))
 
-    def _note_rebuilt(self, text: str, listener: Listener) -> None:
+    def _note_rebuilt(self, text: str, told: Callbacks) -> None:
         """Say that study.db was rebuilt: now, in the log, and for good in env.json, which the page shows."""
         log.warning("%s", text)
-        listener.note(text)
+        told.note(text)
         self.record.write_environment({**self.record.read_environment(), environment.REBUILT: text})
 
-    def _notify(self, content: Snapshot) -> None:
-        """Send the notification, also of a search that gave up."""
-        from search.orchestration.notify import notify
-        from search.present.summary import summary
-
-        if self.spec.notify.command:
-            notify(self.spec.notify.command, self.record.path, self._ended, "\n".join(summary(content)) + "\n")
-
-    def _run_to_the_end(self, prepared: Prepared, loop: Loop, listener: Listener) -> None:
+    def _run_to_the_end(self, prepared: Prepared, loop: Loop, told: Callbacks) -> None:
         """Run the trials, then the final steps, or the rest of those that were interrupted."""
         before, limits = self.record.read_ending(), self._limits()
         if before is not None and not before["closed"] and before["limits"] == limits:
@@ -425,10 +422,10 @@ class Study:
             loop.run()
             assert loop.end is not None
             end = loop.end.to_json()
-        listener.note(f"the search ends: {end['sentence']}")
+        told.note(f"the search ends: {end['sentence']}")
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": False})
         reached("closing")
-        self._final_steps(prepared, listener, loop.raise_if_stopped, loop.timeout_s()).run()
+        self._final_steps(prepared, told, loop.raise_if_stopped, loop.timeout_s()).run()
         write_json(self.record.ending_path, {"format": 1, **end, "limits": limits, "closed": True})
 
     def _limits(self) -> dict[str, Any]:
@@ -437,25 +434,27 @@ class Study:
         return {name: getattr(search, name) for name in ("trials", "hours", "until", "patience")}
 
     def _final_steps(
-        self, prepared: Prepared, listener: Listener, check: Callable[[], None], timeout_s: float
+        self, prepared: Prepared, told: Callbacks, check: Callable[[], None], timeout_s: float
     ) -> FinalSteps:
-        return FinalSteps(self._read, prepared, listener, self._engine, check, timeout_s, self.spec.stuck_s)
+        return FinalSteps(
+            self._read, prepared, told.note, told.activity, self._engine, check, timeout_s, self.spec.stuck_s
+        )
 
-    def measure_baselines(self, named: Sequence[str], listener: Listener | None = None) -> Study:
+    def measure_baselines(self, named: Sequence[str], callbacks: Sequence[Callback] = ()) -> Study:
         """Measure the named baselines of an existing run; failed ones are tried again. Returns itself.
 
         Raises:
             RunLocked: a process searches this run. Interrupted: a stop was requested; finished measurements are kept.
             ConfigError: a file of the study is gone.
         """
-        listener = listener or Listener()
+        told = Callbacks(self, callbacks)
         self._check_inputs()
         with self._session():
-            self._claim(listener)
-            prepared = self._prepare(listener, "baselines")
+            self._claim(told)
+            prepared = self._prepare(told, "baselines")
             timeout_s = trial_timeout_s(self.record.trials(), self.spec.search.trial_minutes)
             try:
-                steps = self._final_steps(prepared, listener, lambda: self._raise_if_asked("baselines"), timeout_s)
+                steps = self._final_steps(prepared, told, lambda: self._raise_if_asked("baselines"), timeout_s)
                 steps.measure_rows(named)
             finally:
                 shutil.rmtree(self.record.batches_dir, ignore_errors=True)
@@ -474,7 +473,7 @@ class Study:
             return self._parts.engine(self.spec, prepared)
         return engine_of(self.spec, prepared, self.record, self._parts.clock)
 
-    def _after(self, trial: Trial, listener: Listener) -> None:
+    def _after(self, trial: Trial, told: Callbacks) -> None:
         assert self._loop is not None
         results = self._results = self._read()
         self._drawn(results)
@@ -483,7 +482,8 @@ class Study:
         needed = {*ranked.front, *map(PointId, self._loop.continued)}
         discard(self.record, results.points, {*ranked.undominated, *needed}, self.spec.keep, needed)
         reached("discarded")
-        listener.trial(trial, self._loop.progress())
+        told.tell(lambda one: one.on_trial_end(self, trial))
+        told.front(results.front)
 
     def _drawn(self, results: Results) -> Snapshot:
         """Write the snapshot if the disk permits; it is derived and can be written again."""
@@ -493,6 +493,15 @@ class Study:
         except OSError as error:
             log.warning("the snapshot could not be written: %s", error)
             return snapshot(results, state, progress)
+
+
+def _named(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with the path of a checkpoint in the place of a YOLO object."""
+    model = overrides.get("model")
+    if not is_loaded(model):
+        return dict(overrides)
+    folder = Path(str(overrides.get("project", "runs/prune"))) / FOLDER
+    return {**overrides, "model": str(checkpoint_of(model, folder))}
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ FLOORS = (
     ("workers", "results"),
     ("prepare", "deliver"),
     ("orchestration", "present"),
+    ("callbacks",),
     ("study",),
     ("references", "testing"),
     ("commands",),

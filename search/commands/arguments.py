@@ -69,6 +69,8 @@ def file_and_keys(words: list[str] | None) -> dict[str, Any]:
     if not isinstance(recover, dict):
         raise ConfigError(f"recover is {clipped(recover)}", where=path.name, expected="recover: {epochs: 2}")
     said |= {f"recover.{key}": value for key, value in recover.items()}
+    if isinstance(said.get("ratios"), str):
+        said["ratios"] = str(absolute(Path(said["ratios"]), path.parent))
     for key in _PATHS & said.keys():
         said[key] = str(absolute(Path(str(said[key])), path.parent))
     return {**said, **keys}

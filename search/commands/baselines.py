@@ -23,8 +23,8 @@ def measure_named(words: Sequence[str], console: Console) -> Snapshot:
     """
     run, named = split_rows(words)
     study = Study.load(find_run(run))
-    with following(study, console) as listener:
-        study.measure_baselines(named or study.spec.baseline_rows, listener)
+    with following(study, console) as shown:
+        study.measure_baselines(named or study.spec.baseline_rows, [shown])
     return study.snapshot()
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from objectives.objective import MAIN_FIGURES
 from search.config import yaml_source
+from search.config.budgets import without_replaced
 from search.config.inputs.checkpoint_facts import checkpoint_facts
-from search.config.spec import folder_name
+from search.config.spec import folder_name, load_spec
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
 
@@ -56,14 +60,18 @@ latency: {{runtime: onnxruntime, device: cpu, threads: 1, batch: 1}}
 baselines: [lower_size, int8]   # measured at the end, to compare with; also uniform, global, random, {{sibling: s.pt}}
 keep: {{weights: front, max_gb: 20}}
 notify: {{command: null}}  # a shell line that gets the morning summary, for example: mail -s paretoprune me@example.org
+track: []               # where the search is logged besides: mlflow, tensorboard, jsonl
 """
 
 
-def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -> Path:
+def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
     """Write a commented study.yaml and return its path.
 
+    Args:
+        keys: of a study, dotted ones reach into a section; each takes the place of the value that it would have.
+
     Raises:
-        ConfigError: the file exists already, or a name holds what YAML cannot.
+        ConfigError: the file exists already, a key is none or has a wrong value, or a name holds what YAML cannot.
     """
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
@@ -71,8 +79,57 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -
     facts = checkpoint_facts(path.parent / model)
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
     name = folder_name(Path(model).stem) or "study"
-    write_atomic(path, _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked))
+    text = _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked)
+    if keys:
+        load_spec(None, {"model": model, "data": data, **keys}, check_paths=False)  # its faults, before a file is there
+        text = _changed(text, keys)
+    write_atomic(path, text)
     return path
+
+
+def _changed(text: str, keys: Mapping[str, Any]) -> str:
+    """Return the text of a study with other values of some keys; comments stay, keys that it has not are added."""
+    before = yaml_source.parse(text).data
+    wanted = yaml_source.merge(without_replaced(before, keys), keys)
+    for section, value in wanted.items():
+        if section in before and before[section] == value:
+            continue
+        block = re.search(rf"^{re.escape(section)}:\s*(?:#.*)?\n(?: .*\n)+", text, re.MULTILINE)
+        old = before.get(section)
+        if block is None or not isinstance(value, Mapping) or not isinstance(old, Mapping) or old.keys() - value.keys():
+            text = _with_line(text, block, section, value)
+            continue
+        lines = block.group()
+        for key, inner in value.items():
+            if old.get(key) != inner or key not in old:
+                lines = _with_value(lines, f"  {key}", inner)
+        text = text[: block.start()] + lines + text[block.end() :]
+    if yaml_source.parse(text).data != wanted:
+        raise ConfigError("these keys cannot be written in a study", where="command line", expected="plain values")
+    return text
+
+
+def _with_line(text: str, block: re.Match[str] | None, key: str, value: Any) -> str:
+    """Return the text with `key: value` in one line, in the place of a block of lines if there is one."""
+    if block is None:
+        return _with_value(text, key, value)
+    return f"{text[: block.start()]}{key}: {_flow(value)}\n{text[block.end() :]}"
+
+
+def _with_value(text: str, key: str, value: Any) -> str:
+    """Return the lines with another value of a key, whose remark stays; a key that is not there is added at the end."""
+    line = re.search(rf"^{re.escape(key)}:[^#\n]*?( *#.*)?$", text, re.MULTILINE)
+    if line is None:
+        return f"{text}{key}: {_flow(value)}\n"
+    return f"{text[: line.start()]}{key}: {_flow(value)}{line[1] or ''}{text[line.end() :]}"
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML of one line."""
+    if isinstance(value, str):
+        return _scalar(value)
+    dumped = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return dumped.removesuffix("\n").removesuffix("\n...")
 
 
 def _scalar(text: str) -> str:

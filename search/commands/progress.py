@@ -16,10 +16,11 @@ from rich.live import Live
 from rich.text import Text
 
 from objectives.objective import Objective
+from search.callbacks.callback import Callback
 from search.commands.arguments import check_form
 from search.orchestration.loop import Progress
 from search.results.snapshot_reader import duration
-from search.study import Listener, Study
+from search.study import Study
 from search.trial import Trial, TrialState
 
 QUIET_S = 50.0
@@ -121,7 +122,7 @@ class StatusLine:
 
 
 @dataclass
-class Follower:
+class Follower(Callback):
     """Shows a search: one live line on a terminal, elsewhere plain lines, at least one a minute."""
 
     study: Study
@@ -132,34 +133,30 @@ class Follower:
     def __post_init__(self) -> None:
         self._before = sum(trial.state != TrialState.STOPPED for trial in self.study.trials())
 
-    def listener(self) -> Listener:
-        """Return the callbacks for the search."""
-        return Listener(self._note, self._preparing, self._ended, self._watch)
-
-    def _note(self, text: str) -> None:
+    def on_note(self, study: Study, text: str) -> None:
         self.speaker.tell(f"note: {text}")
 
-    def _preparing(self, text: str) -> None:
+    def on_activity(self, study: Study, text: str) -> None:
         phase = text.rstrip("0123456789 %")
         if phase != self._phase:
             self._phase, self._since = phase, self.speaker.now()
         seconds = self.speaker.now() - self._since
         passed = f" ({duration(seconds)})" if seconds >= 1 else ""
-        self.speaker.show(f"{text}{passed}, {self._before}/{self.study.spec.search.trials} trials", phase)
+        self.speaker.show(f"{text}{passed}, {self._before}/{study.spec.search.trials} trials", phase)
 
-    def _ended(self, trial: Trial, progress: Progress) -> None:
-        on_front = any(one.id == trial.id for one in self.study.front())
-        self.speaker.tell(trial_line(trial, self.study.objectives, on_front, progress.eta_s))
+    def on_trial_end(self, study: Study, trial: Trial) -> None:
+        on_front = any(one.id == trial.id for one in study.front())
+        self.speaker.tell(trial_line(trial, study.objectives, on_front, study.progress()["eta_s"]))
 
-    def _watch(self, progress: Progress) -> None:
+    def on_progress(self, study: Study, progress: Progress) -> None:
         self.speaker.show(progress_line(progress), self._phase)
 
 
 @contextmanager
-def following(study: Study, console: Console) -> Iterator[Listener]:
-    """Yield a listener that shows a search."""
+def following(study: Study, console: Console) -> Iterator[Callback]:
+    """Yield a callback that shows a search."""
     with StatusLine(console) as speaker:
-        yield Follower(study, speaker).listener()
+        yield Follower(study, speaker)
 
 
 def print_summary(study: Study, console: Console) -> None:

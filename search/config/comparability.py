@@ -53,7 +53,8 @@ def of_one_kind(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[dict[st
 def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[str, Any]:
     """Return the part of a resolved study that may not differ between trials of one run.
 
-    trials, hours, workers, budgets, keep, device, paths and names are left out: they may change on resume.
+    trials, hours, workers, budgets, keep, notify, track, device, paths and names are left out: they may change on
+    resume.
     """
     result: dict[str, Any] = {name: prints.get(name) for name in ("model", "modules", "data")}
     result |= {name: found for name, found in prints.items() if name.startswith("model ")}

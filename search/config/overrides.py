@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
+from search.config import yaml_source
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.user_code import UserReference, located
@@ -158,6 +159,21 @@ def _counts(value: Any, info: ValidationInfo) -> dict[str, int]:
     return found
 
 
+def _shares(value: Any, info: ValidationInfo) -> dict[str, float]:
+    """Read a mapping of names to shares, or the YAML file that holds one."""
+    where = f"{info.field_name}="
+    source = yaml_source.Source(dict(value), {}, where) if isinstance(value, Mapping) else None
+    source = source or yaml_source.read(_file(value, info))
+    if not source.data:
+        raise ConfigError("no ratio is named", where=where, expected="lines such as model.4.m.0.cv1: 0.5")
+    for name, share in source.data.items():
+        if not _is_number(share) or not 0 <= share < 1:
+            raise ConfigError(
+                f"{name}: {clipped(share)} is not a ratio", where=source.where((str(name),)), expected="0 to below 1"
+            )
+    return {str(name): float(share) for name, share in source.data.items()}
+
+
 def _file(value: Any, info: ValidationInfo) -> Path:
     path = expanded(Path(str(value)))
     if not is_file(path):
@@ -204,6 +220,8 @@ Seed = Annotated[int, BeforeValidator(_seed)]
 Size = Annotated[int, BeforeValidator(_size)]
 """An input size in pixels; a network of one's own may have any."""
 Word = Annotated[str, BeforeValidator(str)]
+Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
+"""`{model.4: 0.5}`, or the name of a YAML file of such lines; each 0 to below 1."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 """`a,b`, `[a, b]` or one name."""
 Counts = Annotated[dict[str, int], BeforeValidator(_counts)]

@@ -13,6 +13,7 @@ from objectives.objective import Objective
 from objectives.runtimes.names import check_runtime, is_command
 from search.config.inputs.ultralytics_config import fault_of
 from search.config.storage_url import shown
+from search.errors import near_miss
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
 STRIDE = 32
@@ -286,6 +287,24 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int, bases: 
     choices["space.precision"] = len(space.precision) > 1
     named = next((name for name, chosen in choices.items() if chosen), None)
     return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None
+
+
+TRACKERS = ("mlflow", "tensorboard", "jsonl")
+"""Names in `track`; `search.callbacks.trackers` has what they stand for."""
+
+
+def tracker_names(value: object) -> tuple[str, ...]:
+    """Parse `mlflow,jsonl` or `[mlflow, jsonl]` to names of trackers, each once. Raises ValueError for another name."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected a list of {', '.join(TRACKERS)}")
+    found = tuple(dict.fromkeys(name.strip() for name in names))
+    for name in found:
+        if name not in TRACKERS:
+            near = near_miss(name, TRACKERS)
+            hint = f"did you mean {near}? " if near else ""
+            raise ValueError(f"no tracker {name!r}; {hint}known here: {', '.join(TRACKERS)}")
+    return found
 
 
 class NotifySpec(Section):

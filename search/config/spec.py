@@ -42,6 +42,7 @@ from search.config.sections import (
     Whole,
     check_size,
     sampler_fault,
+    tracker_names,
 )
 from search.config.storage_url import shown, storage_fault
 from search.config.validation_errors import faults_error
@@ -61,7 +62,8 @@ class StudySpec(Section):
     `figures`: figures of a user's own task, by name; known in every process that has the study. `baselines`: baselines
     measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
     restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`). `modules`: a Python file with
-    classes of the network that are not Ultralytics' own (`search.config.inputs.user_modules`).
+    classes of the network that are not Ultralytics' own (`search.config.inputs.user_modules`). `track`: where the
+    search is logged besides (`search.callbacks.trackers`).
     """
 
     models: tuple[str, ...] = Field(alias="model")
@@ -84,6 +86,7 @@ class StudySpec(Section):
     keep: KeepSpec = KeepSpec()
     baselines: tuple[str, ...] | None = None
     notify: NotifySpec = NotifySpec()
+    track: tuple[str, ...] = ()
 
     @field_validator("models", mode="before")
     @classmethod
@@ -226,6 +229,11 @@ class StudySpec(Section):
         if (fault := next(filter(None, map(row_fault, texts)), None)) is not None:
             raise ValueError(fault)
         return texts
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _trackers(cls, value: object) -> object:
+        return () if value is None else tracker_names(value)
 
     @property
     def model(self) -> str:

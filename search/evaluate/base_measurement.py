@@ -58,7 +58,7 @@ def measure_base(
     widths = {group.name: group.size for group in graph.groups}
     reference, number = (None, 0) if further is None else (further.reference, further.place)
     run, shelf = (base_dir.parent, base_dir / BATCHES) if reference is None else (reference.run, reference.shelf)
-    with MeasurementLock(timing.lock_path()) as turns:
+    with MeasurementLock(timing.lock_path(), work_dir=base_dir) as turns:
         with phase("latency"):
             side = timing.open_timed(spec.latency, onnx, model, spec.imgsz)
             beside = (

@@ -72,7 +72,7 @@ class PruningFinalMeasurements:
         """Measure the base at a lower input size, or another model, from its file, without training."""
         spec = self._of(row.base)[0].spec
         path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 model = load_model(path)
@@ -113,7 +113,7 @@ class PruningFinalMeasurements:
         known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase, beat = Phases(work_dir, turns.pause), Phases(work_dir).beat  # who times must not wait for itself
             with phase("export"):
                 files = {number: self._exported(number, one, work_dir, phase.beat) for number, one in known.items()}

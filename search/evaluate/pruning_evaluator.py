@@ -127,7 +127,8 @@ class PruningEvaluator:
         """Measure the candidate as `Evaluator.evaluate`; leaves weights.pt unless the study keeps none."""
         limit_threads(share_of_cores(self.spec.search.workers))
         use([self.spec.modules] if self.spec.modules else [])  # on another machine nobody has read the study
-        with MeasurementLock(lock_path(), who=f"trial {number} of {self.reference.run}") as turns:
+        who = f"trial {number} of {self.reference.run}"
+        with MeasurementLock(lock_path(), who=who, work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             score = self._score(candidate, phase)
             if screening is not None and score is not None and not screening.admits(score):

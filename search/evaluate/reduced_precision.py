@@ -152,7 +152,7 @@ def measure_base_precision(
     spec, reference, model = evaluator.spec, evaluator.reference, Path(evaluator.spec.model)
     imgsz, folder = spec.imgsz, work_dir / f"base-{precision}"
     try:
-        with MeasurementLock(lock_path()) as turns:
+        with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 timed = timing_file(model, spec, precision, imgsz, folder / "timing")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from objectives.errors import ObjectiveError
 from objectives.objective import Objective
@@ -36,9 +36,6 @@ from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
 from search.trial import Candidate, Failure, FinalLatency, Measurement, Origin, Outcome, Trial, TrialState
 from search.workers.engine import Engine, Job
-
-if TYPE_CHECKING:
-    from search.study import Listener
 
 MOST_TIMED = 40
 """Trials that are timed together at most, the front first."""
@@ -76,6 +73,7 @@ class FinalSteps:
 
     Args:
         read: the results as they lie on disk now; each step changes them.
+        note: told a sentence about the run; `activity`: several times a second what is being measured.
         engine: makes an engine of the study.
         check: raises when somebody asked to stop; called several times a second.
         timeout_s: seconds after which a trial is given up, hence a piece of work too; `stuck_s`: without a heartbeat.
@@ -83,7 +81,8 @@ class FinalSteps:
 
     read: Callable[[], Results]
     prepared: Prepared
-    listener: Listener
+    note: Callable[[str], None]
+    activity: Callable[[str], None]
     engine: Callable[[Prepared], Engine[Any]]
     check: Callable[[], None]
     timeout_s: float
@@ -199,7 +198,7 @@ class FinalSteps:
                     task.folder.mkdir(parents=True, exist_ok=True)
                     timeout_s, stuck_s = self.timeout_s + task.more_s, max(self.stuck_s, task.silent_s)
                     engine.submit(Job(number, task.work, task.folder, timeout_s, stuck_s))
-                self.listener.preparing("; ".join(tasks[number].title for number in sorted(running)))
+                self.activity("; ".join(tasks[number].title for number in sorted(running)))
                 for finished in engine.poll(_POLL_S):
                     running.discard(finished.number)
                     yield tasks[finished.number], finished.outcome
@@ -208,7 +207,7 @@ class FinalSteps:
 
     def _note(self, text: str) -> None:
         _log.info("%s", text)
-        self.listener.note(text)
+        self.note(text)
 
 
 def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:

@@ -105,7 +105,8 @@ class Loop:
 
     Args:
         seed: of the study; each trial's own seed is derived from it and the number.
-        on_trial: called when a trial has ended and is recorded; `watch` several times a second.
+        on_start: called when a trial is about to be measured; `on_trial` when it has ended and is recorded; `watch`
+            several times a second.
         sleep: waits during a pause.
         note: called with a sentence about the run.
         is_own_storage: the storage is the run's own study.db, which is rebuilt from the trials on disk if it is empty.
@@ -119,6 +120,7 @@ class Loop:
     policy: SearchPolicy
     seed: int = 0
     clock: Clock = field(default_factory=SystemClock)
+    on_start: Callable[[Trial], None] = lambda trial: None
     on_trial: Callable[[Trial], None] = lambda trial: None
     watch: Watcher = lambda progress: None
     sleep: Callable[[float], None] = time.sleep
@@ -346,6 +348,7 @@ class Loop:
         work_dir = self._retry(lambda: self.record.start_trial(number, candidate, proposal.source))
         reached("started")
         self._proposals[number] = proposal
+        self.on_start(Trial(number, TrialState.RUNNING, candidate, source=proposal.source))
         try:
             key = self.evaluator.pruned(candidate).key
         except Exception as error:

@@ -182,7 +182,7 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
     folder.mkdir(parents=True, exist_ok=True)
     reference = open_timed(spec.latency, subject.onnx, subject.model, spec.imgsz)
     briefly = spec.latency.model_copy(update={"seconds": probe_seconds(spec.latency.seconds)})
-    with MeasurementLock(lock_path()) as turns:
+    with MeasurementLock(lock_path(), work_dir=subject.run / "base") as turns:
 
         def time_plan(plan: Plan, seed: int) -> Latency:
             small = plan.apply(subject.model)

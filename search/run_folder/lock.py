@@ -87,6 +87,10 @@ class RunLock:
         finally:
             os.close(handle)
 
+    def is_held_elsewhere(self) -> bool:
+        """Return True if something else than this object holds the lock now: mostly another process."""
+        return self._handle is None and self.is_held()
+
     def owner(self) -> str:
         """Return `pid 4711 on desk since 2025-01-31T22:10:00`, or `another process` if unreadable."""
         try:

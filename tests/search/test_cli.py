@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from objectives.errors import BackendMissing, NothingFits
 from pruning.errors import CheckpointError, PlanError, RecoveryError
-from search.cli import error_text
+from search.cli import app, error_text
 from search.config.inputs import user_modules
 from search.errors import ConfigError, Interrupted, RunLocked, exit_code
 from search.run_folder.lock import RunLock
@@ -67,7 +68,8 @@ def test_an_unknown_format_is_refused_before_any_work(tmp_path: Path, monkeypatc
 
 def test_usage_errors_exit_2() -> None:
     assert run("dashboard", "--port", "99999999").exit_code == 2
-    assert run("serach").exit_code == 2
+    mistyped = run("serach")
+    assert mistyped.exit_code == 2 and "Did you mean 'search'?" in mistyped.stderr
     assert run("pick", "--best").exit_code == 2
 
 
@@ -95,7 +97,7 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("pick", RUN, "--knee", "--one-se"), "exclude each other"),
         (("pick", RUN, "--budget", "egde"), "did you mean: edge"),
         (("status", RUN, "-f", "xml"), "expected: table, json, yaml"),
-        (("prune", "model=best.pt"), "model= and ratio= (or plan=) are needed"),
+        (("prune", "model=best.pt"), "model= and ratio= (or ratios=, or plan=) are needed"),
         (("prune", "model=best.pt", "ratio=1.0"), "1.0 is not a ratio"),
         (("prune", "model=best.pt", "ratio=0.3", "ranking=globl"), "did you mean: global"),
         (("prune", "model=best.pt", "ratio=0.3", "imgsz=100"), "not a multiple of 32"),
@@ -242,3 +244,10 @@ def test_stop_of_a_run_that_does_notrun(searched: str) -> None:
 def test_the_version_is_said_without_a_command() -> None:
     said = run("--version")
     assert said.exit_code == 0 and said.output.startswith("paretoprune ") and said.output.strip()[-1].isdigit()
+
+
+def test_a_shell_completes_commands() -> None:
+    assert "--install-completion" in run("--help").stdout
+    asked = {"_PARETOPRUNE_COMPLETE": "complete_bash", "COMP_WORDS": "paretoprune se", "COMP_CWORD": "1"}
+    found = CliRunner().invoke(app, [], prog_name="paretoprune", env=asked)
+    assert found.stdout.split() == ["sensitivity", "search"]

@@ -10,7 +10,7 @@ import pytest
 from search.cli import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / "tutorial.md", *sorted((ROOT / "studies").rglob("*.md"))]
+PAGES = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "python.md", *sorted((ROOT / "studies").rglob("*.md"))]
 COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 

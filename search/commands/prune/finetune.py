@@ -17,6 +17,7 @@ from pydantic import Field
 
 from objectives.held_folder import held_folder
 from search.commands.prune.sparsify import MASK
+from search.config.inputs.user_code import refuse_own
 from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
@@ -142,6 +143,9 @@ class Tuning(Order):
 def finetune_file(order: Tuning) -> dict[str, Any]:
     """Fine-tune one checkpoint with fixed architecture and masks; return accuracy and sparsity before and after.
 
+    Data with another number of classes get new class layers (`pruning.recovery.new_classes`); the base, which does not
+    know them, is neither teacher nor reference then.
+
     Raises:
         ConfigError: the target exists already. PreparationFailed: with the exit code of the cause.
     """
@@ -150,6 +154,55 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
     with held_folder("finetune") as work:
         facts: dict[str, Any] = run_isolated(tune_in_child, (order, work), work, log_stays=False)
     return facts
+
+
+def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
+    """Return the fine-tune of a trial on other data than the search's (`data=`), to a file of its own beside it.
+
+    Raises:
+        ConfigError: as `Tuning.of_file`; a task of the user's own; a trial without weights on disk.
+    """
+    spec = picked.results.spec
+    refuse_own(spec.data, "finetune on other data", f"paretoprune finetune {picked.ref}")
+    weights = picked.model()
+    out = picked.folder / f"finetuned-{Path(str(keys['data'])).stem}.pt"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    recover = {key: value for key, value in spec.recover.model_dump().items() if key not in MOST}
+    own = {"base": spec.model, "imgsz": picked.imgsz, "device": spec.device, "seed": spec.search.seed, "out": out}
+    own |= {} if spec.modules is None else {"modules": spec.modules}
+    return Tuning.of_file(weights, {**own, **recover, **keys})
+
+
+def _for_its_classes(model: Any, data: Path, seed: int) -> tuple[Any, dict[str, Any] | None]:
+    """Return the network for as many classes as the data set has, and what was changed for it, if anything.
+
+    Raises ConfigError for a head that cannot be changed.
+    """
+    from objectives.ultralytics_door import family_of
+    from pruning.errors import RecoveryError
+    from pruning.recovery.new_classes import with_classes
+    from search.config.inputs.dataset import LabelRules, open_dataset
+
+    rules, before = LabelRules.of(model), [str(model.names[number]) for number in sorted(model.names)]
+    names = [] if family_of(model) in ("world", "yoloe") else list(open_dataset(data, rules).names)
+    if not names or rules.single_cls or len(names) == len(before):
+        return model, None  # what else does not fit is refused by `check_data`
+    try:
+        made = with_classes(model, names, seed)
+    except RecoveryError as error:
+        expected = f"a data set of {len(before)} classes"
+        raise ConfigError(str(error), where=f"{data}: {len(names)} classes", expected=expected) from error
+    return made, {"before": before, "after": names, "kept": [name for name in names if name in before]}
+
+
+def _same_classes(model: Any, base: Path | None) -> Path | None:
+    """Return the base if it knows as many classes as the network: otherwise it can neither teach it nor be compared."""
+    from pruning.checkpoints.checkpoint import load_model
+
+    if base is None:
+        return None
+    names = getattr(load_model(base), "names", None)
+    return base if names is None or len(names) == len(model.names) else None
 
 
 def _origin_of(notes: Mapping[str, Any], base: Path | None) -> Origin | None:
@@ -182,8 +235,9 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
 
     refuse_plain(order.model, "finetune of a file")
     device, notes = pruning_evaluator.resolve_device(order.device), read_notes(order.model)
-    model = load_model(order.model)
+    model, classes = _for_its_classes(load_model(order.model), order.data, order.seed)
     check_images(check_data(model, order.data))
+    base = _same_classes(model, order.base)
     masks = masks_of(model) if MASK in notes else None
     zeros = sparsity(model)
 
@@ -195,9 +249,9 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     unjudged = order.file.with_name(f"{order.file.stem}-{UNJUDGED}")
     how = pruning_evaluator.recovery_of(order.recover, imgsz=order.imgsz, device=device, seed=order.seed)
     fitness = pruning_evaluator.fitness_of(order.data, order.imgsz, device, work / "fitness")
-    origin, place = _origin_of(notes, order.base), work / "recover"
+    origin, place = _origin_of(notes, base), work / "recover"
     repaired = repair(
-        model, order.data, how, origin=origin, base=order.base, masks=masks, work_dir=place, fitness=fitness,
+        model, order.data, how, origin=origin, base=base, masks=masks, work_dir=place, fitness=fitness,
         on_trained=lambda trained: save_model(trained, unjudged, **notes),
     )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
@@ -211,6 +265,7 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     unjudged.unlink(missing_ok=True)
     return {
         "model": str(order.file),
+        "classes": classes,
         "mask": notes.get(MASK),
         "sparsity": {"before": zeros, "after": sparsity(tuned)},
         "figures": {"before": before, "after": figures(tuned, "after")},

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from objectives.held_folder import held_folder
-from search.config.overrides import Count, Counts, File, Names, Network, Order, Place, Share, Size, Word, one_of
+from search.config.overrides import (
+    Count,
+    Counts,
+    File,
+    Names,
+    Network,
+    Order,
+    Place,
+    Share,
+    Shares,
+    Size,
+    Word,
+    one_of,
+)
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
 from search.workers.run_isolated import run_isolated
@@ -19,18 +32,19 @@ if TYPE_CHECKING:
 
     from pruning import Plan
 
-_OF_A_RATIO = ("ratio", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
+_OF_A_RATIO = ("ratio", "ratios", "groups", "imgsz", "round_to", "importance", "ranking", "removed", "heads")
 
 
 class OneShotPruning(Order):
-    """Arguments of `paretoprune prune`: a ratio and how to distribute it, or an existing plan."""
+    """Arguments of `paretoprune prune`: a ratio and how to distribute it, ratios by name, or an existing plan."""
 
-    example = "paretoprune prune model=best.pt ratio=0.3, or model=best.pt plan=plan.json"
-    lacking = "model= and ratio= (or plan=) are needed"
+    example = "paretoprune prune model=best.pt ratio=0.3, or ratios=ratios.yaml, or plan=plan.json"
+    lacking = "model= and ratio= (or ratios=, or plan=) are needed"
 
     model: Network
     plan: File | None = None
     ratio: Share = 0.0
+    ratios: Shares = Field(default_factory=dict)
     imgsz: Size = 640
     round_to: Count = 8
     importance: Word = "l2"
@@ -45,8 +59,11 @@ class OneShotPruning(Order):
         """Parse keys as `Order.from_keys`; a plan excludes all others."""
         order = super().from_keys(keys, **given)
         settled = next((key for key in keys if key in _OF_A_RATIO), None)
-        if order.plan is None and "ratio" not in keys:
+        if order.plan is None and not {"ratio", "ratios"} & keys.keys():
             raise ConfigError(cls.lacking, expected=cls.example)
+        rest = next((key for key in ("ratio", "groups") if key in keys), None)
+        if order.ratios and order.plan is None and rest:
+            raise ConfigError(f"ratios= names what is pruned, so {rest}= is not allowed", expected=cls.example)
         if order.plan is not None and settled:
             raise ConfigError(f"plan= fixes everything, so {settled}= is not allowed", expected=cls.example)
         return order
@@ -54,7 +71,7 @@ class OneShotPruning(Order):
     @property
     def folder(self) -> Path:
         """Folder of pruned.pt and plan.json."""
-        name = self.plan.stem if self.plan is not None else f"{self.ratio:g}"
+        name = self.plan.stem if self.plan is not None else "ratios" if self.ratios else f"{self.ratio:g}"
         return self.out or Path(f"{self.model.stem}-pruned-{name}")
 
 
@@ -123,7 +140,7 @@ def _made_plan(order: OneShotPruning, model: Any) -> Plan:
     graph = trace(model, example_input(model, order.imgsz))
     chosen = chosen_groups(tuple(graph.free), order.groups, "groups=") if order.groups else ()
     return graph.plan(
-        {group.name: order.ratio for group in chosen} if order.groups else order.ratio,
+        order.ratios or ({group.name: order.ratio for group in chosen} if order.groups else order.ratio),
         importance=order.importance,
         round_to=order.round_to,
         ranking=order.ranking,

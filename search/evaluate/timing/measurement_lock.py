@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 
 from objectives.latency.measuring_lock import holder_of, measuring_lock, open_lock
+from search.evaluate.timing.progress import show_waiting
 
 SILENT_S = 2.0
 """After that long it is said who is waited for, and again once a minute."""
@@ -42,15 +43,19 @@ class MeasurementLock:
     Args:
         path: the measuring lock of this user on this machine; the readers' is a file beside it.
         who: what this process does, for those who wait; the command and its folder by default.
+        work_dir: folder of the work, whose progress says who is waited for (`timing.progress`).
 
-    While it waits the process gives signs of life, and after two seconds it says on stderr who is waited for.
+    While it waits the process gives signs of life, and after two seconds it says who is waited for: on stderr, and in
+    the progress of the work, which whoever follows a search sees.
     """
 
-    def __init__(self, path: Path, patience_s: float = PATIENCE_S, who: str = "") -> None:
+    def __init__(self, path: Path, patience_s: float = PATIENCE_S, who: str = "", work_dir: Path | None = None) -> None:
         self._writer_path, self._readers_path = path, path.with_suffix(".floor.lock")
         self._patience_s = patience_s
         self._who = who or f"{_command()}, in {Path.cwd()}"
+        self._work_dir = work_dir
         self._said_at = 0.0
+        self._is_shown = False
         self._writer = self._readers = -1
 
     def __enter__(self) -> MeasurementLock:
@@ -79,6 +84,7 @@ class MeasurementLock:
         try:
             with measuring_lock(self._writer_path, who=self._who, waiting=self._wait), loaders_stopped():
                 self._wait_for_the_others()
+                self._go_on()
                 yield
         finally:
             self._enter()
@@ -97,6 +103,7 @@ class MeasurementLock:
             fcntl.flock(self._readers, fcntl.LOCK_SH)
         finally:
             fcntl.flock(self._writer, fcntl.LOCK_UN)
+        self._go_on()
 
     def _share_writer(self) -> None:
         begin, pause_s = time.monotonic(), _POLL_S
@@ -130,6 +137,15 @@ class MeasurementLock:
             self._said_at = seconds + _AGAIN_S
             with suppress(OSError):  # a terminal that has just gone
                 print(text, file=sys.stderr, flush=True)
+            if self._work_dir is not None:
+                show_waiting(self._work_dir, text)
+                self._is_shown = True
+
+    def _go_on(self) -> None:
+        """Show no more that it waits."""
+        if self._is_shown and self._work_dir is not None:
+            show_waiting(self._work_dir, "")
+            self._is_shown = False
 
 
 def _command() -> str:

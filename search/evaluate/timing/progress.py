@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _FILE = "progress.json"
+_WAITING = "waiting.txt"
 _BEAT_S = 1.0
 _ENOUGH = 0.05
 """Share of a phase after which its pace says how long it takes."""
@@ -81,7 +82,7 @@ class TrialProgress:
     """Progress of a trial.
 
     Attributes:
-        phase: with its share if known: `recover 40 %`; empty before the first report.
+        phase: with its share if known: `recover 40 %`; empty before the first report. What it waits for, while it does.
         expected_s: predicted seconds of the trial, from the pace of its longest phase; None before that began.
     """
 
@@ -91,6 +92,22 @@ class TrialProgress:
 
 def read_progress(work_dir: Path) -> TrialProgress:
     """Read a trial's latest progress."""
+    said = _reported(work_dir)
+    with suppress(OSError):
+        return TrialProgress((work_dir / _WAITING).read_text(), said.expected_s)
+    return said
+
+
+def show_waiting(work_dir: Path, text: str) -> None:
+    """Say what work in this folder waits for, until `show_waiting(work_dir, "")`."""
+    with suppress(OSError):
+        if text:
+            (work_dir / _WAITING).write_text(text)
+        else:
+            (work_dir / _WAITING).unlink(missing_ok=True)
+
+
+def _reported(work_dir: Path) -> TrialProgress:
     try:
         found = json.loads((work_dir / _FILE).read_text())
         share = f" {100 * found['share']:.0f} %" if found["share"] else ""
@@ -119,4 +136,5 @@ def show_progress(work_dir: Path, text: str) -> None:
 
 def discard_progress(work_dir: Path) -> None:
     """Delete the progress of work that has ended, or is about to be repeated."""
-    (work_dir / _FILE).unlink(missing_ok=True)
+    for name in (_FILE, _WAITING):
+        (work_dir / name).unlink(missing_ok=True)

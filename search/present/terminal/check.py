@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,22 +13,27 @@ from search.present.terminal.columns import plain_table
 from search.results.snapshot_reader import duration
 
 
-def render_check(facts: Mapping[str, Any]) -> RenderableType:
-    """Render environment, space, reachable figures, budgets and time, below 80 columns."""
-    parts: list[RenderableType] = [_environment(facts["environment"]), Text()]
-    parts += [_space(facts), Text(), _reach(facts["reach"])]
+def render_check(facts: Mapping[str, Any], *, with_groups: bool = False) -> RenderableType:
+    """Render budgets, time, reachable figures, what can be pruned and the environment, below 80 columns.
+
+    `with_groups` adds the table of what has a ratio of its own, which is as long as the network.
+    """
+    parts: list[RenderableType] = [*_budgets(facts["budgets"]), Text(_time(facts["time"])), Text()]
+    parts += [_reach(facts["reach"]), Text(), Text("\n".join(_space(facts)))]
     parts += [Text(line, style="yellow") for line in facts["left_out"]]
-    for name, budget in facts["budgets"].items():
-        limits = ", ".join(budget["limits"])
-        parts.append(Text(f"{name} ({limits}): {_answer(budget)}", style="" if budget["reachable"] else "red"))
-        if (
-            budget["reachable"]
-            and not budget["by_base"]
-            and any(limit.startswith("latency_ms") for limit in budget["limits"])
-        ):
-            parts.append(Text(f"  {_forecast(budget['forecast'])}"))
-    parts.append(Text(f"\n{_time(facts['time'])}"))
+    parts += [Text(), _environment(facts["environment"])]
+    count = len(facts["dimensions"])
+    parts += [Text(), _dimensions(facts) if with_groups else Text(f"{count} ratios are searched; --groups lists them")]
     return Group(*parts)
+
+
+def _budgets(budgets: Mapping[str, Mapping[str, Any]]) -> Iterator[Text]:
+    for name, budget in budgets.items():
+        limits = ", ".join(budget["limits"])
+        yield Text(f"{name} ({limits}): {_answer(budget)}", style="" if budget["reachable"] else "red")
+        is_latency = any(limit.startswith("latency_ms") for limit in budget["limits"])
+        if budget["reachable"] and not budget["by_base"] and is_latency:
+            yield Text(f"  {_forecast(budget['forecast'])}")
 
 
 def _answer(budget: Mapping[str, Any]) -> str:
@@ -63,14 +68,10 @@ def _environment(found: Mapping[str, str]) -> Table:
     return table
 
 
-def _space(facts: Mapping[str, Any]) -> RenderableType:
+def _space(facts: Mapping[str, Any]) -> list[str]:
+    """Return how many groups and blocks can be pruned, and why others cannot."""
     frozen = [group for group in facts["groups"] if group["frozen"]]
-    free = len(facts["groups"]) - len(frozen)
-    table = plain_table("dimension", numbers=("groups", "channels"))
-    sizes = {group["name"]: group["size"] for group in facts["groups"]}
-    for name, groups in facts["dimensions"].items():
-        table.add_row(Text(name), str(len(groups)), str(sum(sizes[group] for group in groups)))
-    lines = [f"\n{free} groups of channels can be pruned, {len(frozen)} cannot"]
+    lines = [f"{len(facts['groups']) - len(frozen)} groups of channels can be pruned, {len(frozen)} cannot"]
     reasons = dict.fromkeys(group["frozen"] for group in frozen)
     lines += [f"  {sum(group['frozen'] == reason for group in frozen)}: {reason}" for reason in reasons]
     if facts["depth"]:
@@ -78,7 +79,15 @@ def _space(facts: Mapping[str, Any]) -> RenderableType:
         lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
-    return Group(table, Text("\n".join(lines)))
+    return lines
+
+
+def _dimensions(facts: Mapping[str, Any]) -> Table:
+    table = plain_table("ratio of", numbers=("groups", "channels"))
+    sizes = {group["name"]: group["size"] for group in facts["groups"]}
+    for name, groups in facts["dimensions"].items():
+        table.add_row(Text(name), str(len(groups)), str(sum(sizes[group] for group in groups)))
+    return table
 
 
 def _reach(reach: Mapping[str, Mapping[str, float]]) -> Table:

@@ -102,7 +102,18 @@ def render_tuned(facts: Mapping[str, Any]) -> RenderableType:
         table.add_row(name, f"{before:.4f}", f"{value:.4f}", f"{value - before:+.4f}")
     before, after = (f"{100 * facts['sparsity'][key]:.2f} %" for key in ("before", "after"))
     table.add_row("sparsity", before, after, "kept" if facts["mask"] else "")
-    return Group(table, Text(f"\nwritten {facts['model']}{unchanged(facts)}"))
+    return Group(table, Text(f"\nwritten {facts['model']}{unchanged(facts)}{_new_classes(facts['classes'])}"))
+
+
+def _new_classes(found: Mapping[str, Any] | None) -> str:
+    """Return a sentence on what was changed for other classes, else nothing."""
+    if found is None:
+        return ""
+    kept = f"; the weights of {', '.join(found['kept'])} were kept" if found["kept"] else ""
+    return (
+        f"\n{len(found['after'])} classes instead of {len(found['before'])}: the class layers are new{kept}. All other "
+        "widths are as they were"
+    )
 
 
 def unchanged(facts: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ from search.run_folder import environment
 from search.run_folder.quarantine import set_aside
 from search.run_folder.storage_errors import open_file
 from search.run_folder.weights import FILE
-from search.study import Listener, Study
+from search.study import Study
 from search.testing.known_front import FailingEvaluator, KnownFrontEvaluator
 from search.testing.simulated import Cut
 from search.trial import Measurement, TrialState
 from tests.search.conftest import MakeStudy, run
+from tests.search.hearing import noting
 
 
 def test_names_of_what_is_set_aside_are_free(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_damaged_study_db_is_set_aside_and_rebuilt(way: str, make_study: MakeS
     damage(study.record.study_db, way)
     notes: list[str] = []
     again = make_study(**options, **{"search.trials": 16})
-    again.search(Listener(note=notes.append))
+    again.search([noting(notes)])
     assert sequence(again)[:12] == before and sequence(again) == whole
     assert study.record.study_db.with_name("study.db.corrupt").is_file() == (way != "missing")
     said = "study.db was damaged or missing: rebuilt from 12 result.json and 12 candidate.json"

@@ -13,10 +13,11 @@ import pytest
 
 from search.errors import NotComparable
 from search.present.health import health
-from search.study import Listener, Parts, Study
+from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 from search.testing.simulated import InlineEngine, SimulatedClock
 from tests.search.conftest import run
+from tests.search.hearing import noting
 
 MADE = Path(__file__).with_name("run-0.1.0")
 RUN = "runs/prune/known"
@@ -67,10 +68,10 @@ def test_it_is_told_apart_by_its_fingerprint_and_not_called_other_data(place: Pa
     """Its fingerprint has names and sizes of images, which say nothing of their contents."""
     (place / "images" / "one.png").write_bytes(b"pixels of another size")
     notes: list[str] = []
-    _loaded(mix_versions=True).search(Listener(note=notes.append))
+    _loaded(mix_versions=True).search([noting(notes)])
     assert [note for note in notes if "names and sizes of images only" in note]
     notes.clear()
-    _loaded().search(Listener(note=notes.append))
+    _loaded().search([noting(notes)])
     assert not [note for note in notes if "names and sizes" in note]
     (place / "best.pt").write_bytes(b"other weights")
     with pytest.raises(NotComparable, match="model: content"):

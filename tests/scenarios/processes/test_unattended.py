@@ -21,10 +21,10 @@ from search.errors import Interrupted
 from search.orchestration.background import DetachedFailed, detach
 from search.run_folder.lock import RunLock
 from search.run_folder.record import RunRecord
-from search.study import Listener
 from search.testing.simulated import SimulatedClock
 from search.trial import Trial
 from tests.search.conftest import MakeStudy, run
+from tests.search.hearing import after_trials
 from tests.waiting import until
 
 _SCRIPT = """\
@@ -32,17 +32,19 @@ import contextlib
 import sys
 from search.cli import error_text
 from search.errors import exit_code
-from search.study import Listener, Parts, Study
+from search import Callback
+from search.study import Parts, Study
 from search.testing.known_front import KnownFront, KnownFrontEvaluator
 parts = Parts(prepare=KnownFront(KnownFrontEvaluator(sleep_s={sleep})))
 
-def say(trial, progress):
-    with contextlib.suppress(OSError):  # a terminal that has just gone
-        print("trial", trial.number, flush=True)
+class Say(Callback):
+    def on_trial_end(self, study, trial):
+        with contextlib.suppress(OSError):  # a terminal that has just gone
+            print("trial", trial.number, flush=True)
 
 try:
     study = Study("study.yaml", parts=parts, **{{"search.trials": {trials}, "search.sampler": "random"}})
-    study.search(Listener(trial=say))
+    study.search([Say()])
 except BaseException as error:
     print(error_text(error), file=sys.stderr)
     sys.exit(exit_code(error))
@@ -86,13 +88,13 @@ def test_ctrl_c_twice_ends_at_once(make_study: MakeStudy) -> None:
     """The second comes while the first is being obeyed."""
     study = make_study(**{"search.trials": 9})
 
-    def twice(trial: Trial, progress: object) -> None:
+    def twice(trial: Trial) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the search went on")
 
     with pytest.raises(Interrupted, match="paretoprune resume"):
-        study.search(Listener(trial=twice))
+        study.search([after_trials(twice)])
     assert [trial.number for trial in make_study(**{"search.trials": 3}).search().trials()] == [0, 1, 2]
 
 
@@ -175,12 +177,12 @@ def traced() -> Iterator[None]:
 def test_the_coordinators_memory_grows_by_the_trials_alone(make_study: MakeStudy) -> None:
     seen: dict[int, int] = {}
 
-    def look(trial: Trial, progress: object) -> None:
+    def look(trial: Trial) -> None:
         if trial.number in (8, 32):
             gc.collect()
             seen[trial.number] = tracemalloc.get_traced_memory()[0]
 
-    make_study(**{"search.trials": 33, "search.sampler": "random"}).search(Listener(trial=look))
+    make_study(**{"search.trials": 33, "search.sampler": "random"}).search([after_trials(look)])
     assert (seen[32] - seen[8]) / 24 < 20_000, "bytes per trial: a record of it is all that may stay"
 
 

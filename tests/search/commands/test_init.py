@@ -50,3 +50,53 @@ def test_a_name_that_yaml_cannot_hold_is_refused(name: str, tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="cannot be written in a study"):
         write_starter(tmp_path / "study.yaml", model=name)
     assert not (tmp_path / "study.yaml").exists()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.pt").touch()
+    (tmp_path / "data.yaml").touch()
+    return tmp_path
+
+
+def test_any_key_of_a_study_takes_its_place_and_comments_stay(place: Path) -> None:
+    words = [
+        "search.trials=50",
+        "search.trial_minutes=5",
+        "imgsz=320",
+        "budgets.edge.latency_ms=3",
+        "budgets.tiny.size_mb=1",
+    ]
+    words += [
+        "latency.threads=4",
+        "objectives=[map50_95, size_mb]",
+        "track=[jsonl]",
+        "storage=null",
+        "space.groups=['model.4.*']",
+    ]
+    keys = parse_overrides([*words, "constraints.latency_ms=<=8"]) | {"notify.command": "mail -s 'done # 1' me"}
+    study = write_starter(Path("study.yaml"), **keys)
+    spec = load_spec(study)
+    assert (spec.search.trials, spec.search.trial_minutes, spec.search.hours) == (50, 5, 9)
+    assert spec.imgsz == 320 and spec.latency.threads == 4 and spec.objectives == ("map50_95", "size_mb")
+    assert spec.budgets == {"edge": {"latency_ms": 3}, "tiny": {"size_mb": 1}} and spec.track == ("jsonl",)
+    assert spec.space.groups == ("model.4.*",) and spec.constraints == {"latency_ms": "<=8"}
+    assert spec.notify.command == "mail -s 'done # 1' me"
+    text = study.read_text()
+    assert "  trials: 50\n" in text and "imgsz: 320              # what the model was trained at" in text
+    assert text.count("#") >= write_starter(Path("plain.yaml")).read_text().count("#") - 2
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("search.trails=5", "did you mean trials"),
+        ("imgsz=100", "not a multiple of 32"),
+        ("objectivs=x", "did you mean objectives"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_before_a_file_is_there(word: str, expected: str, place: Path) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        write_starter(Path("study.yaml"), **parse_overrides([word]))
+    assert not (place / "study.yaml").exists()

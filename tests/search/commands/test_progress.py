@@ -36,8 +36,8 @@ class Slow(KnownFront):
 
 study = Study("study.yaml", parts=Parts(prepare=Slow(KnownFrontEvaluator(sleep_s=0.4))), **{"search.trials": 3})
 console = Console()
-with following(study, console) as listener:
-    study.search(listener)
+with following(study, console) as shown:
+    study.search([shown])
 """
 
 
@@ -47,14 +47,14 @@ def _progress(seconds: float, eta_s: float | None = None) -> Progress:
 
 def test_without_a_terminal_there_is_a_line_for_every_step_and_one_a_minute(make_study: MakeStudy) -> None:
     text, now = io.StringIO(), [0.0]
-    follower = Follower(make_study(**{"search.trials": 9}), StatusLine(Console(file=text), now=lambda: now[0]))
-    listener = follower.listener()
+    study = make_study(**{"search.trials": 9})
+    follower = Follower(study, StatusLine(Console(file=text), now=lambda: now[0]))
     for second in range(130):
         now[0] = float(second)
-        listener.preparing("tracing the model" if second < 3 else "measuring the base: accuracy")
+        follower.on_activity(study, "tracing the model" if second < 3 else "measuring the base: accuracy")
     for second in range(130, 300):
         now[0] = float(second)
-        listener.watch(_progress(second - 130.0, 600.0 if second > 200 else None))
+        follower.on_progress(study, _progress(second - 130.0, 600.0 if second > 200 else None))
     lines = text.getvalue().splitlines()
     assert lines[:3] == [
         "tracing the model, 0/9 trials",

@@ -23,10 +23,11 @@ from search.evaluate.timing.progress import Phases
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.space import Space
-from search.study import Listener, Study
+from search.study import Study
 from search.trial import Candidate, Measurement, Promotion, TrialState
 from tests import shelf
 from tests.search.conftest import run
+from tests.search.hearing import noting
 from tests.tiny_data import make_tiny_data
 
 TINY: dict[str, Any] = {
@@ -54,7 +55,7 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     (Path.cwd() / "data" / "images" / "train" / "007.png").write_bytes(b"garbage")
     notes: list[str] = []
     study = Study(**tiny_study, **{"keep.weights": "all", "recover.slimming": 1e-3})
-    study.search(Listener(note=notes.append))
+    study.search([noting(notes)])
     assert any("1 of 12 training images left out" in note and "train/007.png" in note for note in notes)
     for trial in study.trials():
         assert trial.state == TrialState.COMPLETE, trial.error

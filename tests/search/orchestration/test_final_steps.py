@@ -17,11 +17,12 @@ from search.errors import ConfigError, Interrupted
 from search.evaluate.baselines import baseline_rows
 from search.results.baseline_results import read_rows, row_dir
 from search.results.remeasured import confirmed, read_final, write_final
-from search.study import Listener, Study
+from search.study import Study
 from search.testing.known_front import KnownFinalMeasurements, KnownFrontEvaluator, known_space
 from search.testing.simulated import Cut, SimulatedClock
 from search.trial import Candidate, FinalLatency, Measurement, Trial, TrialState
 from tests.search.conftest import MakeStudy, run
+from tests.search.hearing import Hearing, noting
 
 ALL = ["base", "lower_size", "int8", "uniform", "global", "random"]
 
@@ -110,12 +111,12 @@ def test_rows_are_kept_across_a_stop(make_study: MakeStudy) -> None:
     study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 4, "baselines": []}).search()
     again = make_study(final=KnownFinalMeasurements(), **{"search.trials": 4, "baselines": []})
 
-    def stop_at_two(text: str) -> None:
+    def stop_at_two(study: Study, text: str) -> None:
         if text.startswith("random 2"):
             again.record.request_stop()
 
     with pytest.raises(Interrupted, match="paretoprune baselines"):
-        again.measure_baselines(["random"], Listener(note=stop_at_two))
+        again.measure_baselines(["random"], [Hearing(on_note=stop_at_two)])
     assert [row.name for row in read_rows(study.record)] == ["random 1", "random 2"]
     stamps = {
         row.slug: (row_dir(study.record, row.slug) / "result.json").stat().st_mtime_ns
@@ -222,7 +223,7 @@ def test_more_seeds_can_be_asked_for_afterwards(make_study: MakeStudy) -> None:
 def test_a_step_that_fails_loses_nothing(make_study: MakeStudy, what: str) -> None:
     notes: list[str] = []
     study = make_study(final=KnownFinalMeasurements(failures=(what,)), **{"search.trials": 10})
-    study.search(Listener(note=notes.append))
+    study.search([noting(notes)])
     assert study.state() == "finished" and len(study.front()) > 3
     assert any("failed on purpose" in note for note in notes)
     assert len(_rows(study)) == 3
@@ -235,7 +236,7 @@ def test_a_step_with_a_fault_of_its_own_loses_nothing(make_study: MakeStudy, mon
     monkeypatch.setattr("search.orchestration.final_steps.write_final", broken)
     notes: list[str] = []
     study = make_study(final=KnownFinalMeasurements(), **{"search.trials": 6})
-    study.search(Listener(note=notes.append))
+    study.search([noting(notes)])
     assert study.state() == "finished" and "OSError: no space left on device" in " ".join(notes)
     assert len(_rows(study)) == 3
     assert "Traceback" in (study.record.path / "search.log").read_text()

@@ -16,11 +16,12 @@ from search.orchestration.loop import Loop
 from search.propose.optuna_proposer import OptunaProposer
 from search.propose.proposer import Proposal
 from search.run_folder.record import RunRecord
-from search.study import Listener, Parts, Study
+from search.study import Parts, Study
 from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
 from search.trial import Candidate, Promotion, Trial, TrialState
 from tests.search.conftest import MakeStudy
+from tests.search.hearing import after_trials
 
 # Sampler, trials until its model is in use, cuts before and after that.
 SAMPLERS = [("auto", 18, (16,)), ("tpe", 13, (11,)), ("nsga2", 23, (21,)), ("random", 4, (2,)), ("qmc", 4, (2,))]
@@ -249,12 +250,12 @@ def test_copies_survive_a_resume(make_study: MakeStudy, workplace: Path) -> None
 def test_an_interrupt_drops_what_runs_and_says_how_to_go_on(make_study: MakeStudy) -> None:
     study = make_study(**{"search.trials": 10})
 
-    def stop_at_three(trial: Trial, progress: object) -> None:
+    def stop_at_three(trial: Trial) -> None:
         if trial.number == 3:
             study.record.request_stop()
 
     with pytest.raises(Interrupted, match="paretoprune resume") as caught:
-        study.search(Listener(trial=stop_at_three))
+        study.search([after_trials(stop_at_three)])
     assert caught.value.exit_code == 130
     assert study.state() == "interrupted"
     assert [trial.number for trial in make_study(**{"search.trials": 10}).search().trials()] == list(range(10))

@@ -9,8 +9,8 @@ import pytest
 
 from search.results import ranking, remeasured, results
 from search.results.results import Results
-from search.study import Listener
 from tests.search.conftest import MakeStudy
+from tests.search.hearing import after_trials
 
 
 def test_an_ended_trial_is_read_and_ranked_once(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,12 +25,12 @@ def test_an_ended_trial_is_read_and_ranked_once(make_study: MakeStudy, monkeypat
     study = make_study(**{"search.trials": 6, "search.hours": 9, "search.patience": 5, "baselines": []})
     per_trial: list[list[str]] = []
 
-    def look(trial: Any, progress: Any) -> None:
+    def look(trial: Any) -> None:
         assert trial.number in {one.number for one in study.trials()} and study.front()
         per_trial.append(calls.copy())
         calls.clear()
 
-    study.search(Listener(trial=look))
+    study.search([after_trials(look)])
     assert per_trial[1:] == [["read", "rank"]] * 5
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from search.callbacks.notify import notify
 from search.config.sections import KeepSpec
 from search.errors import Interrupted, RunCorrupt, SearchFailing
-from search.orchestration.notify import notify
 from search.orchestration.weight_retention import discard
 from search.run_folder.annotations import Mark, read_marks, write_mark
 from search.run_folder.enqueue import Requests, leave_request, waiting
 from search.run_folder.record import RunRecord
 from search.run_folder.weights import FILE
-from search.study import Listener, Study
+from search.study import Study
 from search.testing.known_front import DIMENSIONS, FailingEvaluator
 from search.trial import Candidate, PointId
+from tests.search.hearing import after_trials
 
 WISH = Candidate(dict.fromkeys(DIMENSIONS, 0.33))
 THIRD = PointId(3)
@@ -176,7 +177,7 @@ def test_what_a_command_says_may_be_any_bytes(workplace: Path, make_study: Calla
 def test_a_secret_in_the_command_is_in_no_file_that_is_shown(
     workplace: Path, make_study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.orchestration.notify.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("search.callbacks.notify.TIMEOUT_S", 0.2)
     line = "sleep 2 # https://hooks.example.org/T0/hunter2"
     study = make_study(**{"search.trials": 2, "notify.command": line}).search()
     study.report()
@@ -209,5 +210,5 @@ def test_a_search_that_gives_up_tells_too(workplace: Path, make_study: Callable[
 def test_who_interrupts_knows(workplace: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(**{"search.trials": 9, "notify.command": "touch told.txt"})
     with pytest.raises(Interrupted):
-        study.search(Listener(trial=lambda trial, progress: study.record.request_stop()))
+        study.search([after_trials(lambda trial: study.stop())])
     assert not (workplace / "told.txt").exists()

@@ -21,9 +21,10 @@ from search.run_folder import atomic
 from search.run_folder.disk import LEAST_BYTES, DiskSpace, disk_errors
 from search.run_folder.record import RunRecord
 from search.run_folder.storage_errors import storage_errors
-from search.study import Listener, Study
+from search.study import Study
 from search.testing.simulated import Cut
 from tests.search.conftest import MakeStudy
+from tests.search.hearing import Hearing
 
 OPTIONS = {"search.trials": 6, "search.sampler": "tpe"}
 
@@ -74,11 +75,11 @@ def test_no_trial_starts_without_room_and_the_search_goes_on_by_itself(
     monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: next(free, 10**12))
     seen: list[tuple[str, int]] = []
 
-    def watch(progress: Progress) -> None:
+    def watch(study: Study, progress: Progress) -> None:
         if progress.paused:
             seen.append((progress.paused, progress.done))
 
-    study = make_study(**OPTIONS).search(Listener(watch=watch))
+    study = make_study(**OPTIONS).search([Hearing(on_progress=watch)])
     assert trials(study) == whole
     assert len(seen) == 5 and {done for _, done in seen} == {2} and "1 MB free" in seen[0][0]
     log = (study.record.path / "search.log").read_text()
@@ -91,7 +92,7 @@ def test_a_paused_search_can_be_stopped(make_study: MakeStudy, monkeypatch: pyte
     monkeypatch.setattr("search.run_folder.disk.free_bytes", lambda path: 0)
     study = make_study(**OPTIONS)
     with pytest.raises(Interrupted):
-        study.search(Listener(watch=lambda progress: study.record.request_stop()))
+        study.search([Hearing(on_progress=lambda study, progress: study.stop())])
 
 
 WRITES = {

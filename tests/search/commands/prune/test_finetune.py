@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from ultralytics.nn.tasks import DetectionModel
 
 from pruning.checkpoints.checkpoint import load_model, save_model
-from search.commands.prune.finetune import Tuning, tune_in_child
+from search.commands.prune.finetune import Tuning, tune_in_child, tuning_elsewhere
+from search.errors import ConfigError
+from search.present.terminal.exports_and_plans import render_tuned
+from search.study import Study
 from tests.tiny_data import CLASSES, make_tiny_data
 
 SIZE = 64
@@ -67,3 +73,56 @@ def test_a_trial_is_repaired_and_scored_on_grey_images(tmp_path: Path) -> None:
     found = repair(plan.apply(base), data, how, origin=Origin(plan, base), base=model, work_dir=tmp_path / "work")
     assert [step.step for step in found.steps][:2] == ["statistics", "fine-tune"]
     assert len(draw_samples(model, data, imgsz=SIZE, device="cpu", folder=tmp_path / "samples")) == 4
+
+
+def test_a_trial_is_fine_tuned_on_other_data_to_a_file_of_its_own(planned: Study, tiny: Path) -> None:
+    weights = planned.record.trial_dir(1) / "weights.pt"
+    other = Path("other.yaml")
+    other.touch()
+    with pytest.raises(ConfigError, match="were not kept"):
+        tuning_elsewhere(planned.trial(1), {"data": str(other)})
+    shutil.copy(tiny / "base.pt", weights)
+    found = tuning_elsewhere(planned.trial(1), {"data": str(other), "epochs": 7, "seed": 3})
+    assert (found.model, found.data, found.base) == (weights, other, tiny / "base.pt")
+    assert found.file == planned.trial(1).folder / "finetuned-other.pt" != planned.trial(1).tuned
+    assert (found.imgsz, found.seed) == (SIZE, 3)
+    assert (found.recover.epochs, found.recover.fraction, found.recover.batch) == (7, 1.0, planned.spec.recover.batch)
+    said = {**_FACTS, "classes": {"before": ["a", "b"], "after": ["a", "c", "d"], "kept": ["a"]}}
+    text = io.StringIO()
+    Console(file=text, width=200).print(render_tuned(said))
+    assert "3 classes instead of 2: the class layers are new; the weights of a were kept." in text.getvalue()
+
+
+_FACTS: dict[str, Any] = {
+    "model": "new.pt",
+    "mask": None,
+    "sparsity": {"before": 0.0, "after": 0.0},
+    "figures": {"before": {"map50_95": 0.0}, "after": {"map50_95": 0.4}},
+    "repair": [],
+}
+
+
+@pytest.mark.slow
+def test_another_number_of_classes_changes_the_class_layers_alone(tmp_path: Path) -> None:
+    """Of a pruned checkpoint and of a trial: what was removed stays removed."""
+    from pruning import Plan
+    from pruning.checkpoints.checkpoint import read_notes
+    from tests.pruning import zoo
+
+    base: Any = zoo.for_tiny_data("yolov8n.yaml")
+    save_model(base, tmp_path / "best.pt")
+    plan: Plan = zoo.shelf.trace(base, torch.zeros(1, 3, SIZE, SIZE)).plan(0.5)
+    save_model(plan.apply(base), tmp_path / "pruned.pt", paretoprune_plan=plan.to_json())
+    data = make_tiny_data(tmp_path / "data", size=SIZE, images=8)
+    data.write_text(data.read_text().replace("names:\n", "names:\n  2: striped\n"))
+    keys = {"data": data, "base": tmp_path / "best.pt", "epochs": 1, "batch": 4, "device": "cpu"}
+    facts = tune_in_child(Tuning.of_file(tmp_path / "pruned.pt", keys), tmp_path / "work")
+    assert facts["classes"] == {"before": list(CLASSES), "after": [*CLASSES, "striped"], "kept": list(CLASSES)}
+    tuned, small = load_model(facts["model"]), load_model(tmp_path / "pruned.pt")
+    shapes = {key: tensor.shape for key, tensor in small.state_dict().items()}
+    changed = {key for key, tensor in tuned.state_dict().items() if tensor.shape != shapes[key]}
+    assert changed == {f"model.22.cv3.{n}.2.{kind}" for n in range(3) for kind in ("weight", "bias")}
+    assert tuned.names == {0: "dark", 1: "bright", 2: "striped"} and read_notes(facts["model"])
+    again = {**keys, "out": tmp_path / "again.pt"}  # a base that knows other classes is no teacher
+    more = tune_in_child(Tuning.of_file(Path(facts["model"]), again), tmp_path / "work2")
+    assert more["classes"] is None and load_model(more["model"]).names == tuned.names

@@ -143,9 +143,16 @@ def test_who_waits_says_for_whom_and_gives_signs_of_life(
     holder.start()
     until(lambda: (tmp_path / "gate").exists() and (tmp_path / "gate").read_bytes() != b"")
     threading.Timer(1.0, freed.set).start()
-    with MeasurementLock(tmp_path / "gate"):
+    shown: list[str] = []
+    watcher = threading.Thread(
+        target=lambda: until(lambda: bool(shown.append(read_progress(tmp_path).phase) or shown[-1]))
+    )
+    watcher.start()
+    with MeasurementLock(tmp_path / "gate", work_dir=tmp_path):
         pass
-    holder.join(LIMIT_S)
+    for thread in (holder, watcher):
+        thread.join(LIMIT_S)
+    assert "trial 3 of runs/prune/other" in shown[-1] and read_progress(tmp_path).phase == ""
     said = capfd.readouterr().err.splitlines()
     assert said == [f"waiting for a measurement on this machine (id {os.getpid()}, trial 3 of runs/prune/other)"]
     assert len(signs) >= 2

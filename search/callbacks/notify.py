@@ -10,9 +10,29 @@ import logging
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.callbacks.callback import Callback
+from search.errors import Interrupted
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 TIMEOUT_S = 60.0
 _log = logging.getLogger("search")
+
+
+class Notifier(Callback):
+    """Runs a command when a search has ended, also one that gave up; who interrupts one knows."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def on_search_end(self, study: Study, error: BaseException | None) -> None:
+        from search.present.summary import summary
+
+        if not isinstance(error, Interrupted | KeyboardInterrupt):
+            notify(self._command, study.record.path, study.state(), "\n".join(summary(study.snapshot())) + "\n")
 
 
 def notify(command: str, run: Path, state: str, text: str) -> bool:

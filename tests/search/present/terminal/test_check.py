@@ -1,0 +1,48 @@
+"""What `check` says first, and what only on demand."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from search.present.terminal.check import render_check
+
+NAMES = [f"model.{number}.cv1" for number in range(60)]
+FACTS: dict[str, Any] = {
+    "environment": {"torch": "2.15", "device": "cpu"},
+    "left_out": ["1 of 12 training images left out"],
+    "groups": [
+        *({"name": name, "size": 64, "frozen": None} for name in NAMES),
+        {"name": "model.99", "size": 4, "frozen": "a true output"},
+    ],
+    "dimensions": {name: [name] for name in NAMES},
+    "depth": True,
+    "blocks": ["model.2.m.0"],
+    "unsupported": [],
+    "reach": {"latency_ms": {"base": 10.0, "least": 2.0}},
+    "budgets": {
+        "edge": {"limits": ["latency_ms<=5"], "reachable": True, "by_base": False, "forecast": None},
+        "never": {"limits": ["latency_ms<=1"], "reachable": False, "by_base": False, "forecast": None},
+    },
+    "time": {"trial_s": 60.0, "total_s": 3600.0, "trials": 60, "from": "some batches of the real training"},
+}
+
+
+def shown(**options: Any) -> list[str]:
+    text = io.StringIO()
+    Console(file=text, width=80).print(render_check(FACTS, **options))
+    return text.getvalue().splitlines()
+
+
+def test_the_answer_comes_first_and_the_table_on_demand() -> None:
+    lines = shown()
+    assert lines[0] == "edge (latency_ms<=5): can be met" and "cannot be met" in lines[2]
+    assert lines[3].startswith("a trial takes about 60 s, 60 trials about 60 min")
+    assert len(lines) < 24 and "60 groups of channels can be pruned, 1 cannot" in lines
+    assert "  1: a true output" in lines and "1 of 12 training images left out" in lines
+    assert lines[-1] == "60 ratios are searched; --groups lists them"
+    whole = shown(with_groups=True)
+    assert whole[: len(lines) - 1] == lines[:-1]
+    assert [line.split() for line in whole[-60:]] == [[name, "1", "64"] for name in NAMES]
