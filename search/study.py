@@ -12,6 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.objective import Objective, objectives_named
+from objectives.runtimes.names import file_suffix
 from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
 from search.config.inputs.paths import exists
 from search.config.inputs.user_code import UserReference
@@ -34,6 +35,7 @@ from search.results.results import Results
 from search.results.schema import ProgressRow, Snapshot
 from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
+from search.run_folder.artefact_files import files_of
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
@@ -508,7 +510,8 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
     if spec.search.engine == "ray":
         from search.workers.ray_cluster.ray_engine import RayEngine
 
-        files = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
+        exported = files_of(record.base_dir / f"base{file_suffix(spec.latency.runtime)}")
+        files = (*map(_file_of, (spec.model, spec.data)), *exported)
         return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, files=files)
     from search.workers.local import LocalEngine
 

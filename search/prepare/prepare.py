@@ -101,7 +101,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     device = pruning_evaluator.resolve_device(spec.device)
     with phase("export"):
-        onnx = _base_onnx(spec, model, base_dir)
+        onnx = _base_file(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase)
     check_objectives(spec, base)
     _write_for_the_page(spec, graphs, space, device, base_dir)
@@ -131,10 +131,10 @@ def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, b
         draw_samples(Path(spec.model), spec.data, imgsz=spec.imgsz, device=device, folder=base_dir / FOLDER)
 
 
-def _base_onnx(spec: StudySpec, model: Any, base_dir: Path) -> Path:
-    from objectives.runtimes.open import export_for_timing
+def _base_file(spec: StudySpec, model: Any, base_dir: Path) -> Path:
+    from search.evaluate.timing.latency import export_timed
 
-    return export_for_timing(model, base_dir / "base.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
+    return export_timed(model, spec.latency, base_dir / "base", spec.imgsz)
 
 
 def _notes(graph: Any, base: Measurement) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from objectives.runtimes.names import file_names
 from search.errors import ConfigError, RunCorrupt
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
 from search.run_folder.lock import RunLock
@@ -36,9 +37,18 @@ LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
 _PREPARED = {
-    "base": ("base.json", "groups.json", "whatif.json", "base.onnx", "scores-*.npz", "samples", BATCHES, "accuracy"),
+    "base": (
+        "base.json",
+        "groups.json",
+        "whatif.json",
+        *file_names("base"),
+        "scores-*.npz",
+        "samples",
+        BATCHES,
+        "accuracy",
+    ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, "probe.onnx", "[0-9a-f]" * 16 + ".json"),
+    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "[0-9a-f]" * 16 + ".json"),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5
