@@ -1,12 +1,13 @@
-"""What native libraries print is kept from the terminal, and from the JSON on standard output.
+"""What libraries print is kept from the terminal, and from the JSON on standard output.
 
 Converters and runtimes in C++ write to the process's file descriptors, which `contextlib.redirect_stdout` does not
-reach.
+reach; those in Python write to `sys.stdout`, which need not be descriptor 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -30,21 +31,22 @@ class Said:
 
 @contextlib.contextmanager
 def native_output() -> Iterator[Said]:
-    """Send file descriptors 1 and 2 of this process, and of what it starts, to a temporary file."""
-    said, kept = Said(), [os.dup(1), os.dup(2)]
+    """Keep what this process prints, and what it starts."""
+    said, kept, written = Said(), [os.dup(1), os.dup(2)], io.StringIO()
     with tempfile.TemporaryFile() as file:
         _flush()
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
         try:
-            yield said
+            with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
+                yield said
         finally:
             _flush()
             for descriptor, before in zip((1, 2), kept, strict=True):
                 os.dup2(before, descriptor)
                 os.close(before)
             file.seek(max(0, file.seek(0, os.SEEK_END) - _KEPT_BYTES))
-            said.text = file.read().decode("utf-8", errors="replace")
+            said.text = written.getvalue()[-_KEPT_BYTES:] + file.read().decode("utf-8", errors="replace")
 
 
 def _flush() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -50,7 +51,9 @@ def import_runtime(name: str, part: str = "") -> Any:
     """Import the package of a runtime, or a part of it (`.interpreter`). Raises `BackendMissing` with the pip line."""
     module = module_of(name)
     try:
-        return importlib.import_module(f"{module}{part}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ExecuTorch says that it is experimental
+            return importlib.import_module(f"{module}{part}")
     except ImportError as fault:
         line = f"pip install {pip_name(module)}"
         raise BackendMissing(pip_name(module), needed_for=f"runtime={name}", install=line) from fault
