@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -33,6 +34,8 @@ class Said:
 def native_output() -> Iterator[Said]:
     """Keep what this process prints, and what it starts."""
     said, kept, written = Said(), [os.dup(1), os.dup(2)], io.StringIO()
+    level = logging.root.manager.disable
+    logging.disable(max(level, logging.WARNING))
     with tempfile.TemporaryFile() as file:
         _flush()
         for descriptor in (1, 2):
@@ -41,6 +44,7 @@ def native_output() -> Iterator[Said]:
             with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
                 yield said
         finally:
+            logging.disable(level)
             _flush()
             for descriptor, before in zip((1, 2), kept, strict=True):
                 os.dup2(before, descriptor)
