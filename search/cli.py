@@ -397,8 +397,9 @@ def bench(
 ) -> None:
     """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick) interleaved with the first, the reference: runtime=openvino.
 
-    runtime= onnxruntime, torch, openvino, tensorrt or "command:./time_on_board.sh {model}"; further keys: threads,
-    device, batch, imgsz, seconds (per model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
+    runtime= one or more (ncnn,mnn) of onnxruntime, torch, openvino, tensorrt, torchscript, ncnn, mnn, litert,
+    executorch, or "command:./time_on_board.sh {model}"; further keys: threads, device, batch, imgsz, seconds (per
+    model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
     """
     from search.commands.timing.command import run_bench
 

@@ -37,6 +37,7 @@ from search.results.results import Results
 from search.results.schema import ProgressRow, Snapshot
 from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
+from search.run_folder.artefact_files import files_of
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
@@ -522,9 +523,11 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
         ServerMissing: there is no cluster at `search.address`.
     """
     if spec.search.engine == "ray":
+        from search.prepare.prepare import base_name
         from search.workers.ray_cluster.ray_engine import RayEngine
 
-        files = (*map(_file_of, (*spec.models, spec.data)), record.base_dir / "base.onnx")
+        exported = files_of(record.base_dir / base_name(spec))
+        files = (*map(_file_of, (*spec.models, spec.data)), *exported)
         return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, files=files)
     from search.workers.local import LocalEngine
 

@@ -16,6 +16,7 @@ from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
 from search.orchestration.stopping import Limits, SearchState, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
+from search.run_folder.artefact_files import size_bytes
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
 from search.workers.run_isolated import run_isolated
@@ -90,16 +91,15 @@ def _reach(
     spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """Return (figure -> (base, smallest candidate), seconds to export and time one candidate)."""
-    from objectives.runtimes.open import export_for_timing
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import MeasurementLock
 
-    small, batch = smallest.apply(model), spec.latency.batch
-    base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
+    small = smallest.apply(model)
+    base_file = latency.export_timed(model, spec.latency, folder / "base", spec.imgsz)
     began = time.perf_counter()
-    least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
-    reference = latency.open_timed(spec.latency, base_onnx, model, spec.imgsz)
-    candidate = latency.open_timed(spec.latency, least_onnx, small, imgsz)
+    least_file = latency.export_timed(small, spec.latency, folder / "smallest", imgsz)
+    reference = latency.open_timed(spec.latency, base_file, model, spec.imgsz)
+    candidate = latency.open_timed(spec.latency, least_file, small, imgsz)
     with MeasurementLock(latency.lock_path()) as turns:
         (found,) = latency.measure([candidate], reference, spec.latency, turns)
     timing_s = time.perf_counter() - began
@@ -108,7 +108,7 @@ def _reach(
         "latency_ms": (found.reference_ms, found.in_ms().value),
         "params_m": (before.params / 1e6, after.params / 1e6),
         "macs_g": (before.macs / 1e9, after.macs / 1e9),
-        "size_mb": (base_onnx.stat().st_size / 1e6, least_onnx.stat().st_size / 1e6),
+        "size_mb": (size_bytes(base_file) / 1e6, size_bytes(least_file) / 1e6),
     }, timing_s
 
 

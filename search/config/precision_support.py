@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from objectives.runtimes.names import is_command
 
-FILES = {"onnxruntime": "onnx", "openvino": "openvino", "tensorrt": "engine"}
+FILES = {
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "tensorrt": "engine",
+    "torchscript": "torchscript",
+    "ncnn": "ncnn",
+    "mnn": "mnn",
+    "litert": "litert",
+    "executorch": "executorch",
+}
 """Runtime -> export format of what it runs; a user's program (`command:`) gets ONNX."""
-_CPU = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "fp16", "int8")}
+_CPU = {
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "fp16", "int8"),
+    "ncnn": ("fp32", "fp16"),
+    "mnn": ("fp32", "fp16", "int8"),
+    "litert": ("fp32", "int8"),
+}
 _GPU = {"onnxruntime": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "int8")}
 """ONNX Runtime computes FP16 in float on a CPU, and its CUDA kernels know no quantised convolution."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
-from objectives.runtimes.open import OPENINGS, export_for_timing
+from objectives.runtimes.open import OPENINGS
 from search.config.inputs.user_code import UserReference
 from search.errors import TrialFailed
 from search.evaluate.baselines import Baseline
@@ -25,11 +25,12 @@ from search.evaluate.pruning_evaluator import (
     latency_notes,
     timing_facts,
 )
-from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
+from search.evaluate.timing.latency import alone, export_timed, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import example_input, load_model
+from search.run_folder.artefact_files import discard, size_bytes
 from search.space import Space
 from search.trial import Candidate, FinalLatency, Measurement
 
@@ -76,15 +77,15 @@ class PruningFinalMeasurements:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 model = load_model(path)
-                onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=spec.latency.batch)
+                file = export_timed(model, spec.latency, work_dir / "timing", size)
             with phase("latency"):
-                side = open_timed(spec.latency, onnx, model, size)
+                side = open_timed(spec.latency, file, model, size)
                 (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device
                 accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
-        figures = _costs(model, size, onnx) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
-        onnx.unlink()
+        figures = _costs(model, size, file) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
+        discard(file)
         shutil.rmtree(place, ignore_errors=True)
         return self._measurement(accuracy, figures, latency, phase)
 
@@ -124,25 +125,24 @@ class PruningFinalMeasurements:
                     for number, latency in zip(group, measured, strict=True):
                         found[number] = FinalLatency(latency.in_ms(base_ms), timing_facts(spec, latency))
         for file in files.values():
-            file.unlink()
+            discard(file)
         return found
 
     def _exported(self, number: int, candidate: Candidate, folder: Path, beat: Callable[[], None]) -> Path:
         """Export the pruned base: latency does not depend on the values of the weights."""
         beat()
         model, spec = self._pruned(candidate), self.evaluator.spec
-        path = folder / f"{number}.onnx"
-        return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
+        return export_timed(model, spec.latency, folder / f"{number}", candidate.imgsz)
 
     def _pruned(self, candidate: Candidate) -> Any:
         own, _ = self._of(candidate.base)
         return own.plan(candidate).apply(load_model(own.spec.model))
 
-    def _side(self, candidate: Candidate, onnx: Path, beat: Callable[[], None]) -> Side:
+    def _side(self, candidate: Candidate, file: Path, beat: Callable[[], None]) -> Side:
         beat()
         spec = self.evaluator.spec.latency
         model = self._pruned(candidate) if spec.runtime == "torch" else None
-        return open_timed(spec, onnx, model, candidate.imgsz)
+        return open_timed(spec, file, model, candidate.imgsz)
 
     def _compared(
         self, sides: Sequence[Side], turns: MeasurementLock, seed: int, beat: Callable[[], None]
@@ -172,14 +172,14 @@ def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningE
     return replace(evaluator, space=space), Candidate(ratios, spec.imgsz)
 
 
-def _costs(model: Any, imgsz: int, onnx: Path) -> dict[str, Estimate]:
+def _costs(model: Any, imgsz: int, file: Path) -> dict[str, Estimate]:
     """Return params_m, macs_g if the model can be traced, and size_mb, as for trials."""
     from pruning import trace
     from pruning.errors import PruningError
 
     figures = {
         "params_m": Estimate.exact(sum(value.numel() for value in model.parameters()) / 1e6),
-        "size_mb": Estimate.exact(onnx.stat().st_size / 1e6),
+        "size_mb": Estimate.exact(size_bytes(file) / 1e6),
     }
     with suppress(PruningError):  # a model that cannot be pruned can be a rival
         figures["macs_g"] = Estimate.exact(trace(model, example_input(model, imgsz)).cost().macs / 1e9)
@@ -191,7 +191,7 @@ def _groups(files: Mapping[int, Path]) -> Iterator[list[int]]:
     group: list[int] = []
     filled = 0
     for number, file in files.items():
-        size = OPENINGS * file.stat().st_size
+        size = OPENINGS * size_bytes(file)
         if group and filled + size > MOST_BYTES:
             yield group
             group, filled = [], 0

@@ -23,7 +23,6 @@ from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
-from objectives.runtimes.open import export_for_timing
 from objectives.runtimes.runner import Runner
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
@@ -40,13 +39,13 @@ from search.evaluate.output_divergence import output_probe
 from search.evaluate.reduced_precision import score, scored_file, timing_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
-from search.evaluate.timing.latency import alone, lock_path, open_timed
+from search.evaluate.timing.latency import alone, export_timed, lock_path, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
-from search.run_folder.artefact_files import size_bytes
+from search.run_folder.artefact_files import discard, size_bytes
 from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
@@ -56,9 +55,10 @@ from search.trial import Candidate, Measurement, RepairStep, ScreeningLimit
 
 @dataclass(frozen=True)
 class Reference:
-    """References of candidates: the base's ONNX, its milliseconds and its classes, measured once per study.
+    """References of candidates: the base's file, its milliseconds and its classes, measured once per study.
 
-    Of several bases it is the first, whichever base a candidate is made of: figures are compared on one scale.
+    `onnx`: that file; of the runtime's own format where the runtime does not read ONNX. Of several bases it is the
+    first, whichever base a candidate is made of: figures are compared on one scale.
     """
 
     onnx: Path
@@ -175,12 +175,12 @@ class PruningEvaluator:
             plan, base = self.plan(candidate), load_model(self.spec.model)
             model = plan.apply(base)
         with phase("export"):
-            onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
-            timed = self._timed(model, onnx, candidate, work_dir / "timing")
+            plain = export_timed(model, self.spec.latency, work_dir / "timing", size)
+            timed = self._timed(model, plain, candidate, work_dir / "timing")
         with phase("latency"):
             latency = self._latency(plan, model, timed, candidate, seed, turns)
         figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
-        onnx.unlink()
+        discard(plain)
         shutil.rmtree(work_dir / "timing", ignore_errors=True)
         with phase("recover"):
             origin, place = Origin(plan, base), work_dir / "recover"
@@ -238,10 +238,10 @@ class PruningEvaluator:
         begun = f"goes on where trial {further.trial} ended" if had else "from the base"
         return f"promoted: {further.total:g} epochs in all, {begun}", *repair_notes(repaired, repaired.epochs)
 
-    def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
-        """Return the file to time and weigh: the float32 ONNX, or the candidate's own."""
+    def _timed(self, model: nn.Module, plain: Path, candidate: Candidate, folder: Path) -> Path:
+        """Return the file to time and weigh: the float32 one, or the candidate's own."""
         if candidate.precision == "fp32":
-            return onnx
+            return plain
         return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
 
     def _in_precision(
@@ -368,12 +368,12 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
     )
 
 
-def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
+def cost_figures(cost: Cost, file: Path) -> dict[str, Estimate]:
     """Return params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the timed file)."""
     exact = {
         "params_m": cost.params / 1e6,
         "macs_g": cost.macs / 1e9,
-        "size_mb": size_bytes(onnx) / 1e6,
+        "size_mb": size_bytes(file) / 1e6,
     }
     return {name: Estimate.exact(value) for name, value in exact.items()}
 

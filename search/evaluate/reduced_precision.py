@@ -26,7 +26,7 @@ from search.export.accuracy_shift import shifted
 from search.export.artefact_accuracy import validate, values
 from search.export.formats import BITS, FORMATS, Target
 from search.export.ultralytics_export import make_artefact
-from search.run_folder.artefact_files import size_bytes
+from search.run_folder.artefact_files import discard, size_bytes
 from search.trial import Measurement
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, fold
     try:
         made = _made(weights, spec, precision, imgsz, place, 1)
         target = weights.with_name(made.name)
-        discard_file(target)
+        discard(target)
         os.replace(made, target)
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -88,14 +88,6 @@ def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: 
     return make_artefact(
         checkpoint, target, place, data=Path(spec.data), imgsz=imgsz, device=device, batch=batch, **images
     )
-
-
-def discard_file(path: Path) -> None:
-    """Remove an artefact, a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def score(

@@ -13,13 +13,13 @@ from typing import Any
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
 from objectives.objective import first_accuracy, objectives_named
-from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.names import file_suffix
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
-from search.evaluate.timing.latency import lock_path, measure, open_timed
+from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.prepare import latency_probes
@@ -29,6 +29,7 @@ from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
 from search.propose.screening import AccuracyGoal
 from search.propose.width_options import allocator_of
+from search.run_folder.artefact_files import discard
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
 from search.run_folder.record import LAYERS
@@ -186,12 +187,12 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
 
         def time_plan(plan: Plan, seed: int) -> Latency:
             small = plan.apply(subject.model)
-            onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
-            candidate = open_timed(spec.latency, onnx, small, spec.imgsz)
+            file = export_timed(small, spec.latency, folder / "probe", spec.imgsz)
+            candidate = open_timed(spec.latency, file, small, spec.imgsz)
             return measure([candidate], reference, briefly, turns, seed=seed)[0]
 
         yield time_plan
-    (folder / "probe.onnx").unlink(missing_ok=True)
+    discard(folder / f"probe{file_suffix(spec.latency.runtime)}")
 
 
 def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:

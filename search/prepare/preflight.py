@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -123,16 +122,19 @@ def check_sizes(model: Any, sizes: Iterable[int]) -> None:
             )
 
 
-def check_runtime(runtime: str) -> None:
-    """Check that the runtime's package, or program, is installed. Raises BackendMissing."""
-    from objectives.errors import BackendMissing
+def check_runtime(runtime: str, *, converts: bool = True) -> None:
+    """Check that the runtime's package, or program, is installed, and what makes its files. Raises BackendMissing.
+
+    Args:
+        converts: False where the files are there already.
+    """
     from objectives.runtimes.command_runner import check_program
-    from objectives.runtimes.names import command_words, is_command
+    from objectives.runtimes.names import check_packages, command_words, is_command
 
     if is_command(runtime):
         check_program(command_words(runtime)[0], runtime)
-    elif importlib.util.find_spec(runtime) is None:
-        raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
+    else:
+        check_packages(runtime, converts=converts)
 
 
 def check_data(model: Any, data: Path) -> Dataset:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.runtimes.names import file_suffix
 from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
@@ -19,7 +20,7 @@ from search.evaluate.timing.progress import Phases, discard_progress, read_progr
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import FinalMeasurements, Prepared
 from search.run_folder.atomic import write_json
-from search.run_folder.record import ONNX, RunRecord
+from search.run_folder.record import RunRecord
 from search.space import JointSpace
 from search.trial import Measurement
 from search.workers.child_process import PRELOAD
@@ -63,7 +64,7 @@ def prepare_pruning(spec: StudySpec, record: RunRecord, say: Say = lambda text: 
     names = spec.base_names
     parts = [first]
     for place in range(1, len(names)):
-        further = FurtherBase(place, reference_of(spec, record.base_dir / ONNX, first.base))
+        further = FurtherBase(place, reference_of(spec, record.base_dir / base_name(spec), first.base))
         own = _with_limits_of(spec, first.base).of_base(place)
         parts.append(_prepared(own, record.of_base(place), _naming(names[place], say), further))
     return joined(parts, names)
@@ -188,7 +189,7 @@ def prepare_in_child(
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     device = pruning_evaluator.resolve_device(spec.device)
     with phase("export"):
-        onnx = _base_onnx(spec, model, base_dir)
+        onnx = _base_file(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase, further)
     check_objectives(spec, base)
     _write_for_the_page(spec, graphs, space, device, base_dir)
@@ -217,10 +218,15 @@ def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, b
         draw_samples(Path(spec.model), spec.data, imgsz=spec.imgsz, device=device, folder=base_dir / FOLDER)
 
 
-def _base_onnx(spec: StudySpec, model: Any, base_dir: Path) -> Path:
-    from objectives.runtimes.open import export_for_timing
+def base_name(spec: StudySpec) -> str:
+    """Return the name of the base's file for timing, in base/."""
+    return f"base{file_suffix(spec.latency.runtime)}"
 
-    return export_for_timing(model, base_dir / ONNX, imgsz=spec.imgsz, batch=spec.latency.batch)
+
+def _base_file(spec: StudySpec, model: Any, base_dir: Path) -> Path:
+    from search.evaluate.timing.latency import export_timed
+
+    return export_timed(model, spec.latency, base_dir / "base", spec.imgsz)
 
 
 def _notes(graph: Any, base: Measurement) -> tuple[str, ...]:

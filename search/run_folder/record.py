@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from objectives.runtimes.names import file_names
 from search.errors import ConfigError, RunCorrupt
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
 from search.run_folder.lock import RunLock
@@ -36,14 +37,21 @@ MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
-ONNX = "base.onnx"
-"""In base/: the unpruned model as it is timed."""
 BASES = "bases"
 """Folder of the bases beside the first: bases/2/{base,sensitivity,latency}, as those of the run itself."""
 _PREPARED = {
-    "base": ("base.json", "groups.json", "whatif.json", ONNX, "scores-*.npz", "samples", BATCHES, "accuracy"),
+    "base": (
+        "base.json",
+        "groups.json",
+        "whatif.json",
+        *file_names("base"),
+        "scores-*.npz",
+        "samples",
+        BATCHES,
+        "accuracy",
+    ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, "probe.onnx", "[0-9a-f]" * 16 + ".json"),
+    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "[0-9a-f]" * 16 + ".json"),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5

@@ -20,7 +20,7 @@ from typing import Any
 from objectives.latency.protocol import Latency
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
-from objectives.runtimes.names import command_words, is_command
+from objectives.runtimes.names import command_words, distribution_of, is_command
 from objectives.runtimes.runner import processor
 from search.config.sections import LatencySpec
 from search.run_folder.artefact_files import digest
@@ -74,7 +74,7 @@ def _version(runtime: str) -> str:
         program = shutil.which(command_words(runtime)[0])
         return digest(Path(program)) if program else ""
     try:
-        return metadata.version(runtime)
+        return metadata.version(distribution_of(runtime))
     except metadata.PackageNotFoundError:
         return ""
 
