@@ -91,13 +91,14 @@ def _reach(
     spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
 ) -> tuple[dict[str, tuple[float, float]], float]:
     """Return (figure -> (base, smallest candidate), seconds to export and time one candidate)."""
+    from search.evaluate.reduced_precision import file_to_time
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import MeasurementLock
 
     small = smallest.apply(model)
-    base_file = latency.export_timed(model, spec.latency, folder / "base", spec.imgsz)
+    base_file = file_to_time(model, spec, spec.precision, spec.imgsz, folder / "base")
     began = time.perf_counter()
-    least_file = latency.export_timed(small, spec.latency, folder / "smallest", imgsz)
+    least_file = file_to_time(small, spec, spec.precision, imgsz, folder / "smallest")
     reference = latency.open_timed(spec.latency, base_file, model, spec.imgsz)
     candidate = latency.open_timed(spec.latency, least_file, small, imgsz)
     with MeasurementLock(latency.lock_path()) as turns:

@@ -41,7 +41,7 @@ search:
 
 space:
   ratio: [0.0, 0.8]     # share of channels to remove, per stage of the network
-  round_to: 8           # widths are multiples of this
+  round_to: 8           # widths are multiples of this; auto: what suits runtime and precision
   groups: auto          # auto: one ratio per stage; each: one per group; or patterns: ["model.4.*"]
   ignore: []            # patterns of layers to leave alone
   depth: true           # whole residual blocks may be removed too

@@ -123,7 +123,9 @@ class SpaceSpec(Section):
     """The search space.
 
     `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; imgsz null: the
-    study's.
+    study's. `round_to` may be `auto` in a study file: a number that follows from the runtime and the precisions
+    (`precision_support.rounding_of`). The first of `precision` is the study's own: in it the base is timed, weighed and
+    validated, and latency is predicted.
     """
 
     ratio: tuple[Real, Real] = (0.0, 0.8)

@@ -27,7 +27,7 @@ from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.inputs.user_modules import declare, name_fault
-from search.config.precision_support import precision_fault
+from search.config.precision_support import precision_fault, rounding_of
 from search.config.sections import (
     MAX_SIZE,
     STRIDE,
@@ -267,6 +267,11 @@ class StudySpec(Section):
         return 60 * said
 
     @property
+    def precision(self) -> str:
+        """The study's own precision, the first of those that it searches: what the base is timed and shipped in."""
+        return self.space.precision[0]
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Input sizes to search."""
         return self.space.imgsz or (self.imgsz,)
@@ -340,6 +345,7 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     merged = with_task(yaml_source.merge(without_replaced(data, given), _absolute(given, Path.cwd())))
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
+    merged = _rounded(merged)
     try:
         spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
@@ -363,6 +369,18 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     if facts.imgsz is not None and not facts.imgsz % STRIDE:
         found["imgsz"] = facts.imgsz
     return found
+
+
+def _rounded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study with `space.round_to: auto` as a number; what is not understood is left to the validation."""
+    space, latency = data.get("space"), data.get("latency")
+    if not isinstance(space, Mapping) or space.get("round_to") != "auto":
+        return dict(data)
+    runtime = latency.get("runtime") if isinstance(latency, Mapping) else None
+    precisions = space.get("precision")
+    named = [precisions] if isinstance(precisions, str) else precisions if isinstance(precisions, list | tuple) else []
+    number = rounding_of(str(runtime or LatencySpec().runtime), [str(name) for name in named])
+    return {**data, "space": {**space, "round_to": number}}
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,13 +45,14 @@ def measure_base(
     Its latency is the study's reference, hence exact; a further base is compared with the reference as trials are.
 
     Args:
-        onnx: the base's ONNX file, to be timed.
+        onnx: the base's file in the study's own precision, to be timed.
         base_dir: receives temporary files, and the cached validation batches.
         phase: times the phases of the measurement.
     """
     from objectives.objective import Estimate
     from objectives.paired import paired_errors
     from search.evaluate import pruning_evaluator
+    from search.evaluate.reduced_precision import accuracy_as_shipped
     from search.evaluate.timing import latency as timing
     from search.evaluate.timing import latency_cache
 
@@ -66,7 +67,7 @@ def measure_base(
             )
             (latency,) = timing.measure([side], beside, spec.latency, turns, seed=spec.search.seed)
             digest, imgsz = latency_cache.widths_digest(widths), spec.imgsz if reference is None else reference.imgsz
-            key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, base=number)
+            key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, spec.precision, number)
             latency_cache.LatencyCache(run / "latency").add(key, latency)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
@@ -74,6 +75,7 @@ def measure_base(
             accuracy = pruning_evaluator.accuracy_of(
                 Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat
             )
+            accuracy = accuracy_as_shipped(accuracy, Path(spec.model), spec, spec.imgsz, place, phase.beat)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruning_evaluator.cost_figures(graph.cost(), onnx)
     if reference is not None:

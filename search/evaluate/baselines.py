@@ -1,7 +1,7 @@
 """Baselines: what a user would do instead of a search, measured as trials are. They are never on the front.
 
 lower_size      the base at smaller inputs: no training          cheap
-int8            the base in INT8 on the study's runtime          cheap
+int8            the base in INT8 on the study's runtime          cheap    (in float32 where the study is in INT8)
 sibling:FILE    the user's own smaller model                     cheap
 uniform         one ratio for the whole network, fine-tuned      a trial each
 global          one ranking of all channels, fine-tuned          a trial each
@@ -38,6 +38,7 @@ class Baseline:
         ratio: of global ones: the share of all channels to remove.
         imgsz: of those at a lower input size, in pixels.
         model: of a sibling.
+        precision: of the base in another precision.
         base: place of the base that it is made of among those of the study.
     """
 
@@ -48,6 +49,7 @@ class Baseline:
     ratio: float | None = None
     imgsz: int | None = None
     model: Path | None = None
+    precision: str | None = None
     base: int = 0
 
     @property
@@ -104,7 +106,11 @@ def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
 
 
 def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
-    yield Baseline(f"{_THE_BASE} in INT8", "int8", "int8")
+    """Yield the base in INT8; where the study's own precision is INT8, which every table begins with, in float32."""
+    if space.precisions[0] == "int8":
+        yield Baseline(f"{_THE_BASE} in FP32", "fp32", "fp32", precision="fp32")
+    else:
+        yield Baseline(f"{_THE_BASE} in INT8", "int8", "int8", precision="int8")
 
 
 def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:

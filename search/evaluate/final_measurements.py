@@ -25,7 +25,8 @@ from search.evaluate.pruning_evaluator import (
     latency_notes,
     timing_facts,
 )
-from search.evaluate.timing.latency import alone, export_timed, lock_path, measure, open_timed
+from search.evaluate.reduced_precision import accuracy_as_shipped, file_to_time, measure_base_precision
+from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -63,8 +64,8 @@ class PruningFinalMeasurements:
         if row.ratio is not None:
             evaluator, candidate = globally_ranked(own, row.ratio)
             return evaluator.evaluate(candidate, 0, seed, work_dir)
-        if row.kind == "int8":
-            return self._in_int8(row, work_dir)
+        if row.precision is not None:
+            return self._in_precision(row, row.precision, work_dir)
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
         return self._unpruned(row, seed, work_dir)
@@ -77,13 +78,14 @@ class PruningFinalMeasurements:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 model = load_model(path)
-                file = export_timed(model, spec.latency, work_dir / "timing", size)
+                file = file_to_time(model, spec, spec.precision, size, work_dir / "timing")
             with phase("latency"):
                 side = open_timed(spec.latency, file, model, size)
                 (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device
                 accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
+                accuracy = accuracy_as_shipped(accuracy, path, spec, size, place, phase.beat)
         figures = _costs(model, size, file) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
         discard(file)
         shutil.rmtree(place, ignore_errors=True)
@@ -101,23 +103,20 @@ class PruningFinalMeasurements:
             timing=timing_facts(self.evaluator.spec.latency, latency),
         )
 
-    def _in_int8(self, row: Baseline, work_dir: Path) -> Measurement:
-        from search.evaluate.reduced_precision import measure_base_precision
-
+    def _in_precision(self, row: Baseline, precision: str, work_dir: Path) -> Measurement:
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")
-        return measure_base_precision(*self._of(row.base), "int8", work_dir)
+        return measure_base_precision(*self._of(row.base), precision, work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
-        """See `FinalMeasurements.together`. Candidates in reduced precision keep the figure that they have."""
+        """See `FinalMeasurements.together`; each candidate in its own precision."""
         spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
-        known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
         with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase, beat = Phases(work_dir, turns.pause), Phases(work_dir).beat  # who times must not wait for itself
             with phase("export"):
-                files = {number: self._exported(number, one, work_dir, phase.beat) for number, one in known.items()}
+                files = {n: self._exported(n, one, work_dir, phase.beat) for n, one in candidates.items()}
             with phase("latency"):
                 for done, group in enumerate(_groups(files)):
                     sides = [self._side(candidates[number], files[number], phase.beat) for number in group]
@@ -132,7 +131,7 @@ class PruningFinalMeasurements:
         """Export the pruned base: latency does not depend on the values of the weights."""
         beat()
         model, spec = self._pruned(candidate), self.evaluator.spec
-        return export_timed(model, spec.latency, folder / f"{number}", candidate.imgsz)
+        return file_to_time(model, spec, candidate.precision, candidate.imgsz, folder / f"{number}")
 
     def _pruned(self, candidate: Candidate) -> Any:
         own, _ = self._of(candidate.base)

@@ -36,10 +36,10 @@ from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import PrunedCandidate
 from search.evaluate.output_divergence import output_probe
-from search.evaluate.reduced_precision import score, scored_file, timing_file
+from search.evaluate.reduced_precision import file_to_time, in_precision, scored_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
-from search.evaluate.timing.latency import alone, export_timed, lock_path, open_timed
+from search.evaluate.timing.latency import alone, lock_path, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
@@ -175,13 +175,11 @@ class PruningEvaluator:
             plan, base = self.plan(candidate), load_model(self.spec.model)
             model = plan.apply(base)
         with phase("export"):
-            plain = export_timed(model, self.spec.latency, work_dir / "timing", size)
-            timed = self._timed(model, plain, candidate, work_dir / "timing")
+            timed = file_to_time(model, self.spec, candidate.precision, size, work_dir / "timing")
         with phase("latency"):
             latency = self._latency(plan, model, timed, candidate, seed, turns)
         figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
-        discard(plain)
-        shutil.rmtree(work_dir / "timing", ignore_errors=True)
+        discard(timed)
         with phase("recover"):
             origin, place = Origin(plan, base), work_dir / "recover"
             start, had, recover = self._start(candidate, model)
@@ -238,25 +236,13 @@ class PruningEvaluator:
         begun = f"goes on where trial {further.trial} ended" if had else "from the base"
         return f"promoted: {further.total:g} epochs in all, {begun}", *repair_notes(repaired, repaired.epochs)
 
-    def _timed(self, model: nn.Module, plain: Path, candidate: Candidate, folder: Path) -> Path:
-        """Return the file to time and weigh: the float32 one, or the candidate's own."""
-        if candidate.precision == "fp32":
-            return plain
-        return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
-
     def _in_precision(
         self, accuracy: Accuracy, candidate: Candidate, work_dir: Path, beat: Callable[[], None]
     ) -> Accuracy:
         """Return the accuracy of the quantised file, which is kept beside the weights."""
         weights, size = work_dir / WEIGHTS, candidate.imgsz
         artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
-        scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size, beat)
-        return replace(
-            accuracy,
-            figures=scored.figures,
-            per_class=scored.per_class,
-            per_class_error=scored.per_class_error,
-        )
+        return in_precision(accuracy, weights, artefact, self.spec, size, beat)
 
     def _latency(
         self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: MeasurementLock

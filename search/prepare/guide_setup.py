@@ -13,13 +13,13 @@ from typing import Any
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
 from objectives.objective import first_accuracy, objectives_named
-from objectives.runtimes.names import file_suffix
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
-from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
+from search.evaluate.reduced_precision import file_to_time, timed_name
+from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.prepare import latency_probes
@@ -187,12 +187,12 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
 
         def time_plan(plan: Plan, seed: int) -> Latency:
             small = plan.apply(subject.model)
-            file = export_timed(small, spec.latency, folder / "probe", spec.imgsz)
+            file = file_to_time(small, spec, spec.precision, spec.imgsz, folder / "probe")
             candidate = open_timed(spec.latency, file, small, spec.imgsz)
             return measure([candidate], reference, briefly, turns, seed=seed)[0]
 
         yield time_plan
-    discard(folder / f"probe{file_suffix(spec.latency.runtime)}")
+    discard(folder / timed_name(spec, spec.precision, "probe"))
 
 
 def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from objectives.runtimes.names import file_suffix
 from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
@@ -220,13 +219,15 @@ def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, b
 
 def base_name(spec: StudySpec) -> str:
     """Return the name of the base's file for timing, in base/."""
-    return f"base{file_suffix(spec.latency.runtime)}"
+    from search.evaluate.reduced_precision import timed_name
+
+    return timed_name(spec, spec.precision, "base")
 
 
 def _base_file(spec: StudySpec, model: Any, base_dir: Path) -> Path:
-    from search.evaluate.timing.latency import export_timed
+    from search.evaluate.reduced_precision import file_to_time
 
-    return export_timed(model, spec.latency, base_dir / "base", spec.imgsz)
+    return file_to_time(model, spec, spec.precision, spec.imgsz, base_dir / "base")
 
 
 def _notes(graph: Any, base: Measurement) -> tuple[str, ...]:

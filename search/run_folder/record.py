@@ -39,19 +39,22 @@ LAYERS = "layers.json"
 BATCHES = "batches"
 BASES = "bases"
 """Folder of the bases beside the first: bases/2/{base,sensitivity,latency}, as those of the run itself."""
+_REDUCED = ("base_fp16*", "base_int8*")
+"""The base in the study's own precision, where that is no float32."""
 _PREPARED = {
     "base": (
         "base.json",
         "groups.json",
         "whatif.json",
         *file_names("base"),
+        *_REDUCED,
         "scores-*.npz",
         "samples",
         BATCHES,
         "accuracy",
     ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "[0-9a-f]" * 16 + ".json"),
+    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "probe_*", "[0-9a-f]" * 16 + ".json"),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5

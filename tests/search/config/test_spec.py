@@ -305,3 +305,22 @@ def test_a_device_is_no_checkpoint(workplace: Path) -> None:
 def test_a_message_of_many_faults_ends(workplace: Path) -> None:
     text = _faults(workplace, "".join(f"key{number}: 1\n" for number in range(500)))
     assert "the study has 500 faults" in text and "and 460 more" in text and len(text.splitlines()) < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("space: {round_to: auto}", 8),
+        ("space: {round_to: auto, precision: [fp32, int8]}", 8),
+        ("space: {round_to: auto, precision: [int8]}\nlatency: {runtime: tensorrt, device: '0'}", 32),
+        ("space: {round_to: auto, precision: [fp16]}\nlatency: {runtime: tensorrt, device: '0'}", 8),
+        ("space: {round_to: 16, precision: [int8]}", 16),
+    ],
+)
+def test_rounding_follows_from_runtime_and_precision(workplace: Path, text: str, expected: int) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(f"{HEAD}{text}\n")
+    spec = load_spec(path)
+    assert spec.space.round_to == expected
+    assert spec.resolved()["space"]["round_to"] == expected, "recorded as the number that it stood for"
+    assert load_spec(path, {"space.round_to": 4}).space.round_to == 4
