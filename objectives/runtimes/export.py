@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runtimes.edge.conversion import CONVERTERS, onnx_to_mnn
+from objectives.runtimes.edge.conversion import CONVERTERS, onnx_to_mnn, without_scratch
 from objectives.runtimes.edge.mnn_runner import without_telemetry
 from objectives.runtimes.names import check_packages, file_suffix
 from objectives.runtimes.native_output import Said, native_output
@@ -63,7 +63,7 @@ def export_for_timing(
             ) from fault
         if path.is_dir():  # a folder cannot be replaced in one step
             shutil.rmtree(path)
-        os.replace(target, path)
+        os.replace(without_scratch(target), path)
     return path
 
 

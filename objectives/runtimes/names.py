@@ -100,9 +100,8 @@ def check_runtime(runtime: str) -> str:
     if is_command(runtime):
         command_words(runtime)
     elif runtime not in RUNTIMES:
-        known = [*RUNTIMES, COMMAND]
-        begun = [name for name in known if runtime and name.startswith(runtime)]
-        near = begun or difflib.get_close_matches(runtime, known, n=1, cutoff=0.5)
+        begun = [name for name in RUNTIMES if runtime and name.startswith(runtime)]
+        near = begun or difflib.get_close_matches(runtime, [*RUNTIMES, COMMAND], n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}? " if near else ""
         known = ", ".join([*RUNTIMES, f"{COMMAND}PROGRAM"])
         raise LatencyError(f"Unknown runtime {runtime!r}. {hint}Expected one of: {known}.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from objectives.errors import LatencyError
 from objectives.objective import Objective
-from objectives.runtimes.names import check_runtime, is_command
+from objectives.runtimes.names import SUFFIXES, check_runtime, is_command
 from search.config.inputs.ultralytics_config import fault_of
 from search.config.storage_url import shown
 from search.errors import near_miss
@@ -239,6 +239,12 @@ class LatencySpec(Section):
         if isinstance(data, dict) and is_command(str(data.get("runtime", ""))):
             return {"seconds": 60.0, **data}
         return data
+
+    @model_validator(mode="after")
+    def _on_a_processor(self) -> LatencySpec:
+        if self.runtime in SUFFIXES and self.device != "cpu":
+            raise ValueError(f"{self.runtime} is timed on the CPU, found device: {self.device}")
+        return self
 
     @field_validator("runtime")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from objectives.runtimes.names import is_command
+from objectives.runtimes.names import SUFFIXES, is_command
 from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.config.sections import LatencySpec
@@ -52,7 +52,8 @@ def _here(form: Format, spec: LatencySpec) -> LatencySpec:
     """Return the study's settings for the format's runtime (an ONNX file is timed by ONNX Runtime, whatever was
     searched) with one image at a time, as the files are exported. A `command:` times what has no runtime here.
     """
-    return spec.model_copy(update={"runtime": form.runtime or spec.runtime, "batch": 1})
+    here = {"device": "cpu"} if form.runtime in SUFFIXES else {}
+    return spec.model_copy(update={"runtime": form.runtime or spec.runtime, "batch": 1, **here})
 
 
 def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runner, ...]:

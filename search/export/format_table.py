@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from objectives.runtimes.open import OPSET
+from objectives.runtimes.export import PLAIN_GRAPH
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,8 @@ class Format:
     vendor: str = ""
 
 
-# ONNX Runtime optimises the graph itself, so the simplifier (and its package) is not needed.
-_PLAIN_GRAPH = {"simplify": False, "opset": OPSET}
-
-
 def _checked() -> Iterator[Format]:
-    yield Format("onnx", ("onnx", "onnxruntime"), {32: (), 16: (), 8: ()}, ".onnx", "onnxruntime", options=_PLAIN_GRAPH)
+    yield Format("onnx", ("onnx", "onnxruntime"), {32: (), 16: (), 8: ()}, ".onnx", "onnxruntime", options=PLAIN_GRAPH)
     yield Format("torchscript", (), {32: ()}, ".torchscript", "torchscript")
     yield Format(
         "openvino", ("openvino",), {32: (), 16: (), 8: ("nncf",)}, "_openvino_model", "openvino", calibrates=True
@@ -60,10 +56,10 @@ def _checked() -> Iterator[Format]:
         "tensorrt",
         calibrates=True,
         gpu=True,
-        options=_PLAIN_GRAPH,
+        options=PLAIN_GRAPH,
     )
     yield Format("ncnn", ("ncnn", "pnnx"), {32: (), 16: ()}, "_ncnn_model", "ncnn")
-    yield Format("mnn", ("MNN", "onnx"), {32: (), 16: (), 8: ()}, ".mnn", "mnn", options=_PLAIN_GRAPH)
+    yield Format("mnn", ("MNN", "onnx"), {32: (), 16: (), 8: ()}, ".mnn", "mnn", options=PLAIN_GRAPH)
     yield Format(
         "litert",
         ("ai_edge_litert", "litert_torch"),

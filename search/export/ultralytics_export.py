@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from objectives.runtimes.edge.conversion import without_scratch
 from objectives.runtimes.edge.mnn_runner import without_telemetry
 from objectives.runtimes.names import SUFFIXES
 from objectives.runtimes.native_output import Said, native_output
@@ -68,7 +69,7 @@ def make_artefact(
     except Exception as error:  # the exporters raise what they like
         last = f" ({said.last_lines(1)})" if said.text and target.form.runtime in SUFFIXES else ""
         raise ExportFailed(f"{target.label}: the export stopped: {error}{last}", where=str(model)) from error
-    return path
+    return without_scratch(path)
 
 
 def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:

@@ -30,8 +30,14 @@ def to_ncnn(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None
     from ultralytics.utils.export.ncnn import torch2ncnn
 
     torch2ncnn(model, image[:1], target, metadata={**facts, "batch": 1})
-    for scratch in target.glob("*_ncnn.py"):  # a program that runs the file, with the path of a temporary folder in it
-        scratch.unlink()
+
+
+def without_scratch(target: Path) -> Path:
+    """Remove PNNX's program that runs an ncnn file: it holds the path of a temporary folder. Return `target`."""
+    if target.is_dir():
+        for scratch in target.glob("*_ncnn.py"):
+            scratch.unlink()
+    return target
 
 
 def to_litert(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None:

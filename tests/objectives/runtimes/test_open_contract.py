@@ -83,6 +83,7 @@ def test_what_it_cannot_open_is_named(runtime: str, folder: Path, tmp_path: Path
         open_runner(tmp_path / f"absent{file_suffix(runtime)}", runtime=runtime, imgsz=SIZE)
     broken = tmp_path / f"broken{file_suffix(runtime)}"
     if good.is_dir():
+        assert not list(good.glob("*.py")), "a program with a path of this machine in it"
         broken.mkdir()
         for file in good.iterdir():
             (broken / file.name).write_bytes(b"not a model")

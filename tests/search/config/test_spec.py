@@ -82,6 +82,8 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
             "space: {precision: [fp32, int8]}\nlatency: {runtime: torch}\n",
             "latency: runtime torch on cpu cannot run int8",
         ),
+        ("latency: {runtime: ncnn, device: 0}\n", "ncnn is timed on the CPU, found device: 0"),
+        ("space: {precision: [int8]}\nlatency: {runtime: ncnn}\n", "runtime ncnn on cpu cannot run int8"),
         ("imgsz: 100\n", "not a multiple of 32"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from objectives.runtimes.names import file_suffix
 from pruning import Plan
 from pruning.checkpoints.checkpoint import count_parameters, load_model
 from search.config.sections import RecoverSpec
@@ -22,10 +23,12 @@ from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.timing.progress import Phases
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
+from search.run_folder.artefact_files import size_bytes
 from search.space import Space
 from search.study import Study
 from search.trial import Candidate, Measurement, Promotion, TrialState
 from tests import shelf
+from tests.objectives.runtimes import contract
 from tests.search.conftest import run
 from tests.search.hearing import noting
 from tests.tiny_data import make_tiny_data
@@ -131,6 +134,28 @@ def test_the_last_steps_give_signs_of_life(tiny_study: dict[str, Any], monkeypat
     study.record.discard_preparation()
     left = [*base_dir.rglob("*"), *(study.record.path / "latency").rglob("*")]
     assert [path.name for path in left if path.is_file()] == ["progress.json"], "all else is known by name"
+
+
+@pytest.mark.slow  # beside tests/search/evaluate/timing/test_latency.py
+@pytest.mark.parametrize("runtime", ["torchscript", "ncnn", "mnn"])
+def test_a_study_on_a_runtime_with_files_of_its_own(tiny_study: dict[str, Any], runtime: str) -> None:
+    contract.skip_unless_installed(runtime)
+    study = Study(**{**tiny_study, "recover.epochs": 0, "latency.runtime": runtime})
+    (base_dir := study.record.base_dir).mkdir(parents=True)
+    prepared = prepare_in_child(study.spec, base_dir, None)
+    name = f"base{file_suffix(runtime)}"
+    assert (base_dir / name).exists() and not (base_dir / "base.onnx").exists()
+    candidate, folder = prepared.space.uniform(0.5), study.record.trial_dir(0)
+    measured = _evaluated(prepared.evaluator, candidate, folder)
+    assert measured.timing["runtime"] == runtime and measured.timing["version"]
+    assert measured.figures["size_mb"].value < 0.6 * size_bytes(base_dir / name) / 1e6, "of the timed file"
+    assert not [path.name for path in folder.iterdir() if path.name.startswith("timing")]
+    assert prepared.final is not None
+    (together := study.record.path / "together").mkdir()
+    assert prepared.final.together({3: candidate}, 0, together).keys() == {3}
+    assert {path.name for path in together.iterdir()} == {"progress.json"}
+    study.record.discard_preparation()
+    assert not (base_dir / name).exists()
 
 
 def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:

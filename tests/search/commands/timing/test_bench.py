@@ -171,6 +171,7 @@ def test_the_table_says_on_what(planned: Study) -> None:
         (("planned", "threads=0"), 2, "threads="),
         (("planned", "imgsz=big"), 2, "not a size in pixels"),
         (("planned", "runtime=tensorrt"), 4, "pip install tensorrt"),
+        (("planned", "runtime=mnn", "device=0"), 2, "mnn is timed on the CPU"),
         (("planned", "runtime=command:./nowhere"), 4, "name a program that is there"),
         (("planned", "-f", "xml"), 2, "table, json, yaml"),
         (("planned", "--bundle", "a.zip", "--import", "b.json"), 2, "exclude each other"),
