@@ -200,7 +200,12 @@ class PickedTrial:
         # before suggesting to make weights for it, and before PyTorch is loaded
         checked_targets(formats, options["quantize"], device=options["device"])
         from search.deliver.verified_export import export_model
+        from search.evaluate.data_record import check_data
+        from search.evaluate.workload import load_model
 
+        check_data(
+            spec, load_model(self.model()), self.results.record.path
+        )  # its accuracy is compared with the trial's
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()
         try:

@@ -72,6 +72,11 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
         ]
     assert any(trial.candidate.removed for trial in study.trials())
     _exported_with_its_card(study)
+    before = (label := Path.cwd() / "data" / "labels" / "val" / "001.txt").read_text()
+    label.write_text("0 0.5 0.5 0.25 0.25\n")
+    refused = run("export", "tiny:0")
+    assert refused.exit_code == 5 and "val: other labels: 1 of 6 (images/val/001.png)" in refused.output
+    label.write_text(before)
     base = study.base()
     assert base is not None and {"load", "trace", "latency", "accuracy"} <= base.seconds.keys()
     assert (
@@ -85,9 +90,10 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     tiny_study |= {"recover.slimming": 1e-3, "keep.weights": "none", "search.trials": 3}
     last = Study(**tiny_study).search().trials()[-1]
     assert last.state == TrialState.COMPLETE and not list(study.record.path.rglob("*.pt"))
-    (Path.cwd() / "data" / "labels" / "val" / "001.txt").write_text("0 0.5 0.5 0.25 0.25\n")
-    refused = run("resume", "tiny", "search.trials=4")
-    assert refused.exit_code == 5 and "val: other labels: 1 of 6 (images/val/001.png)" in refused.stderr
+    label.write_text("0 0.5 0.5 0.25 0.25\n")
+    for command in (("resume", "tiny", "search.trials=4"), ("finetune", "tiny:0")):
+        refused = run(*command)
+        assert refused.exit_code == 5 and "val: other labels: 1 of 6 (images/val/001.png)" in refused.output, command
 
 
 def test_a_trial_that_begins_again_is_not_timed_again(
