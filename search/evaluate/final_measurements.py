@@ -96,6 +96,7 @@ class PruningFinalMeasurements:
             figures={**accuracy.figures, **guard_figures(reference.per_class, accuracy), **figures},
             seconds=phase.seconds,
             per_class=accuracy.per_class,
+            replicates=accuracy.replicates,
             notes=latency_notes(latency),
             timing=timing_facts(self.evaluator.spec.latency, latency),
         )

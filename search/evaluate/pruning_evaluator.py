@@ -204,6 +204,7 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
+            replicates=accuracy.replicates if candidate.precision == "fp32" else {},  # they are the checkpoint's
             notes=(*latency_notes(latency), *repair_notes(repaired, self.spec.recover.epochs)),
             epochs=repaired.epochs,
             timing=timing_facts(self.spec.latency, latency),

@@ -69,7 +69,7 @@ def further_rows(names: Sequence[str], further: Sequence[Measurement]) -> tuple[
         names: of all bases; `further`: figures of all but the first.
     """
     rows = enumerate(zip(names[1:], further, strict=False), 2)
-    return tuple(BaselineResult(f"{name}, unpruned", "base", f"base-{place}", base) for place, (name, base) in rows)
+    return tuple(BaselineResult(f"unpruned {name}", "base", f"base-{place}", base) for place, (name, base) in rows)
 
 
 def row_dir(record: RunRecord, slug: str) -> Path:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from objectives.objective import Estimate, Objective
 from search.config.spec import StudySpec
 from search.results import ranking
-from search.results.baseline_results import further_rows, read_rows
+from search.results.baseline_results import BaselineResult, further_rows, read_rows
 from search.results.results import Results
 from search.results.schema import FORMAT, BaseRow, EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
 from search.results.screening_stats import expectations, rungs
@@ -68,7 +68,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow, before: Mappin
         "picks": results.picks,
         "rungs": rungs(trials, objectives),
         "latency_model": read_mapping(record.path / "latency" / LAYERS),
-        "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
+        "verdict": _verdict(results, rows, measured),
         "baselines": [row.to_json() for row in rows],
         "end": _end(record),
     }
@@ -150,6 +150,13 @@ def results_csv(rows: Sequence[TrialRow], bases: Sequence[str] = ()) -> str:
     return csv_text(
         [*header, "base"], ([*c, bases[row["candidate"].get("base", 0)]] for row, c in zip(rows, cells, strict=True))
     )
+
+
+def _verdict(results: Results, rows: Sequence[BaselineResult], measured: int) -> str:
+    names = results.spec.base_names if results.further else ()
+    if results.base is None:
+        return ""
+    return compared_verdict(results.ranked, rows, results.base, results.objectives, measured, names)
 
 
 def version() -> str:

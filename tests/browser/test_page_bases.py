@@ -27,7 +27,7 @@ def test_marks_are_by_base_and_the_legend_says_which_is_whose(open_page: OpenPag
     marks = page.evaluate(_MARKS)
     assert len(marks) >= 10 and {tuple(mark) for mark in marks} == {(0, "circle"), (1, "square")}
     legend = page.locator("#front-figure .legendtext").all_text_contents()
-    assert {"of large", "of small", "large (unpruned)", "small, unpruned"} <= set(legend)
+    assert {"of large", "of small", "large (unpruned)", "unpruned small"} <= set(legend)
 
 
 def test_the_drawer_and_the_table_name_the_base(open_page: OpenPage, two: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_tables_on_disk_name_the_base(two: Study) -> None:
 def test_an_unpruned_base_is_a_row_and_the_first_is_the_reference(two: Study) -> None:
     content = two.snapshot()
     (row,) = [row for row in content["baselines"] if row["kind"] == "base"]
-    assert (row["name"], row["figures"]["latency_ms"]["value"]) == ("small, unpruned", pytest.approx(5.0))
+    assert (row["name"], row["figures"]["latency_ms"]["value"]) == ("unpruned small", pytest.approx(5.0))
     assert reading.value(reading.base(content), "latency_ms") == pytest.approx(10.0)
 
 
@@ -73,7 +73,7 @@ def test_the_terminal_names_the_base(two: Study) -> None:
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(render_status(content), trial_details(content, point))
     text = console.export_text()
-    assert "pruned from small" in text and "small, unpruned" in text
+    assert "pruned from small" in text and "unpruned small" in text
     assert any(line.split()[:2] == ["unpruned", "small"] for line in text.splitlines() if line.strip())
 
 

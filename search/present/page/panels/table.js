@@ -31,7 +31,7 @@ function stateOf(row) {
 }
 
 function nameCell(row) {
-  if (row.id === null) return [bases().length ? `${bases()[0].name}, unpruned` : "base"];
+  if (row.id === null) return [bases().length ? `unpruned ${bases()[0].name}` : "base"];
   if (row.id === undefined) return [String(row.name)];
   return [row.id, isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
 }
