@@ -116,7 +116,9 @@ def init(words: Keys = None, debug: Debug = False) -> None:
     from search.commands.init import write_starter
 
     target, keys = split(words)
-    known = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
+    known: dict[str, Any] = {key: str(value) for key, value in keys.items() if key in ("model", "data")}
+    if isinstance(several := keys.get("model"), list) and several:
+        known["model"] = list(map(str, several))
     if len(known) < len(keys):
         raise ConfigError("init takes model= and data= only", where="command line")
     path = write_starter(Path(target or "study.yaml"), **known)

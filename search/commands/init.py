@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,8 +59,8 @@ notify: {{command: null}}  # a shell line that gets the morning summary, for exa
 """
 
 
-def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -> Path:
-    """Write a commented study.yaml and return its path.
+def write_starter(path: Path, model: str | Sequence[str] = "best.pt", data: str = "data.yaml") -> Path:
+    """Write a commented study.yaml and return its path; of several models the first decides what is filled in.
 
     Raises:
         ConfigError: the file exists already, or a name holds what YAML cannot.
@@ -67,10 +68,13 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml") -
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
-    facts = checkpoint_facts(path.parent / model)
+    models = [model] if isinstance(model, str) else list(model)
+    facts = checkpoint_facts(path.parent / models[0])
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
-    name = folder_name(Path(model).stem) or "study"
-    write_atomic(path, _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked))
+    name, shown = folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
+    if len(models) > 1:
+        shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    write_atomic(path, _TEXT.format(model=shown, data=_scalar(data), name=_scalar(name), **asked))
     return path
 
 

@@ -105,7 +105,7 @@ def _keep_numbers(table: Table) -> Table:
 
 def _columns(snapshot: Snapshot) -> tuple[Figure, ...]:
     """Return the figures of a table; found once for all of its rows, since every trial is looked at."""
-    return reading.figures(snapshot)[:_MOST_COLUMNS]
+    return reading.figures(snapshot)[: _MOST_COLUMNS - bool(snapshot.get("bases"))]
 
 
 def _cells(snapshot: Snapshot, row: Measured, figures: Sequence[Figure], *, is_base: bool = False) -> Iterable[Text]:
