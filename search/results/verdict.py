@@ -15,8 +15,9 @@ from search.trial import Measurement, Trial
 
 _NEAR = 0.03
 """Share of a cost within which two models count as equally fast, where the measuring error says nothing."""
-_EFFORT = ("lower_size", "base", "sibling", "int8", *TRAINED)
-"""Kinds of baselines by what it takes to do that instead: an argument, another file, an export, a fine-tune."""
+_EFFORT = ("lower_size", "base", "sibling", "int8", *TRAINED, "train")
+"""Kinds of baselines by what it takes to do that instead: an argument, another file, an export, a fine-tune, a
+training."""
 
 
 @dataclass(frozen=True)
