@@ -114,8 +114,11 @@ def init(words: Keys = None, debug: Debug = False) -> None:
     from search.commands.init import write_starter
 
     target, keys = split(words)
+    several = keys.get("model")
     for key in ("model", "data"):
         keys |= {key: str(keys[key])} if key in keys else {}
+    if isinstance(several, list) and several:
+        keys["model"] = list(map(str, several))
     path = write_starter(Path(target or "study.yaml"), **keys)
     Console().print(Text(f"wrote {path}\nnext: paretoprune check {path}"), soft_wrap=True)
 

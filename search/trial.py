@@ -221,7 +221,8 @@ class Measurement:
         notes: remarks for the reader, one sentence each.
         score: divergence of the outputs before the fine-tune; None if not measured.
         paired: accuracy figure -> standard error of its difference to the base's on the same images, used for ranking.
-        replicates: of the base only: accuracy figure -> value in each resample, to pair trials with.
+        replicates: accuracy figure -> value in each resample of the validation images, the same ones for every model,
+            to pair models with; empty in reduced precision.
         screened: True if the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty if nothing was timed.

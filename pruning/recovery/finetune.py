@@ -506,15 +506,8 @@ def settings_for(
 ) -> dict[str, Any]:
     """Return the keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
-    arguments = getattr(model, "args", None)
-    trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
-    inherited = {
-        key: trained[key]
-        for key in INHERITED
-        if trained.get(key) is not None or (key == "auto_augment" and key in trained)  # the one that may be null
-    }
     settings = {
-        **inherited,
+        **inherited_from(model),
         **RECIPE,
         "nbs": recovery.batch,
         "task": task,
@@ -541,6 +534,17 @@ def settings_for(
     if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
         settings["distill_model"] = str(base)
     return settings
+
+
+def inherited_from(model: nn.Module) -> dict[str, Any]:
+    """Return the keys of YOLO.train with which a model was trained and which another training keeps."""
+    arguments = getattr(model, "args", None)
+    trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
+    return {
+        key: trained[key]
+        for key in INHERITED
+        if trained.get(key) is not None or (key == "auto_augment" and key in trained)  # the one that may be null
+    }
 
 
 @contextlib.contextmanager

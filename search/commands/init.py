@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ track: []               # where the search is logged besides: mlflow, tensorboar
 """
 
 
-def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
-    """Write a commented study.yaml and return its path.
+def write_starter(path: Path, model: str | Sequence[str] = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
+    """Write a commented study.yaml and return its path; of several models the first decides what is filled in.
 
     Args:
         keys: of a study, dotted ones reach into a section; each takes the place of the value that it would have.
@@ -76,10 +76,13 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml", *
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
-    facts = checkpoint_facts(path.parent / model)
+    models = [model] if isinstance(model, str) else list(model)
+    facts = checkpoint_facts(path.parent / models[0])
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
-    name = folder_name(Path(model).stem) or "study"
-    text = _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked)
+    name, shown = folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
+    if len(models) > 1:
+        shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    text = _TEXT.format(model=shown, data=_scalar(data), name=_scalar(name), **asked)
     if keys:
         load_spec(None, {"model": model, "data": data, **keys}, check_paths=False)  # its faults, before a file is there
         text = _changed(text, keys)

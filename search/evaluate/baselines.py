@@ -6,6 +6,7 @@ sibling:FILE    the user's own smaller model                     cheap
 uniform         one ratio for the whole network, fine-tuned      a trial each
 global          one ranking of all channels, fine-tuned          a trial each
 random          random vectors, fine-tuned                       a trial each
+train:FILE      a network trained on the study's data            as long as all trials
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from search.config.baseline_names import SIBLING, TRAINED
+from search.config.baseline_names import SIBLING, TRAIN, TRAINED
 from search.run_folder.artefact_files import digest as file_digest
 from search.space import AnySpace, JointSpace, Space
 from search.trial import Candidate
@@ -37,7 +38,8 @@ class Baseline:
         candidate: of uniform and random baselines.
         ratio: of global ones: the share of all channels to remove.
         imgsz: of those at a lower input size, in pixels.
-        model: of a sibling.
+        model: of a sibling, and of a network to train: its architecture or checkpoint.
+        seconds: that a network may be trained, once the search has ended.
         precision: of the base in another precision.
         base: place of the base that it is made of among those of the study.
     """
@@ -50,6 +52,7 @@ class Baseline:
     imgsz: int | None = None
     model: Path | None = None
     precision: str | None = None
+    seconds: float | None = None
     base: int = 0
 
     @property
@@ -82,8 +85,8 @@ def baseline_rows(
     """
     found: dict[str, Baseline] = {}
     for text in named:
-        if text.startswith(SIBLING):
-            rows = list(_sibling(text))
+        if text.startswith((SIBLING, TRAIN)):
+            rows = list(_sibling(text) if text.startswith(SIBLING) else _to_train(text))
         elif isinstance(space, JointSpace):
             made = (_MAKERS[text](own, imgsz, seed) for own in space.spaces)
             rows = [row.of_base(n, names[n]) for n, of_one in enumerate(made) for row in of_one]
@@ -141,6 +144,14 @@ def _sibling(text: str) -> Iterator[Baseline]:
     path = Path(text.removeprefix(SIBLING))
     digest = file_digest(path)[:8] if path.is_file() else "missing"
     yield Baseline(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
+
+
+def _to_train(text: str) -> Iterator[Baseline]:
+    """Yield a network to train, identified by its file's content, or by its name where it is Ultralytics' own."""
+    path = Path(text.removeprefix(TRAIN))
+    digest = file_digest(path)[:8] if path.is_file() else "stock"
+    name = f"{path.stem} trained as long as the search"
+    yield Baseline(name, "train", f"train-{path.stem}-{digest}", model=path)
 
 
 _MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[Baseline]]] = {

@@ -15,6 +15,7 @@ from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS
+from pruning.recovery.new_training import train_anew
 from search.config.inputs.user_code import UserReference
 from search.errors import TrialFailed
 from search.evaluate.baselines import Baseline
@@ -37,6 +38,7 @@ from search.trial import Candidate, FinalLatency, Measurement
 
 HALF_WIDTH = 0.005
 """Relative half-width of the interval at which a front's latency is known well enough: half of a trial's."""
+TRAINED_FILE = "trained.pt"
 MOST_BYTES = 2_000_000_000
 """Of model files that are open at once; each is open several times."""
 
@@ -68,7 +70,25 @@ class PruningFinalMeasurements:
             return self._in_precision(row, row.precision, work_dir)
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
+        if row.kind == "train":
+            return self._trained(row, seed, work_dir)
         return self._unpruned(row, seed, work_dir)
+
+    def _trained(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
+        """Train another network with the time of the search, and measure it as a sibling; it stays as trained.pt."""
+        spec, seconds = self.evaluator.spec, row.seconds or 0.0
+        assert row.model is not None
+        with MeasurementLock(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            with phase("recover"):
+                trained = train_anew(
+                    str(row.model), spec.data, like=load_model(spec.model), seconds=seconds, imgsz=spec.imgsz,
+                    batch=spec.recover.batch, device=self.evaluator.device, seed=seed, target=work_dir / TRAINED_FILE,
+                    on_progress=phase.advance, beat=phase.beat,
+                )  # fmt: skip
+        found = self._unpruned(replace(row, model=trained), seed, work_dir)
+        note = f"trained on the study's data for at most {seconds / 60:.3g} minutes, as long as the trials took"
+        return replace(found, seconds={**phase.seconds, **found.seconds}, notes=(note, *found.notes))
 
     def _unpruned(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         """Measure the base at a lower input size, or another model, from its file, without training."""
@@ -99,6 +119,7 @@ class PruningFinalMeasurements:
             figures={**accuracy.figures, **guard_figures(reference.per_class, accuracy), **figures},
             seconds=phase.seconds,
             per_class=accuracy.per_class,
+            replicates=accuracy.replicates,
             notes=latency_notes(latency),
             timing=timing_facts(self.evaluator.spec.latency, latency),
         )

@@ -208,6 +208,7 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
+            replicates=accuracy.replicates if candidate.precision == "fp32" else {},  # they are the checkpoint's
             notes=(*latency_notes(latency), *self._notes(candidate, repaired, had)),
             epochs=repaired.epochs,
             timing=timing_facts(self.spec.latency, latency),

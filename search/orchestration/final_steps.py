@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -39,6 +39,8 @@ from search.workers.engine import Engine, Job
 
 MOST_TIMED = 40
 """Trials that are timed together at most, the front first."""
+LEAST_TRAINING_S = 60.0
+"""Seconds for which a network is trained at least, where the trials took less."""
 _ROUNDS = 3
 """A better figure may bring others onto the front, or make another trial the pick: so often it is looked again."""
 _SPAWN_S = 5.0
@@ -130,8 +132,11 @@ class FinalSteps:
             if same is not None and same.measurement is not None:
                 write_outcome(folder, same.measurement, same.number, origin)
                 continue
+            if row.kind == "train":
+                row = replace(row, seconds=max(results.progress()["seconds"], LEAST_TRAINING_S))
             measure = partial(self.prepared.final.baseline, row, results.spec.search.seed)
-            tasks.append(Task(row.name, partial(recorded, measure, origin=origin), folder, origin))
+            more_s = 2 * (row.seconds or 0.0)  # the epoch that is running then, and validations
+            tasks.append(Task(row.name, partial(recorded, measure, origin=origin), folder, origin, more_s=more_s))
         self._measure(results, tasks)
 
     def _networks(self, results: Results) -> dict[str, Trial]:

@@ -122,7 +122,9 @@ class Results:
     @cached_property
     def hypervolume(self) -> list[VolumePoint]:
         """[{"trial", "value"}] after each trial; empty before the base was measured."""
-        return [] if self.base is None else self.volumes.upto(self.searched, self.objectives, self.base)
+        if not self.bases:
+            return []
+        return self.volumes.upto(self.searched, self.objectives, ranking.outermost(self.bases, self.objectives))
 
     def pick(self, bounds: Sequence[Bound]) -> tuple[Trial, str]:
         """Return the best point within bounds, and a sentence with the reason.

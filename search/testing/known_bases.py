@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from objectives.objective import Estimate
 from search.config.spec import StudySpec
@@ -15,7 +16,11 @@ from search.propose.screening import AccuracyGoal
 from search.run_folder.record import RunRecord
 from search.space import JointSpace
 from search.testing.known_front import KnownFront, KnownFrontEvaluator, known_base, known_guide, known_space
+from search.testing.simulated import InlineEngine, SimulatedClock
 from search.trial import Candidate, Measurement, ScreeningLimit
+
+if TYPE_CHECKING:
+    from search.study import Study
 
 _COSTS = ("latency_ms", "params_m")
 
@@ -91,3 +96,25 @@ class KnownBases:
         joint = JointSpace((first.space, first.space))
         guide = known_guides(self.small, spec.search.seed) if self.guided else None
         return replace(first, evaluator=known_evaluators(self.small), joint=joint, guide=guide)
+
+
+def search_two_bases(folder: Path, trials: int, small: ScaledEvaluator | None = None, **overrides: Any) -> Study:
+    """Search a study of two bases, `large` and `small`, in this process, on a simulated clock; return it finished.
+
+    Args:
+        folder: of the study's files, and of its project `runs`.
+    """
+    from search.study import Parts, Study
+
+    for name in ("large.pt", "small.pt"):
+        (folder / name).write_bytes(name.encode())
+    (folder / "data.yaml").write_text("path: .\ntrain: images\nval: images\n")
+    clock = SimulatedClock()
+    parts = Parts(
+        prepare=KnownBases(small or ScaledEvaluator(0.5, 0.95)),
+        engine=lambda spec, prepared: InlineEngine(clock, spec.search.workers, None),
+        clock=clock,
+    )
+    keys: dict[str, Any] = {"imgsz": 640, "name": "two", "project": str(folder / "runs"), "search.trials": trials}
+    models = [str(folder / name) for name in ("large.pt", "small.pt")]
+    return Study(model=models, data=str(folder / "data.yaml"), parts=parts, **{**keys, **overrides}).search()
