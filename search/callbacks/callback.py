@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -105,5 +107,15 @@ class Callbacks:
     def _drop(self, dropped: Callback, error: Exception) -> None:
         self._callbacks = [one for one in self._callbacks if one is not dropped]
         name = type(dropped).__name__
-        _log.error("%s raised; it is not called again in this session", name, exc_info=error)
-        self.note(f"{name} is not called any more: {type(error).__name__}: {error} (search.log has the traceback)")
+        _log.error("%s raised; it is not called again in this session\n%s", name, _without_secrets(_traceback(error)))
+        said = _without_secrets(f"{type(error).__name__}: {error}")
+        self.note(f"{name} is not called any more: {said} (search.log has the traceback)")
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _without_secrets(text: str) -> str:
+    """Return a text without the users and passwords of addresses, such as that of a tracking server."""
+    return re.sub(r"://[^/\s@]+@", "://...@", text)

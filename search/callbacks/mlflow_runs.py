@@ -60,6 +60,9 @@ class MlflowRuns(Callback):
         self._log(self._parent, figures)
 
     def on_trial_start(self, study: Study, trial: Trial) -> None:
+        left = self._runs.pop(trial.number, None)
+        if left is not None:  # the trial runs once more, after an accident
+            self._client.set_terminated(left, "KILLED")
         said = {_PARENT: self._parent, _TRIAL: str(trial.number), "source": trial.source}
         made = self._client.create_run(self._experiment, tags=said, run_name=f"trial {trial.number}")
         self._runs[trial.number] = made.info.run_id

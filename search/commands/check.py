@@ -12,6 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.held_folder import held_folder
+from search.callbacks.trackers import check_trackers
 from search.config.comparability import comparable
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
@@ -33,6 +34,7 @@ def check(spec: StudySpec) -> dict[str, Any]:
         BackendMissing, ServerMissing: a package, the storage or the cluster is missing; nothing was done yet.
     """
     check_packages(spec)
+    check_trackers(spec)
     check_servers(spec)
     spec = spec.without_secrets
     recorded = _recorded_trial_s(spec)

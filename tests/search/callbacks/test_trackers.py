@@ -61,8 +61,9 @@ def test_a_tracker_without_its_package_is_refused_before_work(
     name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda module: None)
-    said = run("search", "study.yaml", f"track={name},jsonl")
-    assert said.exit_code == 4 and f'pip install "paretoprune[{name}]"' in said.stderr
+    for command in ("search", "check"):
+        said = run(command, "study.yaml", f"track={name},jsonl")
+        assert said.exit_code == 4 and f'pip install "paretoprune[{name}]"' in said.stderr
     assert not (workplace / "runs").exists()
 
 
