@@ -13,9 +13,10 @@ from tests.shelf import open_shelf, remember_traces
 
 LONGEST = (
     *("test_pruning_evaluator.py", "test_pruning_evaluator_tasks.py", "test_onnx_int8.py", "test_plan_zoo.py"),
-    *("test_reduced_precision.py", "test_repair.py", "test_page.py", "test_recipe.py", "test_ray.py"),
-    *("test_user_task.py", "test_real_pictures.py", "test_sparsify.py", "test_loop.py", "test_finetune.py"),
-    *("test_verified_export.py", "test_export.py", "test_offline.py", "test_block_removal.py", "test_iterative.py"),
+    *("test_loop.py", "test_reduced_precision.py", "test_repair.py", "test_page.py", "test_ray.py"),
+    *("test_user_task.py", "test_delivery.py", "test_finetune.py", "test_iterative.py", "test_real_pictures.py"),
+    *("test_sparsify.py", "test_verified_export.py", "test_manners.py", "test_soak.py", "test_processes.py"),
+    *("test_compare.py", "test_slimming.py", "test_export.py", "test_offline.py", "test_block_removal.py"),
 )
 """Files that take long, the longest first: they begin, so that none of them is left to one worker alone at the end."""
 

@@ -44,8 +44,10 @@ def remember_traces() -> None:
     import pruning
 
     pruning.trace = trace
-    if "pruning.iterative" in sys.modules:  # which has it by name
-        sys.modules["pruning.iterative"].trace = trace  # type: ignore[attr-defined]
+    if "torch" in sys.modules:  # where nothing needs it, it is not loaded for this
+        from pruning import iterative
+
+        vars(iterative)["trace"] = trace  # which has it by name
 
 
 def shared(name: str, make: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ import search.evaluate.data_record
 import search.evaluate.final_measurements
 import search.prepare.guide_setup
 import search.prepare.preflight  # noqa: F401
-from pruning import graph, iterative  # noqa: F401  (which `remember_traces` changes)
+from pruning import graph
 from tests.shelf import FOLDER, open_shelf, remember_traces
 
 graph.trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)).eval(), torch.zeros(1, 3, 8, 8))
