@@ -189,11 +189,13 @@ class WitnessedEvaluator:
     Args:
         losses: number -> how often that trial kills the worker of a Ray engine, as a node failure would. Not for
             processes of this machine, whose worker is the caller.
+        stalls: numbers of trials that stand still at their first start, until killed; the second one measures.
     """
 
     folder: Path
     inner: Evaluator = KnownFrontEvaluator()
     losses: Mapping[int, int] = field(default_factory=dict)
+    stalls: tuple[int, ...] = ()
 
     def pruned(self, candidate: Candidate) -> PrunedCandidate:
         return self.inner.pruned(candidate)
@@ -206,6 +208,8 @@ class WitnessedEvaluator:
         if self.begun(number) <= self.losses.get(number, 0):
             os.kill(ancestors(os.getpid())[1], signal.SIGKILL)
             time.sleep(60)
+        if number in self.stalls and self.begun(number) == 1:
+            time.sleep(3600)
         (work_dir / "note.txt").write_text(f"trial {number}")
         with Phases(work_dir)("recover"):
             return self.inner.evaluate(candidate, number, seed, work_dir, screening)
