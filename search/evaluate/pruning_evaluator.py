@@ -184,7 +184,8 @@ class PruningEvaluator:
             origin, place = Origin(plan, base), work_dir / "recover"
             start, had, recover = self._start(candidate, model)
             spec = self.spec.model_copy(update={"recover": recover})
-            repaired = repair_by(spec, start, self.device, size, seed, place, phase, origin)
+            sliced = model if had else None
+            repaired = repair_by(spec, start, self.device, size, seed, place, phase, origin, sliced=sliced)
             repaired = replace(repaired, epochs=had + repaired.epochs)
         with phase("save"):
             save_model(repaired.model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
@@ -309,6 +310,7 @@ def repair_by(
     origin: Origin | None,
     fitness: Callable[[nn.Module], float] | None = None,
     on_trained: Callable[[nn.Module], None] = lambda model: None,
+    sliced: nn.Module | None = None,
 ) -> Repaired:
     """Repair `model` as the study's `recover` says. The base is the teacher, and the reference of the damage.
 
@@ -318,10 +320,11 @@ def repair_by(
         origin: the base and plan of `model`; None if unknown.
         fitness: scores every epoch in place of the loss on held-out images.
         on_trained: called with the fine-tuned network at once; not for a user's own task, whose result is final.
+        sliced: the network as pruned, where `model` goes on with a fine-tune.
     """
     recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
     return repair(
-        model, spec.data, recovery, origin=origin, base=Path(spec.model), work_dir=folder,
+        model, spec.data, recovery, origin=origin, base=Path(spec.model), sliced=sliced, work_dir=folder,
         on_progress=phase.advance, beat=phase.beat, fitness=fitness, on_trained=on_trained,
     )  # fmt: skip
 

@@ -72,6 +72,7 @@ def repair(
     *,
     origin: Origin | None,
     base: Path,
+    sliced: nn.Module | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] = lambda: None,
@@ -82,7 +83,7 @@ def repair(
     reference = UserReference.parse(data)
     if reference is None:
         return repairing.repair(
-            model, data, recovery, origin=origin, base=base, work_dir=work_dir,
+            model, data, recovery, origin=origin, base=base, sliced=sliced, work_dir=work_dir,
             on_progress=on_progress, beat=beat, fitness=fitness, on_trained=on_trained,
         )  # fmt: skip
     return user_task.repaired(
