@@ -151,15 +151,21 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
     from search.commands.progress import emit, following
     from search.prepare.sensitivity_curves import read_curves
     from search.present.terminal.sensitivity import render_sensitivity, sensitivity_facts
+    from search.space import spaces_of
     from search.study import Study
 
     path, keys = study_and_keys(words)
     study = Study(path, **{**keys, "search.sampler": "auto"})
     with following(study, Console(stderr=True)) as shown:
         prepared = study.prepare([shown])
-    curves = read_curves(study.record.path / "sensitivity")
-    blocks = {block.parameter: block.path for block in prepared.space.blocks}
-    facts = sensitivity_facts(str(study.record.path), curves, blocks)
+    found = []
+    for place, space in enumerate(spaces_of(prepared.searched)):
+        curves = read_curves(study.record.of_base(place).path / "sensitivity")
+        blocks = {block.parameter: block.path for block in space.blocks}
+        found.append(sensitivity_facts(str(study.record.path), curves, blocks))
+    facts = found[0]
+    if len(found) > 1:
+        facts = {**facts, "bases": dict(zip(study.spec.base_names, found, strict=True))}
     emit(Console(), facts, form, render_sensitivity(facts))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.config.inputs.checkpoint_facts import CheckpointFacts, checkpoint_facts
+from search.config.inputs.checkpoint_facts import ModelOutputs, checkpoint_outputs
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError
 
@@ -54,12 +54,12 @@ def check_alike(models: Sequence[str]) -> None:
         ConfigError: names the two that differ, and how.
     """
     first, *others = models
-    wanted = checkpoint_facts(Path(first)) if others else CheckpointFacts()
+    wanted = checkpoint_outputs(Path(first)) if others else ModelOutputs()
     for model in others:
-        check_same(first, model, wanted, checkpoint_facts(Path(model)))
+        check_same(first, model, wanted, checkpoint_outputs(Path(model)))
 
 
-def check_same(first: str, other: str, wanted: CheckpointFacts, found: CheckpointFacts) -> None:
+def check_same(first: str, other: str, wanted: ModelOutputs, found: ModelOutputs) -> None:
     """Compare the task and the classes of two bases, as far as both are known. Raises ConfigError if they differ."""
     if wanted.task and found.task and wanted.task != found.task:
         raise _differ(first, other, f"a {wanted.task} model", f"a {found.task} model")

@@ -11,7 +11,7 @@ from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
 from search.config.bases import check_same
 from search.config.devices import check_device
-from search.config.inputs.checkpoint_facts import CheckpointFacts
+from search.config.inputs.checkpoint_facts import ModelOutputs
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
@@ -104,10 +104,10 @@ def check_same_outputs(spec: StudySpec, first: Any, other: Any, number: int) -> 
     check_same(spec.model, spec.models[number], _facts(first), _facts(other))
 
 
-def _facts(model: Any) -> CheckpointFacts:
+def _facts(model: Any) -> ModelOutputs:
     names = getattr(model, "names", None) or {}
     classes = tuple(map(str, names.values() if isinstance(names, dict) else names))
-    return CheckpointFacts(str(getattr(model, "task", "detect")), classes=classes or None)
+    return ModelOutputs(str(getattr(model, "task", "detect")), classes=classes or None)
 
 
 def check_sizes(model: Any, sizes: Iterable[int]) -> None:

@@ -25,10 +25,17 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """Task, input size, and names of the classes in their order; None if the checkpoint does not record them."""
+    """Task and input size; None if the checkpoint does not record them."""
 
     task: str | None = None
     imgsz: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model finds: its task, and its classes in their order; None where that is not recorded."""
+
+    task: str | None = None
     classes: tuple[str, ...] | None = None
 
 
@@ -38,15 +45,25 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
     Raises:
         HarmfulCheckpoint: loading it would exhaust memory or time.
     """
+    document = _document(path)
+    return CheckpointFacts() if document is None else CheckpointFacts(_task(document), _imgsz(document))
+
+
+def checkpoint_outputs(path: Path) -> ModelOutputs:
+    """Read what the model of an Ultralytics checkpoint finds; raises as `checkpoint_facts`."""
+    document = _document(path)
+    return ModelOutputs() if document is None else ModelOutputs(_task(document), _classes(document))
+
+
+def _document(path: Path) -> Mapping[str, Any] | None:
+    """Return the content of a checkpoint as inert objects; None for anything else."""
     try:
         document = read_inert(path)
     except HarmfulCheckpoint:
         raise
     except CheckpointError:
-        return CheckpointFacts()
-    if not isinstance(document, Mapping):
-        return CheckpointFacts()
-    return CheckpointFacts(_task(document), _imgsz(document), _classes(document))
+        return None
+    return document if isinstance(document, Mapping) else None
 
 
 def _task(document: Mapping[str, Any]) -> str | None:

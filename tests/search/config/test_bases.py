@@ -10,7 +10,7 @@ import yaml
 
 from search.config.bases import base_names, check_same
 from search.config.comparability import comparable, fingerprint
-from search.config.inputs.checkpoint_facts import CheckpointFacts
+from search.config.inputs.checkpoint_facts import ModelOutputs
 from search.config.spec import StudySpec, load_spec
 from search.errors import ConfigError
 
@@ -103,10 +103,10 @@ def test_bases_have_short_names_that_differ() -> None:
 def test_bases_of_other_tasks_or_classes_are_refused(
     first: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]], expected: str
 ) -> None:
-    facts = [CheckpointFacts(task, classes=classes) for task, classes in (first, other)]
+    facts = [ModelOutputs(task, classes=classes) for task, classes in (first, other)]
     with pytest.raises(ConfigError, match=expected):
         check_same("/m/s.pt", "/m/n.pt", *facts)
-    check_same("/m/s.pt", "/m/n.pt", facts[0], CheckpointFacts(facts[0].task))
+    check_same("/m/s.pt", "/m/n.pt", facts[0], ModelOutputs(facts[0].task))
 
 
 def test_classes_are_compared_before_a_model_is_loaded(tiny: Path, tmp_path: Path) -> None:
