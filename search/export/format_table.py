@@ -137,5 +137,7 @@ PIP: Mapping[str, str] = MappingProxyType(
     }
 )
 """Module of a format that is passed on -> what pip calls it, where the names differ."""
+NOT_ON_PYPI = frozenset({"hailo_sdk_client"})
+"""Modules that pip cannot install; `Format.vendor` says where they come from."""
 CHECKED = tuple(name for name, found in FORMATS.items() if not found.runs_on)
 PASSED_ON = tuple(name for name, found in FORMATS.items() if found.runs_on)

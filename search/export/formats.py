@@ -11,7 +11,7 @@ from importlib.metadata import version
 from objectives.errors import BackendMissing
 from objectives.runtimes.names import pip_name
 from search.errors import ConfigError, DeviceMissing, near_miss
-from search.export.format_table import CHECKED, FORMATS, PASSED_ON, PIP, Format
+from search.export.format_table import CHECKED, FORMATS, NOT_ON_PYPI, PASSED_ON, PIP, Format
 
 __all__ = ["BITS", "FORMATS", "PRECISIONS", "Format", "Target", "asked_bits", "asked_formats", "checked_targets"]
 
@@ -126,9 +126,10 @@ def _check_packages(targets: Sequence[Target]) -> None:
     if missing:
         needed = ", ".join(dict.fromkeys(wanted[package] for package in missing))
         vendors = dict.fromkeys(target.form.vendor for target in targets if target.form.vendor)
-        line = "pip install " + " ".join(PIP.get(package) or pip_name(package) for package in missing)
+        words = [PIP.get(package, pip_name(package)) for package in missing if package not in NOT_ON_PYPI]
+        lines = [f"pip install {' '.join(words)}"] if words else []
         raise BackendMissing(
-            " and ".join(missing), needed_for=f"exporting {needed}", install="; ".join([line, *vendors])
+            " and ".join(missing), needed_for=f"exporting {needed}", install="; ".join([*lines, *vendors])
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from objectives.runtimes.names import distribution_of
 from objectives.runtimes.native_output import native_output
 from objectives.runtimes.runner import Conditions, Image, cpu_only, describe, image_for, import_runtime
 
+_OPEN: weakref.WeakSet[ExecutorchRunner] = weakref.WeakSet()
+
 
 class ExecutorchRunner:
     """The method `forward` of a program."""
@@ -24,6 +27,7 @@ class ExecutorchRunner:
         with native_output() as said:
             runtime = import_runtime("executorch", ".runtime").Runtime.get()
             _set_threads(threads)
+            _OPEN.add(self)
             try:
                 self._program = runtime.load_program(str(file))  # kept: the method lies in its memory
                 self._method: Any = self._program.load_method("forward")
@@ -50,7 +54,14 @@ class ExecutorchRunner:
 
 
 def _set_threads(threads: int) -> None:
-    """Set the size of ExecuTorch's pool, which the process has one of; it must be set before a program is loaded."""
+    """Set the size of ExecuTorch's pool, of which a process has one.
+
+    Loaded programs hold the pool that they were loaded with: a new one under them ends the process.
+    """
     pool = import_runtime("executorch", ".extension.pybindings.portable_lib")
-    if pool._threadpool_get_thread_count() != threads:
-        pool._unsafe_reset_threadpool(threads)
+    has = pool._threadpool_get_thread_count()
+    if has == threads:
+        return
+    if _OPEN:
+        raise LatencyError(f"ExecuTorch runs with {has} threads in this process, found threads={threads}.")
+    pool._unsafe_reset_threadpool(threads)

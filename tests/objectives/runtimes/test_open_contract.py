@@ -63,14 +63,25 @@ def test_a_batch_is_all_of_its_images(runtime: str, folder: Path) -> None:
 @pytest.mark.parametrize("runtime", HERE)
 def test_two_openings_are_two(runtime: str, folder: Path) -> None:
     threads = torch.get_num_threads()
-    first, second = opened(runtime, folder), opened(runtime, folder, threads=2)
+    more = 1 if runtime == "executorch" else 2  # its threads are those of the process
+    first, second = opened(runtime, folder), opened(runtime, folder, threads=more)
     assert isinstance(first, Computes) and isinstance(second, Computes)
-    assert (first.describe()["threads"], second.describe()["threads"]) == (1, 2)
+    assert (first.describe()["threads"], second.describe()["threads"]) == (1, more)
     before, other = first.outputs(image(seed=1))[0].copy(), second.outputs(image(seed=2))[0].copy()
     del second
     np.testing.assert_array_equal(first.outputs(image(seed=1))[0], before)
     assert np.abs(before - other).max() > 1e-3
     torch.set_num_threads(threads)
+
+
+def test_executorch_refuses_other_threads_beside_an_open_program(folder: Path) -> None:
+    skip_unless_installed("executorch")
+    first = opened("executorch", folder)
+    with pytest.raises(LatencyError, match="runs with 1 threads in this process, found threads=2"):
+        opened("executorch", folder, threads=2)
+    first.run()
+    del first
+    assert opened("executorch", folder, threads=2).describe()["threads"] == 2
 
 
 @pytest.mark.parametrize("runtime", [name for name in HERE if name != "torch"])

@@ -148,6 +148,7 @@ def test_a_kit_holds_each_network_once_with_its_hash(planned: Study, unpacked: P
     assert json.loads(kept.read_text()) == manifest
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load`:FutureWarning")
 @pytest.mark.parametrize("runtime", list(SUFFIXES))
 def test_the_runner_opens_the_files_of_every_runtime(runner: ModuleType, runtime: str, tmp_path: Path) -> None:
     path = contract.artefact(runtime, tmp_path)
