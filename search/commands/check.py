@@ -46,10 +46,10 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     from search.evaluate import pruning_evaluator
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.timing.threads import limit_threads, share_of_cores
-    from search.evaluate.workload import example_input, load_model
+    from search.evaluate.workload import example_input, level_use, load_model
     from search.prepare.budget_forecast import forecast
     from search.prepare.preflight import check_before, check_data
-    from search.space import Space
+    from search.space import Space, offered_levels
 
     limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
@@ -59,7 +59,11 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
     sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
     graphs = {size: trace(model, example_input(model, size)) for size in sizes}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
+    device = pruning_evaluator.resolve_device(spec.device)
+    used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=folder) if graph.levels else None
+    names = () if graph.pyramid is None else graph.pyramid.names
+    levels = offered_levels(spec.space.levels, graph.levels, () if used is None else used.idle(), names)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes, levels=levels)
     scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
     least = space.smallest()
     smallest = graphs[least.imgsz].plan(
@@ -78,12 +82,21 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
-        "blocks": [block.path for block in space.blocks],
+        "blocks": [block.path for block in space.blocks if block.path not in names],
+        "levels": _levels(used, [level.path for level in graph.levels], [level.path for level in levels]),
         "unsupported": list(graph.unsupported),
         "reach": {name: {"base": base, "least": least} for name, (base, least) in reach.items()},
         "budgets": _budgets(spec, reach, expected),
         "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
     }
+
+
+def _levels(used: Any, removable: Sequence[str], offered: Sequence[str]) -> dict[str, Any] | None:
+    """Return how detection levels are used, which idle ones could go, and which the search may remove."""
+    if used is None:
+        return None
+    idle = [name for name in used.idle() if name in removable]
+    return {**used.to_json(), "idle": idle, "offered": list(offered)}
 
 
 def _reach(

@@ -152,10 +152,11 @@ export function secondsOf(row) {
   return spent.length ? spent.reduce((sum, value) => sum + (value || 0), 0) : null;
 }
 
-/** Channels kept per group, along head.groups; what lies in a removed block is gone. */
+/** Channels kept per group, along head.groups; what lies in a removed block, or goes with detection levels, is gone. */
 export function keptOf(row) {
   return (study.head.groups || []).map((group, at) => {
-    if ((row.removed || []).some((block) => group.name.startsWith(`${block}.`))) return 0;
+    const removed = row.removed || [], levels = group.levels || [];
+    if (removed.some((block) => group.name.startsWith(`${block}.`)) || (levels.length && levels.every((level) => removed.includes(level)))) return 0;
     return row.widths && !missing(row.widths[at]) ? row.widths[at] : group.size;
   });
 }

@@ -1,0 +1,97 @@
+"""How much each detection level of a network is used: its share of the objects' assignments on training images.
+
+In training every object is assigned to the predictions that fit it best, by class score and overlap, among those whose
+centre lies in it (TaskAlignedAssigner; TOOD, Feng et al., ICCV 2021, arXiv 2108.07755). No rule of box sizes says which
+level that is, so the network's own assignments are taken, as its loss makes them: in end-to-end heads those of the
+branch that predicts. Each weighs as much as its target score, which is 0 for a prediction that does not fit: an object
+always gets its ten, so a small one also gets cells of coarse levels, which learn to be silent there. (Counted plainly,
+P4 had 9 % of a base of studies/digits, and nothing was lost without it.) The images are training images as a validator
+prepares them, not augmented: what counts is where objects land when the network is deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from pruning.recovery.finetune import Recovery, data_trainer, quiet
+from pruning.recovery.judge import evaluation_dataset, most_images, with_its_loss
+from pruning.structure.level_removal import pyramid_of
+
+IDLE = 0.01
+"""Share of the assigned scores below which a level is called idle."""
+ENOUGH_OBJECTS = 300
+"""With fewer, twice as many images are taken."""
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class LevelUse:
+    """Shares of the assigned target scores by level, finest first, on so many training images and objects."""
+
+    shares: Mapping[str, float]
+    images: int
+    objects: int
+
+    def idle(self) -> tuple[str, ...]:
+        """Return the levels with less than IDLE of the assigned scores."""
+        return tuple(name for name, share in self.shares.items() if share < IDLE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**self.__dict__, "shares": dict(self.shares), "idle": list(self.idle())}
+
+
+def level_use(
+    model: nn.Module,
+    data: str | Path,
+    *,
+    imgsz: int,
+    device: str,
+    work_dir: Path,
+    beat: Callable[[], None] = lambda: None,
+) -> LevelUse | None:
+    """Sum the target scores of an Ultralytics network by level; None without such a head, or without objects.
+
+    Args:
+        data: what Ultralytics is given; only its training images are used.
+        imgsz: in pixels: objects land on other levels at other sizes.
+        work_dir: receives Ultralytics' own files.
+        beat: called before every batch.
+    """
+    pyramid = pyramid_of(model)
+    if pyramid is None:
+        return None
+    trainer = data_trainer(model, data, Recovery(imgsz=imgsz, batch=BATCH, device=device), work_dir)
+    scores, images, objects = np.zeros(len(pyramid.names)), 0, 0
+    with with_its_loss(model, trainer) as subject:
+        found: list[Tensor] = []
+        loss = subject.criterion
+        used = loss.one2one if bool(getattr(subject.model[-1], "end2end", False)) else getattr(loss, "one2many", loss)
+        used.assigner.register_forward_hook(lambda _, __, assigned: found.append(assigned[2].sum(-1)))
+        for batch in _batches(trainer):
+            if images >= most_images(imgsz) and objects >= ENOUGH_OBJECTS:
+                break
+            beat()
+            subject.loss(ready := trainer.preprocess_batch(batch))
+            pieces = found.pop().split(list(pyramid.cells(*ready["img"].shape[-2:])), dim=1)
+            scores += np.array([float(piece.sum()) for piece in pieces])
+            images, objects = images + len(ready["img"]), objects + len(ready["cls"])
+    if not scores.sum() > 0:
+        return None
+    shares = (scores / scores.sum()).tolist()
+    return LevelUse(dict(zip(pyramid.names, shares, strict=True)), images, objects)
+
+
+def _batches(trainer: Any) -> Iterator[dict[str, Any]]:
+    """Yield batches of training images, in the same order every time."""
+    with quiet():
+        dataset = evaluation_dataset(trainer)
+    order = np.random.default_rng(0).permutation(len(dataset))[: 2 * most_images(int(trainer.args.imgsz))]
+    for start in range(0, len(order), BATCH):
+        yield dataset.collate_fn([dataset[int(index)] for index in order[start : start + BATCH]])
