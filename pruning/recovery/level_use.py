@@ -2,11 +2,12 @@
 
 In training every object is assigned to the predictions that fit it best, by class score and overlap, among those whose
 centre lies in it (TaskAlignedAssigner; TOOD, Feng et al., ICCV 2021, arXiv 2108.07755). No rule of box sizes says which
-level that is, so the network's own assignments are taken, as its loss makes them: in end-to-end heads those of the
-branch that predicts. Each weighs as much as its target score, which is 0 for a prediction that does not fit: an object
-always gets its ten, so a small one also gets cells of coarse levels, which learn to be silent there. (Counted plainly,
-P4 had 9 % of a base of studies/digits, and nothing was lost without it.) The images are training images as a validator
-prepares them, not augmented: what counts is where objects land when the network is deployed.
+level that is, so the network's own assignments are taken, as its loss makes them; of end-to-end heads, which can
+predict with either of two branches, the mean of both. Each assignment weighs as much as its target score, which is
+about 0 where a prediction does not fit: an object always gets its ten, so a small one also gets cells of coarse levels,
+which learn to be silent there. (Counted plainly, P4 had 9 % of a base of studies/digits that loses nothing without it.)
+The images are training images as a validator prepares them, not augmented: what counts is where objects land when the
+network is deployed.
 """
 
 from __future__ import annotations
@@ -68,23 +69,26 @@ def level_use(
     if pyramid is None:
         return None
     trainer = data_trainer(model, data, Recovery(imgsz=imgsz, batch=BATCH, device=device), work_dir)
-    scores, images, objects = np.zeros(len(pyramid.names)), 0, 0
+    images, objects = 0, 0
     with with_its_loss(model, trainer) as subject:
-        found: list[Tensor] = []
         loss = subject.criterion
-        used = loss.one2one if bool(getattr(subject.model[-1], "end2end", False)) else getattr(loss, "one2many", loss)
-        used.assigner.register_forward_hook(lambda _, __, assigned: found.append(assigned[2].sum(-1)))
+        branches = [loss.one2many, loss.one2one] if hasattr(loss, "one2one") else [loss]
+        scores = np.zeros((len(branches), len(pyramid.names)))
+        found: list[Tensor] = []
+        for branch in branches:
+            branch.assigner.register_forward_hook(lambda _, __, assigned: found.append(assigned[2].sum(-1)))
         for batch in _batches(trainer):
             if images >= most_images(imgsz) and objects >= ENOUGH_OBJECTS:
                 break
             beat()
             subject.loss(ready := trainer.preprocess_batch(batch))
-            pieces = found.pop().split(list(pyramid.cells(*ready["img"].shape[-2:])), dim=1)
-            scores += np.array([float(piece.sum()) for piece in pieces])
+            cells = list(pyramid.cells(*ready["img"].shape[-2:]))
+            scores += [[float(piece.sum()) for piece in branch.split(cells, dim=1)] for branch in found]
+            found.clear()
             images, objects = images + len(ready["img"]), objects + len(ready["cls"])
-    if not scores.sum() > 0:
+    if not scores.sum(axis=1).all():
         return None
-    shares = (scores / scores.sum()).tolist()
+    shares = (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
     return LevelUse(dict(zip(pyramid.names, shares, strict=True)), images, objects)
 
 

@@ -68,7 +68,9 @@ class Pyramid:
 
     @cached_property
     def removable(self) -> tuple[RemovableLevel, ...]:
-        """Levels that can be removed."""
+        """Levels that can be removed; one is left."""
+        if len(self.names) == 1:
+            return ()
         names = [name for name in self.names if name not in self.needed]
         return tuple(RemovableLevel(name, self.parts((name,))) for name in names)
 
@@ -134,7 +136,7 @@ def pyramid_of(model: nn.Module) -> Pyramid | None:
         return None
     head: Any = layers[-1]
     kind = next((name for name in HEADS if name == type(head).__name__), None)
-    if kind is None or not type(head).__module__.startswith("ultralytics.") or head.nl < 2:
+    if kind is None or not type(head).__module__.startswith("ultralytics."):
         return None
     strides = tuple(int(stride) for stride in head.stride)
     if any(stride < 1 or log2(stride) % 1 for stride in strides):

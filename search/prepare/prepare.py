@@ -104,7 +104,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     graph = graphs[spec.imgsz]
     device = pruning_evaluator.resolve_device(spec.device)
     with phase("levels"):
-        levels = _levels(spec, model, graph, device, base_dir, phase.beat)
+        levels = levels_of(spec, model, graph, device, base_dir, phase.beat)
     space = Space.from_graph(graph, spec.searched_space, spec.sizes, max(STRIDE, stride_of(model)), levels)
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
@@ -127,7 +127,7 @@ def prepare_in_child(spec: StudySpec, base_dir: Path, known: Measurement | None)
     return Prepared(evaluator, space, base, rows, (*data.notes, *_notes(graph, base)), PRELOAD, guide, final)
 
 
-def _levels(
+def levels_of(
     spec: StudySpec, model: Any, graph: Any, device: str, base_dir: Path, beat: Callable[[], None]
 ) -> tuple[LevelLike, ...]:
     """Return the detection levels that may be removed; base/levels.json says which are idle, counted once."""
@@ -136,8 +136,8 @@ def _levels(
     path = base_dir / LEVELS
     known = derived_json(path)
     if spec.space.levels is True and not known and graph.levels:
-        used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=base_dir / "levels", beat=beat)
-        shutil.rmtree(base_dir / "levels", ignore_errors=True)
+        used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=base_dir / "accuracy", beat=beat)
+        shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
         known = {"format": 1, "idle": []} if used is None else {"format": 1, **used.to_json()}
         write_json(path, known, durable=False)
     names = () if graph.pyramid is None else graph.pyramid.names

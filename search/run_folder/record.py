@@ -36,7 +36,17 @@ LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
 _PREPARED = {
-    "base": ("base.json", "groups.json", "whatif.json", "base.onnx", "scores-*.npz", "samples", BATCHES, "accuracy"),
+    "base": (
+        "base.json",
+        "groups.json",
+        "whatif.json",
+        "levels.json",
+        "base.onnx",
+        "scores-*.npz",
+        "samples",
+        BATCHES,
+        "accuracy",
+    ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
     "latency": ("probes.json", "model.json", LAYERS, "probe.onnx", "[0-9a-f]" * 16 + ".json"),
 }

@@ -76,18 +76,18 @@ def _space(facts: Mapping[str, Any]) -> RenderableType:
     if facts["depth"]:
         count = len(facts["blocks"])
         lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
-    lines += _levels(facts.get("levels"))
+    lines += level_lines(facts.get("levels"))
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
     return Group(table, Text("\n".join(lines)))
 
 
-def _levels(found: Mapping[str, Any] | None) -> Iterator[str]:
+def level_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what each detection level is used for, and what `space.levels` makes of those that are not."""
     if found is None:
         return
     shares = ", ".join(f"{name} {_percent(share)}" for name, share in found["shares"].items())
-    yield f"assignments of {found['objects']} objects on {found['images']} training images: {shares}"
+    yield f"assignments of {found['objects']} objects on {found['images']} images: {shares}"
     idle, offered = [name for name in found["idle"] if name not in found["offered"]], found["offered"]
     if offered:
         yield f"{' and '.join(offered)} can be removed whole"
