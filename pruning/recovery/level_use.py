@@ -13,16 +13,19 @@ network is deployed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from ultralytics.utils.tal import TaskAlignedAssigner
 
 from pruning.recovery.finetune import Recovery, data_trainer, quiet
-from pruning.recovery.judge import evaluation_dataset, most_images, with_its_loss
-from pruning.structure.level_removal import pyramid_of
+from pruning.recovery.judge import Floats, evaluation_dataset, most_images, with_its_loss
+from pruning.structure.level_removal import Pyramid, pyramid_of
 
 IDLE = 0.01
 """Share of the assigned scores below which a level is called idle."""
@@ -48,6 +51,44 @@ class LevelUse:
         return {**self.__dict__, "shares": dict(self.shares), "idle": list(self.idle())}
 
 
+@dataclass
+class AssignedScores:
+    """Target scores by level, summed for each branch of a head."""
+
+    pyramid: Pyramid
+    branches: dict[int, Floats] = field(default_factory=dict)
+
+    def add(self, branch: int, scores: Tensor) -> None:
+        """Add target scores (B, cells of all levels, classes)."""
+        cells = self.pyramid.cells_of(scores.shape[1])
+        found = np.array([float(piece.sum()) for piece in scores.split(cells, dim=1)])
+        self.branches[branch] = self.branches.get(branch, 0.0) + found
+
+    def shares(self) -> dict[str, float] | None:
+        """Map level -> share, the mean over the branches; None where nothing was assigned."""
+        sums = np.array(list(self.branches.values()))
+        if not sums.size or not sums.sum(axis=1).all():
+            return None
+        shares = (sums / sums.sum(axis=1, keepdims=True)).mean(axis=0)
+        return dict(zip(self.pyramid.names, shares.tolist(), strict=True))
+
+
+@contextmanager
+def assigned_scores(pyramid: Pyramid) -> Iterator[AssignedScores]:
+    """Sum the target scores of every loss that is computed while inside, of one network with these levels."""
+    found = AssignedScores(pyramid)
+
+    def seen(module: nn.Module, _: Any, assigned: Any) -> None:
+        if isinstance(module, TaskAlignedAssigner):
+            found.add(id(module), assigned[2])
+
+    handle = register_module_forward_hook(seen)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
 def level_use(
     model: nn.Module,
     data: str | Path,
@@ -70,26 +111,15 @@ def level_use(
         return None
     trainer = data_trainer(model, data, Recovery(imgsz=imgsz, batch=BATCH, device=device), work_dir)
     images, objects = 0, 0
-    with with_its_loss(model, trainer) as subject:
-        loss = subject.criterion
-        branches = [loss.one2many, loss.one2one] if hasattr(loss, "one2one") else [loss]
-        scores = np.zeros((len(branches), len(pyramid.names)))
-        found: list[Tensor] = []
-        for branch in branches:
-            branch.assigner.register_forward_hook(lambda _, __, assigned: found.append(assigned[2].sum(-1)))
+    with with_its_loss(model, trainer) as subject, assigned_scores(pyramid) as scores:
         for batch in _batches(trainer):
             if images >= most_images(imgsz) and objects >= ENOUGH_OBJECTS:
                 break
             beat()
             subject.loss(ready := trainer.preprocess_batch(batch))
-            cells = list(pyramid.cells(*ready["img"].shape[-2:]))
-            scores += [[float(piece.sum()) for piece in branch.split(cells, dim=1)] for branch in found]
-            found.clear()
             images, objects = images + len(ready["img"]), objects + len(ready["cls"])
-    if not scores.sum(axis=1).all():
-        return None
-    shares = (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
-    return LevelUse(dict(zip(pyramid.names, shares, strict=True)), images, objects)
+    shares = scores.shares()
+    return None if shares is None else LevelUse(shares, images, objects)
 
 
 def _batches(trainer: Any) -> Iterator[dict[str, Any]]:
@@ -99,3 +129,17 @@ def _batches(trainer: Any) -> Iterator[dict[str, Any]]:
     order = np.random.default_rng(0).permutation(len(dataset))[: 2 * most_images(int(trainer.args.imgsz))]
     for start in range(0, len(order), BATCH):
         yield dataset.collate_fn([dataset[int(index)] for index in order[start : start + BATCH]])
+
+
+def share_lost(model: nn.Module, base: nn.Module, losses: Callable[[nn.Module], Floats]) -> tuple[Floats, float]:
+    """Return `losses(base)`, and the share of the base's assigned scores on levels that `model` lacks, 0 to 1.
+
+    A loss does not show that a level is gone: an object with no prediction nearby asks for nothing.
+    """
+    theirs, own = pyramid_of(base), pyramid_of(model)
+    lacking = () if theirs is None or own is None else tuple(name for name in theirs.names if name not in own.names)
+    if theirs is None or not lacking:
+        return losses(base), 0.0
+    with assigned_scores(theirs) as scores:
+        found = losses(base)
+    return found, sum((scores.shares() or {}).get(name, 0.0) for name in lacking)

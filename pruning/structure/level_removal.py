@@ -124,6 +124,11 @@ class Pyramid:
         """Return the predictions of each level on an image of this size in pixels."""
         return tuple((height // stride) * (width // stride) for stride in self.strides)
 
+    def cells_of(self, total: int) -> list[int]:
+        """Return the predictions of each level where there are `total` of all."""
+        areas = [(max(self.strides) // stride) ** 2 for stride in self.strides]
+        return [total * area // sum(areas) for area in areas]
+
     def places_left(self, removed: Iterable[str], height: int, width: int) -> Tensor:
         """Return the places of predictions, in those of all levels, that stay on an image of this size in pixels."""
         return _places(self.cells(height, width), self.left(removed))

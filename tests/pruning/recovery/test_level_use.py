@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pruning.recovery.level_use import level_use
+from pruning.recovery.finetune import Recovery, data_trainer
+from pruning.recovery.judge import TrainingLoss
+from pruning.recovery.level_use import level_use, share_lost
+from pruning.structure.level_removal import remove_levels
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
@@ -58,3 +62,13 @@ def test_without_levels_or_objects_there_is_nothing_to_count(tmp_path: Path) -> 
     for labels in (tmp_path / "data" / "labels" / "train").glob("*.txt"):
         labels.write_text("")
     assert level_use(zoo.for_tiny_data("yolov8n.yaml"), data, **where) is None  # type: ignore[arg-type]
+
+
+def test_what_a_lost_level_did_is_damage_though_no_loss_shows_it(tmp_path: Path) -> None:
+    base = speaking("yolov8n.yaml", 0)
+    data = make_tiny_data(tmp_path / "data")
+    judge = TrainingLoss.of(data_trainer(base, data, Recovery(imgsz=64), tmp_path / "work"))
+    for levels, share in (((), 0.0), (("P4", "P5"), 0.0), (("P3",), 1.0)):
+        without = remove_levels(copy.deepcopy(base), levels)
+        losses, lost = share_lost(without, base, judge.losses)
+        assert losses.tolist() == judge.losses(base).tolist() and lost == pytest.approx(share, abs=0.01)
