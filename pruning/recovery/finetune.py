@@ -43,7 +43,7 @@ from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
-from pruning.recovery.distillation import fit_projectors
+from pruning.recovery.distillation import fit_projectors, teacher_of
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
@@ -532,7 +532,7 @@ def settings_for(
         **recovery.train,
     }
     if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
-        settings["distill_model"] = str(base)
+        settings["distill_model"] = str(teacher_of(model, base, work_dir))
     return settings
 
 

@@ -26,6 +26,7 @@ from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.recovery.finetune import Recovery, data_trainer, norms_of, paced, recover
 from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
+from pruning.recovery.level_use import IDLE, share_lost
 from pruning.recovery.weight_masks import WeightMasks
 
 STATISTICS = "statistics"
@@ -50,7 +51,8 @@ class Origin:
 class Repaired:
     """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured.
 
-    `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it.
+    `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it: the
+    rise of its loss over the base's, or the share of what the base assigned to detection levels that it lacks.
     """
 
     model: nn.Module
@@ -131,10 +133,10 @@ def repair(
     judged = None if recovery.slimming else fitness
     start = repaired.model
     before = repaired.losses if repaired.losses is not None else judge.losses(start)
-    damage = None
+    damage, lost = None, 0.0
     if base is not None:
-        unpruned = judge.losses(load_model(base))
-        damage = damage_of(before, unpruned)
+        unpruned, lost = share_lost(model, load_model(base), judge.losses)
+        damage = max(damage_of(before, unpruned), lost)
         if sliced is not None and origin is not None and moments is not None:
             fresh = correct_statistics(sliced, origin.plan, moments, judge, beat)
             damage = max(damage, damage_of(judge.losses(fresh.model), unpruned))
@@ -162,7 +164,7 @@ def repair(
     before = before if judged is None else losses_of(start)
     tuned, after, statistics = _with_better_statistics(tuned, again, losses_of)
     verdict = compare(FINE_TUNE, before, after)
-    if recovery.slimming:
+    if recovery.slimming or lost >= IDLE:  # without a level that was used, the loss before says nothing
         verdict = replace(verdict, kept=True)
     if not verdict.kept:
         return replace(repaired, steps=(*repaired.steps, verdict))

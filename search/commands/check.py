@@ -60,9 +60,11 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         check_before(spec.of_base(number), other)
     is_own = UserReference.parse(spec.data) is not None
     left_out = () if is_own else check_images(check_data(model, Path(spec.data)))
-    first = _reach(spec, folder, model, None)
-    reaches = [first, *(_reach(spec.of_base(number), folder, other, first) for number, other in others.items())]
+    first = _reach(spec, folder / "0", model, None)
+    others_too = (_reach(spec.of_base(number), folder / str(number), other, first) for number, other in others.items())
+    reaches = [first, *others_too]
     graph, space = first.graph, first.space
+    names = () if graph.pyramid is None else graph.pyramid.names
     middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), first.scores, spec.space.round_to)
     trial_s = recorded_s or _measured_trial_s(spec, middle.apply(model), first.timing_s, folder)
     return {
@@ -70,7 +72,8 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
-        "blocks": [block.path for block in space.blocks],
+        "blocks": [block.path for block in space.blocks if block.path not in names],
+        "levels": _levels(first),
         "unsupported": list(graph.unsupported),
         "reach": first.to_json(),
         "budgets": _budgets(spec, reaches, 0),
@@ -86,6 +89,7 @@ class _Reach:
     Attributes:
         figures: figure -> (base, smallest candidate).
         timing_s: seconds to export and time one candidate.
+        used: how its detection levels are used; None where none could go. `levels`: those that may be removed.
     """
 
     model: Any
@@ -95,6 +99,8 @@ class _Reach:
     scores: Any
     figures: Mapping[str, tuple[float, float]]
     timing_s: float
+    used: Any
+    levels: Sequence[Any]
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """Return {figure: {"base", "least"}}."""
@@ -105,15 +111,21 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
     """Trace a base and time its smallest candidate beside it; a further base beside the `first`, whose scale counts."""
     from pruning import trace
     from search.evaluate.importance_scores import scores_of
+    from search.evaluate.pruning_evaluator import resolve_device
     from search.evaluate.reduced_precision import file_to_time
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import MeasurementLock
-    from search.evaluate.workload import example_input
-    from search.space import Space
+    from search.evaluate.workload import example_input, level_use
+    from search.space import Space, offered_levels
 
+    folder.mkdir()
     graphs = {size: trace(model, example_input(model, size)) for size in dict.fromkeys((spec.imgsz, min(spec.sizes)))}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
+    device = resolve_device(spec.device)
+    used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=folder) if graph.levels else None
+    names = () if graph.pyramid is None else graph.pyramid.names
+    levels = offered_levels(spec.space.levels, graph.levels, () if used is None else used.idle(), names)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes, levels=levels)
     scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
     least = space.smallest()
     ratios, round_to = space.group_ratios(least), spec.space.round_to
@@ -139,7 +151,15 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
         "macs_g": (before.macs / 1e9, after.macs / 1e9),
         "size_mb": (size_bytes(file) / 1e6, size_bytes(least_file) / 1e6),
     }
-    return _Reach(model, file, graph, space, scores, figures, timing_s)
+    return _Reach(model, file, graph, space, scores, figures, timing_s, used, levels)
+
+
+def _levels(reach: _Reach) -> dict[str, Any] | None:
+    """Return how detection levels are used, which idle ones could go, and which the search may remove."""
+    if reach.used is None:
+        return None
+    idle = [name for name in reach.used.idle() if name in {level.path for level in reach.graph.levels}]
+    return {**reach.used.to_json(), "idle": idle, "offered": [level.path for level in reach.levels]}
 
 
 def _base(spec: StudySpec, reaches: Sequence[_Reach], number: int) -> dict[str, Any]:

@@ -45,6 +45,7 @@ space:
   groups: auto          # auto: one ratio per stage; each: one per group; or patterns: ["model.4.*"]
   ignore: []            # patterns of layers to leave alone
   depth: true           # whole residual blocks may be removed too
+  levels: true          # so may detection levels (P3, P4, P5) that get less than 1 % of the objects; or name them: [P5]
 
 objectives: [{accuracy}, latency_ms, params_m]
 constraints: {{}}       # for example {{latency_ms: "<=8", per_class_drop: 0.1}}: what is worse is never on the front

@@ -122,8 +122,9 @@ class SearchSpec(Section):
 class SpaceSpec(Section):
     """The search space.
 
-    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; imgsz null: the
-    study's. `round_to` may be `auto` in a study file: a number that follows from the runtime and the precisions
+    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; `levels`: so may
+    detection levels, those with less than 1 % of the objects' assignments or those named; imgsz null: the study's.
+    `round_to` may be `auto` in a study file: a number that follows from the runtime and the precisions
     (`precision_support.rounding_of`). The first of `precision` is the study's own: in it the base is timed, weighed and
     validated, and latency is predicted.
     """
@@ -134,6 +135,7 @@ class SpaceSpec(Section):
     ignore: tuple[str, ...] = ()
     importance: str = "l2"
     depth: bool = False
+    levels: bool | tuple[str, ...] = False
     imgsz: tuple[Whole, ...] | None = None
     precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
 
@@ -155,6 +157,15 @@ class SpaceSpec(Section):
         if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise ValueError("expected auto, each, or a list of group name patterns such as ['model.4.*']")
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _levels(cls, value: object) -> bool | tuple[str, ...]:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError("expected true, false, or a list of detection levels such as [P5]")
 
     @field_validator("imgsz", mode="before")
     @classmethod
@@ -291,7 +302,9 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int, bases: 
             f"search.sampler: cmaes searches for one objective, found {objectives}; expected for example "
             'objectives: [map50_95] with constraints: {latency_ms: "<=5"}, or sampler: auto'
         )
-    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1, "several bases": bases > 1}
+    choices = {"space.depth": space.depth, "space.levels": bool(space.levels)}
+    choices |= {"space.imgsz": len(space.imgsz or ()) > 1}
+    choices["several bases"] = bases > 1
     choices["space.precision"] = len(space.precision) > 1
     named = next((name for name, chosen in choices.items() if chosen), None)
     return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None

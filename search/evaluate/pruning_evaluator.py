@@ -416,12 +416,13 @@ def resolve_device(device: str) -> str:
 
 
 def group_rows(graph: ChannelGraph) -> tuple[dict[str, Any], ...]:
-    """Return the rows of the snapshot's group table."""
-    return tuple(_row(group) for group in graph.groups)
+    """Return the rows of the snapshot's group table; `levels` are those with which a group goes, if any."""
+    return tuple(map(_row, graph.groups, graph.levels_of_groups))
 
 
-def _row(group: Any) -> dict[str, Any]:
-    return {key: getattr(group, key) for key in ("name", "size", "stage", "frozen", "tie")}
+def _row(group: Any, levels: tuple[str, ...]) -> dict[str, Any]:
+    row = {key: getattr(group, key) for key in ("name", "size", "stage", "frozen", "tie")}
+    return {**row, "levels": list(levels)} if levels else row
 
 
 def sizes_of(spec: StudySpec) -> Iterable[int]:

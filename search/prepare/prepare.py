@@ -5,6 +5,7 @@ It runs in a child process, so that the coordinator stays small and a crash whil
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from search.evaluate.timing.progress import Phases, discard_progress, read_progr
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.prepare.prepared import FinalMeasurements, Prepared
 from search.run_folder.atomic import write_json
+from search.run_folder.quarantine import derived_json
 from search.run_folder.record import RunRecord
-from search.space import JointSpace
+from search.space import JointSpace, LevelLike, offered_levels
 from search.trial import Measurement
 from search.workers.child_process import PRELOAD
 from search.workers.run_isolated import run_isolated
@@ -35,11 +37,14 @@ Say = Callable[[str], None]
 Preparation = Callable[[StudySpec, RunRecord, Say], Prepared]
 """Makes a study ready to search; writes base/ of the record."""
 
+LEVELS = "levels.json"
+
 _SAID = {
     "": "starting",
     "load": "reading the model",
     "data": "reading the images and labels",
     "trace": "tracing the model",
+    "levels": "counting the objects on each detection level",
     "score": "scoring its channels",
     "export": "exporting the base",
     "latency": "measuring the base: latency",
@@ -183,10 +188,12 @@ def prepare_in_child(
     with phase("trace"):
         graphs = {size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)}
     graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.searched_space, spec.sizes, max(STRIDE, stride_of(model)))
+    device = pruning_evaluator.resolve_device(spec.device)
+    with phase("levels"):
+        levels = levels_of(spec, model, graph, device, base_dir, phase.beat)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes, max(STRIDE, stride_of(model)), levels)
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
-    device = pruning_evaluator.resolve_device(spec.device)
     with phase("export"):
         onnx = _base_file(spec, model, base_dir)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase, further)
@@ -203,6 +210,23 @@ def prepare_in_child(
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
     rows, final = pruning_evaluator.group_rows(graph), PruningFinalMeasurements(evaluator, base)
     return Prepared(evaluator, space, base, rows, (*notes, *_notes(graph, base)), PRELOAD, guide, final)
+
+
+def levels_of(
+    spec: StudySpec, model: Any, graph: Any, device: str, base_dir: Path, beat: Callable[[], None]
+) -> tuple[LevelLike, ...]:
+    """Return the detection levels that may be removed; base/levels.json says which are idle, counted once."""
+    from search.evaluate.workload import level_use
+
+    path = base_dir / LEVELS
+    known = derived_json(path)
+    if spec.space.levels is True and not known and graph.levels:
+        used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=base_dir / "accuracy", beat=beat)
+        shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
+        known = {"format": 1, "idle": []} if used is None else {"format": 1, **used.to_json()}
+        write_json(path, known, durable=False)
+    names = () if graph.pyramid is None else graph.pyramid.names
+    return offered_levels(spec.space.levels, graph.levels, known.get("idle", ()), names)
 
 
 def _write_for_the_page(spec: StudySpec, graphs: Any, space: Any, device: str, base_dir: Path) -> None:

@@ -46,6 +46,7 @@ _PREPARED = {
         "base.json",
         "groups.json",
         "whatif.json",
+        "levels.json",
         *file_names("base"),
         *_REDUCED,
         "scores-*.npz",

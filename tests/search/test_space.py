@@ -9,7 +9,7 @@ import pytest
 from search.config.sections import SpaceSpec
 from search.errors import ConfigError
 from search.propose.initial_candidates import opening
-from search.space import BASE, Dimension, JointSpace, Space, spaces_of
+from search.space import BASE, Dimension, JointSpace, Space, offered_levels, spaces_of
 from search.testing.known_front import known_space
 from search.trial import Candidate
 
@@ -112,6 +112,49 @@ def test_blocks_are_choices_between_staying_and_going() -> None:
     assert vector["remove:model.4.m.0"] is False and vector["remove:model.6.m.0"] is True
     assert space.candidate(vector) == candidate
     assert _deep(depth=False).blocks == ()
+
+
+@dataclass(frozen=True)
+class _Level:
+    path: str
+    parts: tuple[str, ...] = ()
+
+
+LEVELS = (_Level("P4"), _Level("P5", ("model.4.", "model.9.")))
+
+
+def test_levels_are_choices_as_blocks_are_and_take_their_groups_with_them() -> None:
+    spec = SpaceSpec.model_validate({"groups": "each"})
+    space = Space.from_graph(DEEP, spec, (640,), levels=LEVELS)
+    assert set(space.choices()) == {"remove:P4", "remove:P5"}
+    candidate = space.uniform(0.5, removed=("P5",))
+    assert space.candidate(space.vector(candidate)) == candidate
+    assert space.group_ratios(space.uniform(0.5)).keys() - space.group_ratios(candidate).keys() == {
+        "model.4.m.0.cv1",
+        "model.9",
+    }
+    ignoring = SpaceSpec.model_validate({"groups": "each", "ignore": ["model.9"]})
+    assert [block.path for block in Space.from_graph(DEEP, ignoring, (640,), levels=LEVELS).blocks] == ["P4"]
+
+
+def test_idle_levels_are_offered_or_those_that_are_named() -> None:
+    names = ("P3", "P4", "P5")
+    assert offered_levels(False, LEVELS, ["P5"], names) == ()
+    assert offered_levels(True, LEVELS, ["P3", "P5"], names) == LEVELS[1:], "P3 is idle, and cannot go"
+    assert offered_levels(("P4",), LEVELS, ["P5"], names) == LEVELS[:1]
+    with pytest.raises(ConfigError, match=r"(?s)'P6' is no detection level.*some of P4, P5"):
+        offered_levels(("P6",), LEVELS, (), names)
+    with pytest.raises(ConfigError, match="without any detection level"):
+        offered_levels(("P4", "P5"), LEVELS, (), ("P4", "P5"))
+
+
+@pytest.mark.parametrize("value", [True, False, ["P5"]])
+def test_what_space_levels_may_be(value: object) -> None:
+    expected = tuple(value) if isinstance(value, list) else value
+    assert SpaceSpec.model_validate({"levels": value}).levels == expected
+    for wrong in ("P5", 5, [], [5]):
+        with pytest.raises(ValueError, match="list of detection levels"):
+            SpaceSpec.model_validate({"levels": wrong})
 
 
 def test_groups_inside_a_removed_block_have_no_ratio() -> None:

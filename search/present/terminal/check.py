@@ -110,6 +110,7 @@ def _space(facts: Mapping[str, Any]) -> list[str]:
     if facts["depth"]:
         count = len(facts["blocks"])
         lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
+    lines += level_lines(facts.get("levels"))
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
     return lines
@@ -121,6 +122,25 @@ def _dimensions(facts: Mapping[str, Any]) -> Table:
     for name, groups in facts["dimensions"].items():
         table.add_row(Text(name), str(len(groups)), str(sum(sizes[group] for group in groups)))
     return table
+
+
+def level_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what each detection level is used for, and what `space.levels` makes of those that are not."""
+    if found is None:
+        return
+    shares = ", ".join(f"{name} {_percent(share)}" for name, share in found["shares"].items())
+    yield f"assignments of {found['objects']} objects on {found['images']} images: {shares}"
+    idle, offered = [name for name in found["idle"] if name not in found["offered"]], found["offered"]
+    if offered:
+        yield f"{' and '.join(offered)} can be removed whole"
+    if idle:
+        share, gets = sum(found["shares"][name] for name in idle), "gets" if len(idle) == 1 else "get"
+        yield f"{' and '.join(idle)} {gets} {_percent(share)} of the assignments:"
+        yield f"  space.levels=true offers to remove {'it' if len(idle) == 1 else 'them'}"
+
+
+def _percent(share: float) -> str:
+    return "under 0.1 %" if 0 < share < 0.001 else f"{100 * share:.3g} %"
 
 
 def _reach(reach: Mapping[str, Mapping[str, float]]) -> Table:

@@ -6,7 +6,8 @@ or a data set is wrapped in `Text`, so that rich never reads it as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -198,11 +199,17 @@ def _width_table(snapshot: Snapshot, row: TrialRow) -> Table:
     table.add_column("", no_wrap=True)
     for group in reading.groups_of(snapshot, row):
         if not group.get("frozen"):
-            gone = any(group["name"].startswith(f"{block}.") for block in row.get("removed") or ())
-            kept = 0 if gone else row["widths"].get(group["name"], group["size"])
+            kept = 0 if _is_gone(group, row.get("removed") or ()) else row["widths"].get(group["name"], group["size"])
             bar = _bar(kept / group["size"])
             table.add_row(Text(group["name"]), Text(str(group["stage"])), f"{kept} of {group['size']}", bar)
     return table
+
+
+def _is_gone(group: Mapping[str, Any], removed: Sequence[str]) -> bool:
+    """Return whether a group lies in a removed block, or goes with removed detection levels."""
+    levels = group.get("levels")
+    in_block = any(group["name"].startswith(f"{block}.") for block in removed)
+    return in_block or bool(levels and set(levels) <= set(removed))
 
 
 def _bar(share: float, length: int = 20) -> Text:

@@ -193,7 +193,7 @@ def test_the_resolved_study_reads_back_equal(workplace: Path) -> None:
 
 def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
     old = load_spec(workplace / "study.yaml").resolved()
-    del old["recover"]["slimming"], old["space"]["depth"]
+    del old["recover"]["slimming"], old["space"]["depth"], old["space"]["levels"]
     assert with_defaults(old) == load_spec(workplace / "study.yaml").resolved()
     assert with_defaults({"model": 3}) == {"model": 3}
 

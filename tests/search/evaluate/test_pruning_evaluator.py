@@ -38,6 +38,7 @@ TINY: dict[str, Any] = {
     "device": "cpu",
     "name": "tiny",
     "space.depth": True,
+    "space.levels": ["P5"],
     "recover.epochs": 1,
     "recover.batch": 6,
     "latency.seconds": 0.2,
@@ -189,6 +190,7 @@ def test_check_says_what_can_be_reached_and_how_long_it_takes(tiny_study: dict[s
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["blocks"] == ["model.2.m.0", "model.4.m.0", "model.4.m.1", "model.6.m.0", "model.6.m.1", "model.8.m.0"]
+    assert facts["levels"]["offered"] == ["P5"] and sum(facts["levels"]["shares"].values()) == pytest.approx(1.0)
     assert all(found["least"] < found["base"] for found in facts["reach"].values())
     assert 1 < facts["time"]["trial_s"] < 60 and facts["time"]["trials"] == 100
     assert facts["time"]["total_s"] == pytest.approx(100 * facts["time"]["trial_s"])

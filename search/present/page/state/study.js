@@ -162,10 +162,11 @@ export const baseName = (row) => (row.id && bases().length ? bases()[placeOf(row
 export const groupsOf = (row) => (placeOf(row) && bases().length ? bases()[placeOf(row)].groups : study.head.groups || []);
 export const isOfFirst = (row) => placeOf(row) === 0;
 
-/** Channels kept per group, along `groupsOf(row)`; what lies in a removed block is gone. */
+/** Channels kept per group, along `groupsOf(row)`; what lies in a removed block, or goes with detection levels, is gone. */
 export function keptOf(row) {
   return groupsOf(row).map((group, at) => {
-    if ((row.removed || []).some((block) => group.name.startsWith(`${block}.`))) return 0;
+    const removed = row.removed || [], levels = group.levels || [];
+    if (removed.some((block) => group.name.startsWith(`${block}.`)) || (levels.length && levels.every((level) => removed.includes(level)))) return 0;
     return row.widths && !missing(row.widths[at]) ? row.widths[at] : group.size;
   });
 }

@@ -55,6 +55,7 @@ def test_a_cut_repeats_the_sequence(make_study: MakeStudy, workplace: Path) -> N
         ({}, "cmaes searches for one objective, found 3"),
         ({"objectives": ["map50_95", "latency_ms"]}, "found 2"),
         ({"objectives": ["map50_95"], "space.depth": True}, "ratios only, not space.depth"),
+        ({"objectives": ["map50_95"], "space.levels": ["P5"]}, "ratios only, not space.levels"),
         ({"objectives": ["map50_95"], "space.imgsz": [320, 640]}, "ratios only, not space.imgsz"),
     ],
 )
