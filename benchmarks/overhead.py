@@ -29,8 +29,8 @@ from sqlalchemy.orm import Session
 
 from objectives.objective import Estimate, objectives_named
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer, _distributions
-from search.propose.optuna_storage import sqlite_url
 from search.space import Space
 from search.study import Study
 from search.trial import Measurement, TrialState

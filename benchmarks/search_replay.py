@@ -38,10 +38,10 @@ from pruning.channels import work_of
 from search.config.sections import SpaceSpec
 from search.prepare.latency_probes import Probe, fitted
 from search.prepare.prepared import Prepared
-from search.propose.guided import added_volume
+from search.propose.front_area import added_volume
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
 from search.space import Space
 from search.trial import Candidate, Measurement, ScreeningLimit
 

@@ -31,6 +31,21 @@ def paired_errors(model: Replicates, base: Replicates) -> dict[str, float]:
     return found
 
 
+def paired_difference(
+    name: str, model: Replicates, other: Replicates, change: float, more_error: float = 0.0
+) -> Estimate | None:
+    """Return a difference between two models, with its 95 % interval from the resamples that they share.
+
+    Args:
+        name: of the figure; `change`: how much more of it `model` has.
+        more_error: standard error that resampling images does not show, such as that between trainings.
+
+    Returns None if one of them has no resamples.
+    """
+    found = paired_errors({name: model.get(name, ())}, {name: other.get(name, ())})
+    return Estimate.normal(change, float(np.hypot(found[name], more_error))) if name in found else None
+
+
 def ranked_figures(figures: Mapping[str, Estimate], paired: Mapping[str, float]) -> dict[str, Estimate]:
     """Return the same figures with the intervals by which models are compared with each other."""
     narrowed = {name: Estimate.normal(figures[name].value, error) for name, error in paired.items() if name in figures}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pruning.cost import Cost, CostModel, Floats
 from pruning.importance import Scores, score
 from pruning.structure.block_removal import RemovableBlock, removable_blocks
 from pruning.structure.fingerprint import fingerprint
+from pruning.structure.level_removal import Pyramid, RemovableLevel, pyramid_of
 from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.export import walked
 from pruning.trace.groups import Group, GroupTable, Ints, build_groups
@@ -33,6 +35,7 @@ class TracedChannels:
     example_shape: tuple[int, ...]
     fingerprint: str
     blocks: tuple[RemovableBlock, ...] = ()
+    pyramid: Pyramid | None = None
     model: nn.Module | None = field(default=None, repr=False, compare=False)
     slice_templates: list[SliceTemplate] = field(default_factory=list, repr=False, compare=False)  # at most one
 
@@ -61,10 +64,32 @@ class TracedChannels:
         """Cost of the unpruned model."""
         return self.costs.of_widths(self.table.full_widths())
 
+    @property
+    def levels(self) -> tuple[RemovableLevel, ...]:
+        """Detection levels that can be removed, finest first; none of a network without such a head."""
+        return () if self.pyramid is None else self.pyramid.removable
+
+    @cached_property
+    def levels_of_groups(self) -> tuple[tuple[str, ...], ...]:
+        """For every group the detection levels with which it goes, all together; none if it stays in any case."""
+        return tuple(() if self.pyramid is None else self.pyramid.carrying(group.layers) for group in self.groups)
+
+    def groups_gone_with_levels(self, removed: Sequence[str]) -> list[int]:
+        """Return the numbers of the groups that go with the levels among `removed`."""
+        if self.pyramid is None or not self.pyramid.among(removed):
+            return []
+        return [n for n, levels in enumerate(self.levels_of_groups) if levels and set(levels) <= set(removed)]
+
     def costs_without(self, removed: Sequence[str]) -> CostModel:
-        """Return the cost model without the named blocks."""
+        """Return the cost model without the named blocks and levels."""
         readers = {block.path: block.reader for block in self.blocks}
-        return self.costs.without({path: readers[path] for path in removed}, self.table) if removed else self.costs
+        blocks = {path: readers[path] for path in removed if path in readers}
+        costs = self.costs.without(blocks, self.table) if blocks else self.costs
+        if self.pyramid is None or not self.pyramid.among(removed):
+            return costs
+        cells = self.pyramid.cells(*self.example_shape[-2:])
+        left = sum(cells[index] for index in self.pyramid.left(removed))
+        return costs.without_parts(self.pyramid.parts(removed), {f"{self.pyramid.head}.dfl.": left / sum(cells)})
 
     def free_mac_share(self) -> float:
         """Share of the model's MACs that lie in layers which some free group can shrink, 0 to 1."""
@@ -88,6 +113,7 @@ def traced_channels(model: nn.Module, example: Tensor) -> TracedChannels:
         example_shape=tuple(example.shape),
         fingerprint=fingerprint(working),
         blocks=removable_blocks(working),
+        pyramid=pyramid_of(working),
         model=model,
     )
 

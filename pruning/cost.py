@@ -13,7 +13,7 @@ as `torch.utils.flop_counter` does (its FLOPs are twice these); normalisation an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -51,6 +51,10 @@ class Terms:
         mask = np.array(keep, dtype=bool)
         return Terms(self.factor[mask], self.left[mask], self.right[mask], self.positions[mask])
 
+    def scaled(self, shares: Floats) -> Terms:
+        """Multiply factors and positions by `shares` (T,), to the next whole number."""
+        return replace(self, factor=np.rint(self.factor * shares), positions=np.rint(self.positions * shares))
+
     def total(self, counts: Floats) -> Floats:
         """Sum the terms for counts (n, S + 1); returns (n,)."""
         products: Floats = counts[:, self.left] * counts[:, self.right]
@@ -87,19 +91,28 @@ class CostModel:
 
         The terms of the block are dropped, and a reader's `cv2` loses as many inputs as the block has outputs.
         """
-        prefixes = tuple(f"{path}." for path in removed)
-        params, macs = (
-            terms.only([not name.startswith(prefixes) for name in names])
-            for terms, names in zip((self.params, self.macs), self.owners, strict=True)
-        )
-        owners = tuple(tuple(n for n in names if not n.startswith(prefixes)) for names in self.owners)
+        left = self.without_parts(tuple(f"{path}." for path in removed))
         slots = list(table.slots)
         per_width = self.per_width.copy()
         for path, reader in removed.items():
             if reader is not None:
                 last = next(slot for slot in reversed(table.outputs) if slot[0].startswith(f"{path}."))
                 per_width[:, slots.index((f"{reader}.cv2.conv.weight", 1))] -= self.per_width[:, slots.index(last)]
-        return CostModel(per_width, params, macs, (owners[0], owners[1]))
+        return replace(left, per_width=per_width)
+
+    def without_parts(self, prefixes: tuple[str, ...], shares: Mapping[str, float] | None = None) -> CostModel:
+        """Return the cost model without the modules whose names begin with a prefix.
+
+        `shares`: prefix -> share of their MACs and elements that other modules keep, which work at fewer positions.
+        """
+        params, macs = (
+            terms.only([not name.startswith(prefixes) for name in names])
+            for terms, names in zip((self.params, self.macs), self.owners, strict=True)
+        )
+        owners = tuple(tuple(n for n in names if not n.startswith(prefixes)) for names in self.owners)
+        for prefix, share in (shares or {}).items():
+            macs = macs.scaled(np.array([share if name.startswith(prefix) else 1.0 for name in owners[1]]))
+        return CostModel(self.per_width, params, macs, (owners[0], owners[1]))
 
     def of_widths(self, widths: Ints) -> Cost:
         """Return the cost of one vector of group widths (G,)."""

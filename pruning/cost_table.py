@@ -7,12 +7,14 @@ and `plan.py`, equal entries merged: about 15 kB of JSON for yolov8n.
     cost                = sum of factor * count[i] * count[j] over terms whose blocks are all still there
     width of a group    = steps * min(n, max(minimum, ceil(ceil((1 - r) n - 1e-9) / step) * step))
 
-Column 0 is the constant 1.
+Column 0 is the constant 1. Detection levels are written as blocks: a term that goes only with several of them together
+is the sum that gives that (inclusion and exclusion), so factors may be negative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from math import ceil, gcd
 from typing import Any
 
@@ -26,23 +28,29 @@ Form = tuple[tuple[int, float], ...]
 
 
 def cost_table(graph: TracedChannels) -> dict[str, Any]:
-    """Return {"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks"}.
+    """Return {"groups", "columns": [{"of", "less"?}], "params", "macs": [[factor, i, j, *blocks]], "layers", "blocks",
+    "gone"}.
 
-    `layers` names the columns of outputs and inputs of every weight of at least two dimensions.
+    `layers` names the columns of outputs and inputs of every weight of at least two dimensions; `gone` the detection
+    levels, which are among the `blocks`, with all of which such a layer goes.
     """
     columns, places = _columns(graph)
-    blocks = [block.path for block in graph.blocks]
+    blocks = [*(block.path for block in graph.blocks), *(level.path for level in graph.levels)]
     params, macs = (
-        _terms(terms, owners, places, blocks)
-        for terms, owners in zip((graph.costs.params, graph.costs.macs), graph.costs.owners, strict=True)
+        _terms(terms, [list(_by_level(graph, owner, work)) for owner in owners], owners, places, blocks)
+        for terms, owners, work in zip(
+            (graph.costs.params, graph.costs.macs), graph.costs.owners, (False, True), strict=True
+        )
     )
+    layers = _layers(graph, places)
     return {
         "groups": list(graph.table.names),
         "columns": [{"of": of, **({"less": less} if less else {})} for of, less in columns],
         "params": params,
         "macs": macs,
-        "layers": _layers(graph, places),
+        "layers": layers,
         "blocks": blocks,
+        "gone": {name: list(levels) for name in layers if (levels := _carrying(graph, name))},
     }
 
 
@@ -95,15 +103,49 @@ def _plain(number: float) -> float:
     return int(number) if float(number).is_integer() else float(number)
 
 
-def _terms(terms: Terms, owners: Sequence[str], places: Sequence[int], blocks: Sequence[str]) -> list[list[Any]]:
+def _terms(
+    terms: Terms,
+    by_level: Sequence[Sequence[tuple[float, tuple[str, ...]]]],
+    owners: Sequence[str],
+    places: Sequence[int],
+    blocks: Sequence[str],
+) -> list[list[Any]]:
     """Return [factor, i, j, *blocks] with equal products summed; removing one of `blocks` (by index) drops the term."""
     totals: dict[tuple[int, ...], float] = {}
-    for factor, left, right, owner in zip(terms.factor, terms.left, terms.right, owners, strict=True):
+    for factor, left, right, owner, parts in zip(terms.factor, terms.left, terms.right, owners, by_level, strict=True):
         pair = sorted((places[left], places[right]))
         inside = [number for number, path in enumerate(blocks) if owner.startswith(f"{path}.")]
-        key = (*pair, *inside)
-        totals[key] = totals.get(key, 0.0) + float(factor)
-    return [[_plain(factor), *key] for key, factor in totals.items()]
+        for share, levels in parts:
+            key = (*pair, *inside, *map(blocks.index, levels))
+            totals[key] = totals.get(key, 0.0) + float(factor) * share
+    return [[_plain(factor), *key] for key, factor in totals.items() if factor]
+
+
+def _by_level(graph: TracedChannels, owner: str, work: bool) -> Iterator[tuple[float, tuple[str, ...]]]:
+    """Yield (share, levels) of a term: the sum over those none of whose levels is removed is what is left of it.
+
+    `work`: MACs, of which the DFL has some for the cells of each level.
+    """
+    pyramid = graph.pyramid
+    if pyramid is not None and work and owner.startswith(f"{pyramid.head}.dfl."):
+        cells = dict(zip(pyramid.names, pyramid.cells(*graph.example_shape[-2:]), strict=True))
+        yield sum(cells[name] for name in pyramid.needed) / sum(cells.values()), ()
+        yield from ((cells[level.path] / sum(cells.values()), (level.path,)) for level in graph.levels)
+    elif together := _carrying(graph, owner):
+        yield from _unless_all(together)
+    else:
+        yield 1.0, ()
+
+
+def _carrying(graph: TracedChannels, name: str) -> tuple[str, ...]:
+    return () if graph.pyramid is None else graph.pyramid.carrying([name])
+
+
+def _unless_all(together: Sequence[str]) -> Iterator[tuple[float, tuple[str, ...]]]:
+    """Yield terms that sum to 1 unless all levels are removed: 1 - prod(1 - s) = sum of +-prod(s) over subsets."""
+    for size in range(1, len(together) + 1):
+        for chosen in combinations(together, size):
+            yield float((-1) ** (size + 1)), chosen
 
 
 def _layers(graph: TracedChannels, places: Sequence[int]) -> dict[str, list[int]]:

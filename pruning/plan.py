@@ -29,6 +29,7 @@ from pruning.errors import PlanError
 from pruning.importance import Scores
 from pruning.structure.block_removal import check_blocks
 from pruning.structure.fingerprint import check_fingerprint
+from pruning.structure.level_removal import check_levels
 from pruning.surgery import apply, mask
 from pruning.trace.groups import GroupTable, Ints
 
@@ -42,7 +43,7 @@ Ranking = Literal["local", "global"]
 
 @dataclass(frozen=True)
 class Plan:
-    """Kept channels of every group ((group, (index, ...)), ...) and the blocks removed whole. Serialises to JSON.
+    """Kept channels of every group ((group, (index, ...)), ...), and blocks and levels removed whole. JSON both ways.
 
     `graph` is the trace that the plan was made on. A plan read from JSON has none and traces the model it is given.
     """
@@ -62,7 +63,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of kept channels and removed blocks: equal digests mean equal models."""
+        """SHA-256 of kept channels and removed parts: equal digests mean equal models."""
         return hashlib.sha256(json.dumps([self.fingerprint, self.kept, self.removed]).encode()).hexdigest()
 
     def bind(self, model: nn.Module) -> Plan:
@@ -93,7 +94,7 @@ class Plan:
     def mask(self, model: nn.Module) -> nn.Module:
         """Return a full-size copy whose removed channels are zero; it computes the same as `apply`."""
         graph = self.graph_on(model)
-        return mask(graph.table, self.unit_mask(graph.table), self.removed, model)
+        return mask(graph, self.unit_mask(graph.table), self.removed, model)
 
     def cost(self) -> Cost:
         """Return exact parameters and MACs without building the model. Raises PlanError when the plan has no graph."""
@@ -166,12 +167,14 @@ def make_plan(
         round_to: a tie's widest group is rounded up to a multiple of this.
         min_width: channels that every group keeps at least.
         ranking: "global" lets the channels of all groups compete for one ratio.
-        removed: paths of blocks to remove whole.
+        removed: paths of blocks and names of detection levels to remove whole. Groups that go with a level count as
+            kept whole: equal networks have equal plans.
         heads: attention block -> number of heads to keep.
 
     Raises PlanError.
     """
-    check_blocks(removed, [block.path for block in graph.blocks])
+    check_levels(graph.pyramid, removed)
+    check_blocks(removed, [*(block.path for block in graph.blocks), *(level.path for level in graph.levels)])
     if round_to < 1 or min_width < 1:
         raise PlanError(f"round_to and min_width must be at least 1, found {round_to} and {min_width}")
     if ranking == "global":
@@ -183,6 +186,8 @@ def make_plan(
     widths = realised_widths(graph, per_tie, round_to, min_width)
     if heads:
         remove_heads(graph, widths, scores, heads)
+    gone = graph.groups_gone_with_levels(removed)
+    widths[gone] = graph.table.full_widths()[gone]
     keep = np.concatenate([scores.ranks[name] for name in graph.table.names]) < np.repeat(
         widths, graph.table.full_widths()
     )

@@ -81,7 +81,7 @@ class SensitivityProbe:
         return Curve.through(list(found.items()))
 
     def removal(self, block: str) -> float:
-        """Return the divergence without a block of `graph.blocks`."""
+        """Return the divergence without a block of `graph.blocks` or a level of `graph.levels`."""
         return self.divergence_of(self.graph.plan({}, self.scores, removed=(block,)))
 
     def divergence_of(self, plan: Plan) -> float:
@@ -92,12 +92,19 @@ class SensitivityProbe:
         """
         found: list[float] = []
         small = plan.apply(self.model)
+        pyramid = self.graph.pyramid
+        without = () if pyramid is None else pyramid.among(plan.removed)
+
+        def places(number: int) -> Tensor | None:
+            height, width = self.batches[number].shape[-2:]
+            return None if pyramid is None or not without else pyramid.places_left(without, height, width)
+
         self._layers.replay(small, self._unchanged(plan))
         match_statistics(
             small,
             plan,
             self._moments,
-            seen=lambda number, outputs: found.append(self._base.divergence(number, outputs)),
+            seen=lambda number, outputs: found.append(self._base.divergence(number, outputs, places(number))),
         )
         return float(np.mean(found))
 
@@ -107,7 +114,10 @@ class SensitivityProbe:
         keep = plan.unit_mask(table)
         cut = [name for (name, _), units in table.slots.items() if not keep[units].all()]
         numbers = [name.split(".")[1] for name in (*cut, *plan.removed) if name.startswith("model.")]
-        return min((int(number) for number in numbers if number.isdecimal()), default=len(self._layers.outputs))
+        first = [int(number) for number in numbers if number.isdecimal()]
+        if self.graph.pyramid is not None and self.graph.pyramid.among(plan.removed):
+            first.append(self.graph.pyramid.first_changed(plan.removed))
+        return min(first, default=len(self._layers.outputs))
 
 
 @dataclass
@@ -171,9 +181,16 @@ class OutputDivergence:
         pairs = zip(self._outputs_of(model), self.expected, strict=True)
         return np.array([divergence(found, expected) for found, expected in pairs], dtype=np.float64)
 
-    def divergence(self, number: int, outputs: Any) -> float:
-        """Return that of a network's raw outputs on batch `number`."""
-        return divergence(_outputs(outputs), self.expected[number])
+    def divergence(self, number: int, outputs: Any, places: Tensor | None = None) -> float:
+        """Return that of a network's raw outputs on batch `number`.
+
+        `places` are those of its predictions in the base's, where a level was removed: what is not predicted counts as
+        a score of 0, so a level costs what it says with confidence.
+        """
+        found, expected = _outputs(outputs), self.expected[number]
+        if places is not None:
+            found = {name: _spread(leaf, places, expected[name]) for name, leaf in found.items()}
+        return divergence(found, expected)
 
     @torch.no_grad()
     def _outputs_of(self, model: nn.Module) -> list[dict[str, Tensor]]:
@@ -185,6 +202,15 @@ class OutputDivergence:
             found.append(_outputs(model(batch)))
         model.train(was_training)
         return found
+
+
+def _spread(found: Tensor, places: Tensor, expected: Tensor) -> Tensor:
+    """Return `found` at its places in a tensor of zeros like `expected`; itself if it has all of them."""
+    if found.shape == expected.shape:
+        return found
+    whole = torch.zeros_like(expected)
+    whole[..., places.to(whole.device)] = found
+    return whole
 
 
 def _share_removed(graph: ChannelGraph, plan: Plan, groups: Sequence[str]) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pruning.channels import TracedChannels
 from pruning.structure.block_removal import remove_blocks, silence_blocks
 from pruning.structure.fingerprint import check_fingerprint
+from pruning.structure.level_removal import Pyramid, remove_levels, silence_levels
 from pruning.structure.module_template import ModelClone, TreeChanged
 from pruning.structure.slice_template import SliceTemplate
 from pruning.trace.groups import GroupTable
@@ -32,7 +33,7 @@ def apply(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.
 
     Args:
         keep: (units,) True where a unit of the graph is kept.
-        removed: names of blocks to remove whole.
+        removed: names of blocks and detection levels to remove whole.
 
     Raises PlanError: the graph is not that of the model.
     """
@@ -41,7 +42,16 @@ def apply(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.
         small = clone.filled(slicing.cut(clone.tensors, keep))
         _set_heads(graph.table, keep, small)
         slicing.refresh(clone.clones)
-    return remove_blocks(small, removed) if removed else small
+    if not removed:
+        return small
+    levels, blocks = levels_and_blocks(graph.pyramid, removed)
+    return remove_levels(remove_blocks(small, blocks), levels)  # blocks first: levels renumber the layers
+
+
+def levels_and_blocks(pyramid: Pyramid | None, removed: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split the names of removed parts into those of detection levels and those of blocks."""
+    levels = () if pyramid is None else pyramid.among(removed)
+    return levels, tuple(name for name in removed if name not in levels)
 
 
 @contextmanager
@@ -74,15 +84,19 @@ def _set_heads(table: GroupTable, keep: Flags, small: nn.Module) -> None:
         small.get_submodule(block).num_heads = left  # type: ignore[assignment]
 
 
-def mask(table: GroupTable, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
-    """Return a deep copy whose removed channels are zero where they are produced and where they are read."""
+def mask(graph: TracedChannels, keep: Flags, removed: Sequence[str], model: nn.Module) -> nn.Module:
+    """Return a deep copy whose removed channels are zero where they are produced and where they are read.
+
+    Removed blocks add nothing to their stream, and the predictions of removed levels are left out.
+    """
     twin = copy.deepcopy(model)
     tensors = dict(twin.named_parameters())
     with torch.no_grad():
-        for (name, dim), gone in _removed_indices(table, keep).items():
+        for (name, dim), gone in _removed_indices(graph.table, keep).items():
             if name in tensors:
                 tensors[name].index_fill_(dim, gone.to(tensors[name].device), 0)
-    return silence_blocks(twin, removed)
+    levels, blocks = levels_and_blocks(graph.pyramid, removed)
+    return silence_levels(silence_blocks(twin, blocks), levels)
 
 
 def _removed_indices(table: GroupTable, keep: Flags) -> dict[tuple[str, int], Tensor]:

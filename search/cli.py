@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
-from search.config.storage_url import handed_over
 from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
 
 app = typer.Typer(
@@ -115,8 +114,11 @@ def init(words: Keys = None, debug: Debug = False) -> None:
     from search.commands.init import write_starter
 
     target, keys = split(words)
+    several = keys.get("model")
     for key in ("model", "data"):
         keys |= {key: str(keys[key])} if key in keys else {}
+    if isinstance(several, list) and several:
+        keys["model"] = list(map(str, several))
     path = write_starter(Path(target or "study.yaml"), **keys)
     Console().print(Text(f"wrote {path}\nnext: paretoprune check {path}"), soft_wrap=True)
 
@@ -149,15 +151,21 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
     from search.commands.progress import emit, following
     from search.prepare.sensitivity_curves import read_curves
     from search.present.terminal.sensitivity import render_sensitivity, sensitivity_facts
+    from search.space import spaces_of
     from search.study import Study
 
     path, keys = study_and_keys(words)
     study = Study(path, **{**keys, "search.sampler": "auto"})
     with following(study, Console(stderr=True)) as shown:
         prepared = study.prepare([shown])
-    curves = read_curves(study.record.path / "sensitivity")
-    blocks = {block.parameter: block.path for block in prepared.space.blocks}
-    facts = sensitivity_facts(str(study.record.path), curves, blocks)
+    found = []
+    for place, space in enumerate(spaces_of(prepared.searched)):
+        curves = read_curves(study.record.of_base(place).path / "sensitivity")
+        blocks = {block.parameter: block.path for block in space.blocks}
+        found.append(sensitivity_facts(str(study.record.path), curves, blocks))
+    facts = found[0]
+    if len(found) > 1:
+        facts = {**facts, "bases": dict(zip(study.spec.base_names, found, strict=True))}
     emit(Console(), facts, form, render_sensitivity(facts))
 
 
@@ -165,6 +173,7 @@ def sensitivity(words: Words = None, form: Form = "table", debug: Debug = False)
 @guarded
 def search(words: Words = None, detach: Detach = False, trust: Trust = None, debug: Debug = False) -> None:
     """Search a study; continue its run if there is one. Ctrl-C stops, resume continues."""
+    from search.orchestration.background import handed_over
     from search.study import Study
 
     path, keys = study_and_keys(words)
@@ -181,6 +190,7 @@ def resume(
     words: Words = None, detach: Detach = False, mix_versions: MixVersions = False, debug: Debug = False
 ) -> None:
     """Go on with a run; search.trials=, search.hours= and the like may be changed."""
+    from search.orchestration.background import handed_over
     from search.references import find_run
     from search.study import Study
 
@@ -396,8 +406,9 @@ def bench(
 ) -> None:
     """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick) interleaved with the first, the reference: runtime=openvino.
 
-    runtime= onnxruntime, torch, openvino, tensorrt or "command:./time_on_board.sh {model}"; further keys: threads,
-    device, batch, imgsz, seconds (per model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
+    runtime= one or more (ncnn,mnn) of onnxruntime, torch, openvino, tensorrt, torchscript, ncnn, mnn, litert,
+    executorch, or "command:./time_on_board.sh {model}"; further keys: threads, device, batch, imgsz, seconds (per
+    model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
     """
     from search.commands.timing.command import run_bench
 

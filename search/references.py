@@ -1,4 +1,7 @@
-"""`RUN:REF`, with REF a trial number, 17-int8 (an export), pick, knee, base, a budget's name, or best@latency_ms<=5."""
+"""`RUN:REF`, with REF a trial number, 17-int8 (an export), pick, knee, base, a budget's name, or best@latency_ms<=5.
+
+Of a study of several bases `base` is the first, and each has its name: `RUN:yolov8n`.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,8 @@ def _named(study: Study, ref: str) -> PickedTrial:
         return study.trial(point.trial, point.precision)
     if ref == "base":
         return study.selection.base()
+    if len(study.spec.models) > 1 and ref in study.spec.base_names:
+        return study.selection.base(study.spec.base_names.index(ref))
     if ref == "knee":
         return study.knee()
     if ref == "one-se":
@@ -63,7 +68,7 @@ def _named(study: Study, ref: str) -> PickedTrial:
         return study.pick(*(Bound.parse(part) for part in ref[len("best@") :].split(",")))
     if ref in study.spec.budgets:
         return study.pick(budget=ref)
-    known = (*_WORDS, *study.spec.budgets)
+    known = (*_WORDS, *study.spec.budgets, *(study.spec.base_names if len(study.spec.models) > 1 else ()))
     raise ConfigError(f"{ref!r} names no trial", expected=_GRAMMAR, near=near_miss(ref, known))
 
 

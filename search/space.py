@@ -2,14 +2,17 @@
 
 Symbols: a *dimension* is one ratio shared by one or more groups. `groups: auto` ties all groups of a stage to one
 dimension (6 to 12 of them), `each` gives one to every group, a list of patterns one to every group that matches.
-With `depth: true` every *block* that can be removed whole is a choice between staying and going.
+With `depth: true` every *block* that can be removed whole is a choice between staying and going; so is, with
+`levels: true`, every detection level on which hardly an object lands.
+A study of several bases has a space for each, and which base it is is one more choice (`JointSpace`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Protocol
 
 from search.config.sections import STRIDE, SpaceSpec
@@ -19,6 +22,7 @@ from search.trial import Candidate
 Value = float | int | str
 SIZE = "imgsz"
 PRECISION = "precision"
+BASE = "base"
 REMOVE = "remove:"
 """`remove:model.4.m.0` is the choice of one block; no dimension is called so, since groups are called by modules."""
 
@@ -39,6 +43,15 @@ class BlockLike(Protocol):
 
     @property
     def path(self) -> str: ...
+
+
+class LevelLike(Protocol):
+    """The part of `level_removal.RemovableLevel` that the space reads."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def parts(self) -> tuple[str, ...]: ...
 
 
 class GraphLike(Protocol):
@@ -63,7 +76,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Block:
-    """A block that may be removed whole; `groups` lie inside it and are removed with it."""
+    """A block or detection level that may be removed whole; `groups` lie inside it and are removed with it."""
 
     path: str
     groups: tuple[str, ...] = ()
@@ -93,21 +106,33 @@ class Space:
     stride: int = STRIDE
 
     @classmethod
-    def from_graph(cls, graph: GraphLike, spec: SpaceSpec, sizes: tuple[int, ...], stride: int = STRIDE) -> Space:
+    def from_graph(
+        cls,
+        graph: GraphLike,
+        spec: SpaceSpec,
+        sizes: tuple[int, ...],
+        stride: int = STRIDE,
+        levels: Sequence[LevelLike] = (),
+    ) -> Space:
         """Build the space of a traced model, whose inputs are multiples of `stride` px.
+
+        Args:
+            levels: detection levels that may be removed, see `offered_levels`.
 
         Raises:
             ConfigError: a pattern matches nothing, or nothing is left to prune.
         """
         low, high = spec.ratio
         groups, blocks = tuple(graph.free), tuple(block.path for block in graph.blocks)
-        _check_ignored(groups, blocks, spec.ignore)
+        _check_ignored(groups, (*blocks, *(level.path for level in levels)), spec.ignore)
         kept = tuple(group for group in groups if not _any_matches(group, spec.ignore))
         named = _tied(kept, graph.stages(), spec.groups)
         dimensions = tuple(Dimension(name, groups, low, high) for name, groups in named)
         if not dimensions:
             raise ConfigError("nothing is left to prune", where="space", expected="fewer ignore patterns")
-        removable = tuple(_removable(groups, blocks, spec.ignore)) if spec.depth else ()
+        parts: list[tuple[str, tuple[str, ...]]] = [(path, (f"{path}.",)) for path in blocks] if spec.depth else []
+        parts += [(level.path, level.parts) for level in levels]
+        removable = tuple(_removable(groups, parts, spec.ignore))
         return cls(dimensions, sizes, spec.precision, removable, stride)
 
     def candidate(self, vector: Mapping[str, Value]) -> Candidate:
@@ -153,23 +178,107 @@ class Space:
         return self.uniform(highest, min(self.sizes), tuple(block.path for block in self.blocks))
 
 
+@dataclass(frozen=True)
+class JointSpace:
+    """The spaces of several bases, in the order of the study's `model`.
+
+    Dimensions and blocks of one name are one parameter, shared by all bases that have them. A vector holds those of
+    every base, so that samplers see one fixed space; what its own base does not have changes nothing.
+    """
+
+    spaces: tuple[Space, ...]
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Dimensions of all bases, each name once."""
+        found: dict[str, Dimension] = {}
+        for dimension in (d for space in self.spaces for d in space.dimensions):
+            found.setdefault(dimension.name, dimension)
+        return tuple(found.values())
+
+    def candidate(self, vector: Mapping[str, Value]) -> Candidate:
+        """Return the candidate at a point."""
+        base = int(vector[BASE])
+        return replace(self.spaces[base].candidate(vector), base=base)
+
+    def vector(self, candidate: Candidate) -> dict[str, Value]:
+        """Invert `candidate`; what the base does not have is at its first value.
+
+        Raises:
+            ConfigError: there is no such base.
+        """
+        if not 0 <= candidate.base < len(self.spaces):
+            raise ConfigError(f"there is no base {candidate.base}", expected=f"0 to {len(self.spaces) - 1}")
+        idle: dict[str, Value] = {d.name: d.low for d in self.dimensions}
+        idle |= {name: values[0] for name, values in self.choices().items()}
+        return {**idle, **self.spaces[candidate.base].vector(candidate), BASE: candidate.base}
+
+    def choices(self) -> dict[str, tuple[Value, ...]]:
+        """Categorical parameters: the base, and those of any base."""
+        found: dict[str, tuple[Value, ...]] = {BASE: tuple(range(len(self.spaces)))}
+        for space in self.spaces:
+            found |= space.choices()
+        return found
+
+
+AnySpace = Space | JointSpace
+"""The space of a study of one base, or of several."""
+
+
+def spaces_of(space: AnySpace) -> tuple[Space, ...]:
+    """Return the space of each base."""
+    return space.spaces if isinstance(space, JointSpace) else (space,)
+
+
 def _check_ignored(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], patterns: tuple[str, ...]) -> None:
     for pattern in patterns:
         if not any(_matches(group, pattern) for group in groups) and not any(fnmatchcase(b, pattern) for b in blocks):
             raise _nothing_matches("space.ignore", pattern, groups)
 
 
-def _removable(groups: tuple[GroupLike, ...], blocks: tuple[str, ...], ignored: tuple[str, ...]) -> Iterator[Block]:
-    """Yield the blocks without ignored parts."""
-    for path in blocks:
-        inside = tuple(group for group in groups if _lies_in(group, path))
+def offered_levels(
+    asked: bool | tuple[str, ...], levels: Sequence[LevelLike], idle: Sequence[str], all_names: Sequence[str]
+) -> tuple[LevelLike, ...]:
+    """Return the detection levels that a search may remove.
+
+    Args:
+        asked: `space.levels`: true for the idle ones, or their names.
+        levels: those that can be removed.
+        idle: names of levels on which hardly an object lands.
+        all_names: of the head's levels.
+
+    Raises:
+        ConfigError: a named level cannot be removed, or none would stay.
+    """
+    if isinstance(asked, bool):
+        return tuple(level for level in levels if level.path in idle) if asked else ()
+    known = [level.path for level in levels]
+    for name in asked:
+        if name not in known:
+            raise ConfigError(
+                f"{name!r} is no detection level that can be removed from this model",
+                where="space.levels",
+                expected=f"true, or some of {', '.join(known)}" if known else "false: this model has no such level",
+                near=near_miss(name, known),
+            )
+    if set(asked) >= set(all_names):
+        raise ConfigError("a network without any detection level", where="space.levels", expected="one that stays")
+    return tuple(level for level in levels if level.path in asked)
+
+
+def _removable(
+    groups: tuple[GroupLike, ...], parts: Sequence[tuple[str, tuple[str, ...]]], ignored: tuple[str, ...]
+) -> Iterator[Block]:
+    """Yield the blocks and levels (name, prefixes of its modules) without ignored parts."""
+    for path, prefixes in parts:
+        inside = tuple(group for group in groups if _lies_in(group, prefixes))
         if not any(fnmatchcase(path, p) for p in ignored) and not any(_any_matches(group, ignored) for group in inside):
             yield Block(path, tuple(group.name for group in inside))
 
 
-def _lies_in(group: GroupLike, path: str) -> bool:
-    """Return whether every layer that holds channels of the group is part of the block."""
-    return bool(group.layers) and all(layer == path or layer.startswith(f"{path}.") for layer in group.layers)
+def _lies_in(group: GroupLike, prefixes: tuple[str, ...]) -> bool:
+    """Return whether every layer that holds channels of the group begins with a prefix (which ends in a dot)."""
+    return bool(group.layers) and all(f"{layer}.".startswith(prefixes) for layer in group.layers)
 
 
 def _any_matches(group: GroupLike, patterns: tuple[str, ...]) -> bool:

@@ -37,12 +37,14 @@ from search.results.results import Results
 from search.results.schema import ProgressRow, Snapshot
 from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
+from search.run_folder.artefact_files import files_of
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
 from search.run_folder.disk import DiskSpace, disk_errors, model_bytes
 from search.run_folder.record import STUDY, RunRecord
 from search.run_folder.storage_errors import check_length
-from search.trial import Measurement, Trial, json_digest
+from search.run_folder.weights import discard_undelivered
+from search.trial import Measurement, PointId, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
 
@@ -303,8 +305,12 @@ class Study:
 
     def _check_inputs(self) -> None:
         """Check that the study's files and packages are there, whatever was read from a run folder."""
-        for key in ("model", "data", "modules"):
-            path = getattr(self.spec, key)
+        paths = [
+            *(("model", model) for model in self.spec.models),
+            ("data", self.spec.data),
+            ("modules", self.spec.modules),
+        ]
+        for key, path in paths:
             if path is not None and not exists(_file_of(path)):
                 raise ConfigError(
                     f"no such file: {path}",
@@ -319,6 +325,7 @@ class Study:
         """Write args.yaml and env.json, or check that the run on disk is this study's. Return the environment."""
         self.record.stop_path.unlink(missing_ok=True)  # one that came before the lock was taken was meant for another
         self.record.tidy()
+        discard_undelivered(self.record)
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here, digest = environment.environment(), None
         if self.record.args_path.is_file():
@@ -347,24 +354,24 @@ class Study:
 
     def _run(self, prepared: Prepared, told: Callbacks) -> None:
         from search.propose.initial_candidates import opening
+        from search.propose.optuna_backend.storage import sqlite_url
         from search.propose.optuna_proposer import OptunaProposer
-        from search.propose.optuna_storage import sqlite_url
 
         search = self.spec.search
         self._keep_claim()
         proposer = OptunaProposer(
             self.spec.storage or sqlite_url(self.record.study_db),
             self.spec.run_name,
-            prepared.space,
+            prepared.searched,
             self.objectives,
             bounds=self.spec.bounds,
             sampler=search.sampler,
             seed=search.seed,
             workers=search.workers,
-            opening=opening(prepared.space) if prepared.guide is None else prepared.guide.opening(),
+            opening=opening(prepared.searched) if prepared.guide is None else prepared.guide.opening(),
             guide=prepared.guide,
         )
-        room = DiskSpace(self.record.path, model_bytes(self.spec.model))
+        room = DiskSpace(self.record.path, max(map(model_bytes, self.spec.models)))
         loop = Loop(
             proposer,
             self._engine(prepared),
@@ -473,7 +480,8 @@ class Study:
         self._drawn(results)
         reached("drawn")
         ranked = results.ranked
-        discard(self.record, results.points, ranked.undominated, self.spec.keep, ranked.front)
+        needed = {*ranked.front, *map(PointId, self._loop.continued)}
+        discard(self.record, results.points, {*ranked.undominated, *needed}, self.spec.keep, needed)
         reached("discarded")
         told.tell(lambda one: one.on_trial_end(self, trial))
         told.front(results.front)
@@ -489,12 +497,12 @@ class Study:
 
 
 def _named(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with the path of a checkpoint in the place of a YOLO object."""
-    model = overrides.get("model")
-    if not is_loaded(model):
-        return dict(overrides)
-    folder = Path(str(overrides.get("project", "runs/prune"))) / FOLDER
-    return {**overrides, "model": str(checkpoint_of(model, folder))}
+    """Return overrides with the path of a checkpoint in the place of each YOLO object."""
+    model, folder = overrides.get("model"), Path(str(overrides.get("project", "runs/prune"))) / FOLDER
+    if isinstance(model, list | tuple):
+        named = [str(checkpoint_of(one, folder)) if is_loaded(one) else one for one in model]
+        return {**overrides, "model": named}
+    return {**overrides, "model": str(checkpoint_of(model, folder))} if is_loaded(model) else dict(overrides)
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -515,9 +523,11 @@ def engine_of(spec: StudySpec, prepared: Prepared, record: RunRecord, clock: Clo
         ServerMissing: there is no cluster at `search.address`.
     """
     if spec.search.engine == "ray":
+        from search.prepare.prepare import base_name
         from search.workers.ray_cluster.ray_engine import RayEngine
 
-        files = (*map(_file_of, (spec.model, spec.data)), record.base_dir / "base.onnx")
+        exported = files_of(record.base_dir / base_name(spec))
+        files = (*map(_file_of, (*spec.models, spec.data)), *exported)
         return RayEngine(spec.search, record.path, spec.device, preload=prepared.preload, files=files)
     from search.workers.local import LocalEngine
 

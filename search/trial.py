@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -64,13 +64,43 @@ class FigureCell(TypedDict):
     high: float
 
 
+class PromotionRow(TypedDict):
+    """A promotion in JSON."""
+
+    trial: int | None
+    had: float
+    epochs: float
+
+
 class CandidateRow(TypedDict):
-    """A candidate in JSON."""
+    """A candidate in JSON; `base` is left out of those of the study's first base."""
 
     ratios: dict[str, float]
     imgsz: int
     precision: str
     removed: list[str]
+    base: NotRequired[int]
+    promotion: NotRequired[PromotionRow]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A longer fine-tune, which goes on where a trial ended.
+
+    Attributes:
+        trial: number of the trial that is continued; None: from the base, for `had` and `epochs` together.
+        had: epochs that it has had, in all.
+        epochs: those to come.
+    """
+
+    trial: int | None
+    had: float
+    epochs: float
+
+    @property
+    def total(self) -> float:
+        """Epochs in all, when it has ended."""
+        return self.had + self.epochs
 
 
 @dataclass(frozen=True)
@@ -82,26 +112,51 @@ class Candidate:
         imgsz: input size in pixels.
         precision: number format of the delivered model.
         removed: paths of the blocks to remove whole, in network order.
+        base: place of its base in the study's `model`, from 0.
+        promotion: the trial that it continues; None for a fine-tune of its own.
     """
 
     ratios: Mapping[str, float]
     imgsz: int = 640
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
+    base: int = 0
+    promotion: Promotion | None = None
+
+    def promoted(self, promotion: Promotion | None) -> Candidate:
+        """Return the same network with this promotion."""
+        return replace(self, promotion=promotion)
+
+    def from_base(self) -> Candidate:
+        """Return the same network with as many epochs, that needs no other trial."""
+        known = self.promotion
+        return self if known is None else self.promoted(replace(known, trial=None))
 
     def to_json(self) -> CandidateRow:
-        return {
+        row: CandidateRow = {
             "ratios": dict(self.ratios),
             "imgsz": self.imgsz,
             "precision": self.precision,
             "removed": list(self.removed),
         }
+        if self.base:  # of a study of one base nothing is said: its records and their digests are as ever
+            row["base"] = self.base
+        if self.promotion is not None:  # absent otherwise: digests of candidates stay as they were
+            given = self.promotion
+            row["promotion"] = {"trial": given.trial, "had": given.had, "epochs": given.epochs}
+        return row
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
         ratios = {str(name): float(value) for name, value in data["ratios"].items()}
         removed = tuple(map(str, data.get("removed", ())))  # absent in records from before blocks could go
-        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed)
+        promotion = None if data.get("promotion") is None else _promotion(data["promotion"])
+        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed, int(data.get("base", 0)), promotion)
+
+
+def _promotion(data: Mapping[str, Any]) -> Promotion:
+    trial = None if data["trial"] is None else int(data["trial"])
+    return Promotion(trial, float(data["had"]), float(data["epochs"]))
 
 
 @dataclass(frozen=True)
@@ -166,7 +221,8 @@ class Measurement:
         notes: remarks for the reader, one sentence each.
         score: divergence of the outputs before the fine-tune; None if not measured.
         paired: accuracy figure -> standard error of its difference to the base's on the same images, used for ranking.
-        replicates: of the base only: accuracy figure -> value in each resample, to pair trials with.
+        replicates: accuracy figure -> value in each resample of the validation images, the same ones for every model,
+            to pair models with; empty in reduced precision.
         screened: True if the score ended the trial: there is no accuracy, and the latency is a prediction.
         timing: the measurement behind the latency: ratio to the base, p50_ms and p90_ms of the inferences, flags,
             runtime, version, device, threads, processor; empty if nothing was timed.

@@ -6,9 +6,11 @@ where the benchmarks use the tests' models, there is no folder and everything is
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +25,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _place: list[Path] = []
+FOLDER = "PARETOPRUNE_TEST_SHELF"
+"""The variable in which child processes find the folder."""
 
 
 def open_shelf(folder: Path) -> None:
-    """Keep things in `folder` from now on: the same one in every worker."""
+    """Keep things in `folder` from now on: the same one in every worker, and in the processes of their trials."""
     folder.mkdir(parents=True, exist_ok=True)
     _place[:] = [folder]
+    os.environ[FOLDER] = str(folder)
+
+
+def remember_traces() -> None:
+    """Let the commands and the preparation in this process take the graphs of stock networks from the shelf.
+
+    Dozens of tests prepare a search, prune or compare the same few networks; half of a preparation is torch.export.
+    """
+    import pruning
+
+    pruning.trace = trace
+    if "torch" in sys.modules:  # where nothing needs it, it is not loaded for this
+        from pruning import iterative
+
+        vars(iterative)["trace"] = trace  # which has it by name
 
 
 def shared(name: str, make: Callable[[], T]) -> T:
@@ -72,10 +91,14 @@ def _written(path: Path, content: bytes) -> None:
 def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     """`pruning.trace(model, example)`, which asks nothing but the architecture: that of the first such model, if any.
 
-    For tests of what comes after the tracing, which takes a second or two of torch.export.
+    For tests of what comes after the tracing, which takes a second or two of torch.export. A network that is none of
+    Ultralytics' may compute anything with the same layers: it is always traced.
     """
-    import pruning
+    from pruning.graph import trace as traced
     from pruning.structure.fingerprint import fingerprint
 
-    kind = f"{type(model).__name__}-{fingerprint(model)}-{'x'.join(map(str, example.shape))}"
-    return replace(shared(f"graph-{kind}", lambda: pruning.trace(model, example)), model=model, slice_templates=[])
+    if not type(model).__module__.startswith("ultralytics."):
+        return traced(model, example)
+    layers = hashlib.sha256(f"{fingerprint(model)} {model}".encode()).hexdigest()[:16]
+    kind = f"{type(model).__name__}-{layers}-{'x'.join(map(str, example.shape))}"
+    return replace(shared(f"graph-{kind}", lambda: traced(model, example)), model=model, slice_templates=[])

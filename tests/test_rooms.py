@@ -13,9 +13,9 @@ FORBIDDEN = {"pruning": {"search", "objectives"}, "objectives": {"search", "prun
 DOORS = {
     "optuna": {
         "search/propose/optuna_proposer.py",
-        "search/propose/optuna_internals.py",
-        "search/propose/optuna_storage.py",
-        "search/propose/samplers.py",
+        "search/propose/optuna_backend/internals.py",
+        "search/propose/optuna_backend/storage.py",
+        "search/propose/optuna_backend/samplers.py",
     },
     "ray": {"search/workers/ray_cluster/ray_engine.py"},
 }

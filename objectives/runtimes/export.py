@@ -1,17 +1,24 @@
-"""Export of a module to a plain ONNX graph, the input of every runtime but PyTorch."""
+"""Export of a module to the file that a runtime is timed on: a plain ONNX graph, or the runtime's own format."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from objectives.errors import LatencyError
+from objectives.errors import BackendMissing, LatencyError
+from objectives.runtimes.edge.conversion import CONVERTERS, onnx_to_mnn, without_scratch
+from objectives.runtimes.edge.mnn_runner import without_telemetry
+from objectives.runtimes.names import check_packages, file_suffix
+from objectives.runtimes.native_output import Said, native_output
 from objectives.runtimes.runner import random_image
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
@@ -19,37 +26,48 @@ from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 OPSET = 18
 """ONNX opset, pinned: the highest whose operators ONNX Runtime has on all of its devices, and Ultralytics'
 own choice."""
+PLAIN_GRAPH = {"simplify": False, "opset": OPSET}
+"""ONNX Runtime optimises the graph itself, so the simplifier (and its package) is not needed."""
 
 
-def export_for_timing(model: nn.Module, path: Path, *, imgsz: int, batch: int = 1) -> Path:
-    """Write the plain ONNX graph of the module to `path`, and return `path`.
+def export_for_timing(
+    model: nn.Module, path: Path, *, imgsz: int, batch: int = 1, runtime: str = "onnxruntime"
+) -> Path:
+    """Write the file that `runtime` is timed on to `path`, and return `path`.
 
-    Ultralytics models go through Ultralytics' own exporter with `simplify=False` (ONNX Runtime optimises the graph by
-    itself), everything else through `torch.onnx.export`. The module is not changed, nothing is downloaded or installed,
-    no other file is written; an existing `path` is replaced atomically. Shapes are static.
+    Its name ends as `names.file_suffix` says: `.onnx`, or what Ultralytics calls the runtime's own format, which may be
+    a folder. Ultralytics models go through Ultralytics' own exporter, everything else through `torch.onnx.export` and
+    `edge.conversion`. The module is not changed, nothing is downloaded, installed or printed, no other file is written;
+    an existing `path` is replaced. Shapes are static.
 
-    Raises `LatencyError`: a suffix other than .onnx, an `imgsz` that the model's stride does not divide, or an export
-    that failed.
+    Raises `BackendMissing` if the converter is not installed, and `LatencyError`: another suffix, an `imgsz` that the
+    model's stride does not divide, or an export that failed.
     """
-    if path.suffix != ".onnx":
-        raise LatencyError(f"Expected a path that ends in .onnx, found {path}.")
+    suffix = file_suffix(runtime)
+    if not path.name.endswith(suffix):
+        raise LatencyError(f"Expected a path that ends in {suffix}, found {path}.")
+    if suffix != ".onnx":
+        check_packages(runtime, converts=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-        target = Path(folder) / "model.onnx"
+        target = Path(folder) / f"model{suffix}"
         write = _export_ultralytics if is_ultralytics(model) else _export_plain
         try:
-            write(model, target, imgsz, batch)
-        except LatencyError:
+            write(model, target, imgsz, batch, runtime)
+        except (LatencyError, BackendMissing):
             raise
         except Exception as fault:
+            form = "ONNX" if suffix == ".onnx" else runtime
             raise LatencyError(
-                f"{type(model).__name__} could not be exported to ONNX at imgsz={imgsz}: {fault}"
+                f"{type(model).__name__} could not be exported to {form} at imgsz={imgsz}: {fault}"
             ) from fault
-        os.replace(target, path)
+        if path.is_dir():  # a folder cannot be replaced in one step
+            shutil.rmtree(path)
+        os.replace(without_scratch(target), path)
     return path
 
 
-def _export_ultralytics(model: nn.Module, target: Path, imgsz: int, batch: int) -> None:
+def _export_ultralytics(model: nn.Module, target: Path, imgsz: int, batch: int, runtime: str) -> None:
     from ultralytics.engine.exporter import Exporter
 
     twin = twin_of(model)
@@ -58,29 +76,57 @@ def _export_ultralytics(model: nn.Module, target: Path, imgsz: int, batch: int) 
         raise LatencyError(
             f"imgsz={imgsz} is not a multiple of the model's stride {stride}; Ultralytics would round it up."
         )
-    twin.pt_path = str(target.with_suffix(".pt"))  # the exporter writes beside the checkpoint, which need not exist
-    with quiet():
-        exporter = Exporter(
-            overrides={
-                "format": "onnx",
-                "imgsz": imgsz,
-                "batch": batch,
-                "simplify": False,
-                "opset": OPSET,
-                "device": "cpu",
-                "dynamic": False,
-            }
-        )
-        exporter(model=twin)
+    twin.pt_path = str(target.with_name("model.pt"))  # the exporter writes beside the checkpoint, which need not exist
+    settings: dict[str, Any] = {
+        "format": "onnx" if target.suffix == ".onnx" else runtime,
+        "imgsz": imgsz,
+        "batch": 1 if runtime == "ncnn" else batch,
+        "device": "cpu",
+        "dynamic": False,
+        **(PLAIN_GRAPH if target.suffix in (".onnx", ".mnn") else {}),
+    }
+    without_telemetry()
+    with quiet(), _converters_silent(runtime):
+        Exporter(overrides=settings)(model=twin)
+    if not target.exists():
+        raise LatencyError(f"Ultralytics' exporter wrote no {target.name}.")
 
 
-def _export_plain(model: nn.Module, target: Path, imgsz: int, batch: int) -> None:
+@contextlib.contextmanager
+def _converters_silent(runtime: str) -> Iterator[None]:
+    """Keep the words of native converters from the terminal; where one fails, its last ones are part of the error."""
+    if file_suffix(runtime) == ".onnx":
+        yield
+        return
+    said = Said()
+    try:
+        with native_output() as said:
+            yield
+    except Exception as fault:
+        last = said.last_lines()
+        raise LatencyError(f"the conversion to {runtime} failed: {fault}{f' ({last})' if last else ''}") from fault
+
+
+def _export_plain(model: nn.Module, target: Path, imgsz: int, batch: int, runtime: str) -> None:
     twin = cast(nn.Module, twin_of(model)).eval().float().cpu()
     image = torch.from_numpy(random_image(batch, input_channels(model), imgsz))
-    with warnings.catch_warnings(), torch.inference_mode():
+    facts = {"imgsz": [imgsz, imgsz], "channels": image.shape[1], "batch": batch}
+    without_telemetry()
+    with warnings.catch_warnings(), quiet(), _converters_silent(runtime):
         warnings.simplefilter("ignore")
+        if runtime in CONVERTERS:
+            CONVERTERS[runtime](twin, image, target, facts)
+        elif runtime == "mnn":
+            _write_onnx(twin, image, target.with_suffix(".onnx"))
+            onnx_to_mnn(target.with_suffix(".onnx"), target, facts)
+        else:
+            _write_onnx(twin, image, target)
+
+
+def _write_onnx(model: nn.Module, image: torch.Tensor, target: Path) -> None:
+    with torch.inference_mode():
         torch.onnx.export(
-            twin,
+            model,
             (image,),
             str(target),
             opset_version=OPSET,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runtimes.runner import Conditions, describe, image_for, import_runtime
+from objectives.runtimes.runner import Conditions, Image, describe, image_for, import_runtime
 
 
 class OnnxRunner:
@@ -52,6 +52,9 @@ class OnnxRunner:
 
     def run(self) -> None:
         self._session.run(None, self._feed)
+
+    def outputs(self, image: Image) -> list[Image]:
+        return list(self._session.run(None, dict.fromkeys(self._feed, image)))
 
     def describe(self) -> Conditions:
         device = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()

@@ -16,13 +16,18 @@ from torch import nn
 from objectives.errors import LatencyError
 from objectives.held_folder import held_folder, make_held_folder, release
 from objectives.runtimes.command_runner import TIMEOUT_S, CommandRunner
+from objectives.runtimes.edge.executorch_runner import ExecutorchRunner
+from objectives.runtimes.edge.litert_runner import LitertRunner
+from objectives.runtimes.edge.mnn_runner import MnnRunner
+from objectives.runtimes.edge.ncnn_runner import NcnnRunner
 from objectives.runtimes.export import OPSET, export_for_timing
-from objectives.runtimes.names import RUNTIMES, Runtime, check_runtime, is_command
+from objectives.runtimes.names import RUNTIMES, Runtime, check_runtime, file_suffix, is_command
 from objectives.runtimes.onnx_runner import OnnxRunner
 from objectives.runtimes.openvino_runner import OpenvinoRunner
 from objectives.runtimes.runner import Runner, import_runtime
 from objectives.runtimes.tensorrt_runner import TensorrtRunner
 from objectives.runtimes.torch_runner import TorchRunner
+from objectives.runtimes.torchscript_runner import TorchscriptRunner
 from objectives.ultralytics_door import load_module
 
 __all__ = [
@@ -40,6 +45,11 @@ _FILE_RUNNERS: Mapping[str, Callable[..., Runner]] = {
     "onnxruntime": OnnxRunner,
     "openvino": OpenvinoRunner,
     "tensorrt": TensorrtRunner,
+    "torchscript": TorchscriptRunner,
+    "ncnn": NcnnRunner,
+    "mnn": MnnRunner,
+    "litert": LitertRunner,
+    "executorch": ExecutorchRunner,
 }
 OPENINGS = 6
 """Runners of one side: where each lies in memory is worth 0.4 to 2 % (docs/latency.md), so several are averaged."""
@@ -62,8 +72,8 @@ def open_runner(
     """Open the artefact on the runtime.
 
     A module, or a checkpoint (`.pt`), is copied, and for every runtime but torch exported by `export_for_timing`;
-    `.onnx` files, `.xml` files or folders of OpenVINO, and `.engine` files are opened as they are. `threads` are those
-    that compute one inference (CPU). The input is random, float32, of shape (batch, channels, imgsz, imgsz).
+    files of the runtime's own format, and `.onnx` files where it reads those, are opened as they are. `threads` are
+    those that compute one inference (CPU). The input is random, float32, of shape (batch, channels, imgsz, imgsz).
     `timeout_s` bounds one call of a `command:`.
 
     Raises `BackendMissing`, or `LatencyError` if the artefact cannot be opened or does not take that input.
@@ -100,7 +110,7 @@ def open_side(
     if is_command(runtime):
         return (_command(artefact, runtime, imgsz, threads, batch, timeout_s),)
     with held_folder("timing") as folder:
-        path, opened = _as_file(artefact, folder, imgsz, batch), _FILE_RUNNERS[runtime]
+        path, opened = _as_file(artefact, folder, imgsz, batch, runtime), _FILE_RUNNERS[runtime]
         return _opened(count, lambda: opened(path, imgsz=imgsz, device=device, threads=threads, batch=batch))
 
 
@@ -117,7 +127,7 @@ def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: 
     """Open a `command:`; its file exists as long as the runner, since every call reads it."""
     folder = make_held_folder("timing")
     try:
-        path = _as_file(artefact, folder, imgsz, batch)
+        path = _as_file(artefact, folder, imgsz, batch, runtime)
         runner = CommandRunner(path, runtime=runtime, imgsz=imgsz, threads=threads, batch=batch, timeout_s=timeout_s)
     except BaseException:
         release(folder)
@@ -126,10 +136,14 @@ def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: 
     return runner
 
 
-def _as_file(artefact: Artefact, folder: Path, imgsz: int, batch: int) -> Path:
+def _as_file(artefact: Artefact, folder: Path, imgsz: int, batch: int, runtime: str) -> Path:
     if isinstance(artefact, nn.Module) or Path(artefact).suffix == ".pt":
-        return export_for_timing(_module(artefact), folder / "model.onnx", imgsz=imgsz, batch=batch)
-    return _existing(Path(artefact))
+        path = folder / f"model{file_suffix(runtime)}"
+        return export_for_timing(_module(artefact), path, imgsz=imgsz, batch=batch, runtime=runtime)
+    path = _existing(Path(artefact))
+    if path.suffix == ".onnx" and file_suffix(runtime) != ".onnx":
+        raise LatencyError(f"{runtime} does not read {path}. Give it the checkpoint, or a {file_suffix(runtime)}.")
+    return path
 
 
 def _existing(path: Path) -> Path:

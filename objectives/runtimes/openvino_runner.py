@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from objectives.errors import LatencyError
-from objectives.runtimes.runner import Conditions, describe, image_for, import_runtime
+from objectives.runtimes.runner import Conditions, Image, describe, image_for, import_runtime
 
 
 class OpenvinoRunner:
@@ -42,6 +44,9 @@ class OpenvinoRunner:
 
     def run(self) -> None:
         self._request.infer([self._input], share_inputs=True, share_outputs=True)
+
+    def outputs(self, image: Image) -> list[Image]:
+        return [np.array(part) for part in self._request.infer([image]).values()]
 
     def describe(self) -> Conditions:
         version, device = str(self._openvino.__version__), self._device.lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.runtimes.names import module_of, pip_name
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
@@ -30,6 +32,14 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Computes(Protocol):
+    """A runner whose outputs can be had: it is held against the module that its file was made from."""
+
+    def outputs(self, image: Image) -> list[Image]:
+        """Return the raw outputs for an image batch (batch, channels, imgsz, imgsz), as float32."""
+
+
+@runtime_checkable
 class SelfTimed(Protocol):
     """A runner with its own clock: the inference happens on another device."""
 
@@ -37,13 +47,22 @@ class SelfTimed(Protocol):
         """Return the seconds of the inferences of one block, shape (at least 1,)."""
 
 
-def import_runtime(name: str, install: str | None = None) -> Any:
-    """Import the package of a runtime. Raises `BackendMissing` with the install command."""
+def import_runtime(name: str, part: str = "") -> Any:
+    """Import the package of a runtime, or a part of it (`.interpreter`). Raises `BackendMissing` with the pip line."""
+    module = module_of(name)
     try:
-        return importlib.import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ExecuTorch says that it is experimental
+            return importlib.import_module(f"{module}{part}")
     except ImportError as fault:
-        line = install or f"pip install {name}"
-        raise BackendMissing(name, needed_for=f"runtime={name}", install=line) from fault
+        line = f"pip install {pip_name(module)}"
+        raise BackendMissing(pip_name(module), needed_for=f"runtime={name}", install=line) from fault
+
+
+def cpu_only(runtime: str, device: str) -> None:
+    """Raise `LatencyError` where a runtime that is measured on the processor is asked for another device."""
+    if device != "cpu":
+        raise LatencyError(f"runtime={runtime} is timed on the CPU here, found device={device}. Use device=cpu.")
 
 
 def random_image(batch: int, channels: int, imgsz: int) -> Image:

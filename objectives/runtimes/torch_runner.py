@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from objectives.errors import BackendMissing, LatencyError
-from objectives.runtimes.runner import Conditions, describe, random_image
+from objectives.runtimes.runner import Conditions, Image, describe, random_image
 from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 
 
@@ -37,9 +38,24 @@ class TorchRunner:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
+    def outputs(self, image: Image) -> list[Image]:
+        with torch.inference_mode():
+            found = self._model(torch.from_numpy(image).to(self._device))
+        return [part.float().cpu().numpy() for part in tensors_in(found)]
+
     def describe(self) -> Conditions:
         name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         return describe("torch", torch.__version__, name, self._threads, tuple(self._input.shape))
+
+
+def tensors_in(output: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of a network's output, however they are nested."""
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        yield from (part for value in output.values() for part in tensors_in(value))
+    elif isinstance(output, (list, tuple)):
+        yield from (part for value in output for part in tensors_in(value))
 
 
 def torch_device(device: str) -> torch.device:

@@ -4,21 +4,45 @@ Its projectors, which map student features to teacher features, start at random 
 run of a few dozen steps they never fit, and the student's gradient is noise (see docs/recovery.md). A pruned student's
 features are close to a linear image of the teacher's, so the projectors are fitted by least squares on a few batches
 before the first step (the hints of FitNets, Romero et al., ICLR 2015, arXiv 1412.6550, in closed form).
+
+A teacher must have the detection levels of its student: one for a student that has fewer than the base is made here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.distill_model import DistillationModel
 
+from pruning.checkpoints.checkpoint import load_model, save_model
+from pruning.structure.level_removal import pyramid_of, remove_levels
+
 SILU_FLOOR = 0.3
 """Just above -min(SiLU) = 0.278: shifted by this, teacher features pass the projector's ReLU unchanged."""
 
 RIDGE = 1e-3
+
+
+TEACHER = "teacher.pt"
+"""The base without the levels that the student lacks, in the folder of the fine-tune."""
+
+
+def teacher_of(student: nn.Module, base: Path, work_dir: Path) -> Path:
+    """Return a checkpoint of the base with the student's levels; one is written to `work_dir` where some are gone."""
+    own = pyramid_of(student)
+    if own is None or len(own.strides) == len(getattr(student, "stride", own.strides)):  # the network's, of all levels
+        return base
+    teacher = load_model(base)
+    pyramid = pyramid_of(teacher)
+    lacking = () if pyramid is None else tuple(name for name in pyramid.names if name not in own.names)
+    if not lacking:
+        return base
+    save_model(remove_levels(teacher, lacking), work_dir / TEACHER, dtype=torch.float32)
+    return work_dir / TEACHER
 
 
 @torch.no_grad()

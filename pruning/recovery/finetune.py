@@ -43,7 +43,7 @@ from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
-from pruning.recovery.distillation import fit_projectors
+from pruning.recovery.distillation import fit_projectors, teacher_of
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
@@ -506,15 +506,8 @@ def settings_for(
 ) -> dict[str, Any]:
     """Return the keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
-    arguments = getattr(model, "args", None)
-    trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
-    inherited = {
-        key: trained[key]
-        for key in INHERITED
-        if trained.get(key) is not None or (key == "auto_augment" and key in trained)  # the one that may be null
-    }
     settings = {
-        **inherited,
+        **inherited_from(model),
         **RECIPE,
         "nbs": recovery.batch,
         "task": task,
@@ -539,8 +532,19 @@ def settings_for(
         **recovery.train,
     }
     if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
-        settings["distill_model"] = str(base)
+        settings["distill_model"] = str(teacher_of(model, base, work_dir))
     return settings
+
+
+def inherited_from(model: nn.Module) -> dict[str, Any]:
+    """Return the keys of YOLO.train with which a model was trained and which another training keeps."""
+    arguments = getattr(model, "args", None)
+    trained = dict(arguments) if isinstance(arguments, Mapping) else dict(vars(arguments)) if arguments else {}
+    return {
+        key: trained[key]
+        for key in INHERITED
+        if trained.get(key) is not None or (key == "auto_augment" and key in trained)  # the one that may be null
+    }
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,27 +97,34 @@ class TrainingLoss:
 
     def losses(self, model: nn.Module) -> Floats:
         """Return the loss per image (B,) of each batch; see `Judge.losses`."""
-        subject: Any = model
-        arguments, was_training = getattr(subject, "args", None), subject.training
-        weights = subject.__dict__.pop("class_weights", None)  # a trainer's, of one of the networks compared
-        home = next(subject.parameters()).device
-        subject.to(self.trainer.device).eval()
-        subject.args, subject.criterion = self.trainer.args, None
-        subject.criterion = trained_criterion(subject)
-        try:
-            with torch.no_grad():
-                return np.array([self._loss(subject, batch) for batch in self.batches], dtype=np.float64)
-        finally:
-            subject.args, subject.criterion = arguments, None
-            if weights is not None:
-                subject.class_weights = weights
-            subject.to(home).train(was_training)
+        with with_its_loss(model, self.trainer) as subject:
+            return np.array([self._loss(subject, batch) for batch in self.batches], dtype=np.float64)
 
     def _loss(self, model: Any, batch: dict[str, Any]) -> float:
         if self.beat is not None:
             self.beat()
         ready = self.trainer.preprocess_batch(dict(batch))
         return float(model.loss(ready)[0].sum()) / len(ready["img"])
+
+
+@contextmanager
+def with_its_loss(model: nn.Module, trainer: Any) -> Iterator[Any]:
+    """Give a network a trainer's loss and device while inside: evaluation mode, without gradients."""
+    subject: Any = model
+    arguments, was_training = getattr(subject, "args", None), subject.training
+    weights = subject.__dict__.pop("class_weights", None)  # a trainer's, of one of the networks compared
+    home = next(subject.parameters()).device
+    subject.to(trainer.device).eval()
+    subject.args, subject.criterion = trainer.args, None
+    subject.criterion = trained_criterion(subject)
+    try:
+        with torch.no_grad():
+            yield subject
+    finally:
+        subject.args, subject.criterion = arguments, None
+        if weights is not None:
+            subject.class_weights = weights
+        subject.to(home).train(was_training)
 
 
 def trained_criterion(model: Any) -> Any:

@@ -26,6 +26,7 @@ from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.recovery.finetune import Recovery, data_trainer, norms_of, paced, recover
 from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
+from pruning.recovery.level_use import IDLE, share_lost
 from pruning.recovery.weight_masks import WeightMasks
 
 STATISTICS = "statistics"
@@ -50,7 +51,8 @@ class Origin:
 class Repaired:
     """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured.
 
-    `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it.
+    `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it: the
+    rise of its loss over the base's, or the share of what the base assigned to detection levels that it lacks.
     """
 
     model: nn.Module
@@ -88,6 +90,7 @@ def repair(
     *,
     origin: Origin | None,
     base: Path | None = None,
+    sliced: nn.Module | None = None,
     masks: WeightMasks | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
@@ -104,6 +107,8 @@ def repair(
         origin: the base and plan of the network, whether or not it was trained since; None if unknown, so that
             statistics stay.
         base: the unpruned checkpoint: teacher, and reference for the damage.
+        sliced: the network as pruned, where `model` was fine-tuned already and goes on: the rate is that of its damage.
+            With the rate of what is left to repair the fine-tune would stay where it is (docs/recovery.md).
         masks: weights that stay zero.
         work_dir: receives Ultralytics' own files.
         on_progress: called with the share of the fine-tune that is done, 0 to 1.
@@ -116,7 +121,7 @@ def repair(
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     judge = TrainingLoss.of(data_trainer(model, data, recovery, work_dir), beat)
-    repaired, again = Repaired(model, ()), None
+    repaired, again, moments = Repaired(model, ()), None, None
     if origin is not None:
         task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
         images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
@@ -128,7 +133,13 @@ def repair(
     judged = None if recovery.slimming else fitness
     start = repaired.model
     before = repaired.losses if repaired.losses is not None else judge.losses(start)
-    damage = None if base is None else damage_of(before, judge.losses(load_model(base)))
+    damage, lost = None, 0.0
+    if base is not None:
+        unpruned, lost = share_lost(model, load_model(base), judge.losses)
+        damage = max(damage_of(before, unpruned), lost)
+        if sliced is not None and origin is not None and moments is not None:
+            fresh = correct_statistics(sliced, origin.plan, moments, judge, beat)
+            damage = max(damage, damage_of(judge.losses(fresh.model), unpruned))
     if damage is not None and recovery.spend == "need" and fitness is None and not recovery.slimming:
         recovery = replace(recovery, epochs=needed_epochs(recovery.epochs, damage))
     repaired = replace(repaired, epochs=recovery.epochs, damage=damage)
@@ -153,7 +164,7 @@ def repair(
     before = before if judged is None else losses_of(start)
     tuned, after, statistics = _with_better_statistics(tuned, again, losses_of)
     verdict = compare(FINE_TUNE, before, after)
-    if recovery.slimming:
+    if recovery.slimming or lost >= IDLE:  # without a level that was used, the loss before says nothing
         verdict = replace(verdict, kept=True)
     if not verdict.kept:
         return replace(repaired, steps=(*repaired.steps, verdict))

@@ -1,4 +1,4 @@
-"""`paretoprune baselines RUN NAME... sibling=small.pt`."""
+"""`paretoprune baselines RUN NAME... sibling=small.pt train=yolov8n.yaml`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.commands.progress import following
-from search.config.baseline_names import NAMES, SIBLING, row_fault
+from search.config.baseline_names import NAMES, SIBLING, TRAIN, row_fault, training_located
 from search.errors import ConfigError
 from search.references import find_run
 from search.results.schema import Snapshot
@@ -34,8 +34,8 @@ def split_rows(words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
     Raises:
         ConfigError: an unknown baseline, with the nearest name; a sibling that is no file.
     """
-    rows = [f"{SIBLING}{word.removeprefix('sibling=')}" if word.startswith("sibling=") else word for word in words]
-    has_run = bool(rows) and rows[0] not in NAMES and not rows[0].startswith(SIBLING)
+    rows = [word.replace("=", ":", 1) if word.startswith(("sibling=", "train=")) else word for word in words]
+    has_run = bool(rows) and rows[0] not in NAMES and not rows[0].startswith((SIBLING, TRAIN))
     run, named = (rows[0], rows[1:]) if has_run else (None, rows)
     return run, tuple(map(_checked, named))
 
@@ -43,6 +43,8 @@ def split_rows(words: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
 def _checked(text: str) -> str:
     if (fault := row_fault(text)) is not None:
         raise ConfigError(fault, where="command line")
+    if text.startswith(TRAIN):
+        return training_located(text, Path.cwd())
     if not text.startswith(SIBLING):
         return text
     path = Path(text.removeprefix(SIBLING)).expanduser().resolve()

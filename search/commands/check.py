@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
 from search.orchestration.stopping import Limits, SearchState, next_time, seconds_left
 from search.prepare.requirements import check_packages, check_servers
+from search.run_folder.artefact_files import size_bytes
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
 from search.workers.run_isolated import run_isolated
@@ -43,106 +45,185 @@ def check(spec: StudySpec) -> dict[str, Any]:
 
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:
     """Run `check` in a child process that may crash."""
-    from pruning import trace
     from search.config.inputs.dataset import check_images
     from search.evaluate import pruning_evaluator
-    from search.evaluate.importance_scores import scores_of
     from search.evaluate.timing.threads import limit_threads, share_of_cores
-    from search.evaluate.workload import example_input, load_model
-    from search.prepare.budget_forecast import forecast
-    from search.prepare.preflight import check_before, check_data
-    from search.space import Space
+    from search.evaluate.workload import load_model
+    from search.prepare.preflight import check_before, check_data, check_same_outputs
 
     limit_threads(share_of_cores(spec.search.workers))
     model = load_model(spec.model)
     check_before(spec, model)
+    others = {number: load_model(spec.models[number]) for number in range(1, len(spec.models))}
+    for number, other in others.items():
+        check_same_outputs(spec, model, other, number)
+        check_before(spec.of_base(number), other)
     is_own = UserReference.parse(spec.data) is not None
     left_out = () if is_own else check_images(check_data(model, Path(spec.data)))
-    sizes = dict.fromkeys((spec.imgsz, min(spec.sizes)))
-    graphs = {size: trace(model, example_input(model, size)) for size in sizes}
-    graph = graphs[spec.imgsz]
-    space = Space.from_graph(graph, spec.searched_space, spec.sizes)
-    scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
-    least = space.smallest()
-    smallest = graphs[least.imgsz].plan(
-        space.group_ratios(least), scores, round_to=spec.space.round_to, removed=least.removed
-    )
-    reach, timing_s = _reach(spec, folder, model, graph, smallest, least.imgsz)
-    base_ms = reach["latency_ms"][0]
-
-    def expected(limit_ms: float) -> dict[str, Any] | None:
-        found = forecast(_run(spec), graph, space, spec.space.round_to, base_ms, limit_ms)
-        return None if found is None else found.to_json()
-
-    middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), scores, spec.space.round_to)
+    first = _reach(spec, folder / "0", model, None)
+    others_too = (_reach(spec.of_base(number), folder / str(number), other, first) for number, other in others.items())
+    reaches = [first, *others_too]
+    graph, space = first.graph, first.space
+    names = () if graph.pyramid is None else graph.pyramid.names
+    middle = graph.plan(space.group_ratios(space.uniform(sum(spec.space.ratio) / 2)), first.scores, spec.space.round_to)
+    trial_s = recorded_s or _measured_trial_s(spec, middle.apply(model), first.timing_s, folder)
     return {
         "left_out": list(left_out),
         "groups": [dict(row) for row in pruning_evaluator.group_rows(graph)],
         "dimensions": {d.name: list(d.groups) for d in space.dimensions},
         "depth": spec.space.depth,
-        "blocks": [block.path for block in space.blocks],
+        "blocks": [block.path for block in space.blocks if block.path not in names],
+        "levels": _levels(first),
         "unsupported": list(graph.unsupported),
-        "reach": {name: {"base": base, "least": least} for name, (base, least) in reach.items()},
-        "budgets": _budgets(spec, reach, expected),
-        "time": _time(spec, recorded_s or _measured_trial_s(spec, middle.apply(model), timing_s, folder), recorded_s),
+        "reach": first.to_json(),
+        "budgets": _budgets(spec, reaches, 0),
+        **({"bases": [_base(spec, reaches, number) for number in range(len(reaches))]} if others else {}),
+        "time": _time(spec, trial_s, recorded_s),
     }
 
 
-def _reach(
-    spec: StudySpec, folder: Path, model: Any, graph: Any, smallest: Any, imgsz: int
-) -> tuple[dict[str, tuple[float, float]], float]:
-    """Return (figure -> (base, smallest candidate), seconds to export and time one candidate)."""
-    from objectives.runtimes.open import export_for_timing
+@dataclass(frozen=True)
+class _Reach:
+    """A base and its smallest candidate, both measured.
+
+    Attributes:
+        figures: figure -> (base, smallest candidate).
+        timing_s: seconds to export and time one candidate.
+        used: how its detection levels are used; None where none could go. `levels`: those that may be removed.
+    """
+
+    model: Any
+    file: Path
+    graph: Any
+    space: Any
+    scores: Any
+    figures: Mapping[str, tuple[float, float]]
+    timing_s: float
+    used: Any
+    levels: Sequence[Any]
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Return {figure: {"base", "least"}}."""
+        return {name: {"base": base, "least": least} for name, (base, least) in self.figures.items()}
+
+
+def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _Reach:
+    """Trace a base and time its smallest candidate beside it; a further base beside the `first`, whose scale counts."""
+    from pruning import trace
+    from search.evaluate.importance_scores import scores_of
+    from search.evaluate.pruning_evaluator import resolve_device
+    from search.evaluate.reduced_precision import file_to_time
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import MeasurementLock
+    from search.evaluate.workload import example_input, level_use
+    from search.space import Space, offered_levels
 
-    small, batch = smallest.apply(model), spec.latency.batch
-    base_onnx = export_for_timing(model, folder / "base.onnx", imgsz=spec.imgsz, batch=batch)
+    folder.mkdir()
+    graphs = {size: trace(model, example_input(model, size)) for size in dict.fromkeys((spec.imgsz, min(spec.sizes)))}
+    graph = graphs[spec.imgsz]
+    device = resolve_device(spec.device)
+    used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=folder) if graph.levels else None
+    names = () if graph.pyramid is None else graph.pyramid.names
+    levels = offered_levels(spec.space.levels, graph.levels, () if used is None else used.idle(), names)
+    space = Space.from_graph(graph, spec.searched_space, spec.sizes, levels=levels)
+    scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz)
+    least = space.smallest()
+    ratios, round_to = space.group_ratios(least), spec.space.round_to
+    smallest = graphs[least.imgsz].plan(ratios, scores, round_to=round_to, removed=least.removed)
+    small = smallest.apply(model)
+    file = file_to_time(model, spec, spec.precision, spec.imgsz, folder / Path(spec.model).stem)
     began = time.perf_counter()
-    least_onnx = export_for_timing(small, folder / "smallest.onnx", imgsz=imgsz, batch=batch)
-    reference = latency.open_timed(spec.latency, base_onnx, model, spec.imgsz)
-    candidate = latency.open_timed(spec.latency, least_onnx, small, imgsz)
+    least_file = file_to_time(small, spec, spec.precision, least.imgsz, folder / "smallest")
+    own = latency.open_timed(spec.latency, file, model, spec.imgsz)
+    sides = [latency.open_timed(spec.latency, least_file, small, least.imgsz)]
+    reference = own if first is None else latency.open_timed(spec.latency, first.file, first.model, spec.imgsz)
     with MeasurementLock(latency.lock_path()) as turns:
-        (found,) = latency.measure([candidate], reference, spec.latency, turns)
+        found = latency.measure(sides if first is None else [*sides, own], reference, spec.latency, turns)
     timing_s = time.perf_counter() - began
+    reference_ms = found[0].reference_ms if first is None else first.figures["latency_ms"][0]
     before, after = graph.cost(), smallest.cost()
-    return {
-        "latency_ms": (found.reference_ms, found.in_ms().value),
+    figures = {
+        "latency_ms": (
+            reference_ms if first is None else found[1].in_ms(reference_ms).value,
+            found[0].in_ms(reference_ms).value,
+        ),
         "params_m": (before.params / 1e6, after.params / 1e6),
         "macs_g": (before.macs / 1e9, after.macs / 1e9),
-        "size_mb": (base_onnx.stat().st_size / 1e6, least_onnx.stat().st_size / 1e6),
-    }, timing_s
+        "size_mb": (size_bytes(file) / 1e6, size_bytes(least_file) / 1e6),
+    }
+    return _Reach(model, file, graph, space, scores, figures, timing_s, used, levels)
 
 
-def _run(spec: StudySpec) -> Path:
-    return Path(spec.project) / spec.run_name
+def _levels(reach: _Reach) -> dict[str, Any] | None:
+    """Return how detection levels are used, which idle ones could go, and which the search may remove."""
+    if reach.used is None:
+        return None
+    idle = [name for name in reach.used.idle() if name in {level.path for level in reach.graph.levels}]
+    return {**reach.used.to_json(), "idle": idle, "offered": [level.path for level in reach.levels]}
 
 
-def _budgets(
-    spec: StudySpec, reach: Mapping[str, tuple[float, float]], expected: Callable[[float], dict[str, Any] | None]
-) -> dict[str, dict[str, Any]]:
+def _base(spec: StudySpec, reaches: Sequence[_Reach], number: int) -> dict[str, Any]:
+    """Return what one base of several can reach: as the study's facts, of that base."""
+    reach = reaches[number].to_json()
+    return {"name": spec.base_names[number], "reach": reach, "budgets": _budgets(spec, reaches, number)}
+
+
+def _budgets(spec: StudySpec, reaches: Sequence[_Reach], number: int) -> dict[str, dict[str, Any]]:
     """Return for every budget and the constraints: whether the costs can be met, whether the base already meets them,
-    and what meeting a latency limit takes.
+    and what meeting a latency limit takes: the share of parameters and MACs to cut.
 
-    Accuracy is not known before the search.
+    Shares of a figure are shares of the first base's. Accuracy is not known before the search.
+
+    Args:
+        number: place of the base in the study.
     """
-    base = {name: figures[0] for name, figures in reach.items()}
-    asked = {name: spec.budget(name, base) for name in spec.budgets}
+    reach, figures = reaches[number], reaches[number].figures
+    asked = {name: spec.budget(name, {n: found[0] for n, found in reaches[0].figures.items()}) for name in spec.budgets}
     if spec.bounds:
         asked["constraints"] = spec.bounds
 
     def met(bounds: Sequence[Bound], which: int) -> bool:
-        return all(reach[b.name][which] <= b.limit for b in bounds if b.op == "<=" and b.name in reach)
+        return all(figures[b.name][which] <= b.limit for b in bounds if b.op == "<=" and b.name in figures)
+
+    def limit_ms(bounds: Sequence[Bound]) -> float | None:
+        return next((b.limit for b in bounds if b.op == "<=" and b.name == "latency_ms"), None)
 
     return {
         name: {
             "limits": [str(bound) for bound in bounds],
             "reachable": met(bounds, 1),
             "by_base": met(bounds, 0),
-            "forecast": next((expected(b.limit) for b in bounds if b.op == "<=" and b.name == "latency_ms"), None),
+            "forecast": _forecast(spec, reach, number, limit_ms(bounds)),
+            "cut": _rough_cut(figures, limit_ms(bounds)),
         }
         for name, bounds in asked.items()
     }
+
+
+def _forecast(spec: StudySpec, reach: _Reach, number: int, limit_ms: float | None) -> dict[str, Any] | None:
+    """Return the predicted model for a latency limit, by the latency model of the run; None before there is one."""
+    from search.prepare.budget_forecast import forecast
+
+    if limit_ms is None:
+        return None
+    run = RunRecord(Path(spec.project) / spec.run_name).of_base(number).path
+    base_ms = reach.figures["latency_ms"][0]
+    found = forecast(run, reach.graph, reach.space, spec.space.round_to, base_ms, limit_ms)
+    if found is None:
+        return None
+    (params, _), (macs, _) = reach.figures["params_m"], reach.figures["macs_g"]
+    return {**found.to_json(), "cut": {"params": 1 - found.params_m / params, "macs": 1 - found.macs_g / macs}}
+
+
+def _rough_cut(figures: Mapping[str, tuple[float, float]], limit_ms: float | None) -> float | None:
+    """Return the share of MACs to cut for a latency limit, on the line between the base and its smallest candidate.
+
+    None where there is no limit, or it lies outside of the two.
+    """
+    (slow, fast), (most, least) = figures["latency_ms"], figures["macs_g"]
+    if limit_ms is None or not fast <= limit_ms < slow:
+        return None
+    return (slow - limit_ms) / (slow - fast) * (1 - least / most)
 
 
 def _measured_trial_s(spec: StudySpec, model: Any, timing_s: float, folder: Path) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,18 @@ search:
   hours: 9              # whichever comes first; null for no limit
   until: null           # "07:00": be done, with everything, when the clock shows that; null for no limit
   patience: null        # 40: end when the front has not grown for so many trials; null for no limit
+  promote: true         # networks of the front are trained further where that is worth more than a new candidate
   confirm: 1            # 3: train the picks twice more at the end, with other seeds
   workers: 1            # trials at once
   seed: 0
 
 space:
   ratio: [0.0, 0.8]     # share of channels to remove, per stage of the network
-  round_to: 8           # widths are multiples of this
+  round_to: 8           # widths are multiples of this; auto: what suits runtime and precision
   groups: auto          # auto: one ratio per stage; each: one per group; or patterns: ["model.4.*"]
   ignore: []            # patterns of layers to leave alone
   depth: true           # whole residual blocks may be removed too
+  levels: true          # so may detection levels (P3, P4, P5) that get less than 1 % of the objects; or name them: [P5]
 
 objectives: [{accuracy}, latency_ms, params_m]
 constraints: {{}}       # for example {{latency_ms: "<=8", per_class_drop: 0.1}}: what is worse is never on the front
@@ -63,8 +65,8 @@ track: []               # where the search is logged besides: mlflow, tensorboar
 """
 
 
-def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
-    """Write a commented study.yaml and return its path.
+def write_starter(path: Path, model: str | Sequence[str] = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
+    """Write a commented study.yaml and return its path; of several models the first decides what is filled in.
 
     Args:
         keys: of a study, dotted ones reach into a section; each takes the place of the value that it would have.
@@ -75,10 +77,13 @@ def write_starter(path: Path, model: str = "best.pt", data: str = "data.yaml", *
     path = path / "study.yaml" if path.is_dir() else path
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
-    facts = checkpoint_facts(path.parent / model)
+    models = [model] if isinstance(model, str) else list(model)
+    facts = checkpoint_facts(path.parent / models[0])
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
-    name = folder_name(Path(model).stem) or "study"
-    text = _TEXT.format(model=_scalar(model), data=_scalar(data), name=_scalar(name), **asked)
+    name, shown = folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
+    if len(models) > 1:
+        shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    text = _TEXT.format(model=shown, data=_scalar(data), name=_scalar(name), **asked)
     if keys:
         load_spec(None, {"model": model, "data": data, **keys}, check_paths=False)  # its faults, before a file is there
         text = _changed(text, keys)

@@ -21,15 +21,21 @@ _STUDY_KEYS = ("imgsz", "space", "figures", "objectives", "constraints", "recove
 
 
 def fingerprint(spec: StudySpec) -> dict[str, str]:
-    """Return the kind of fingerprint, and sha256 sums of the checkpoint and of the user's own code, if any.
+    """Return the kind of fingerprint, and sha256 sums of the checkpoints and of the user's own code, if any.
 
     The data of Ultralytics models, and those that a user's own task reads, are in data.json.
     """
     model, data = UserReference.parse(spec.model), UserReference.parse(spec.data)
     prints = {"kind": KIND, "model": _file_sha256(Path(spec.model)) if model is None else _own_sha256(model)}
+    prints |= {base_key(n): _file_sha256(Path(path)) for n, path in enumerate(spec.models) if n}
     if spec.modules is not None:
         prints["modules"] = _file_sha256(Path(spec.modules))
     return prints if data is None else {**prints, "data": _own_sha256(data)}
+
+
+def base_key(number: int) -> str:
+    """Return the key of a base's sha256: `model`, `model 2`, ... in the order of the study."""
+    return f"model {number + 1}" if number else "model"
 
 
 def _own_sha256(reference: UserReference) -> str:
@@ -51,6 +57,7 @@ def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[s
     resume.
     """
     result: dict[str, Any] = {name: prints.get(name) for name in ("model", "modules", "data")}
+    result |= {name: found for name, found in prints.items() if name.startswith("model ")}
     result["search"] = {key: resolved["search"][key] for key in _SEARCH_KEYS}
     result |= {key: resolved[key] for key in _STUDY_KEYS}
     return result

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from objectives.errors import LatencyError
 from objectives.objective import Objective
-from objectives.runtimes.names import check_runtime, is_command
+from objectives.runtimes.names import SUFFIXES, check_runtime, is_command
 from search.config.inputs.ultralytics_config import fault_of
 from search.config.storage_url import shown
 from search.errors import near_miss
@@ -71,6 +71,7 @@ class SearchSpec(Section):
 
     `until`: local time of the session's deadline, the next one from its start. `patience`: trials within which the
     hypervolume must grow by 0.1 %; null, the default: off, since it may plateau long before it improves again.
+    `promote`: with `auto`, networks of the front are trained further where that is worth more than a new candidate.
     `confirm`: number of seeds with which the picks are trained at the end, including the search's own.
 
     Only with `engine: ray`: `address` of the cluster (auto, ray://HOST:10001; null: a local Ray), `resources` of one
@@ -86,6 +87,7 @@ class SearchSpec(Section):
     hours: Real | None = Field(default=None, gt=0, le=_YEARS_H)
     until: str | None = None
     patience: Whole | None = Field(default=None, ge=1, le=1_000_000)
+    promote: bool = True
     confirm: Whole = Field(default=1, ge=1, le=20)
     workers: Whole = Field(default=1, ge=1, le=256)
     seed: Whole = Field(default=0, ge=0, lt=2**32)
@@ -120,8 +122,11 @@ class SearchSpec(Section):
 class SpaceSpec(Section):
     """The search space.
 
-    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; imgsz null: the
-    study's.
+    `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; `levels`: so may
+    detection levels, those with less than 1 % of the objects' assignments or those named; imgsz null: the study's.
+    `round_to` may be `auto` in a study file: a number that follows from the runtime and the precisions
+    (`precision_support.rounding_of`). The first of `precision` is the study's own: in it the base is timed, weighed and
+    validated, and latency is predicted.
     """
 
     ratio: tuple[Real, Real] = (0.0, 0.8)
@@ -130,6 +135,7 @@ class SpaceSpec(Section):
     ignore: tuple[str, ...] = ()
     importance: str = "l2"
     depth: bool = False
+    levels: bool | tuple[str, ...] = False
     imgsz: tuple[Whole, ...] | None = None
     precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
 
@@ -151,6 +157,15 @@ class SpaceSpec(Section):
         if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise ValueError("expected auto, each, or a list of group name patterns such as ['model.4.*']")
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _levels(cls, value: object) -> bool | tuple[str, ...]:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError("expected true, false, or a list of detection levels such as [P5]")
 
     @field_validator("imgsz", mode="before")
     @classmethod
@@ -236,6 +251,12 @@ class LatencySpec(Section):
             return {"seconds": 60.0, **data}
         return data
 
+    @model_validator(mode="after")
+    def _on_a_processor(self) -> LatencySpec:
+        if self.runtime in SUFFIXES and self.device != "cpu":
+            raise ValueError(f"{self.runtime} is timed on the CPU, found device: {self.device}")
+        return self
+
     @field_validator("runtime")
     @classmethod
     def _known_runtime(cls, value: str) -> str:
@@ -269,7 +290,7 @@ class KeepSpec(Section):
     max_gb: Real = Field(default=20.0, gt=0, le=1e9)
 
 
-def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str | None:
+def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int, bases: int = 1) -> str | None:
     """Return why the sampler cannot search this study, or None.
 
     CMA-ES samples a continuous space around one optimum.
@@ -281,7 +302,9 @@ def sampler_fault(search: SearchSpec, space: SpaceSpec, objectives: int) -> str 
             f"search.sampler: cmaes searches for one objective, found {objectives}; expected for example "
             'objectives: [map50_95] with constraints: {latency_ms: "<=5"}, or sampler: auto'
         )
-    choices = {"space.depth": space.depth, "space.imgsz": len(space.imgsz or ()) > 1}
+    choices = {"space.depth": space.depth, "space.levels": bool(space.levels)}
+    choices |= {"space.imgsz": len(space.imgsz or ()) > 1}
+    choices["several bases"] = bases > 1
     choices["space.precision"] = len(space.precision) > 1
     named = next((name for name, chosen in choices.items() if chosen), None)
     return f"search.sampler: cmaes knows ratios only, not {named}; expected sampler: tpe" if named else None

@@ -20,13 +20,14 @@ from objectives.objective import MAIN_FIGURES, objectives_named, register
 from objectives.runtimes.names import COMMAND, command_words, is_command
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
+from search.config.bases import base_names, check_alike, models_fault
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits, without_replaced
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.inputs.user_modules import declare, name_fault
-from search.config.precision_support import precision_fault
+from search.config.precision_support import precision_fault, rounding_of
 from search.config.sections import (
     MAX_SIZE,
     STRIDE,
@@ -56,6 +57,8 @@ MAX_NAME, MAX_PATH = 255, 3000
 class StudySpec(Section):
     """One study. DESIGN.md, study.yaml, explains the keys.
 
+    `models`, in YAML `model`: the checkpoint to prune, or several that share one front; the first is the reference of
+    all latencies.
     `figures`: figures of a user's own task, by name; known in every process that has the study. `baselines`: baselines
     measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
     restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`). `modules`: a Python file with
@@ -63,7 +66,7 @@ class StudySpec(Section):
     search is logged besides (`search.callbacks.trackers`).
     """
 
-    model: str
+    models: tuple[str, ...] = Field(alias="model")
     data: str
     imgsz: Whole = 640
     device: str = "auto"
@@ -85,13 +88,22 @@ class StudySpec(Section):
     notify: NotifySpec = NotifySpec()
     track: tuple[str, ...] = ()
 
-    @field_validator("model")
+    @field_validator("models", mode="before")
     @classmethod
-    def _model_exists(cls, value: str, info: ValidationInfo) -> str:
-        if _paths_matter(info) and not is_file(_file_of(value)):
-            file = _file_of(value)
-            what = "not a regular file" if exists(file) else "no such file"
-            raise ValueError(f"{what}: {file}; expected an Ultralytics checkpoint (.pt), or module.py:function")
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, str | list | tuple):
+            raise ValueError(f"input should be a valid string, found {yaml_source.clipped(value)}")
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _models_exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if (fault := models_fault(value)) is not None:
+            raise ValueError(fault)
+        for file in map(_file_of, value) if _paths_matter(info) else ():
+            if not is_file(file):
+                what = "not a regular file" if exists(file) else "no such file"
+                raise ValueError(f"{what}: {file}; expected an Ultralytics checkpoint (.pt), or module.py:function")
         return value
 
     @field_validator("data")
@@ -120,7 +132,7 @@ class StudySpec(Section):
     @field_validator("imgsz")
     @classmethod
     def _size(cls, value: int, info: ValidationInfo) -> int:
-        own = UserReference.parse(info.data.get("model")) is not None and 0 < value <= MAX_SIZE
+        own = _is_own(info) and 0 < value <= MAX_SIZE
         return value if own else check_size(value)
 
     @field_validator("device", mode="before")
@@ -138,7 +150,7 @@ class StudySpec(Section):
     @field_validator("latency")
     @classmethod
     def _runs_the_precisions(cls, value: LatencySpec, info: ValidationInfo) -> LatencySpec:
-        space, own = info.data.get("space"), UserReference.parse(info.data.get("model")) is not None
+        space, own = info.data.get("space"), _is_own(info)
         fault = precision_fault(space.precision, value.runtime, value.device, own=own) if space is not None else None
         if fault is not None:
             raise ValueError(fault)
@@ -184,7 +196,8 @@ class StudySpec(Section):
     @classmethod
     def _suit_the_sampler(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         search, space = info.data.get("search"), info.data.get("space")
-        fault = None if search is None or space is None else sampler_fault(search, space, len(value))
+        bases = len(info.data.get("models", ()))
+        fault = None if search is None or space is None else sampler_fault(search, space, len(value), bases)
         if fault is not None:
             raise ValueError(fault)
         return value
@@ -223,6 +236,22 @@ class StudySpec(Section):
         return () if value is None else tracker_names(value)
 
     @property
+    def model(self) -> str:
+        """The first base: its latency is the reference of all others."""
+        return self.models[0]
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Short names of the bases, for tables and sentences."""
+        return base_names(self.models)
+
+    def of_base(self, number: int) -> StudySpec:
+        """Return the study of one of its bases alone, under the same name."""
+        if len(self.models) == 1:
+            return self
+        return self.model_copy(update={"models": (self.models[number],), "name": self.run_name})
+
+    @property
     def baseline_rows(self) -> tuple[str, ...]:
         """Names of the baselines to measure at the end of a search; by default none for a user's own task."""
         if self.baselines is not None:
@@ -236,6 +265,11 @@ class StudySpec(Section):
         if said is None:
             said = STUCK_MINUTES if UserReference.parse(self.data) is None else float("inf")
         return 60 * said
+
+    @property
+    def precision(self) -> str:
+        """The study's own precision, the first of those that it searches: what the base is timed and shipped in."""
+        return self.space.precision[0]
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -282,7 +316,8 @@ class StudySpec(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Return plain data with every default filled in: the content of args.yaml, without the storage's password."""
-        return {**self.without_secrets.model_dump(mode="json"), "name": self.run_name}
+        found = {**self.without_secrets.model_dump(mode="json", by_alias=True), "name": self.run_name}
+        return {**found, "model": self.model} if len(self.models) == 1 else found
 
 
 def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *, check_paths: bool = True) -> StudySpec:
@@ -310,10 +345,13 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     merged = with_task(yaml_source.merge(without_replaced(data, given), _absolute(given, Path.cwd())))
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
+    merged = _rounded(merged)
     try:
         spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
+    if check_paths:
+        check_alike(spec.models)
     declare(spec.modules)
     return spec
 
@@ -323,13 +361,26 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     own = data.get("figures")
     if UserReference.parse(data.get("model")) is not None:
         return {"objectives": [next(iter(own)), *_COSTS]} if isinstance(own, Mapping) and own else {}
-    facts = checkpoint_facts(Path(str(data.get("model"))))
+    model = data.get("model")
+    facts = checkpoint_facts(Path(str(model[0] if isinstance(model, list | tuple) and model else model)))
     found: dict[str, Any] = {}
     if facts.task is not None and facts.task in MAIN_FIGURES:
         found["objectives"] = [MAIN_FIGURES[facts.task], *_COSTS]
     if facts.imgsz is not None and not facts.imgsz % STRIDE:
         found["imgsz"] = facts.imgsz
     return found
+
+
+def _rounded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the study with `space.round_to: auto` as a number; what is not understood is left to the validation."""
+    space, latency = data.get("space"), data.get("latency")
+    if not isinstance(space, Mapping) or space.get("round_to") != "auto":
+        return dict(data)
+    runtime = latency.get("runtime") if isinstance(latency, Mapping) else None
+    precisions = space.get("precision")
+    named = [precisions] if isinstance(precisions, str) else precisions if isinstance(precisions, list | tuple) else []
+    number = rounding_of(str(runtime or LatencySpec().runtime), [str(name) for name in named])
+    return {**data, "space": {**space, "round_to": number}}
 
 
 def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,10 +394,11 @@ def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def _as_meant_then(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved study with what a key that it lacks stood for when it was written, where the default differs.
 
-    Before there was `recover.spend`, every trial had the same epochs.
+    Before there was `recover.spend`, every trial had the same epochs, and before `search.promote` none went on.
     """
-    recover = resolved.get("recover", {})
-    return {**resolved, "recover": {"spend": "equal", **recover} if isinstance(recover, Mapping) else recover}
+    then: dict[str, dict[str, Any]] = {"recover": {"spend": "equal"}, "search": {"promote": False}}
+    given = {name: resolved.get(name, {}) for name in then}
+    return {**resolved, **{name: {**then[name], **one} for name, one in given.items() if isinstance(one, Mapping)}}
 
 
 def _name_of(study: Path) -> str | None:
@@ -363,6 +415,8 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result = dict(data)
     for key in ("model", "data", "task", "modules"):
         value = result.get(key)
+        if key == "model" and isinstance(value, list | tuple):
+            result[key] = [_absolute({key: one}, folder)[key] for one in value]
         if not isinstance(value, str | Path):
             continue
         if UserReference.parse(value) is not None:
@@ -403,6 +457,11 @@ def _file_of(value: str) -> Path:
     """Return the file that must exist: for a user's own model or task the one before the colon."""
     own = UserReference.parse(value)
     return Path(value) if own is None else own.file
+
+
+def _is_own(info: ValidationInfo) -> bool:
+    """Return whether the model is the user's own network; False where it has a fault."""
+    return UserReference.parse(next(iter(info.data.get("models", ())), None)) is not None
 
 
 def _paths_matter(info: ValidationInfo) -> bool:

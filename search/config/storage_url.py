@@ -6,16 +6,10 @@ masked in everything that is written or shown, so that a resumed run needs one o
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Any
 from urllib.parse import unquote
 
-from search.config.yaml_source import parse_overrides
-
 MASK = "***"
-STORAGE_VARIABLE = "PARETOPRUNE_DETACHED_STORAGE"
-"""Hands the address to a detached process, whose arguments everybody on the machine can read."""
 _LOGIN = re.compile(r"^(?P<head>[A-Za-z0-9+]+://[^:/?#]*):(?P<password>.*)@(?P<rest>[^@]*)$", re.DOTALL)
 _NO_HOST = re.compile(
     r"^(?P<head>[A-Za-z0-9+]+://[^:/?#@]*):(?P<password>[^/?#@]*[^/?#@0-9][^/?#@]*)(?P<rest>.*)$", re.DOTALL
@@ -33,15 +27,6 @@ def storage_fault(url: str) -> str | None:
     if kind in _KINDS and _LOGIN.match(url) is None and _NO_HOST.match(url) is not None:
         return "the address has a password and no host; expected postgresql+psycopg://USER@HOST/DATABASE"
     return None if kind in _KINDS else f"{kind}:// is not supported; expected postgresql+psycopg://USER@HOST/DATABASE"
-
-
-def handed_over() -> dict[str, Any]:
-    """Return the override `storage=` that the process that detached this one handed over; once, then {}.
-
-    It is read as it would be from the command line: `null` is None.
-    """
-    said = os.environ.pop(STORAGE_VARIABLE, None)
-    return {} if said is None else parse_overrides([f"storage={said}"])
 
 
 def is_postgresql(url: str) -> bool:

@@ -71,7 +71,7 @@ def _sentence(detail: ErrorDetails, location: Path_, root: type[BaseModel]) -> s
 
 def _unknown(location: Path_, root: type[BaseModel]) -> str:
     key = str(location[-1])
-    siblings = list(_section(location[:-1], root).model_fields)
+    siblings = [field.alias or name for name, field in _section(location[:-1], root).model_fields.items()]
     near = near_miss(key, siblings) or _elsewhere(key, root)
     hint = f"did you mean {near}? " if near else ""
     return f"unknown key; {hint}known here: {', '.join(siblings)}"
@@ -100,4 +100,4 @@ def _leaves(root: type[BaseModel]) -> Iterator[tuple[str, str]]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from ((leaf, f"{name}.{leaf}") for leaf in field.annotation.model_fields)
         else:
-            yield name, name
+            yield field.alias or name, field.alias or name

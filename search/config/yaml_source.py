@@ -150,12 +150,14 @@ def parse_value(text: str) -> Any:
 def parse_path(text: str) -> Any:
     """Parse the value of a key that names a file or a run: what is there under that very name is not read as YAML.
 
-    So are `my: best.pt`, `best #2.pt` and `2024`, which YAML would take for something else than text.
+    So are `my: best.pt`, `best #2.pt` and `2024`, which YAML would take for something else than text. `[s.pt, n.pt]`
+    is a list of files.
     """
     if exists(Path(text)):
         return text
     found = parse_value(text)
-    return found if found is None or isinstance(found, str) else text
+    is_several = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return found if found is None or is_several or isinstance(found, str) else text
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:

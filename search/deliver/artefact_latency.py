@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from objectives.runtimes.names import SUFFIXES, is_command
 from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
 from search.config.sections import LatencySpec
 from search.evaluate.timing.latency import measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.export.formats import Format
-
-JIT_RUNS = 3
 
 
 def time_artefact(
@@ -51,27 +50,16 @@ def time_artefact(
 
 def _here(form: Format, spec: LatencySpec) -> LatencySpec:
     """Return the study's settings for the format's runtime (an ONNX file is timed by ONNX Runtime, whatever was
-    searched) with one image at a time, as the files are exported.
+    searched) with one image at a time, as the files are exported. A `command:` times what has no runtime here.
     """
-    return spec.model_copy(update={"runtime": form.runtime or "torch", "batch": 1})
+    here = {"device": "cpu"} if form.runtime in SUFFIXES else {}
+    return spec.model_copy(update={"runtime": form.runtime or spec.runtime, "batch": 1, **here})
 
 
 def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runner, ...]:
-    if form.runtime is None:
+    if form.runtime is None and not is_command(spec.runtime):
         return (_BackendRunner(path, form.name, imgsz),)
-    if form.name == "torchscript":
-        with quiet():
-            module = torch.jit.load(str(path), map_location="cpu")
-        return _compiled(open_timed(_here(form, spec), path, module, imgsz))
     return open_timed(_here(form, spec), path, path, imgsz)
-
-
-def _compiled(side: tuple[Runner, ...]) -> tuple[Runner, ...]:
-    """Warm up TorchScript, whose first runs profile and compile."""
-    for runner in side:
-        for _ in range(JIT_RUNS):
-            runner.run()
-    return side
 
 
 class _BackendRunner:

@@ -75,10 +75,12 @@ def render_card(
 
 
 def _summary(snapshot: Snapshot, row: TrialRow) -> str:
-    free = [group for group in snapshot.get("groups", ()) if not group.get("frozen")]
+    free = [group for group in reading.groups_of(snapshot, row) if not group.get("frozen")]
     before = sum(group["size"] for group in free)
     after = sum((row.get("widths") or {}).get(group["name"], group["size"]) for group in free)
     kept = f" {after} of {before} channels in {len(free)} groups were kept." if before else ""
+    origin = reading.base_name(snapshot, row)
+    kept += f" It was pruned from {_plain(origin)}." if origin else ""
     names = reading.picked_for(snapshot, row["id"])
     reasons = [str(snapshot["picks"][name].get("sentence") or "") for name in names]
     chosen = f" Picked for {', '.join(_plain(name) for name in names)}: {_plain(' '.join(reasons))}" if names else ""
@@ -89,8 +91,14 @@ def _summary(snapshot: Snapshot, row: TrialRow) -> str:
 
 def _figures(snapshot: Snapshot, row: TrialRow, export: ExportReport | None) -> str:
     checks = export.artefacts if export else ()
-    heads = ["figure", "base", f"trial {row['id']}", "difference", *(check.label for check in checks)]
+    heads = ["figure", _reference(snapshot), f"trial {row['id']}", "difference", *(check.label for check in checks)]
     return _table(heads, (list(_figure_row(snapshot, row, figure, checks)) for figure in reading.figures(snapshot)))
+
+
+def _reference(snapshot: Snapshot) -> str:
+    """Name the column that differences refer to: of several bases the first."""
+    bases = snapshot.get("bases") or ()
+    return f"base ({bases[0]['name']})" if bases else "base"
 
 
 def _figure_row(
@@ -141,7 +149,7 @@ def _artefact_row(check: ArtefactCheck) -> Sequence[str]:
         "not measured" if check.drop is None else f"{check.drop:+.4f}",
         f"{timed['p50_ms']:.2f} ms ({timed['ratio']['value']:.2f}, {timed['runtime']})" if timed else "-",
         f"{memory['peak_mb']:.0f} MB ({memory['peak_mb'] - memory['runtime_mb']:.0f})" if memory else "-",
-        "passed" if check.passed else f"not delivered: {'; '.join(check.faults)}",
+        f"not delivered: {'; '.join(check.faults)}" if check.faults else "passed" if parity else "not checked here",
     )
 
 

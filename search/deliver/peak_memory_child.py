@@ -15,7 +15,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-MODULES = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+MODULES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "torchscript": "torch",
+    "ncnn": "ncnn",
+    "mnn": "MNN.nn",
+    "litert": "ai_edge_litert.interpreter",
+    "executorch": "executorch.runtime",
+}
 
 
 def peak_mb() -> float:
@@ -60,6 +68,59 @@ def open_torchscript(path: str, image: Any, threads: int) -> Callable[[], object
     return lambda: module(given)
 
 
+def open_ncnn(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import ncnn
+
+    graph = sorted(glob.glob(os.path.join(path, "*.param")))[0]
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    if net.load_param(graph) or net.load_model(graph[: -len("param")] + "bin"):
+        raise OSError(f"ncnn cannot open {path}")
+    given = ncnn.Mat(image[0]).clone()
+
+    def run() -> None:
+        with net.create_extractor() as extractor:
+            extractor.input(net.input_names()[0], given)
+            for name in net.output_names():
+                extractor.extract(name)
+
+    return run
+
+
+def open_mnn(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import MNN.expr
+    import MNN.nn
+
+    manager = MNN.nn.create_runtime_manager(({"backend": "CPU", "numThread": threads},))
+    net = MNN.nn.load_module_from_file(path, [], [], runtime_manager=manager, rearrange=True)
+    given = MNN.expr.const(image, image.shape)
+    return lambda: [part.read() for part in net.onForward([given])]
+
+
+def open_litert(path: str, image: Any, threads: int) -> Callable[[], object]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=threads)
+    interpreter.allocate_tensors()
+    place = interpreter.get_input_details()[0]["index"]
+
+    def run() -> None:
+        interpreter.set_tensor(place, image)
+        interpreter.invoke()
+
+    return run
+
+
+def open_executorch(path: str, image: Any, threads: int) -> Callable[[], object]:
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(sorted(glob.glob(os.path.join(path, "*.pte")))[0])
+    method = program.load_method("forward")
+    given = torch.from_numpy(image)
+    return lambda: (program, method.execute([given]))
+
+
 def open_backend(path: str, image: Any, threads: int) -> Callable[[], object]:
     import torch
     from ultralytics.nn.autobackend import AutoBackend
@@ -70,7 +131,15 @@ def open_backend(path: str, image: Any, threads: int) -> Callable[[], object]:
     return lambda: backend(given)
 
 
-OPENERS = {"onnx": open_onnx, "openvino": open_openvino, "torchscript": open_torchscript}
+OPENERS = {
+    "onnx": open_onnx,
+    "openvino": open_openvino,
+    "torchscript": open_torchscript,
+    "ncnn": open_ncnn,
+    "mnn": open_mnn,
+    "litert": open_litert,
+    "executorch": open_executorch,
+}
 
 
 def main(form: str, path: str, shape: str, threads: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
+from search.config.comparability import base_key
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError, RunCorrupt
 from search.results.exported_points import record_points
@@ -17,9 +18,10 @@ from search.results.snapshot import refresh, snapshot_with
 from search.results.snapshot_reader import trial as trial_row
 from search.run_folder.artefact_files import inside
 from search.run_folder.weights import FILE, check_weights, origin
-from search.trial import Trial, TrialState
+from search.trial import Measurement, Trial, TrialState
 
 if TYPE_CHECKING:
+    from search.config.spec import StudySpec
     from search.export.report import ExportReport
 
 
@@ -33,6 +35,7 @@ class PickedTrial:
         sentence: the reason for the choice.
         bounds: the limits that it was chosen within.
         budget: the study's name for these limits, if any.
+        unpruned: place in the study of the base, where it is one and no trial.
     """
 
     results: Results
@@ -40,18 +43,40 @@ class PickedTrial:
     sentence: str
     bounds: tuple[Bound, ...] = ()
     budget: str | None = None
+    unpruned: int = 0
 
     @property
     def name(self) -> str:
-        """`trial 17` or `base`."""
-        return "base" if self.trial is None else f"trial {self.trial.id}"
+        """`trial 17` or `base`; a base beside the first by its own name."""
+        return self._base_name if self.trial is None else f"trial {self.trial.id}"
+
+    @property
+    def _base_name(self) -> str:
+        return self.results.spec.base_names[self.unpruned] if self.unpruned else "base"
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study of its own base alone: `model` is what it was pruned from."""
+        return self.results.spec.of_base(self.place)
+
+    @property
+    def place(self) -> int:
+        """Place of its base in the study."""
+        return self.unpruned if self.trial is None else self.trial.candidate.base
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """Its figures; None where it has none."""
+        if self.trial is not None:
+            return self.trial.measurement
+        return self.results.bases[self.unpruned] if self.unpruned < len(self.results.bases) else None
 
     @property
     def folder(self) -> Path:
         """Delivery folder: picks/<budget>, or picks/trial-0017; picks/<budget>-on-<device> for another device."""
         if self.budget and self.results.target is not None:
             return self.results.record.path / "picks" / f"{self.budget}-on-{self.results.target.name}"
-        name = self.budget or ("base" if self.trial is None else f"trial-{self.trial.number:04d}")
+        name = self.budget or (self._base_name if self.trial is None else f"trial-{self.trial.number:04d}")
         return self.results.record.path / "picks" / name
 
     @property
@@ -64,7 +89,7 @@ class PickedTrial:
     @property
     def ref(self) -> str:
         """RUN:17, RUN:17-int8 or RUN:base: what the command line takes."""
-        name = "base" if self.trial is None else str(self.trial.id)
+        name = self._base_name if self.trial is None else str(self.trial.id)
         return f"{self.results.record.path}:{name}"
 
     @property
@@ -80,7 +105,7 @@ class PickedTrial:
             RunCorrupt: they are not what was measured, or a link out of the run.
         """
         if self.trial is None:
-            return Path(self.results.spec.model)
+            return Path(self.spec.model)
         path = self.results.record.trial_dir(origin(self.trial)) / FILE
         if path.is_file():
             if not inside(self.results.record.path, path):
@@ -175,7 +200,12 @@ class PickedTrial:
         # before suggesting to make weights for it, and before PyTorch is loaded
         checked_targets(formats, options["quantize"], device=options["device"])
         from search.deliver.verified_export import export_model
+        from search.evaluate.data_record import check_data
+        from search.evaluate.workload import load_model
 
+        check_data(
+            spec, load_model(self.model()), self.results.record.path
+        )  # its accuracy is compared with the trial's
         settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
         settings["ready"] = self._ready()
         try:
@@ -226,7 +256,7 @@ class PickedTrial:
 
         _, prints = self.results.record.read_args()
         data = data_digest(self.results.record.path) or prints.get("data", "not recorded")
-        lineage = {"base model": prints["model"], "data": data, "plan": self.chosen.measured.digest}
+        lineage = {"base model": prints[base_key(self.place)], "data": data, "plan": self.chosen.measured.digest}
         write_model_card(
             self.folder / "model_card.md",
             snapshot_with(self.results, self.chosen),

@@ -47,9 +47,9 @@ class Selection:
             raise ConfigError(f"{path} has no trial {wanted}", next_command=f"paretoprune ls {path}")
         return PickedTrial(self.results, found, f"trial {found.id}")
 
-    def base(self) -> PickedTrial:
-        """Return the unpruned model."""
-        return PickedTrial(self.results, None, "the unpruned model")
+    def base(self, place: int = 0) -> PickedTrial:
+        """Return the unpruned model; of several bases that at a place of the study."""
+        return PickedTrial(self.results, None, "the unpruned model", unpruned=place)
 
     def _budget(self, name: str) -> Sequence[Bound]:
         limits = self.results.limits

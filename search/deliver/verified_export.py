@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
+from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
 from pruning.errors import first_line
@@ -42,7 +43,20 @@ from search.run_folder.artefact_files import digest, size_bytes
 from search.run_folder.atomic import write_json
 
 PARITY_IMAGES = 4
-_PACKAGES = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "nncf", "tensorrt", "ncnn", "MNN")
+_BOARDS = ("ai-edge-litert", "litert-torch", "executorch")
+_PACKAGES = (
+    "torch",
+    "ultralytics",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "tensorrt",
+    "ncnn",
+    "pnnx",
+    "MNN",
+    *_BOARDS,
+)
 _Found = TypeVar("_Found")
 
 
@@ -162,8 +176,10 @@ def _made(order: _Order, target: Target, place: Path) -> Path:
 
 
 def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, work: Path) -> ArtefactCheck:
-    unchecked: list[str] = []
     form, spec = target.form, order.latency
+    if form.runs_on:
+        return _passed_on(order, form, path, empty, work)
+    unchecked: list[str] = []
     parity = compare_outputs(order.outputs, artefact_outputs(path, form.name, order.images), order.inputs)
     accuracy = _tried(
         "accuracy", unchecked, lambda: validate(path, order.model, order.data, imgsz=order.imgsz, device=order.device)
@@ -190,6 +206,20 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
     return replace(check, faults=tuple(_faults(order, check, parity)))
 
 
+def _passed_on(order: _Order, form: Format, path: Path, empty: ArtefactCheck, work: Path) -> ArtefactCheck:
+    """Weigh a file that only another device runs; a `command:` that reaches the device times it."""
+    unchecked = [f"outputs, accuracy and memory: not checked here, it runs on {form.runs_on}"]
+    spec, latency = order.latency, None
+    if spec is not None and is_command(spec.runtime):
+        latency = _tried("latency", unchecked, lambda: _timed(order, form, path, spec, work))
+    elif spec is not None:
+        unchecked.append("latency: not measured here; latency.runtime 'command:PROGRAM' of a study times it there")
+    check = replace(
+        empty, size_bytes=size_bytes(path), digest=digest(path), latency=latency, unchecked=tuple(unchecked)
+    )
+    return replace(check, faults=tuple(_faults(order, check, None)))
+
+
 def _tried(what: str, unchecked: list[str], measure: Callable[[], _Found]) -> _Found | None:
     """Return the figure, or None if this machine cannot measure it; the reason is added to `unchecked`."""
     try:
@@ -206,13 +236,14 @@ def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Pat
     if form.name not in order.references:
         place = work / f"reference-{form.name}"
         keys: dict[str, Any] = {"data": order.data, "imgsz": order.imgsz, "device": order.device}
-        order.references[form.name] = make_artefact(order.base, Target(form, 32), place, **keys)
+        bits = 32 if 32 in form.precisions else next(iter(form.precisions))
+        order.references[form.name] = make_artefact(order.base, Target(form, bits), place, **keys)
     with MeasurementLock(lock_path()) as turns:
         return time_artefact(path, form, order.references[form.name], order.model, order.imgsz, spec, turns)
 
 
-def _faults(order: _Order, check: ArtefactCheck, parity: Parity) -> Iterator[str]:
-    fault = parity_fault(parity, check.precision)
+def _faults(order: _Order, check: ArtefactCheck, parity: Parity | None) -> Iterator[str]:
+    fault = None if parity is None else parity_fault(parity, check.precision)
     if fault is not None:
         yield fault
     if order.max_drop is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.config.spec import StudySpec
 from search.evaluate.timing.measurement_lock import MeasurementLock
@@ -13,51 +14,83 @@ from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.run_folder.record import BATCHES
 from search.trial import Measurement
 
+if TYPE_CHECKING:
+    from search.evaluate.pruning_evaluator import Reference
+
+
+@dataclass(frozen=True)
+class FurtherBase:
+    """A base beside the study's first one, which is its reference.
+
+    Attributes:
+        place: among the bases of the study, from 1.
+    """
+
+    place: int
+    reference: Reference
+
 
 def measure_base(
-    spec: StudySpec, model: Any, graph: Any, onnx: Path, device: str, base_dir: Path, phase: Phases
+    spec: StudySpec,
+    model: Any,
+    graph: Any,
+    onnx: Path,
+    device: str,
+    base_dir: Path,
+    phase: Phases,
+    further: FurtherBase | None = None,
 ) -> Measurement:
     """Measure the unpruned model in the same way as trials, from its checkpoint on disk.
 
-    Its latency is the study's reference, hence exact.
+    Its latency is the study's reference, hence exact; a further base is compared with the reference as trials are.
 
     Args:
-        onnx: the base's ONNX file, to be timed.
+        onnx: the base's file in the study's own precision, to be timed.
         base_dir: receives temporary files, and the cached validation batches.
         phase: times the phases of the measurement.
     """
     from objectives.objective import Estimate
+    from objectives.paired import paired_errors
     from search.evaluate import pruning_evaluator
+    from search.evaluate.reduced_precision import accuracy_as_shipped
     from search.evaluate.timing import latency as timing
     from search.evaluate.timing import latency_cache
 
     widths = {group.name: group.size for group in graph.groups}
+    reference, number = (None, 0) if further is None else (further.reference, further.place)
+    run, shelf = (base_dir.parent, base_dir / BATCHES) if reference is None else (reference.run, reference.shelf)
     with MeasurementLock(timing.lock_path(), work_dir=base_dir) as turns:
         with phase("latency"):
-            sides = [timing.open_timed(spec.latency, onnx, model, spec.imgsz) for _ in range(2)]
-            (latency,) = timing.measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
-            known = latency_cache.LatencyCache(base_dir.parent / "latency")
-            known.add(
-                latency_cache.timing_key(spec.latency, latency_cache.widths_digest(widths), spec.imgsz, spec.imgsz),
-                latency,
+            side = timing.open_timed(spec.latency, onnx, model, spec.imgsz)
+            beside = (
+                timing.open_timed(spec.latency, onnx, model, spec.imgsz) if reference is None else reference.side(spec)
             )
+            (latency,) = timing.measure([side], beside, spec.latency, turns, seed=spec.search.seed)
+            digest, imgsz = latency_cache.widths_digest(widths), spec.imgsz if reference is None else reference.imgsz
+            key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, spec.precision, number)
+            latency_cache.LatencyCache(run / "latency").add(key, latency)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
-            place, shelf = base_dir / "accuracy", base_dir / BATCHES
+            place = base_dir / "accuracy"
             accuracy = pruning_evaluator.accuracy_of(
                 Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat
             )
+            accuracy = accuracy_as_shipped(accuracy, Path(spec.model), spec, spec.imgsz, place, phase.beat)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruning_evaluator.cost_figures(graph.cost(), onnx)
-    figures["latency_ms"] = Estimate.exact(latency.reference_ms)
-    if accuracy.per_class:
-        figures["per_class_drop"] = Estimate.exact(0.0)
+    if reference is not None:
+        figures["latency_ms"] = latency.in_ms(reference.latency_ms)
+        figures |= pruning_evaluator.guard_figures(reference.per_class, accuracy)
+    else:
+        figures["latency_ms"] = Estimate.exact(latency.reference_ms)
+        figures |= {"per_class_drop": Estimate.exact(0.0)} if accuracy.per_class else {}
+    before = accuracy.replicates if reference is None else reference.replicates
     return Measurement(
         figures={**accuracy.figures, **figures},
         widths=widths,
         seconds=phase.seconds,
         per_class=accuracy.per_class,
-        paired=dict.fromkeys(accuracy.replicates, 0.0),
+        paired=paired_errors(accuracy.replicates, before) if further else dict.fromkeys(accuracy.replicates, 0.0),
         replicates=accuracy.replicates,
         notes=pruning_evaluator.latency_notes(latency),
         timing=pruning_evaluator.timing_facts(spec.latency, latency),

@@ -1,30 +1,32 @@
 """Baselines: what a user would do instead of a search, measured as trials are. They are never on the front.
 
 lower_size      the base at smaller inputs: no training          cheap
-int8            the base in INT8 on the study's runtime          cheap
+int8            the base in INT8 on the study's runtime          cheap    (in float32 where the study is in INT8)
 sibling:FILE    the user's own smaller model                     cheap
 uniform         one ratio for the whole network, fine-tuned      a trial each
 global          one ranking of all channels, fine-tuned          a trial each
 random          random vectors, fine-tuned                       a trial each
+train:FILE      a network trained on the study's data            as long as all trials
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from search.config.baseline_names import SIBLING, TRAINED
+from search.config.baseline_names import SIBLING, TRAIN, TRAINED
 from search.run_folder.artefact_files import digest as file_digest
-from search.space import Space
+from search.space import AnySpace, JointSpace, Space
 from search.trial import Candidate
 
 _UNIFORM = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GLOBAL = (0.15, 0.3, 0.45, 0.6)
 _RANDOM = 5
 _SIZES = (0.75, 0.5)
+_THE_BASE = "the base"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Baseline:
         candidate: of uniform and random baselines.
         ratio: of global ones: the share of all channels to remove.
         imgsz: of those at a lower input size, in pixels.
-        model: of a sibling.
+        model: of a sibling, and of a network to train: its architecture or checkpoint.
+        seconds: that a network may be trained, once the search has ended.
+        precision: of the base in another precision.
+        base: place of the base that it is made of among those of the study.
     """
 
     name: str
@@ -46,23 +51,47 @@ class Baseline:
     ratio: float | None = None
     imgsz: int | None = None
     model: Path | None = None
+    precision: str | None = None
+    seconds: float | None = None
+    base: int = 0
 
     @property
     def is_trained(self) -> bool:
         """True if it costs as much as a trial."""
         return self.kind in TRAINED
 
+    def of_base(self, place: int, name: str) -> Baseline:
+        """Return the same baseline of one base of several, which is called so in tables and sentences."""
+        of = (
+            f"{name}{self.name.removeprefix(_THE_BASE)}"
+            if self.name.startswith(_THE_BASE)
+            else f"{self.name} of {name}"
+        )
+        candidate = None if self.candidate is None else replace(self.candidate, base=place)
+        return replace(
+            self, name=of, slug=f"{self.slug}-of-{place + 1}" if place else self.slug, candidate=candidate, base=place
+        )
 
-def baseline_rows(named: Sequence[str], space: Space, imgsz: int, seed: int) -> tuple[Baseline, ...]:
-    """Return the baselines that a study's `baselines` name, without duplicates.
+
+def baseline_rows(
+    named: Sequence[str], space: AnySpace, imgsz: int, seed: int, names: Sequence[str] = ()
+) -> tuple[Baseline, ...]:
+    """Return the baselines that a study's `baselines` name, without duplicates; of several bases those of each.
 
     Args:
         space: of the study; uniform and random ratios stay within it.
         imgsz: the study's input size.
+        names: of the bases, where there are several.
     """
     found: dict[str, Baseline] = {}
     for text in named:
-        rows = _sibling(text) if text.startswith(SIBLING) else _MAKERS[text](space, imgsz, seed)
+        if text.startswith((SIBLING, TRAIN)):
+            rows = list(_sibling(text) if text.startswith(SIBLING) else _to_train(text))
+        elif isinstance(space, JointSpace):
+            made = (_MAKERS[text](own, imgsz, seed) for own in space.spaces)
+            rows = [row.of_base(n, names[n]) for n, of_one in enumerate(made) for row in of_one]
+        else:
+            rows = list(_MAKERS[text](space, imgsz, seed))
         found |= {row.slug: row for row in rows}
     return tuple(found.values())
 
@@ -76,11 +105,15 @@ def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
     for share in _SIZES:
         size = max(space.stride, round(share * imgsz / space.stride) * space.stride)
         if size < imgsz:
-            yield Baseline(f"the base at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
+            yield Baseline(f"{_THE_BASE} at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
 
 
 def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
-    yield Baseline("the base in INT8", "int8", "int8")
+    """Yield the base in INT8; where the study's own precision is INT8, which every table begins with, in float32."""
+    if space.precisions[0] == "int8":
+        yield Baseline(f"{_THE_BASE} in FP32", "fp32", "fp32", precision="fp32")
+    else:
+        yield Baseline(f"{_THE_BASE} in INT8", "int8", "int8", precision="int8")
 
 
 def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
@@ -111,6 +144,14 @@ def _sibling(text: str) -> Iterator[Baseline]:
     path = Path(text.removeprefix(SIBLING))
     digest = file_digest(path)[:8] if path.is_file() else "missing"
     yield Baseline(path.name, "sibling", f"sibling-{path.stem}-{digest}", model=path)
+
+
+def _to_train(text: str) -> Iterator[Baseline]:
+    """Yield a network to train, identified by its file's content, or by its name where it is Ultralytics' own."""
+    path = Path(text.removeprefix(TRAIN))
+    digest = file_digest(path)[:8] if path.is_file() else "stock"
+    name = f"{path.stem} trained as long as the search"
+    yield Baseline(name, "train", f"train-{path.stem}-{digest}", model=path)
 
 
 _MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[Baseline]]] = {

@@ -34,16 +34,33 @@ def record_data(
     """
     before = read_data_record(run)
     found = _contents(spec, model, before, beat)
-    if before is not None and is_measured and (rows := differences(before, found)):
+    if before is not None and is_measured:
+        _check_same(before, found, spec, run)
+    if before != found:
+        write_json(run / FILE, found.to_json())
+    return found
+
+
+def check_data(spec: StudySpec, model: Any, run: Path, beat: Callable[[], None] = lambda: None) -> None:
+    """Check that the study's data are those that a run was measured on; nothing is known of runs without data.json.
+
+    Raises:
+        ConfigError: the data cannot be used. NotComparable: they are others; names what changed.
+        RunCorrupt: data.json is damaged, or written by a newer version.
+    """
+    before = read_data_record(run)
+    if before is not None:
+        _check_same(before, _contents(spec, model, before, beat), spec, run)
+
+
+def _check_same(before: DataContents, found: DataContents, spec: StudySpec, run: Path) -> None:
+    if rows := differences(before, found):
         raise NotComparable(
             f"the data are not those that {run} was measured on:\n" + "\n".join(f"  {row}" for row in rows),
             where=spec.data,
             expected="the same images and labels",
             next_command="put them back, or start a new run with name=NEW_NAME",
         )
-    if before != found:
-        write_json(run / FILE, found.to_json())
-    return found
 
 
 def read_data_record(run: Path) -> DataContents | None:

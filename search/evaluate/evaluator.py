@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,23 @@ class Evaluator(Protocol):
         A candidate that `screening` does not admit ends there, `screened`.
         """
         ...
+
+
+@dataclass(frozen=True)
+class EvaluatorByBase:
+    """Measures each candidate of a study of several bases by the evaluator of its own base."""
+
+    evaluators: tuple[Evaluator, ...]
+
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        found = self.evaluators[candidate.base].pruned(candidate)
+        return replace(found, key=f"{candidate.base}:{found.key}")
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
+    ) -> Measurement:
+        own = self.evaluators[candidate.base]
+        return own.evaluate(candidate, number, seed, work_dir, screening)
 
 
 def recorded(measure: Callable[[Path], Measurement], work_dir: Path, origin: Origin | None = None) -> Measurement:

@@ -14,7 +14,8 @@ import numpy as np
 from objectives.accuracy.measure import Accuracy
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
-from objectives.runtimes.open import OPENINGS, export_for_timing
+from objectives.runtimes.open import OPENINGS
+from pruning.recovery.new_training import train_anew
 from search.config.inputs.user_code import UserReference
 from search.errors import TrialFailed
 from search.evaluate.baselines import Baseline
@@ -25,57 +26,88 @@ from search.evaluate.pruning_evaluator import (
     latency_notes,
     timing_facts,
 )
+from search.evaluate.reduced_precision import accuracy_as_shipped, file_to_time, measure_base_precision
 from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import example_input, load_model
+from search.run_folder.artefact_files import discard, size_bytes
 from search.space import Space
 from search.trial import Candidate, FinalLatency, Measurement
 
 HALF_WIDTH = 0.005
 """Relative half-width of the interval at which a front's latency is known well enough: half of a trial's."""
+TRAINED_FILE = "trained.pt"
 MOST_BYTES = 2_000_000_000
 """Of model files that are open at once; each is open several times."""
 
 
 @dataclass(frozen=True)
 class PruningFinalMeasurements:
-    """The `FinalMeasurements` of real models. Plain data, since it is sent to the process that measures."""
+    """The `FinalMeasurements` of real models. Plain data, since it is sent to the process that measures.
+
+    Args:
+        evaluator, base: of the study's first base; `others`: of its other ones, in their order.
+    """
 
     evaluator: PruningEvaluator
     base: Measurement
+    others: tuple[tuple[PruningEvaluator, Measurement], ...] = ()
+
+    def _of(self, base: int) -> tuple[PruningEvaluator, Measurement]:
+        return self.others[base - 1] if base else (self.evaluator, self.base)
 
     def baseline(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         limit_threads(share_of_cores(1))
+        own, _ = self._of(row.base)
         if row.candidate is not None:
-            return self.evaluator.evaluate(row.candidate, 0, seed, work_dir)
+            return own.evaluate(row.candidate, 0, seed, work_dir)
         if row.ratio is not None:
-            evaluator, candidate = globally_ranked(self.evaluator, row.ratio)
+            evaluator, candidate = globally_ranked(own, row.ratio)
             return evaluator.evaluate(candidate, 0, seed, work_dir)
-        if row.kind == "int8":
-            return self._in_int8(work_dir)
+        if row.precision is not None:
+            return self._in_precision(row, row.precision, work_dir)
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "the inputs of a task of your own are decided by its evaluate()")
+        if row.kind == "train":
+            return self._trained(row, seed, work_dir)
         return self._unpruned(row, seed, work_dir)
+
+    def _trained(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
+        """Train another network with the time of the search, and measure it as a sibling; it stays as trained.pt."""
+        spec, seconds = self.evaluator.spec, row.seconds or 0.0
+        assert row.model is not None
+        with MeasurementLock(lock_path()) as turns:
+            phase = Phases(work_dir, turns.pause)
+            with phase("recover"):
+                trained = train_anew(
+                    str(row.model), spec.data, like=load_model(spec.model), seconds=seconds, imgsz=spec.imgsz,
+                    batch=spec.recover.batch, device=self.evaluator.device, seed=seed, target=work_dir / TRAINED_FILE,
+                    on_progress=phase.advance, beat=phase.beat,
+                )  # fmt: skip
+        found = self._unpruned(replace(row, model=trained), seed, work_dir)
+        note = f"trained on the study's data for at most {seconds / 60:.3g} minutes, as long as the trials took"
+        return replace(found, seconds={**phase.seconds, **found.seconds}, notes=(note, *found.notes))
 
     def _unpruned(self, row: Baseline, seed: int, work_dir: Path) -> Measurement:
         """Measure the base at a lower input size, or another model, from its file, without training."""
-        spec = self.evaluator.spec
+        spec = self._of(row.base)[0].spec
         path, size = row.model or Path(spec.model), row.imgsz or spec.imgsz
         with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
                 model = load_model(path)
-                onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=spec.latency.batch)
+                file = file_to_time(model, spec, spec.precision, size, work_dir / "timing")
             with phase("latency"):
-                side = open_timed(spec.latency, onnx, model, size)
+                side = open_timed(spec.latency, file, model, size)
                 (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device
                 accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
-        figures = _costs(model, size, onnx) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
-        onnx.unlink()
+                accuracy = accuracy_as_shipped(accuracy, path, spec, size, place, phase.beat)
+        figures = _costs(model, size, file) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
+        discard(file)
         shutil.rmtree(place, ignore_errors=True)
         return self._measurement(accuracy, figures, latency, phase)
 
@@ -87,27 +119,25 @@ class PruningFinalMeasurements:
             figures={**accuracy.figures, **guard_figures(reference.per_class, accuracy), **figures},
             seconds=phase.seconds,
             per_class=accuracy.per_class,
+            replicates=accuracy.replicates,
             notes=latency_notes(latency),
             timing=timing_facts(self.evaluator.spec.latency, latency),
         )
 
-    def _in_int8(self, work_dir: Path) -> Measurement:
-        from search.evaluate.reduced_precision import measure_base_precision
-
+    def _in_precision(self, row: Baseline, precision: str, work_dir: Path) -> Measurement:
         if UserReference.parse(self.evaluator.spec.data) is not None:
             raise TrialFailed("error", "a model of your own is not quantised")
-        return measure_base_precision(self.evaluator, self.base, "int8", work_dir)
+        return measure_base_precision(*self._of(row.base), precision, work_dir)
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
-        """See `FinalMeasurements.together`. Candidates in reduced precision keep the figure that they have."""
+        """See `FinalMeasurements.together`; each candidate in its own precision."""
         spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
-        known = {number: one for number, one in candidates.items() if one.precision == "fp32"}
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
         with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase, beat = Phases(work_dir, turns.pause), Phases(work_dir).beat  # who times must not wait for itself
             with phase("export"):
-                files = {number: self._exported(number, one, work_dir, phase.beat) for number, one in known.items()}
+                files = {n: self._exported(n, one, work_dir, phase.beat) for n, one in candidates.items()}
             with phase("latency"):
                 for done, group in enumerate(_groups(files)):
                     sides = [self._side(candidates[number], files[number], phase.beat) for number in group]
@@ -115,24 +145,24 @@ class PruningFinalMeasurements:
                     for number, latency in zip(group, measured, strict=True):
                         found[number] = FinalLatency(latency.in_ms(base_ms), timing_facts(spec, latency))
         for file in files.values():
-            file.unlink()
+            discard(file)
         return found
 
     def _exported(self, number: int, candidate: Candidate, folder: Path, beat: Callable[[], None]) -> Path:
         """Export the pruned base: latency does not depend on the values of the weights."""
         beat()
         model, spec = self._pruned(candidate), self.evaluator.spec
-        path = folder / f"{number}.onnx"
-        return export_for_timing(model, path, imgsz=candidate.imgsz, batch=spec.latency.batch)
+        return file_to_time(model, spec, candidate.precision, candidate.imgsz, folder / f"{number}")
 
     def _pruned(self, candidate: Candidate) -> Any:
-        return self.evaluator.plan(candidate).apply(load_model(self.evaluator.spec.model))
+        own, _ = self._of(candidate.base)
+        return own.plan(candidate).apply(load_model(own.spec.model))
 
-    def _side(self, candidate: Candidate, onnx: Path, beat: Callable[[], None]) -> Side:
+    def _side(self, candidate: Candidate, file: Path, beat: Callable[[], None]) -> Side:
         beat()
         spec = self.evaluator.spec.latency
         model = self._pruned(candidate) if spec.runtime == "torch" else None
-        return open_timed(spec, onnx, model, candidate.imgsz)
+        return open_timed(spec, file, model, candidate.imgsz)
 
     def _compared(
         self, sides: Sequence[Side], turns: MeasurementLock, seed: int, beat: Callable[[], None]
@@ -145,9 +175,7 @@ class PruningFinalMeasurements:
             )
 
     def _reference(self) -> Side:
-        spec, base = self.evaluator.spec, self.evaluator.reference
-        unpruned = load_model(base.model) if spec.latency.runtime == "torch" else None
-        return open_timed(spec.latency, base.onnx, unpruned, base.imgsz)
+        return self.evaluator.reference.side(self.evaluator.spec)
 
 
 def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningEvaluator, Candidate]:
@@ -164,14 +192,14 @@ def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningE
     return replace(evaluator, space=space), Candidate(ratios, spec.imgsz)
 
 
-def _costs(model: Any, imgsz: int, onnx: Path) -> dict[str, Estimate]:
+def _costs(model: Any, imgsz: int, file: Path) -> dict[str, Estimate]:
     """Return params_m, macs_g if the model can be traced, and size_mb, as for trials."""
     from pruning import trace
     from pruning.errors import PruningError
 
     figures = {
         "params_m": Estimate.exact(sum(value.numel() for value in model.parameters()) / 1e6),
-        "size_mb": Estimate.exact(onnx.stat().st_size / 1e6),
+        "size_mb": Estimate.exact(size_bytes(file) / 1e6),
     }
     with suppress(PruningError):  # a model that cannot be pruned can be a rival
         figures["macs_g"] = Estimate.exact(trace(model, example_input(model, imgsz)).cost().macs / 1e9)
@@ -183,7 +211,7 @@ def _groups(files: Mapping[int, Path]) -> Iterator[list[int]]:
     group: list[int] = []
     filled = 0
     for number, file in files.items():
-        size = OPENINGS * file.stat().st_size
+        size = OPENINGS * size_bytes(file)
         if group and filled + size > MOST_BYTES:
             yield group
             group, filled = [], 0

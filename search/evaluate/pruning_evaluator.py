@@ -23,7 +23,7 @@ from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
-from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.runner import Runner
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
 from pruning.checkpoints.checkpoint import file_digest
@@ -36,7 +36,7 @@ from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import PrunedCandidate
 from search.evaluate.output_divergence import output_probe
-from search.evaluate.reduced_precision import score, scored_file, timing_file
+from search.evaluate.reduced_precision import file_to_time, in_precision, scored_file
 from search.evaluate.sample_images import FOLDER as SAMPLES
 from search.evaluate.sample_images import draw_samples
 from search.evaluate.timing.latency import alone, lock_path, open_timed
@@ -45,7 +45,7 @@ from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
-from search.run_folder.artefact_files import size_bytes
+from search.run_folder.artefact_files import discard, size_bytes
 from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
 from search.run_folder.weights import discard_weights
@@ -55,7 +55,11 @@ from search.trial import Candidate, Measurement, RepairStep, ScreeningLimit
 
 @dataclass(frozen=True)
 class Reference:
-    """References of candidates: the base's ONNX, its milliseconds and its classes, measured once per study."""
+    """References of candidates: the base's file, its milliseconds and its classes, measured once per study.
+
+    `onnx`: that file; of the runtime's own format where the runtime does not read ONNX. Of several bases it is the
+    first, whichever base a candidate is made of: figures are compared on one scale.
+    """
 
     onnx: Path
     model: Path
@@ -74,6 +78,11 @@ class Reference:
         """The run's folder."""
         return self.onnx.parent.parent
 
+    def side(self, spec: StudySpec) -> tuple[Runner, ...]:
+        """Open the base on the study's runtime, as the reference of a comparison."""
+        unpruned = load_model(self.model) if spec.latency.runtime == "torch" else self.model
+        return open_timed(spec.latency, self.onnx, unpruned, self.imgsz)
+
 
 @dataclass(frozen=True)
 class PruningEvaluator:
@@ -83,7 +92,10 @@ class PruningEvaluator:
         graphs: input size -> the model traced at that size; the groups are the same, the MACs are not.
         scores: importance of every channel, computed once, so that all trials rank channels alike.
         device: where to train and validate, as Ultralytics names it.
-        latency: predicts the latency of a screened candidate; None if latency is no objective.
+        latency: predicts the latency of a screened candidate as a ratio to its own base's; None if latency is no
+            objective.
+        place: of its base among those of the study.
+        base_ms: latency of its base; None: that of the reference.
     """
 
     spec: StudySpec
@@ -93,10 +105,14 @@ class PruningEvaluator:
     reference: Reference
     device: str
     latency: LatencyModel | None = None
+    place: int = 0
+    base_ms: float | None = None
 
     def pruned(self, candidate: Candidate) -> PrunedCandidate:
         plan = self.plan(candidate)
-        return PrunedCandidate(f"{plan.digest}:{candidate.imgsz}:{candidate.precision}", plan.widths)
+        key = f"{plan.digest}:{candidate.imgsz}:{candidate.precision}"
+        further = candidate.promotion
+        return PrunedCandidate(key if further is None else f"{key}:{further.trial}+{further.epochs:g}", plan.widths)
 
     def plan(self, candidate: Candidate) -> Plan:
         """Return the channels that the candidate keeps."""
@@ -124,7 +140,7 @@ class PruningEvaluator:
 
     def _score(self, candidate: Candidate, phase: Phases) -> float | None:
         """Return the divergence of the outputs after correcting statistics; None if the study does not use it."""
-        if self.spec.search.sampler != "auto":
+        if self.spec.search.sampler != "auto" or candidate.promotion is not None:
             return None
         with phase("score"):
             graph = self.graphs[self.spec.imgsz]
@@ -139,7 +155,7 @@ class PruningEvaluator:
         if self.latency is not None:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
             ratio = self.latency.estimate(work_of(graph, widths, plan.removed, self.latency.tile)[0])
-            figures["latency_ms"] = ratio.scaled(self.reference.latency_ms)
+            figures["latency_ms"] = ratio.scaled(self.base_ms or self.reference.latency_ms)
         return Measurement(
             figures=figures,
             widths=plan.widths,
@@ -159,16 +175,18 @@ class PruningEvaluator:
             plan, base = self.plan(candidate), load_model(self.spec.model)
             model = plan.apply(base)
         with phase("export"):
-            onnx = export_for_timing(model, work_dir / "timing.onnx", imgsz=size, batch=self.spec.latency.batch)
-            timed = self._timed(model, onnx, candidate, work_dir / "timing")
+            timed = file_to_time(model, self.spec, candidate.precision, size, work_dir / "timing")
         with phase("latency"):
             latency = self._latency(plan, model, timed, candidate, seed, turns)
         figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
-        onnx.unlink()
-        shutil.rmtree(work_dir / "timing", ignore_errors=True)
+        discard(timed)
         with phase("recover"):
             origin, place = Origin(plan, base), work_dir / "recover"
-            repaired = repair_by(self.spec, model, self.device, size, seed, place, phase, origin)
+            start, had, recover = self._start(candidate, model)
+            spec = self.spec.model_copy(update={"recover": recover})
+            sliced = model if had else None
+            repaired = repair_by(spec, start, self.device, size, seed, place, phase, origin, sliced=sliced)
+            repaired = replace(repaired, epochs=had + repaired.epochs)
         with phase("save"):
             save_model(repaired.model, work_dir / WEIGHTS, paretoprune_trial=number, paretoprune_plan=plan.to_json())
             weights = file_digest(work_dir / WEIGHTS)
@@ -191,18 +209,34 @@ class PruningEvaluator:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
-            notes=(*latency_notes(latency), *repair_notes(repaired, self.spec.recover.epochs)),
+            replicates=accuracy.replicates if candidate.precision == "fp32" else {},  # they are the checkpoint's
+            notes=(*latency_notes(latency), *self._notes(candidate, repaired, had)),
             epochs=repaired.epochs,
             timing=timing_facts(self.spec.latency, latency),
             weights=weights,
             repair=repair_steps(repaired),
         )
 
-    def _timed(self, model: nn.Module, onnx: Path, candidate: Candidate, folder: Path) -> Path:
-        """Return the file to time and weigh: the float32 ONNX, or the candidate's own."""
-        if candidate.precision == "fp32":
-            return onnx
-        return timing_file(model, self.spec, candidate.precision, candidate.imgsz, folder)
+    def _start(self, candidate: Candidate, model: nn.Module) -> tuple[nn.Module, float, RecoverSpec]:
+        """Return the network that is fine-tuned, the epochs that it has had, and how it is fine-tuned.
+
+        A promotion goes on with the weights of the trial that it names. Where they are not at hand (on another machine,
+        or deleted), it has all its epochs from the base instead.
+        """
+        further, recover = candidate.promotion, self.spec.recover
+        if further is None:
+            return model, 0.0, recover
+        weights = None if further.trial is None else self.reference.run / "trials" / f"{further.trial:04d}" / WEIGHTS
+        if weights is None or not weights.is_file():
+            return model, 0.0, recover.model_copy(update={"epochs": further.total, "spend": "equal"})
+        return load_model(weights), further.had, recover.model_copy(update={"epochs": further.epochs, "spend": "equal"})
+
+    def _notes(self, candidate: Candidate, repaired: Repaired, had: float) -> tuple[str, ...]:
+        further = candidate.promotion
+        if further is None:
+            return repair_notes(repaired, self.spec.recover.epochs)
+        begun = f"goes on where trial {further.trial} ended" if had else "from the base"
+        return f"promoted: {further.total:g} epochs in all, {begun}", *repair_notes(repaired, repaired.epochs)
 
     def _in_precision(
         self, accuracy: Accuracy, candidate: Candidate, work_dir: Path, beat: Callable[[], None]
@@ -210,13 +244,7 @@ class PruningEvaluator:
         """Return the accuracy of the quantised file, which is kept beside the weights."""
         weights, size = work_dir / WEIGHTS, candidate.imgsz
         artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
-        scored = score(accuracy.figures, accuracy.per_class, weights, artefact, self.spec, size, beat)
-        return replace(
-            accuracy,
-            figures=scored.figures,
-            per_class=scored.per_class,
-            per_class_error=scored.per_class_error,
-        )
+        return in_precision(accuracy, weights, artefact, self.spec, size, beat)
 
     def _latency(
         self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: MeasurementLock
@@ -229,12 +257,11 @@ class PruningEvaluator:
         spec, base = self.spec.latency, self.reference
         known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
-        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision)
+        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place)
         if (found := known.find(key)) is not None:
             return found
         side = open_timed(spec, file, model, imgsz)
-        unpruned = load_model(base.model) if spec.runtime == "torch" else base.model
-        reference = open_timed(spec, base.onnx, unpruned, base.imgsz)
+        reference = base.side(self.spec)
         with alone(spec, turns):
             found = known.find(key)
             if found is None:
@@ -283,6 +310,7 @@ def repair_by(
     origin: Origin | None,
     fitness: Callable[[nn.Module], float] | None = None,
     on_trained: Callable[[nn.Module], None] = lambda model: None,
+    sliced: nn.Module | None = None,
 ) -> Repaired:
     """Repair `model` as the study's `recover` says. The base is the teacher, and the reference of the damage.
 
@@ -292,10 +320,11 @@ def repair_by(
         origin: the base and plan of `model`; None if unknown.
         fitness: scores every epoch in place of the loss on held-out images.
         on_trained: called with the fine-tuned network at once; not for a user's own task, whose result is final.
+        sliced: the network as pruned, where `model` goes on with a fine-tune.
     """
     recovery = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=seed)
     return repair(
-        model, spec.data, recovery, origin=origin, base=Path(spec.model), work_dir=folder,
+        model, spec.data, recovery, origin=origin, base=Path(spec.model), sliced=sliced, work_dir=folder,
         on_progress=phase.advance, beat=phase.beat, fitness=fitness, on_trained=on_trained,
     )  # fmt: skip
 
@@ -329,12 +358,12 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
     )
 
 
-def cost_figures(cost: Cost, onnx: Path) -> dict[str, Estimate]:
+def cost_figures(cost: Cost, file: Path) -> dict[str, Estimate]:
     """Return params_m (10^6), macs_g (10^9 of one image), size_mb (10^6 bytes of the timed file)."""
     exact = {
         "params_m": cost.params / 1e6,
         "macs_g": cost.macs / 1e9,
-        "size_mb": size_bytes(onnx) / 1e6,
+        "size_mb": size_bytes(file) / 1e6,
     }
     return {name: Estimate.exact(value) for name, value in exact.items()}
 
@@ -387,12 +416,13 @@ def resolve_device(device: str) -> str:
 
 
 def group_rows(graph: ChannelGraph) -> tuple[dict[str, Any], ...]:
-    """Return the rows of the snapshot's group table."""
-    return tuple(_row(group) for group in graph.groups)
+    """Return the rows of the snapshot's group table; `levels` are those with which a group goes, if any."""
+    return tuple(map(_row, graph.groups, graph.levels_of_groups))
 
 
-def _row(group: Any) -> dict[str, Any]:
-    return {key: getattr(group, key) for key in ("name", "size", "stage", "frozen", "tie")}
+def _row(group: Any, levels: tuple[str, ...]) -> dict[str, Any]:
+    row = {key: getattr(group, key) for key in ("name", "size", "stage", "frozen", "tie")}
+    return {**row, "levels": list(levels)} if levels else row
 
 
 def sizes_of(spec: StudySpec) -> Iterable[int]:

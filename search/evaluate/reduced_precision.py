@@ -1,4 +1,4 @@
-"""Reduced precision: a candidate's file for timing, its file for validation, and the base in INT8.
+"""Precision: the file of a network that is timed, the one that is validated, and the base in another precision.
 
 The file to time is made before recovery and calibrated on two images, since latency depends neither on the weights nor
 on the ranges. The file to validate is made from the recovered weights with full calibration. It is kept beside them, so
@@ -10,23 +10,26 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from objectives.accuracy.measure import Accuracy
 from objectives.class_drop import largest_drop
 from objectives.objective import Estimate
+from objectives.runtimes.names import file_suffix
 from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
-from search.evaluate.timing.latency import lock_path, measure, open_timed
+from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
+from search.evaluate.workload import load_model
 from search.export.accuracy_shift import shifted
 from search.export.artefact_accuracy import validate, values
 from search.export.formats import BITS, FORMATS, Target
 from search.export.ultralytics_export import make_artefact
-from search.run_folder.artefact_files import size_bytes
+from search.run_folder.artefact_files import discard, size_bytes
 from search.trial import Measurement
 
 if TYPE_CHECKING:
@@ -49,6 +52,32 @@ class Scored:
 def target_of(spec: StudySpec, precision: str) -> Target:
     """Return the file type that the study's runtime uses in this precision."""
     return Target(FORMATS[file_format(spec.latency.runtime)], BITS[precision])
+
+
+def timed_name(spec: StudySpec, precision: str, stem: str) -> str:
+    """Return the name of the file that `file_to_time` makes."""
+    if precision == "fp32":
+        return f"{stem}{file_suffix(spec.latency.runtime)}"
+    return target_of(spec, precision).file_name(stem)
+
+
+def file_to_time(model: nn.Module, spec: StudySpec, precision: str, imgsz: int, stem: Path) -> Path:
+    """Make the file on which the study's runtime is timed in a precision: `stem` with the suffix of its kind.
+
+    Raises:
+        ExportFailed, LatencyError: it cannot be made. BackendMissing: the converter is not installed.
+    """
+    if precision == "fp32":
+        return export_timed(model, spec.latency, stem, imgsz)
+    place = stem.with_name(f"{stem.name}-in-{precision}")
+    try:
+        made = timing_file(model, spec, precision, imgsz, place)
+        target = stem.with_name(timed_name(spec, precision, stem.name))
+        discard(target)
+        os.replace(made, target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return target
 
 
 def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
@@ -74,7 +103,7 @@ def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, fold
     try:
         made = _made(weights, spec, precision, imgsz, place, 1)
         target = weights.with_name(made.name)
-        discard_file(target)
+        discard(target)
         os.replace(made, target)
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -88,14 +117,6 @@ def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: 
     return make_artefact(
         checkpoint, target, place, data=Path(spec.data), imgsz=imgsz, device=device, batch=batch, **images
     )
-
-
-def discard_file(path: Path) -> None:
-    """Remove an artefact, a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def score(
@@ -131,6 +152,36 @@ def score(
     )
 
 
+def in_precision(
+    accuracy: Accuracy, weights: Path, artefact: Path, spec: StudySpec, imgsz: int, beat: Callable[[], None]
+) -> Accuracy:
+    """Return the accuracy of a checkpoint as that of its artefact (`score`).
+
+    Raises:
+        AccuracyError: the artefact cannot be validated.
+    """
+    found = score(accuracy.figures, accuracy.per_class, weights, artefact, spec, imgsz, beat)
+    return replace(accuracy, figures=found.figures, per_class=found.per_class, per_class_error=found.per_class_error)
+
+
+def accuracy_as_shipped(
+    accuracy: Accuracy, weights: Path, spec: StudySpec, imgsz: int, folder: Path, beat: Callable[[], None]
+) -> Accuracy:
+    """Return the accuracy of a checkpoint in the study's own precision, by a file that is not kept.
+
+    Raises:
+        ExportFailed, AccuracyError: the file cannot be made or validated.
+    """
+    if spec.precision == "fp32":
+        return accuracy
+    place = folder / "shipped"
+    try:
+        artefact = _made(weights, spec, spec.precision, imgsz, place, 1)
+        return in_precision(accuracy, weights, artefact, spec, imgsz, beat)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def guarded(base: Mapping[str, float], scored: Scored) -> dict[str, Estimate]:
     """Return per_class_drop if there are classes."""
     found = largest_drop(base, scored.per_class, scored.per_class_error)
@@ -140,33 +191,35 @@ def guarded(base: Mapping[str, float], scored: Scored) -> dict[str, Estimate]:
 def measure_base_precision(
     evaluator: PruningEvaluator, base: Measurement, precision: str, work_dir: Path
 ) -> Measurement:
-    """Measure the int8 baseline: the unpruned model, without training, in another precision on the study's runtime.
+    """Measure the unpruned model, without training, in another precision than the study's own on its runtime.
 
     Args:
-        base: its float32 measurement.
+        base: its measurement in the study's own precision.
         work_dir: for temporary files, which are removed.
 
     Raises:
         ExportFailed, AccuracyError, LatencyError: it cannot be made or measured.
     """
-    spec, reference = evaluator.spec, evaluator.reference
-    imgsz, folder = reference.imgsz, work_dir / f"base-{precision}"
+    spec, reference, model = evaluator.spec, evaluator.reference, Path(evaluator.spec.model)
+    imgsz, folder = spec.imgsz, work_dir / f"base-{precision}"
     try:
         with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
             phase = Phases(work_dir, turns.pause)
             with phase("export"):
-                timed = timing_file(reference.model, spec, precision, imgsz, folder / "timing")
-                artefact = _made(reference.model, spec, precision, imgsz, folder / "scored", 1)
+                folder.mkdir(parents=True)
+                network = load_model(model)
+                timed = file_to_time(network, spec, precision, imgsz, folder / "timed")
+                artefact = timed if precision == "fp32" else _made(model, spec, precision, imgsz, folder / "scored", 1)
             with phase("latency"):
-                sides = [open_timed(spec.latency, onnx, onnx, imgsz) for onnx in (timed, reference.onnx)]
-                (latency,) = measure(sides[:1], sides[1], spec.latency, turns, seed=spec.search.seed)
+                side = open_timed(spec.latency, timed, network, imgsz)
+                (latency,) = measure([side], reference.side(spec), spec.latency, turns, seed=spec.search.seed)
             with phase("accuracy"):
-                scored = score(base.figures, base.per_class, reference.model, artefact, spec, imgsz, phase.beat)
+                scored = _scored_in(precision, evaluator, base, artefact, folder, phase.beat)
         costs = {name: base.figures[name] for name in ("params_m", "macs_g")}
         costs["size_mb"] = Estimate.exact(size_bytes(artefact) / 1e6)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    figures = {**scored.figures, **guarded(base.per_class, scored), **costs}
+    figures = {**scored.figures, **guarded(reference.per_class, scored), **costs}
     return Measurement(
         figures={**figures, "latency_ms": latency.in_ms(reference.latency_ms)},
         widths=base.widths,
@@ -174,3 +227,23 @@ def measure_base_precision(
         per_class=scored.per_class,
         notes=(f"the unpruned model in {precision}, as {file_format(spec.latency.runtime)}",),
     )
+
+
+def _scored_in(
+    precision: str,
+    evaluator: PruningEvaluator,
+    base: Measurement,
+    artefact: Path,
+    folder: Path,
+    beat: Callable[[], None],
+) -> Scored:
+    """Return the accuracy of the unpruned model in a precision; the base's own measurement is reused where it can."""
+    from search.evaluate.pruning_evaluator import accuracy_of
+
+    spec, model = evaluator.spec, Path(evaluator.spec.model)
+    if spec.precision == "fp32":
+        return score(base.figures, base.per_class, model, artefact, spec, spec.imgsz, beat)
+    plain = accuracy_of(model, spec, spec.imgsz, evaluator.device, folder / "accuracy", pause=beat)
+    if precision == "fp32":
+        return Scored(plain.figures, plain.per_class, plain.per_class_error)
+    return score(plain.figures, plain.per_class, model, artefact, spec, spec.imgsz, beat)

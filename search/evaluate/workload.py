@@ -19,8 +19,10 @@ from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics
 from pruning.checkpoints import checkpoint
 from pruning.recovery import bn_calibration
+from pruning.recovery import level_use as counting
 from pruning.recovery import repair as repairing
 from pruning.recovery.finetune import Recovery
+from pruning.recovery.level_use import LevelUse
 from pruning.recovery.repair import Origin, Repaired
 from search.config.inputs import user_modules
 from search.config.inputs.ultralytics_safety import harden
@@ -65,6 +67,21 @@ def calibration_batches(
     return bn_calibration.calibration_batches(data, imgsz, count, batch, task, seed)
 
 
+def level_use(
+    model: nn.Module,
+    data: str | Path,
+    *,
+    imgsz: int,
+    device: str,
+    work_dir: Path,
+    beat: Callable[[], None] = lambda: None,
+) -> LevelUse | None:
+    """Count as `pruning.recovery.level_use.level_use`; None for a user's own task, which has no such assignments."""
+    if UserReference.parse(data) is not None or not is_ultralytics(model):
+        return None
+    return counting.level_use(model, data, imgsz=imgsz, device=device, work_dir=work_dir, beat=beat)
+
+
 def repair(
     model: nn.Module,
     data: str | Path,
@@ -72,6 +89,7 @@ def repair(
     *,
     origin: Origin | None,
     base: Path,
+    sliced: nn.Module | None = None,
     work_dir: Path,
     on_progress: Callable[[float], None] | None = None,
     beat: Callable[[], None] = lambda: None,
@@ -82,7 +100,7 @@ def repair(
     reference = UserReference.parse(data)
     if reference is None:
         return repairing.repair(
-            model, data, recovery, origin=origin, base=base, work_dir=work_dir,
+            model, data, recovery, origin=origin, base=base, sliced=sliced, work_dir=work_dir,
             on_progress=on_progress, beat=beat, fitness=fitness, on_trained=on_trained,
         )  # fmt: skip
     return user_task.repaired(

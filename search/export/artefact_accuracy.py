@@ -8,9 +8,11 @@ so here everything is validated square, while the trials of a search keep to wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
+from objectives.runtimes.native_output import native_output
 from search.config.inputs.ultralytics_safety import harden
 
 
@@ -27,7 +29,8 @@ def validate(
         AccuracyError: the artefact or the data cannot be validated.
     """
     harden()
-    return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model, beat=beat)
+    with native_output() if artefact != model else nullcontext():  # some runtimes greet on standard output
+        return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model, beat=beat)
 
 
 def values(accuracy: Accuracy) -> dict[str, float]:

@@ -1,73 +1,22 @@
-"""Export formats, their precisions, and the packages that each one needs."""
+"""What is asked to be exported: formats and precisions, and whether this machine has what they need."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from objectives.errors import BackendMissing
-from objectives.runtimes.open import OPSET
+from objectives.runtimes.names import pip_name
 from search.errors import ConfigError, DeviceMissing, near_miss
+from search.export.format_table import CHECKED, FORMATS, NOT_ON_PYPI, PASSED_ON, PIP, Format
+
+__all__ = ["BITS", "FORMATS", "PRECISIONS", "Format", "Target", "asked_bits", "asked_formats", "checked_targets"]
 
 PRECISIONS = {8: "int8", 16: "fp16", 32: "fp32"}
 BITS = {name: bits for bits, name in PRECISIONS.items()}
-
-
-@dataclass(frozen=True)
-class Format:
-    """One export format.
-
-    Args:
-        packages: modules that must be importable.
-        precisions: bits -> further modules; others are not available.
-        suffix: how Ultralytics ends the artefact's name.
-        runtime: times and runs it; None: Ultralytics' own backend of the format.
-        calibrates: INT8 needs images through Ultralytics (ONNX is calibrated by `onnx_int8.py`).
-        gpu: it is made and run on a GPU only.
-        options: further keys of `YOLO.export`.
-    """
-
-    name: str
-    packages: tuple[str, ...]
-    precisions: Mapping[int, tuple[str, ...]]
-    suffix: str
-    runtime: str | None
-    calibrates: bool = False
-    gpu: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-# ONNX Runtime optimises the graph itself, so the simplifier (and its package) is not needed.
-_PLAIN_GRAPH = {"simplify": False, "opset": OPSET}
-
-FORMATS: dict[str, Format] = {
-    found.name: found
-    for found in (
-        Format("onnx", ("onnx", "onnxruntime"), {32: (), 16: (), 8: ()}, ".onnx", "onnxruntime", options=_PLAIN_GRAPH),
-        Format("torchscript", (), {32: ()}, ".torchscript", "torch"),
-        Format(
-            "openvino", ("openvino",), {32: (), 16: (), 8: ("nncf",)}, "_openvino_model", "openvino", calibrates=True
-        ),
-        Format(
-            "engine",
-            ("tensorrt", "onnx"),
-            {32: (), 16: (), 8: ()},
-            ".engine",
-            "tensorrt",
-            calibrates=True,
-            gpu=True,
-            options=_PLAIN_GRAPH,
-        ),
-        Format("ncnn", ("ncnn", "pnnx"), {32: (), 16: ()}, "_ncnn_model", None),
-        Format("mnn", ("MNN", "onnx"), {32: (), 16: (), 8: ()}, ".mnn", None, options=_PLAIN_GRAPH),
-    )
-}
-
-_PIP = {"modelopt": '"nvidia-modelopt[onnx]"', "pnnx": "pnnx==20260526"}
-"""What pip calls a module, where the names differ; pnnx as Ultralytics 8.4.190 pins it."""
 
 
 @dataclass(frozen=True)
@@ -126,32 +75,35 @@ def checked_targets(
         DeviceMissing: a format that needs a GPU.
     """
     if not formats:
-        raise ConfigError("no format was named", where="format", expected=f"one or more of {', '.join(FORMATS)}")
-    bits = asked_bits(quantize)
-    known = [_known(name) for name in dict.fromkeys(formats)]
-    for form in known:
+        raise ConfigError("no format was named", where="format", expected=f"one or more of {', '.join(CHECKED)}")
+    known = [(form, _bits(form, quantize)) for form in map(_known, dict.fromkeys(formats))]
+    for form, bits in known:
         _check_precisions(form, bits)
-    targets = tuple(Target(form, one) for form in known for one in bits if one in form.precisions)
+    targets = tuple(Target(form, one) for form, bits in known for one in bits if one in form.precisions)
     _check_packages(targets)
+    _check_programs(targets)
     _check_device(targets, device)
-    return targets, tuple(_left_out(known, bits))
+    return targets, tuple(note for form, bits in known for note in _left_out(form, bits))
 
 
-def _left_out(forms: Sequence[Format], bits: Sequence[int]) -> Iterator[str]:
-    for form in forms:
-        for one in bits:
-            if one not in form.precisions:
-                yield f"{form.name} has no {PRECISIONS[one]}; it was left out"
+def _bits(form: Format, quantize: object) -> tuple[int, ...]:
+    """Return the bits that are asked for; where none are, those of a format that has no float32."""
+    return asked_bits(next(iter(form.precisions)) if quantize is None and 32 not in form.precisions else quantize)
+
+
+def _left_out(form: Format, bits: Sequence[int]) -> Iterator[str]:
+    for one in bits:
+        if one not in form.precisions:
+            yield f"{form.name} has no {PRECISIONS[one]}; it was left out"
 
 
 def _known(name: str) -> Format:
     if name not in FORMATS:
         raise ConfigError(
-            f"{name!r} cannot be exported and verified here",
+            f"{name!r} is no export format",
             where="format",
-            expected=f"one of {', '.join(FORMATS)}",
+            expected=f"one of {', '.join(CHECKED)}; or, not checked here, {', '.join(PASSED_ON)}",
             near=near_miss(name, FORMATS),
-            next_command=f"YOLO('model.pt').export(format={name!r}) makes what Ultralytics knows, unverified",
         )
     return FORMATS[name]
 
@@ -173,8 +125,21 @@ def _check_packages(targets: Sequence[Target]) -> None:
     missing = [package for package in wanted if importlib.util.find_spec(package) is None]
     if missing:
         needed = ", ".join(dict.fromkeys(wanted[package] for package in missing))
-        line = " ".join(_PIP.get(package, package) for package in missing)
-        raise BackendMissing(" and ".join(missing), needed_for=f"exporting {needed}", install=f"pip install {line}")
+        vendors = dict.fromkeys(target.form.vendor for target in targets if target.form.vendor)
+        words = [PIP.get(package, pip_name(package)) for package in missing if package not in NOT_ON_PYPI]
+        lines = [f"pip install {' '.join(words)}"] if words else []
+        raise BackendMissing(
+            " and ".join(missing), needed_for=f"exporting {needed}", install="; ".join([*lines, *vendors])
+        )
+
+
+def _check_programs(targets: Sequence[Target]) -> None:
+    """Refuse where a program is missing that Ultralytics would fetch or install by itself."""
+    for target in targets:
+        missing = [program for program in target.form.programs if shutil.which(program) is None]
+        if missing:
+            where = f"its vendor's packages; https://docs.ultralytics.com/modes/export tells more of {target.form.name}"
+            raise BackendMissing(" and ".join(missing), needed_for=f"exporting {target.label}", install=where)
 
 
 def _more(target: Target) -> tuple[str, ...]:

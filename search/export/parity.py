@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from objectives.runtimes.native_output import native_output
+from objectives.runtimes.open import open_runner
+from objectives.runtimes.runner import Computes
 from objectives.ultralytics_door import quiet, twin_of
 from pruning.recovery.images import letterboxed as read_letterboxed
 from search.export.errors import ExportFailed
@@ -29,6 +32,8 @@ Measured: 0.001 to 0.01 in FP16, 0.1 to 0.4 in INT8. INT8 is judged by its accur
 is still computed: a channel that was rounded to zeros, as happens where boxes and scores share a scale, has 1."""
 SMALLEST_RANGE = 1e-6
 """A channel whose values are all smaller is compared absolutely."""
+_BY_RUNNER = frozenset({"ncnn", "mnn", "executorch"})
+"""Not LiteRT: its files hold boxes as shares of the image, which Ultralytics' backend multiplies again."""
 SAYS_SOMETHING = 0.1
 """A channel is looked at for loudness when it reaches this: a score of one in ten, a tenth of a pixel."""
 
@@ -63,6 +68,8 @@ def artefact_outputs(path: Path, form: str, images: Sequence[Array]) -> list[lis
     """
     runs = {"onnx": _run_onnx, "torchscript": _run_torchscript, "openvino": _run_openvino}
     try:
+        if form in _BY_RUNNER:
+            return _run_runner(path, form, images)
         return runs.get(form, run_backend)(path, images)
     except Exception as error:
         raise ExportFailed(f"{path.name} was written but cannot be run: {error}", where=form) from error
@@ -162,11 +169,19 @@ def _run_openvino(path: Path, images: Sequence[Array]) -> list[list[Array]]:
     return [[np.array(part) for part in compiled([image]).values()] for image in images]
 
 
+def _run_runner(path: Path, form: str, images: Sequence[Array]) -> list[list[Array]]:
+    """Run the runner that times such files."""
+    runner = open_runner(path, runtime=form, imgsz=images[0].shape[-1])
+    if not isinstance(runner, Computes):
+        raise TypeError(f"{type(runner).__name__} has no outputs")
+    return [runner.outputs(image) for image in images]
+
+
 def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
     """Run Ultralytics' own backend of the format, as `YOLO(path)` does."""
     from ultralytics.nn.autobackend import AutoBackend
 
-    with quiet(), torch.inference_mode():
+    with quiet(), native_output(), torch.inference_mode():
         backend: Any = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
         return [[part.cpu().numpy() for part in _tensors(backend(torch.from_numpy(image)))] for image in images]
 

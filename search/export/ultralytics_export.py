@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from objectives.runtimes.edge.conversion import without_scratch
+from objectives.runtimes.edge.mnn_runner import without_telemetry
+from objectives.runtimes.names import SUFFIXES
+from objectives.runtimes.native_output import Said, native_output
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module, quiet
 from search.config.inputs.dataset import LabelRules
@@ -53,8 +57,9 @@ def make_artefact(
     if target.bits == 8 and target.form.calibrates:
         linked = calibration_set(data, place / "calibration", images, LabelRules.of(load_module(model)))
         options |= {"data": str(linked), "split": "train"}
+    said = Said()
     try:
-        with silence():
+        with silence(), native_output() as said:
             made = _export(source, target, options)
             path = place / target.file_name(model.stem)
             if ours:
@@ -62,13 +67,15 @@ def make_artefact(
             elif made != path:
                 made.rename(path)
     except Exception as error:  # the exporters raise what they like
-        raise ExportFailed(f"{target.label}: the export stopped: {error}", where=str(model)) from error
-    return path
+        last = f" ({said.last_lines(1)})" if said.text and target.form.runtime in SUFFIXES else ""
+        raise ExportFailed(f"{target.label}: the export stopped: {error}{last}", where=str(model)) from error
+    return without_scratch(path)
 
 
 def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
     from ultralytics.models import YOLO
 
+    without_telemetry()
     return Path(YOLO(source).export(format=target.form.name, **options))
 
 

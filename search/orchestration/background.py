@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,11 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.config.storage_url import STORAGE_VARIABLE
+from search.config.yaml_source import parse_overrides
 from search.errors import INTERNAL, ParetoPruneError
 from search.run_folder.record import RunRecord
 
 PARETOPRUNE = (sys.executable, "-m", "search.cli")
+HIDDEN = ("storage", "notify", "notify.command")
+"""Keys whose value may hold a secret: a password, or the address of a webhook."""
+WORDS_VARIABLE = "PARETOPRUNE_DETACHED_WORDS"
+"""Hands such words to a detached process: its arguments can be read by everybody on the machine, this only by its user.
+"""
 _WAIT_S = 60.0
 _POLL_S = 0.05
 _STARTED: list[subprocess.Popen[bytes]] = []
@@ -59,13 +65,22 @@ def detach(
 
 
 def without_secrets(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Split off the words that may hold a password: everybody on the machine can read a process's arguments.
+    """Split off the words that may hold a secret (`HIDDEN`).
 
-    Returns (the other words, variables for the environment, which only its user can read).
+    Returns (the other words, variables for the environment).
     """
-    hidden = [word for word in words if word.partition("=")[0].strip() == "storage"]
+    hidden = [word for word in words if word.partition("=")[0].strip() in HIDDEN]
     shown = [word for word in words if word not in hidden]
-    return shown, {STORAGE_VARIABLE: hidden[0].partition("=")[2]} if hidden else {}
+    return shown, {WORDS_VARIABLE: json.dumps(hidden)} if hidden else {}
+
+
+def handed_over() -> dict[str, Any]:
+    """Return the overrides that the process that detached this one handed over; once, then {}.
+
+    They are read as from the command line: `storage=null` is None.
+    """
+    said = os.environ.pop(WORDS_VARIABLE, None)
+    return {} if said is None else parse_overrides(json.loads(said))
 
 
 def _is_owner(record: RunRecord, pid: int) -> bool:

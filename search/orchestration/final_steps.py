@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -39,6 +39,8 @@ from search.workers.engine import Engine, Job
 
 MOST_TIMED = 40
 """Trials that are timed together at most, the front first."""
+LEAST_TRAINING_S = 60.0
+"""Seconds for which a network is trained at least, where the trials took less."""
 _ROUNDS = 3
 """A better figure may bring others onto the front, or make another trial the pick: so often it is looked again."""
 _SPAWN_S = 5.0
@@ -130,8 +132,11 @@ class FinalSteps:
             if same is not None and same.measurement is not None:
                 write_outcome(folder, same.measurement, same.number, origin)
                 continue
+            if row.kind == "train":
+                row = replace(row, seconds=max(results.progress()["seconds"], LEAST_TRAINING_S))
             measure = partial(self.prepared.final.baseline, row, results.spec.search.seed)
-            tasks.append(Task(row.name, partial(recorded, measure, origin=origin), folder, origin))
+            more_s = 2 * (row.seconds or 0.0)  # the epoch that is running then, and validations
+            tasks.append(Task(row.name, partial(recorded, measure, origin=origin), folder, origin, more_s=more_s))
         self._measure(results, tasks)
 
     def _networks(self, results: Results) -> dict[str, Trial]:
@@ -155,12 +160,13 @@ class FinalSteps:
         spec = results.spec.search
         for number in range(1, spec.confirm):
             folder = repeat_dir(results.record, trial.number, number)
-            origin = results.record.origin().of(trial.candidate)
+            candidate = trial.candidate.from_base()
+            origin = results.record.origin().of(candidate)
             if read_repeat(folder, origin) is None:
                 if (folder / "result.json").exists():
                     set_aside(folder / "result.json")
                 seed = trial_seed(trial_seed(spec.seed, trial.number), number)
-                measure = partial(self.prepared.evaluator.evaluate, trial.candidate, trial.number, seed)
+                measure = partial(self.prepared.evaluator.evaluate, candidate, trial.number, seed)
                 title = f"trial {trial.number} with seed {number + 1} of {spec.confirm}"
                 yield Task(title, partial(recorded, measure, origin=origin), folder, origin)
 
@@ -226,7 +232,8 @@ def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
 
 
 def _rows_left(results: Results, prepared: Prepared, named: Sequence[str], *, again: bool) -> list[Baseline]:
-    rows = baseline_rows(named, prepared.space, results.spec.imgsz, results.spec.search.seed)
+    spec = results.spec
+    rows = baseline_rows(named, prepared.searched, spec.imgsz, spec.search.seed, spec.base_names)
     return missing(results.record, rows, failed_too=again)
 
 

@@ -195,6 +195,13 @@ class Loop:
         """Numbers of the trials that count: all but copies and screened ones."""
         return tuple(t.number for t in self.trials.values() if t.same_as is None and t.state != TrialState.SCREENED)
 
+    @property
+    def continued(self) -> frozenset[int]:
+        """Numbers of the trials that running or waiting ones continue, so that their weights are needed."""
+        open_ones = (*self._proposals.values(), *self._again)
+        given = (one.candidate.promotion for one in open_ones)
+        return frozenset(one.trial for one in given if one is not None and one.trial is not None)
+
     def _counted(self) -> int:
         """Number of trials that count towards the limit; screened ones cost next to nothing."""
         return len(self.trials) - self._count(TrialState.SCREENED)

@@ -28,7 +28,8 @@ def discard(
     The weights of the front and of pinned trials always stay, and count towards the limit.
 
     Args:
-        near: trials that are on the front or may still reach it; `front`: those on it now.
+        near: trials that are on the front or may still reach it; `front`: those on it now, and those that a trial
+            continues.
     """
     by_id = {trial.id: trial for trial in trials}
     try:

@@ -13,12 +13,12 @@ from typing import Any
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
 from objectives.objective import first_accuracy, objectives_named
-from objectives.runtimes.open import export_for_timing
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
+from search.evaluate.reduced_precision import file_to_time, timed_name
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
@@ -29,6 +29,7 @@ from search.propose.costs import Limits, layer_rates
 from search.propose.guided import RUNGS, Guide, Variant
 from search.propose.screening import AccuracyGoal
 from search.propose.width_options import allocator_of
+from search.run_folder.artefact_files import discard
 from search.run_folder.atomic import write_json
 from search.run_folder.quarantine import derived_json
 from search.run_folder.record import LAYERS
@@ -84,7 +85,16 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     )
     with phase("variants"):
         variants = variants_of(subject, gain, phase)
-    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits)
+    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits, promotes(spec))
+
+
+def promotes(spec: StudySpec) -> bool:
+    """Return whether trials may be trained further: their weights are kept, and more training is to their good.
+
+    Slimming costs accuracy on purpose, the more the longer.
+    """
+    recover = spec.recover
+    return spec.search.promote and spec.keep.weights != "none" and recover.epochs > 0 and not recover.slimming
 
 
 def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Variant, ...]:
@@ -177,12 +187,12 @@ def timing_of(subject: Subject) -> Iterator[Callable[[Plan, int], Latency]]:
 
         def time_plan(plan: Plan, seed: int) -> Latency:
             small = plan.apply(subject.model)
-            onnx = export_for_timing(small, folder / "probe.onnx", imgsz=spec.imgsz, batch=spec.latency.batch)
-            candidate = open_timed(spec.latency, onnx, small, spec.imgsz)
+            file = file_to_time(small, spec, spec.precision, spec.imgsz, folder / "probe")
+            candidate = open_timed(spec.latency, file, small, spec.imgsz)
             return measure([candidate], reference, briefly, turns, seed=seed)[0]
 
         yield time_plan
-    (folder / "probe.onnx").unlink(missing_ok=True)
+    discard(folder / timed_name(spec, spec.precision, "probe"))
 
 
 def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
+from search.config.bases import check_same
 from search.config.devices import check_device
+from search.config.inputs.checkpoint_facts import ModelOutputs
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
@@ -94,6 +95,21 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
         raise ConfigError(what + hint, where=where, expected=", ".join(base.figures))
 
 
+def check_same_outputs(spec: StudySpec, first: Any, other: Any, number: int) -> None:
+    """Check that base `number` solves the task of the first one, with the same classes in the same order.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    check_same(spec.model, spec.models[number], _facts(first), _facts(other))
+
+
+def _facts(model: Any) -> ModelOutputs:
+    names = getattr(model, "names", None) or {}
+    classes = tuple(map(str, names.values() if isinstance(names, dict) else names))
+    return ModelOutputs(str(getattr(model, "task", "detect")), classes=classes or None)
+
+
 def check_sizes(model: Any, sizes: Iterable[int]) -> None:
     """Refuse input sizes, in px, that are no multiples of the model's largest stride, 64 for P6 models."""
     stride = stride_of(model)
@@ -106,16 +122,19 @@ def check_sizes(model: Any, sizes: Iterable[int]) -> None:
             )
 
 
-def check_runtime(runtime: str) -> None:
-    """Check that the runtime's package, or program, is installed. Raises BackendMissing."""
-    from objectives.errors import BackendMissing
+def check_runtime(runtime: str, *, converts: bool = True) -> None:
+    """Check that the runtime's package, or program, is installed, and what makes its files. Raises BackendMissing.
+
+    Args:
+        converts: False where the files are there already.
+    """
     from objectives.runtimes.command_runner import check_program
-    from objectives.runtimes.names import command_words, is_command
+    from objectives.runtimes.names import check_packages, command_words, is_command
 
     if is_command(runtime):
         check_program(command_words(runtime)[0], runtime)
-    elif importlib.util.find_spec(runtime) is None:
-        raise BackendMissing(runtime, needed_for=f"runtime={runtime}", install=f"pip install {runtime}")
+    else:
+        check_packages(runtime, converts=converts)
 
 
 def check_data(model: Any, data: Path) -> Dataset:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from search.evaluate.baselines import Baseline
 from search.evaluate.evaluator import Evaluator
-from search.space import Space
+from search.space import AnySpace, JointSpace, Space
 from search.trial import Candidate, FinalLatency, Measurement
 
 if TYPE_CHECKING:
-    from search.propose.guided import Guide
+    from search.propose.guided import Adviser
 
 
 class FinalMeasurements(Protocol):
@@ -36,7 +36,8 @@ class Prepared:
     """Inputs of a search.
 
     Attributes:
-        base: the unpruned model, measured as the trials are.
+        space: of the first base, if there are several; `joint` is then the space of all.
+        base: the unpruned model, measured as the trials are; of several bases the first, their reference.
         groups: rows for the snapshot: name, size, stage, frozen, tie.
         notes: one sentence each, shown before the search.
         preload: modules that a trial's process imports first, loaded once.
@@ -50,5 +51,11 @@ class Prepared:
     groups: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     preload: tuple[str, ...] = field(default=())
-    guide: Guide | None = None
+    guide: Adviser | None = None
     final: FinalMeasurements | None = None
+    joint: JointSpace | None = None
+
+    @property
+    def searched(self) -> AnySpace:
+        """The space that is searched: of the one base, or of all."""
+        return self.joint or self.space

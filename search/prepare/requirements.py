@@ -28,7 +28,7 @@ def check_servers(spec: StudySpec) -> None:
         ServerMissing: one does not. DeviceMissing: a local Ray without the GPU that a trial needs.
     """
     if spec.storage is not None and is_postgresql(spec.storage):
-        from search.propose.optuna_storage import ping
+        from search.propose.optuna_backend.storage import ping
 
         ping(spec.storage)
     check_cluster(spec)
@@ -54,7 +54,7 @@ def claimed(spec: StudySpec) -> Iterator[Callable[[], None]]:
     if spec.storage is None or not is_postgresql(spec.storage):
         yield _is_claimed
         return
-    from search.propose.optuna_storage import claimed_on_server
+    from search.propose.optuna_backend.storage import claimed_on_server
 
     with claimed_on_server(spec.storage, spec.run_name) as renew:
         yield renew

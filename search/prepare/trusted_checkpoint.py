@@ -18,11 +18,16 @@ from search.workers.run_isolated import run_isolated
 
 
 def with_clean_copy(spec: StudySpec) -> StudySpec:
-    """Return the study with a trusted checkpoint replaced by its clean copy. Raises as `clean_copy` does."""
+    """Return the study with a trusted checkpoint replaced by its clean copy. Raises as `clean_copy` does.
+
+    Of several bases it is the one with that hash.
+    """
     if spec.trust is None:
         return spec
-    copy = clean_copy(Path(spec.model), spec.trust, Path(spec.project) / "trusted")
-    return spec.model_copy(update={"model": str(copy.resolve()), "name": spec.run_name})
+    folder, models = Path(spec.project) / "trusted", list(spec.models)
+    place = next((n for n, model in enumerate(models) if file_digest(Path(model)) == spec.trust), 0)
+    models[place] = str(clean_copy(Path(models[place]), spec.trust, folder).resolve())
+    return spec.model_copy(update={"models": tuple(models), "name": spec.run_name})
 
 
 def clean_copy(model: Path, digest: str, folder: Path) -> Path:

@@ -32,11 +32,19 @@ _TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes of a row's lists: widths along `groups`, ratios along `dimensions`, AP along `classes`."""
+    """Axes of a row's lists: widths along `groups`, ratios along `dimensions`, AP along `classes`.
+
+    `further` are the groups of the bases beside the first.
+    """
 
     groups: tuple[str, ...]
     dimensions: tuple[str, ...]
     classes: tuple[str, ...]
+    further: tuple[tuple[str, ...], ...] = ()
+
+    def groups_of(self, base: int) -> tuple[str, ...]:
+        """Return the groups of one base."""
+        return self.further[base - 1] if 0 < base <= len(self.further) else self.groups
 
 
 def page_data(snapshot: Snapshot, run: Path | None = None) -> Data:
@@ -54,7 +62,9 @@ def page_head(snapshot: Snapshot, run: Path | None = None) -> tuple[Data, Frame]
     beside = {} if run is None else _beside(run)
     groups = with_zones(snapshot.get("groups") or ())
     names = tuple(str(group["name"]) for group in groups)
-    frame = Frame(names, tuple(_dimensions(snapshot, beside)), tuple(_classes(snapshot)))
+    bases = [_shown_base(row) for row in snapshot.get("bases") or ()]
+    further = tuple(tuple(str(group["name"]) for group in base["groups"]) for base in bases[1:])
+    frame = Frame(names, tuple(_dimensions(snapshot, beside)), tuple(_classes(snapshot)), further)
     content = {
         **beside,
         **{key: found for key, found in snapshot.items() if key != "trials"},
@@ -66,6 +76,7 @@ def page_head(snapshot: Snapshot, run: Path | None = None) -> tuple[Data, Frame]
         "classes": frame.classes,
         "groups": groups,
         "base": _base(snapshot.get("base"), frame.classes),
+        **({"bases": bases} if bases else {}),
         "described": _described(snapshot),
     }
     plain: Data = finite(content)
@@ -82,7 +93,7 @@ def _described(snapshot: Snapshot) -> dict[str, dict[str, str]]:
 
 def page_row(row: Mapping[str, Any], frame: Frame) -> Data:
     """Return one trial."""
-    plain: Data = finite(_row(row, frame.groups, frame.dimensions, frame.classes))
+    plain: Data = finite(_row(row, frame))
     return plain
 
 
@@ -155,9 +166,16 @@ def _classes(snapshot: Snapshot) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows for name in row.get("per_class") or {}))
 
 
-def _row(row: Mapping[str, Any], groups: Sequence[str], dimensions: Sequence[str], classes: Sequence[str]) -> Data:
+def _shown_base(row: Mapping[str, Any]) -> Data:
+    """Return one base of several: what tells it apart; its figures are those of the base, or of a baseline."""
+    return {"name": row["name"], "groups": with_zones(row["groups"])}
+
+
+def _row(row: Mapping[str, Any], frame: Frame) -> Data:
     candidate = row.get("candidate") or {}
+    groups, dimensions, classes = frame.groups_of(candidate.get("base", 0)), frame.dimensions, frame.classes
     widths, ratios = row.get("widths") or {}, candidate.get("ratios") or {}
+    ratios = {} if candidate.get("base") else ratios  # they are points of the what-if view, which is of the first base
     rest = {key: found for key, found in candidate.items() if key not in ("ratios", "removed")}
     return {
         **{key: found for key, found in row.items() if key not in _ELSEWHERE and found not in _NOTHING},

@@ -19,6 +19,7 @@ def summary(snapshot: Snapshot) -> list[str]:
     if snapshot.get("verdict"):
         lines.append(str(snapshot["verdict"]))
     lines += _budgets(snapshot)
+    lines += _bases(snapshot)
     lines += _baselines(snapshot)
     if warnings:
         lines.append(f"Look at: {'; '.join(warnings)}.")
@@ -48,6 +49,16 @@ def _budgets(snapshot: Snapshot) -> Iterator[str]:
         row = reading.trial(snapshot, pick["trial"])
         said = [_figure(snapshot, figure, row) for figure in reading.figures(snapshot)[:2]]
         yield f"{name} ({bounds}): trial {row['id']}, {', '.join(filter(None, said))}."
+
+
+def _bases(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a sentence on each base of a study of several: its trials, and whether the search has left it."""
+    for base in snapshot.get("bases") or ():
+        count, on_front = base["trials"], base["on_front"]
+        line = f"{base['name']}: {count} {'trial' if count == 1 else 'trials'}, {on_front or 'none'} on the front"
+        if base["is_left"]:
+            line += f"; left after trial {base['last']}: from then on trials of another base promised more"
+        yield f"{line}."
 
 
 def _baselines(snapshot: Snapshot) -> Iterator[str]:

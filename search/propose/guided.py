@@ -14,6 +14,8 @@ names budgets, every other trial is for one of them, exactly within it.
 Every trial also measures a latency, mostly near the front: the costs are refitted to these now and then, since
 allocation exploits their errors.
 
+Where new candidates add little, a network of the front is trained further instead: see `promotion.py`.
+
 The divergence of a trial's outputs decides whether it is fine-tuned: see `screening.py`.
 """
 
@@ -26,6 +28,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
+from search.propose.front_area import WORST, Front, added_volume, undominated, worth_of
+from search.propose.promotion import PROMOTED, Effort, Tuned, promotion
 from search.propose.screening import AccuracyGoal, expected_share, expected_shares, screening_limit
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, ScreeningLimit
@@ -36,7 +40,6 @@ SHAKE = 0.4
 """Standard deviation of the logarithm of a single dimension's coefficient."""
 _MOST = 400
 """The surrogate is fitted to the last so many trials, and the screening judges by as many."""
-_WORST = 1.05
 _TRIES = 4
 _TIMED = 200
 """Costs are learned from the last so many timed trials."""
@@ -100,13 +103,15 @@ class CostRefitter(Protocol):
 
 @dataclass(frozen=True)
 class Observation:
-    """An observation: an earlier trial's results.
+    """An observation: an earlier trial's results, in the units of its base.
 
     Attributes:
         share: accuracy as a share of the base's; None if not fine-tuned.
         cost: as the allocator counts it.
         score: divergence of the outputs with corrected statistics; None if not measured.
         timed: its measured shape; None if its latency was not measured.
+        base: place of its base in the study.
+        effort: epochs and seconds; None if they were not recorded.
     """
 
     point: Point
@@ -114,6 +119,13 @@ class Observation:
     cost: float
     score: float | None = None
     timed: Timed | None = None
+    base: int = 0
+    effort: Effort | None = None
+
+    @property
+    def is_promoted(self) -> bool:
+        """True if it continues another trial: it says nothing about what a candidate's own fine-tune gives."""
+        return self.effort is not None and self.effort.continues is not None
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,54 @@ class Advice:
     candidate: Candidate
     source: str
     screening: ScreeningLimit | None = None
+
+
+@dataclass(frozen=True)
+class Bid:
+    """A point that a guide would try next, with its cost and the accuracy that one sample of the prices expects.
+
+    Both are shares of the guide's own base.
+    """
+
+    point: Point
+    cost: float
+    share: float
+
+
+class Adviser(Protocol):
+    """The proposer of `auto`: a `Guide`, or the guides of several bases."""
+
+    @property
+    def gain(self) -> AccuracyGoal:
+        """The accuracy to preserve."""
+        ...
+
+    def told(
+        self,
+        candidate: Candidate,
+        figures: Mapping[str, float],
+        score: float | None,
+        screened: bool,
+        effort: Effort | None = None,
+    ) -> Observation:
+        """Convert a trial to an observation."""
+        ...
+
+    def estimated(self, told: Sequence[Observation], candidate: Candidate, score: float) -> float:
+        """Estimate the accuracy of a screened candidate."""
+        ...
+
+    def opening(self) -> tuple[Candidate, ...]:
+        """Return the initial candidates."""
+        ...
+
+    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
+        """Return the candidate for trial `number`; `continued` are the trials that another continues already."""
+        ...
+
+
+Aim = float | LimitedBudget
+"""What a trial is for besides the front: a cost, or a budget with other limits."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +196,7 @@ class Guide:
         limits: its budgets and constraints with other limits, such as parameters.
         base_ms: latency of the base; None if latency is not part of the study.
         relearning: refits costs to trials; None: costs are fixed.
+        promotes: trains networks of the front further where that is worth more (promotion.py).
     """
 
     allocator: Allocator
@@ -146,11 +207,17 @@ class Guide:
     base_ms: float | None = None
     relearning: CostRefitter | None = None
     limits: tuple[LimitedBudget, ...] = ()
+    promotes: bool = False
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
     def told(
-        self, candidate: Candidate, figures: Mapping[str, float], score: float | None, screened: bool
+        self,
+        candidate: Candidate,
+        figures: Mapping[str, float],
+        score: float | None,
+        screened: bool,
+        effort: Effort | None = None,
     ) -> Observation:
         """Convert a trial to an observation."""
         name = self.gain.name
@@ -158,7 +225,7 @@ class Guide:
         point = Point(self.allocator.vector(candidate), self._variant(candidate))
         timed = None if screened else self._timed(point.vector, figures.get("latency_ms"))
         cost = self._cost(point) if timed is None or self.relearning is None else self.relearning.measured(timed)
-        return Observation(point, share, cost, score, timed)
+        return Observation(point, share, cost, score, timed, effort=effort)
 
     def _timed(self, vector: Vector, milliseconds: float | None) -> Timed | None:
         if milliseconds is None or self.base_ms is None:
@@ -184,12 +251,25 @@ class Guide:
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
-    def advise(self, number: int, told: Sequence[Observation]) -> Advice:
-        """Return the candidate for trial `number`."""
+    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
+        """Return the candidate for trial `number`; `continued` are the trials that another continues already."""
+        guide, told = self.corrected(told)
+        aims: tuple[Aim, ...] = (*self.targets, *self.limits)
+        aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
+        if self.promotes and not isinstance(aim, LimitedBudget):
+            tried = [Tuned(one.cost, one.share, one.effort) for one in told if one.effort is not None]
+            further = promotion(tried, continued, worth_of(aim))
+            if further is not None:
+                return Advice(further, PROMOTED)
+        front = front_of(told)
+        return guide.advice(guide.bid(number, aim, told, front), aim, told, front)
+
+    def corrected(self, told: Sequence[Observation]) -> tuple[Guide, Sequence[Observation]]:
+        """Return the guide with costs and variants as the trials have measured them, and the trials as it sees them."""
         guide = replace(self._relearned(told), variants=self._tried(told))
         if guide.variants != self.variants:
             told = [replace(one, point=guide._renewed(one.point)) for one in told]
-        return guide._advise(number, told)
+        return guide, told
 
     def _tried(self, told: Sequence[Observation]) -> tuple[Variant, ...]:
         """Return the variants, with measured figures of the unpruned model in each that the initial trials covered."""
@@ -212,7 +292,9 @@ class Guide:
         Refitted at 1, 2, 3, 4, 6, 8, 12, ... of them.
         """
         own = self.variants[0]
-        timed = [one.timed for one in told if one.timed is not None and one.point.variant == own]
+        timed = [
+            one.timed for one in told if one.timed is not None and one.point.variant == own and not one.is_promoted
+        ]
         count = max((m for m in _milestones() if m <= len(timed)), default=0)
         if self.relearning is None or not count:
             return self
@@ -222,45 +304,72 @@ class Guide:
             self._learned[count] = replace(self.allocator, cost_of=costs, _paths={})
         return replace(self, allocator=self._learned[count], _known=self._known)
 
-    def _advise(self, number: int, told: Sequence[Observation]) -> Advice:
+    def bid(self, number: int, aim: Aim | None, told: Sequence[Observation], front: Front, worst: float = WORST) -> Bid:
+        """Return the point to try as trial `number`, mostly one that was not tried.
+
+        Args:
+            aim: None: it is to add hypervolume to the `front`, within costs below `worst`.
+        """
         random = np.random.default_rng([self.seed, number, 2])
         seen = {one.point for one in told}
-        aims: tuple[float | LimitedBudget, ...] = (*self.targets, *self.limits)
-        aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
-        source = "guided:front" if aim is None else "guided:budget"
-        point = self._sampled(aim, told, seen, random, SHAKE)
+        found = self._sampled(aim, told, seen, random, SHAKE, front, worst)
         for more in range(1, _TRIES):
-            if point not in seen:
+            if found.point not in seen:
                 break
-            point = self._sampled(aim, told, seen, random, SHAKE * (1 + more))
+            found = self._sampled(aim, told, seen, random, SHAKE * (1 + more), front, worst)
+        return found
+
+    def advice(self, bid: Bid, aim: Aim | None, told: Sequence[Observation], front: Front) -> Advice:
+        """Return the candidate of a bid, with its screening threshold: what it may miss the `front` by."""
+        point, source = bid.point, "guided:front" if aim is None else "guided:budget"
         if isinstance(
             aim, LimitedBudget
         ):  # the front is one of cost: it says nothing of who is best within other limits
             return Advice(self._candidate(point), source)
-        front = [(cost, share / max(point.variant.share, 1e-9)) for cost, share in front_of(told)]
+        pairs, whole = observed_pairs(told), max(point.variant.share, 1e-9)
         held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
-        screening = screening_limit(observed_pairs(told), front, self._cost(point), held_back)
-        return Advice(self._candidate(point), source, screening)
+        reached = [(cost, share / whole) for cost, share in front]
+        return Advice(self._candidate(point), source, screening_limit(pairs, reached, self._cost(point), held_back))
+
+    def forecasts(self, told: Sequence[Observation]) -> list[Bid]:
+        """Return the ladder in every variant with the accuracies expected at most: those of the fitted prices, twice
+        the spread of the fit above them."""
+        surrogate = self._fitted(_with_estimates(told), None)
+        stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
+        slack = float(np.exp(2 * surrogate.residual))
+        points = [Point(vector, v) for v in self.variants for vector in dict.fromkeys(self.allocator.path(stage))]
+        expected = [(point, self._expected(point, surrogate)) for point in points]
+        return [
+            Bid(point, self._cost(point), min(share * slack, max(share, point.variant.share)))
+            for point, share in expected
+        ]
 
     def _sampled(
         self,
-        aim: float | LimitedBudget | None,
+        aim: Aim | None,
         told: Sequence[Observation],
         seen: Set[Point],
         random: np.random.Generator,
         shake: float,
-    ) -> Point:
-        surrogate = self._fitted(_with_estimates(told), random)
+        front: Front,
+        worst: float,
+    ) -> Bid:
+        own = [one for one in told if not one.is_promoted]
+        surrogate = self._fitted(_with_estimates(own), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
         if aim is not None:
-            return max(self._aimed(shaken, aim, stage), key=lambda point: self._expected(point, surrogate))
+            points = self._aimed(shaken, aim, stage)
+            bids = [Bid(point, self._cost(point), self._expected(point, surrogate)) for point in points]
+            return max(bids, key=lambda bid: bid.share)
         path = dict.fromkeys(shaken.path(stage))
         points = [Point(vector, variant) for variant in self.variants for vector in path]
         new = [point for point in points if point not in seen]
-        return self._most_volume(new or points, surrogate, front_of(told))
+        bids = [Bid(point, self._cost(point), self._expected(point, surrogate)) for point in new or points]
+        gains = [added_volume(front, bid.cost, bid.share, worst) for bid in bids]
+        return bids[int(np.argmax(gains))]
 
-    def _aimed(self, allocator: Allocator, aim: float | LimitedBudget, weights: Mapping[str, float]) -> list[Point]:
+    def _aimed(self, allocator: Allocator, aim: Aim, weights: Mapping[str, float]) -> list[Point]:
         """Return the points that fill a budget, one per variant."""
         if isinstance(aim, float):
             return [Point(allocator.vector_within(aim / v.cost, weights), v) for v in self.variants]
@@ -272,13 +381,6 @@ class Guide:
         work = (variant.imgsz / self.variants[0].imgsz) ** 2
         limited = limit.over(allocator.cost_of, variant.cost, work)
         return replace(allocator, cost_of=limited, _paths={}).vector_within(1.0, weights)
-
-    def _most_volume(
-        self, points: Sequence[Point], surrogate: Surrogate, front: Sequence[tuple[float, float]]
-    ) -> Point:
-        """Return the point with the largest expected hypervolume gain in (accuracy, cost)."""
-        gains = [added_volume(front, self._cost(point), self._expected(point, surrogate)) for point in points]
-        return points[int(np.argmax(gains))]
 
     def _fitted(self, tuned: Sequence[Observation], random: np.random.Generator | None) -> Surrogate:
         rows = np.array([self._prices(one.point.vector) for one in tuned]).reshape(-1, len(self.allocator.stages))
@@ -341,28 +443,6 @@ def _with_estimates(told: Sequence[Observation]) -> list[Observation]:
     return known
 
 
-def front_of(told: Sequence[Observation]) -> tuple[tuple[float, float], ...]:
+def front_of(told: Sequence[Observation]) -> Front:
     """Return (cost, share) of the non-dominated fine-tuned trials, by rising cost."""
-    front: list[tuple[float, float]] = []
-    for cost, share in sorted((one.cost, -one.share) for one in told if one.share is not None):
-        if not front or -share > front[-1][1]:
-            front.append((cost, -share))
-    return tuple(front)
-
-
-def added_volume(front: Sequence[tuple[float, float]], cost: float, share: float) -> float:
-    """Return the area that a point adds to the dominated region, within cost <= 1.05 and share >= 0."""
-    area, left = 0.0, cost
-    level = 0.0
-    for other, height in _steps(front):
-        if other <= cost:
-            level = max(level, height)
-            continue
-        area += max(0.0, min(other, _WORST) - left) * max(0.0, share - level)
-        left, level = max(left, other), max(level, height)
-    return area
-
-
-def _steps(front: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    yield from front
-    yield _WORST, 0.0
+    return undominated([(one.cost, one.share) for one in told if one.share is not None])

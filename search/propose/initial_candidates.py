@@ -8,9 +8,11 @@ each chain, and with none, which shows the value of depth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 
-from search.space import Space
+from search.space import AnySpace, JointSpace, Space
 from search.trial import Candidate
 
 _LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -19,13 +21,24 @@ _SHALLOW = 0.2
 """The step of the ladder that the candidates without some blocks repeat."""
 
 
-def opening(space: Space) -> tuple[Candidate, ...]:
-    """Return uniform ratios, third-weighted candidates, the controls, and shallower networks; without duplicates."""
+def opening(space: AnySpace) -> tuple[Candidate, ...]:
+    """Return uniform ratios, third-weighted candidates, the controls, and shallower networks; without duplicates.
+
+    Of several bases those of each, in turn.
+    """
+    if isinstance(space, JointSpace):
+        return in_turn([opening(own) for own in space.spaces])
     ladder = [space.uniform(level) for level in _LEVELS]
     weighted = [_weighted(space, third) for third in range(3)] if len(space.dimensions) >= 3 else []
     controls = [space.uniform(0.0, size) for size in space.sizes]
     shallow = [space.uniform(_SHALLOW, removed=removed) for removed in _removals(space)]
     return _distinct([*ladder, *weighted, *controls, *shallow])
+
+
+def in_turn(by_base: Sequence[Iterable[Candidate]]) -> tuple[Candidate, ...]:
+    """Return the first candidate of each base, then the second of each, ...; each says of which base it is."""
+    rows = zip_longest(*by_base)
+    return tuple(replace(one, base=base) for row in rows for base, one in enumerate(row) if one is not None)
 
 
 def _removals(space: Space) -> Iterator[tuple[str, ...]]:

@@ -12,9 +12,9 @@ A resumed study repeats the same sequence (tested with Optuna 5.0) because of:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,22 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose import optuna_internals as internals
-from search.propose.guided import Guide, Observation
-from search.propose.optuna_storage import close_storage, open_storage, quiet
+from search.propose.guided import Adviser, Observation
+from search.propose.optuna_backend import internals
+from search.propose.optuna_backend.samplers import ConstrainedCmaEs, Sobol
+from search.propose.optuna_backend.storage import close_storage, open_storage, quiet
+from search.propose.promotion import Effort
 from search.propose.proposer import History, Proposal, Told
-from search.propose.samplers import ConstrainedCmaEs, Sobol
 from search.run_folder.enqueue import Request
 from search.run_folder.storage_errors import storage_errors
-from search.space import Space
-from search.trial import Candidate, Failure, Measurement, Outcome, ScreeningLimit, Trial
+from search.space import AnySpace
+from search.trial import Candidate, Failure, Measurement, Outcome, Promotion, ScreeningLimit, Trial
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 _SOURCE = "source"
 _GATE = "gate"
 _REQUEST = "request"
+_PROMOTION = "promotion"
 _USER = "user"
 _NSGA2_POPULATION = 20
 _RANDOM_AFTER_OPENING = 5
@@ -64,7 +66,7 @@ class OptunaProposer:
         self,
         storage: str,
         name: str,
-        space: Space,
+        space: AnySpace,
         objectives: Sequence[Objective],
         *,
         bounds: Sequence[Bound] = (),
@@ -72,7 +74,7 @@ class OptunaProposer:
         seed: int = 0,
         workers: int = 1,
         opening: Sequence[Candidate] = (),
-        guide: Guide | None = None,
+        guide: Adviser | None = None,
     ) -> None:
         quiet()
         self._space = space
@@ -99,7 +101,7 @@ class OptunaProposer:
             return History(tuple(self._again(trial) for trial in running), told)
 
     def _was_told(self, trial: FrozenTrial) -> Told:
-        attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
+        attrs, candidate = trial.user_attrs, self._candidate(trial)
         if trial.state != TrialState.COMPLETE:
             return Told(candidate, {}, str(attrs.get("error", "")))
         return Told(candidate, attrs["figures"], same_as=attrs.get("same_as"))
@@ -109,7 +111,7 @@ class OptunaProposer:
         of pending ones, are lost. Raises OSError if the disk is full or fails.
         """
         for trial in trials:
-            attrs = {_SOURCE: trial.source}
+            attrs = {_SOURCE: trial.source, **_promoted(trial.candidate)}
             if trial.source == _USER:
                 attrs[_REQUEST] = f"trial {trial.number}"
             with storage_errors():
@@ -190,9 +192,14 @@ class OptunaProposer:
             return self._opening[turn], {_SOURCE: "opening"}
         if self._guide is None:
             return None
-        advice = self._guide.advise(number, self._told(self._guide))
+        advice = self._guide.advise(number, self._told(self._guide), _continued(trials))
         screening = None if advice.screening is None else advice.screening.limit
-        return advice.candidate, {_SOURCE: advice.source, _GATE: screening}
+        return advice.candidate, {_SOURCE: advice.source, _GATE: screening, **_promoted(advice.candidate)}
+
+    def _candidate(self, trial: FrozenTrial | optuna.Trial) -> Candidate:
+        """Return the candidate of a stored trial: the vector of its parameters, and its promotion."""
+        promotion = trial.user_attrs.get(_PROMOTION)
+        return self._space.candidate(trial.params).promoted(None if promotion is None else Promotion(**promotion))
 
     def _begun(self, candidate: Candidate, attrs: Mapping[str, Any]) -> optuna.Trial:
         point = self._space.vector(candidate)
@@ -201,13 +208,15 @@ class OptunaProposer:
         )
         return internals.begin(self._study, template)
 
-    def _told(self, guide: Guide) -> list[Observation]:
+    def _told(self, guide: Adviser) -> list[Observation]:
         """Return every told trial as an observation of the guide, by number."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:
-                attrs, candidate = trial.user_attrs, self._space.candidate(trial.params)
+                attrs, candidate = trial.user_attrs, self._candidate(trial)
+                seconds = attrs.get("seconds")  # absent in trials of a version before promotions
+                effort = None if seconds is None else Effort(trial.number, candidate, attrs.get("epochs"), seconds)
                 self._remembered[trial.number] = guide.told(
-                    candidate, attrs["figures"], attrs.get("score"), bool(attrs.get("screened"))
+                    candidate, attrs["figures"], attrs.get("score"), bool(attrs.get("screened")), effort
                 )
         return [self._remembered[number] for number in sorted(self._remembered)]
 
@@ -216,7 +225,7 @@ class OptunaProposer:
         guide = self._guide
         if guide is None or not isinstance(outcome, Measurement) or not outcome.screened or outcome.score is None:
             return outcome
-        value = guide.estimated(self._told(guide), self._space.candidate(trial.params), outcome.score)
+        value = guide.estimated(self._told(guide), self._candidate(trial), outcome.score)
         figures = {**outcome.figures, guide.gain.name: Estimate.exact(value)}
         return replace(outcome, figures=figures)
 
@@ -235,9 +244,7 @@ class OptunaProposer:
         self._asked[trial.number] = trial
         source = str(trial.user_attrs[_SOURCE])
         limit = trial.user_attrs.get(_GATE)
-        return Proposal(
-            trial.number, self._space.candidate(trial.params), source, None if limit is None else ScreeningLimit(limit)
-        )
+        return Proposal(trial.number, self._candidate(trial), source, None if limit is None else ScreeningLimit(limit))
 
     def _skip_draw(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
         """A parameter that a cut ask had stored already is not drawn again, but its random number is used up."""
@@ -287,6 +294,8 @@ class OptunaProposer:
         trial.set_user_attr("digest", measured.digest)
         trial.set_user_attr("score", measured.score)
         trial.set_user_attr("screened", measured.screened)
+        trial.set_user_attr("epochs", measured.epochs)
+        trial.set_user_attr("seconds", 0.0 if same_as is not None else sum(measured.seconds.values()))
         if same_as is not None:
             trial.set_user_attr("same_as", same_as)
         told = internals.current(trial).constraints
@@ -295,7 +304,9 @@ class OptunaProposer:
                 trial.set_constraint(str(bound), bound.excess(measured.figures))
 
 
-def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _point_within(
+    space: AnySpace, candidate: Candidate, distributions: Mapping[str, BaseDistribution]
+) -> dict[str, Any]:
     """Return the candidate as a vector of the space. Raises ConfigError if it lies outside."""
     try:
         point = space.vector(candidate)
@@ -307,7 +318,19 @@ def _point_within(space: Space, candidate: Candidate, distributions: Mapping[str
     return point
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
+def _promoted(candidate: Candidate) -> dict[str, Any]:
+    """Return the attribute that keeps a promotion, which is no parameter of the space."""
+    given = candidate.promotion
+    return {} if given is None else {_PROMOTION: asdict(given)}
+
+
+def _continued(trials: Iterable[FrozenTrial]) -> frozenset[int]:
+    """Return the numbers of the trials that another continues, whatever became of it."""
+    given = (trial.user_attrs.get(_PROMOTION) for trial in trials)
+    return frozenset(one["trial"] for one in given if one is not None and one["trial"] is not None)
+
+
+def _distributions(space: AnySpace) -> dict[str, BaseDistribution]:
     found: dict[str, BaseDistribution] = {d.name: FloatDistribution(d.low, d.high) for d in space.dimensions}
     return found | {name: CategoricalDistribution(values) for name, values in space.choices().items()}
 

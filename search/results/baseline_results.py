@@ -62,6 +62,16 @@ class BaselineResult:
         }
 
 
+def further_rows(names: Sequence[str], further: Sequence[Measurement]) -> tuple[BaselineResult, ...]:
+    """Return the bases beside the first as rows, as they are: each was measured before the search.
+
+    Args:
+        names: of all bases; `further`: figures of all but the first.
+    """
+    rows = enumerate(zip(names[1:], further, strict=False), 2)
+    return tuple(BaselineResult(f"unpruned {name}", "base", f"base-{place}", base) for place, (name, base) in rows)
+
+
 def row_dir(record: RunRecord, slug: str) -> Path:
     """Return the folder of a baseline."""
     return record.path / "baselines" / slug

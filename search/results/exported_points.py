@@ -103,5 +103,11 @@ def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, 
     figures["size_mb"] = Estimate.exact(check.size_bytes / 1e6)
     said = f"exported from trial {trial.number} as {check.label} ({check.path}), not searched"
     return replace(
-        trial.measurement, figures=figures, per_class=per_class, seconds={}, notes=(said,), timing=dict(check.latency)
+        trial.measurement,
+        figures=figures,
+        per_class=per_class,
+        seconds={},
+        notes=(said,),
+        timing=dict(check.latency),
+        replicates={},  # they are the checkpoint's
     )

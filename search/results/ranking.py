@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -160,6 +160,13 @@ class VolumeTrack:
         count = min(len(points), len(self._points))
         changed = (points[:count] != self._points[:count]).any(axis=1)
         return int(changed.argmax()) if changed.any() else count
+
+
+def outermost(bases: Sequence[Measurement], objectives: Sequence[Objective]) -> Measurement:
+    """Return the first base, with the largest cost of any: volume counts up to there, whichever is named first."""
+    first, *others = bases
+    costs = {o.name: max((b.figures[o.name] for b in bases), key=lambda e: e.value) for o in objectives if o.is_cost}
+    return replace(first, figures={**first.figures, **costs}) if others else first
 
 
 def volume_reference(base: Measurement, objectives: Sequence[Objective]) -> dict[str, float]:

@@ -65,8 +65,19 @@ def confirmed(measured: Measurement, repeats: Sequence[Measurement]) -> Measurem
         measured,
         figures={**measured.figures, **means},
         per_class={**measured.per_class, **classes},
+        replicates=_mean_replicates(runs),
         seeds=len(runs),
     )
+
+
+def _mean_replicates(runs: Sequence[Measurement]) -> dict[str, Sequence[float]]:
+    """Average each resample over all seeds; none of a figure that some seed has no resamples of."""
+    found: dict[str, Sequence[float]] = {}
+    for name in runs[0].replicates:
+        rows = [one.replicates.get(name, ()) for one in runs]
+        if len({len(row) for row in rows}) == 1:
+            found[name] = tuple(math.fsum(drawn) / len(rows) for drawn in zip(*rows, strict=True))
+    return found
 
 
 def _trained(runs: Sequence[Measurement]) -> list[str]:

@@ -30,6 +30,7 @@ class Results:
         exported: the trials' exports in other precisions.
         target: the device of the latencies; None for the study's own runtime.
         own: the results by the study's own runtime, if these are another device's.
+        further: figures of the bases beside the first, in the order of the study; none by another device's latencies.
         volumes: hypervolumes computed so far; passed from one event to the next.
     """
 
@@ -40,6 +41,7 @@ class Results:
     exported: tuple[Trial, ...] = ()
     target: Target | None = None
     own: Results | None = None
+    further: tuple[Measurement, ...] = ()
     volumes: VolumeTrack = field(default_factory=VolumeTrack, compare=False, repr=False)
 
     @classmethod
@@ -61,12 +63,25 @@ class Results:
         """
         known = refined(record, record.trials() if trials is None else trials)
         exported = exported_trials(record, known)
-        return cls(spec, record, known, record.read_base(), exported, volumes=volumes or VolumeTrack())
+        return cls(
+            spec,
+            record,
+            known,
+            record.read_base(),
+            exported,
+            further=record.further_bases() if len(spec.models) > 1 else (),
+            volumes=volumes or VolumeTrack(),
+        )
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
         """Objectives, in the order of the study."""
         return objectives_named(self.spec.objectives)
+
+    @property
+    def bases(self) -> tuple[Measurement, ...]:
+        """The measured bases, in the order of the study."""
+        return () if self.base is None else (self.base, *self.further)
 
     @property
     def points(self) -> tuple[Trial, ...]:
@@ -107,7 +122,9 @@ class Results:
     @cached_property
     def hypervolume(self) -> list[VolumePoint]:
         """[{"trial", "value"}] after each trial; empty before the base was measured."""
-        return [] if self.base is None else self.volumes.upto(self.searched, self.objectives, self.base)
+        if not self.bases:
+            return []
+        return self.volumes.upto(self.searched, self.objectives, ranking.outermost(self.bases, self.objectives))
 
     def pick(self, bounds: Sequence[Bound]) -> tuple[Trial, str]:
         """Return the best point within bounds, and a sentence with the reason.

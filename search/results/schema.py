@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -24,6 +24,20 @@ class Measured(TypedDict):
 
     figures: dict[str, FigureCell]
     per_class: dict[str, float]
+
+
+class BaseRow(Measured):
+    """One base of a study of several: its figures, and what the search made of it.
+
+    `last` is the number of its last trial; `is_left` says that the guides have given it none since.
+    """
+
+    name: str
+    groups: list[dict[str, Any]]
+    trials: int
+    on_front: int
+    last: int | None
+    is_left: bool
 
 
 class BaselineRow(Measured):
@@ -138,7 +152,10 @@ class TargetView(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """Everything about a study that is displayed. `rungs` are the cheap scores, `target` the device of the view."""
+    """Everything about a study that is displayed. `rungs` are the cheap scores, `target` the device of the view.
+
+    `bases` are those of a study of several, which a candidate's `base` counts; `base` and `groups` are the first's.
+    """
 
     format: int
     name: str
@@ -156,6 +173,7 @@ class Snapshot(TypedDict):
     budgets: dict[str, dict[str, float]]
     progress: ProgressRow
     base: Measured | None
+    bases: NotRequired[list[BaseRow]]
     groups: list[dict[str, Any]]
     trials: list[TrialRow]
     front: list[str]

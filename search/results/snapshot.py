@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from objectives.objective import Estimate, Objective
 from search.config.spec import StudySpec
 from search.results import ranking
-from search.results.baseline_results import read_rows
+from search.results.baseline_results import BaselineResult, further_rows, read_rows
 from search.results.results import Results
-from search.results.schema import FORMAT, EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
+from search.results.schema import FORMAT, BaseRow, EndRow, Measured, ObjectiveRow, ProgressRow, Snapshot, TrialRow
 from search.results.screening_stats import expectations, rungs
 from search.results.snapshot_reader import current
 from search.results.target_device import target_names
@@ -21,6 +23,9 @@ from search.results.verdict import compared_verdict
 from search.run_folder.atomic import csv_text, read_mapping, write_atomic, write_json
 from search.run_folder.record import LAYERS, RunRecord
 from search.trial import Trial, TrialState, figures_to_json
+
+LEFT_AFTER = 6
+"""Guided trials of other bases in a row after which a base counts as left."""
 
 
 def snapshot(results: Results, state: str, progress: ProgressRow, before: Mapping[str, Any] | None = None) -> Snapshot:
@@ -36,7 +41,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow, before: Mappin
     measured = sum(trial.state == TrialState.COMPLETE for trial in trials)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     before = before or record.read_snapshot() or {}
-    rows = read_rows(record) if target is None else ()  # they were timed here
+    rows = (*further_rows(spec.base_names, results.further), *read_rows(record)) if target is None else ()  # timed here
     expected = expectations(trials, objectives, base)
     return {
         "format": FORMAT,
@@ -55,6 +60,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow, before: Mappin
         "budgets": {name: {b.name: b.limit for b in bounds} for name, bounds in results.limits.items()},
         "progress": progress,
         "base": None if base is None else _measured(base.figures, base.per_class),
+        **_bases(results),
         "groups": record.read_groups(),
         "trials": [_trial(point, results, expected.get(point.number)) for point in results.points],
         "front": list(map(str, ranked.front)),
@@ -62,7 +68,7 @@ def snapshot(results: Results, state: str, progress: ProgressRow, before: Mappin
         "picks": results.picks,
         "rungs": rungs(trials, objectives),
         "latency_model": read_mapping(record.path / "latency" / LAYERS),
-        "verdict": "" if base is None else compared_verdict(ranked, rows, base, objectives, measured),
+        "verdict": _verdict(results, rows, measured),
         "baselines": [row.to_json() for row in rows],
         "end": _end(record),
     }
@@ -74,8 +80,9 @@ def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snaps
     write_json(results.record.snapshot_path, content, durable=False, indent=None)
     rows = content["trials"]
     front = [row for row in rows if row["on_front"]]
-    write_atomic(results.record.path / "results.csv", results_csv(rows), durable=False)
-    write_atomic(results.record.path / "pareto.csv", results_csv(front), durable=False)
+    names = [base["name"] for base in content.get("bases", ())]
+    write_atomic(results.record.path / "results.csv", results_csv(rows, names), durable=False)
+    write_atomic(results.record.path / "pareto.csv", results_csv(front, names), durable=False)
     return content
 
 
@@ -125,15 +132,31 @@ def _state(record: RunRecord, before: Mapping[str, Any] | None) -> str:
     return "finished" if (before or {}).get("state") == "finished" else "interrupted"
 
 
-def results_csv(rows: Sequence[TrialRow]) -> str:
-    """Trials and exports as CSV, by `id`: figures with their intervals, ratios, removed blocks, seconds."""
+def results_csv(rows: Sequence[TrialRow], bases: Sequence[str] = ()) -> str:
+    """Trials and exports as CSV, by `id`: figures with their intervals, ratios, removed blocks, seconds.
+
+    Args:
+        bases: names of the bases of a study of several, whose column comes last.
+    """
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
     header = ["id", "number", "state", "source", "feasible", "on_front", "same_as", "imgsz", "dtype"]
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
     header += [f"ratio:{name}" for name in ratios] + ["removed", "epochs", "seconds", "error"]
-    return csv_text(header, (_cells(row, figures, ratios) for row in rows))
+    cells = (_cells(row, figures, ratios) for row in rows)
+    if not bases:
+        return csv_text(header, cells)
+    return csv_text(
+        [*header, "base"], ([*c, bases[row["candidate"].get("base", 0)]] for row, c in zip(rows, cells, strict=True))
+    )
+
+
+def _verdict(results: Results, rows: Sequence[BaselineResult], measured: int) -> str:
+    names = results.spec.base_names if results.further else ()
+    if results.base is None:
+        return ""
+    return compared_verdict(results.ranked, rows, results.base, results.objectives, measured, names)
 
 
 def version() -> str:
@@ -153,6 +176,39 @@ def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list
         cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
     cells += [candidate["ratios"].get(name) for name in ratios]
     return [*cells, " ".join(row["removed"]), row["epochs"], round(sum(row["seconds"].values()), 3), row["error"]]
+
+
+class _Bases(TypedDict):
+    bases: NotRequired[list[BaseRow]]
+
+
+def _bases(results: Results) -> _Bases:
+    """Return a row for each base of a study of several; nothing for one."""
+    if not results.further:
+        return {}
+    found: list[BaseRow] = []
+    for place, (name, base) in enumerate(zip(results.spec.base_names, results.bases, strict=False)):
+        own = [trial.number for trial in results.trials if trial.candidate.base == place]
+        on_front = sum(trial.candidate.base == place for trial in results.front)
+        last = max(own, default=None)
+        found.append(
+            {
+                **_measured(base.figures, base.per_class),
+                "name": name,
+                "groups": results.record.of_base(place).read_groups(),
+                "trials": len(own),
+                "on_front": on_front,
+                "last": last,
+                "is_left": _is_left(results, last),
+            }
+        )
+    return {"bases": found}
+
+
+def _is_left(results: Results, last: int | None) -> bool:
+    """Return whether the guides have given a base no further trial: the other samplers never leave one."""
+    since = [trial for trial in results.trials if last is not None and trial.number > last]
+    return sum(trial.source.startswith("guided") for trial in since) >= LEFT_AFTER
 
 
 def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:

@@ -134,6 +134,18 @@ def base(snapshot: Snapshot) -> Measured:
     return snapshot.get("base") or {"figures": {}, "per_class": {}}
 
 
+def base_name(snapshot: Snapshot, row: TrialRow) -> str | None:
+    """The name of the base that a trial was made of; None in a study of one base."""
+    bases, place = snapshot.get("bases") or (), (row.get("candidate") or {}).get("base", 0)
+    return str(bases[place]["name"]) if place < len(bases) else None
+
+
+def groups_of(snapshot: Snapshot, row: TrialRow) -> Sequence[Mapping[str, Any]]:
+    """The groups of the base that a trial was made of."""
+    bases, place = snapshot.get("bases") or (), (row.get("candidate") or {}).get("base", 0)
+    return bases[place]["groups"] if 0 < place < len(bases) else snapshot.get("groups", ())
+
+
 def value(row: Measured, name: str) -> float | None:
     """Return a figure's value, or None if missing or not finite."""
     found = (row.get("figures") or {}).get(name)

@@ -28,6 +28,7 @@ def target_views(results: Results) -> dict[str, TargetView]:
 def _view(there: Results) -> TargetView:
     assert there.target is not None
     target, base, trials, ranked = there.target, there.base, there.trials, there.ranked
+    names = there.spec.base_names if len(there.spec.models) > 1 else ()
     return {
         "machine": dict(target.machine),
         "base_ms": target.base_ms,
@@ -37,7 +38,7 @@ def _view(there: Results) -> TargetView:
         "front": list(map(str, ranked.front)),
         "picks": there.picks,
         "hypervolume": there.hypervolume,
-        "verdict": "" if base is None else verdict(ranked, base, there.objectives, len(trials)),
+        "verdict": "" if base is None else verdict(ranked, base, there.objectives, len(trials), names),
     }
 
 

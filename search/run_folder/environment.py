@@ -10,7 +10,8 @@ from pathlib import Path
 
 from search.errors import NotComparable
 
-MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt")
+_SMALL_BOARDS = ("ncnn", "mnn", "ai-edge-litert", "executorch")
+MEASURING = ("paretoprune", "torch", "ultralytics", "onnxruntime", "openvino", "tensorrt", *_SMALL_BOARDS)
 """Packages that make a candidate's network or its figures: under other versions trials are not comparable."""
 _PACKAGES = (*MEASURING, "optuna", "numpy")
 REBUILT = "study.db"

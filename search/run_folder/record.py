@@ -3,6 +3,7 @@
     runs/prune/<name>/
       args.yaml env.json data.json study.db search.log results.csv pareto.csv snapshot.json run.lock ending.json
       base/{base.json,groups.json,base.onnx} latency/{<key>.json,final.json,kits/<id>.json,targets/<name>.json}
+      bases/2/{base,sensitivity,latency}?      of the second base of a study of several
       baselines/<row>/{row.json,result.json} confirm/0017-1/result.json
       trials/0017/{candidate.json,result.json,progress.json,train.log,weights.pt?,samples/*.jpg,error.txt?}
       marks.json? enqueue/*.json?      notes and requests of the dashboard's users
@@ -22,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from objectives.runtimes.names import file_names
 from search.errors import ConfigError, RunCorrupt
 from search.run_folder.atomic import read_mapping, write_atomic, write_json
 from search.run_folder.lock import RunLock
@@ -35,10 +37,25 @@ MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 LAYERS = "layers.json"
 """In latency/: the latency model by layers, for the page."""
 BATCHES = "batches"
+BASES = "bases"
+"""Folder of the bases beside the first: bases/2/{base,sensitivity,latency}, as those of the run itself."""
+_REDUCED = ("base_fp16*", "base_int8*")
+"""The base in the study's own precision, where that is no float32."""
 _PREPARED = {
-    "base": ("base.json", "groups.json", "whatif.json", "base.onnx", "scores-*.npz", "samples", BATCHES, "accuracy"),
+    "base": (
+        "base.json",
+        "groups.json",
+        "whatif.json",
+        "levels.json",
+        *file_names("base"),
+        *_REDUCED,
+        "scores-*.npz",
+        "samples",
+        BATCHES,
+        "accuracy",
+    ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, "probe.onnx", "[0-9a-f]" * 16 + ".json"),
+    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "probe_*", "[0-9a-f]" * 16 + ".json"),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5
@@ -89,6 +106,17 @@ class RunRecord:
     def stop_path(self) -> Path:
         return self.path / "stop.request"
 
+    def of_base(self, place: int) -> RunRecord:
+        """Return the record in which a base of the study, counted from 0, is prepared; the run itself for the first."""
+        return RunRecord(self.path / BASES / str(place + 1)) if place else self
+
+    def further_bases(self) -> tuple[Measurement, ...]:
+        """Return the measured bases beside the first, in their order; those before the first that was not measured."""
+        found: list[Measurement] = []
+        while (base := self.of_base(len(found) + 1).read_base()) is not None:
+            found.append(base)
+        return tuple(found)
+
     def trial_dir(self, number: int) -> Path:
         return self.path / "trials" / f"{number:04d}"
 
@@ -111,9 +139,10 @@ class RunRecord:
 
     def origin(self) -> Origin:
         """Return what the run's results are made of; digests that an older version did not write are empty."""
-        base = self.read_base()
+        base, others = self.read_base(), self.further_bases()
         _, prints = self.read_args() if self.args_path.is_file() else ({}, {})
-        return Origin(prints.get(STUDY, ""), "" if base is None else json_digest(base.compared()))
+        made = [one.compared() for one in (base, *others) if one is not None]
+        return Origin(prints.get(STUDY, ""), json_digest(made if others else made[0]) if made else "")
 
     def start_trial(self, number: int, candidate: Candidate, source: str) -> Path:
         """Create an empty folder for the trial, with candidate.json; leftovers of an interrupted run are removed."""
@@ -229,6 +258,8 @@ class RunRecord:
 
         By name, since nothing else says that a folder without args.yaml is a run and not a user's own.
         """
+        for further in (self.path / BASES).glob("[0-9]*"):
+            RunRecord(further).discard_preparation()
         for folder, names in _PREPARED.items():
             for path in (path for name in names for path in (self.path / folder).glob(name)):
                 if path.is_dir() and not path.is_symlink():

@@ -49,6 +49,16 @@ def discard_weights(path: Path) -> None:
             made.unlink()
 
 
+def discard_undelivered(record: RunRecord) -> None:
+    """Delete the weights of baselines and repeats, which a killed process may have left: nothing of them is delivered.
+
+    Only for the process that holds the run.
+    """
+    for folder in ("baselines", "confirm"):
+        for path in record.path.glob(f"{folder}/*/"):
+            discard_weights(path / FILE)
+
+
 def origin(trial: Trial) -> int:
     """The trial whose weights belong to this one: itself, the one that it is a copy of or was exported from."""
     return trial.number if trial.same_as is None else trial.same_as

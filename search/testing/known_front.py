@@ -88,6 +88,36 @@ class KnownFrontEvaluator:
 
 
 @dataclass(frozen=True)
+class LearningEvaluator(KnownFrontEvaluator):
+    """The known front, from which a trial of few epochs is away: what is lost falls with a power of the epochs.
+
+    Args:
+        epochs: of a trial of its own, in which it loses twice what the known front loses.
+    """
+
+    epochs: float = 4.0
+
+    def pruned(self, candidate: Candidate) -> PrunedCandidate:
+        found, further = super().pruned(candidate), candidate.promotion
+        return found if further is None else replace(found, key=f"{found.key}:{further.trial}+{further.epochs:g}")
+
+    def evaluate(
+        self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: ScreeningLimit | None = None
+    ) -> Measurement:
+        """Measure as `Evaluator.evaluate`; seconds are in proportion to the epochs."""
+        measured = super().evaluate(candidate, number, seed, work_dir, screening)
+        if measured.screened:
+            return measured
+        further = candidate.promotion
+        own, total = (self.epochs, self.epochs) if further is None else (further.epochs, further.total)
+        lost = 2 * (0.5 - measured.figures["map50_95"].value) * (total / self.epochs) ** -0.5
+        figures = {**measured.figures, "map50_95": Estimate.exact(max(0.0, 0.5 - lost))}
+        seconds = {"recover": self.seconds * own / self.epochs}
+        score = None if further is not None else measured.score
+        return replace(measured, figures=figures, seconds=seconds, epochs=total, score=score)
+
+
+@dataclass(frozen=True)
 class StallingEvaluator(KnownFrontEvaluator):
     """The known front, whose trials hang from number `stalls_from` on until killed."""
 
@@ -159,11 +189,13 @@ class WitnessedEvaluator:
     Args:
         losses: number -> how often that trial kills the worker of a Ray engine, as a node failure would. Not for
             processes of this machine, whose worker is the caller.
+        stalls: numbers of trials that stand still at their first start, until killed; the second one measures.
     """
 
     folder: Path
     inner: Evaluator = KnownFrontEvaluator()
     losses: Mapping[int, int] = field(default_factory=dict)
+    stalls: tuple[int, ...] = ()
 
     def pruned(self, candidate: Candidate) -> PrunedCandidate:
         return self.inner.pruned(candidate)
@@ -176,6 +208,8 @@ class WitnessedEvaluator:
         if self.begun(number) <= self.losses.get(number, 0):
             os.kill(ancestors(os.getpid())[1], signal.SIGKILL)
             time.sleep(60)
+        if number in self.stalls and self.begun(number) == 1:
+            time.sleep(3600)
         (work_dir / "note.txt").write_text(f"trial {number}")
         with Phases(work_dir)("recover"):
             return self.inner.evaluate(candidate, number, seed, work_dir, screening)

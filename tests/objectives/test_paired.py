@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objectives.objective import Estimate
-from objectives.paired import paired_errors, ranked_figures
+from objectives.paired import paired_difference, paired_errors, ranked_figures
 
 RANDOM = np.random.default_rng(0)
 LUCK = RANDOM.normal(0, 0.02, 200)
@@ -35,3 +35,14 @@ def test_other_figures_keep_their_intervals() -> None:
     ranked = ranked_figures(figures, {"map50_95": 0.003, "top1": 0.1})
     assert ranked["latency_ms"] == figures["latency_ms"] and set(ranked) == set(figures)
     assert ranked["map50_95"].value == 0.55 and ranked["map50_95"].high == pytest.approx(0.55588, abs=1e-4)
+
+
+def test_a_difference_has_the_error_of_what_does_not_cancel() -> None:
+    model = {"map50_95": tuple(0.61 + LUCK + RANDOM.normal(0, 0.003, 200))}
+    found = paired_difference("map50_95", model, BASE, 0.01)
+    assert found is not None and found.value == 0.01 and found.low > 0
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.003, rel=0.2)
+    wider = paired_difference("map50_95", model, BASE, 0.01, more_error=0.01)
+    assert wider is not None and wider.high - wider.low == pytest.approx(2 * 1.96 * np.hypot(0.003, 0.01), rel=0.1)
+    assert paired_difference("map50_95", model, {}, 0.01) is None
+    assert paired_difference("map50", model, BASE, 0.01) is None

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import pickle
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import pruning
-from pruning import Plan, PlanError
+from pruning import ChannelGraph, Plan, PlanError, Scores
 from pruning.plan import realised_width
 from tests.pruning import zoo
 
-GRAPH = zoo.traced("yolov8n.yaml")
-MODEL = zoo.build("yolov8n.yaml")
-SCORES = GRAPH.score(MODEL, "l2")
+
+@cache
+def traced() -> ChannelGraph:
+    return zoo.traced("yolov8n.yaml")
+
+
+@cache
+def base() -> nn.Module:
+    return zoo.build("yolov8n.yaml")
+
+
+@cache
+def scored() -> Scores:
+    return traced().score(base(), "l2")
+
+
 ratios = st.floats(0, 0.999)
 
 
@@ -41,40 +56,40 @@ def test_a_width_is_a_multiple_or_everything_or_the_minimum(n: int, ratio: float
 @given(ratios, ratios, st.sampled_from([1, 4, 8]))
 def test_channels_kept_at_a_larger_ratio_are_kept_at_a_smaller_one(a: float, b: float, round_to: int) -> None:
     low, high = sorted((a, b))
-    more = dict(GRAPH.plan(low, SCORES, round_to).kept)
-    fewer = dict(GRAPH.plan(high, SCORES, round_to).kept)
+    more = dict(traced().plan(low, scored(), round_to).kept)
+    fewer = dict(traced().plan(high, scored(), round_to).kept)
     assert all(set(fewer[name]) <= set(more[name]) for name in more)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1, 8]))
 def test_json_both_ways(seed: int, round_to: int) -> None:
-    plan = GRAPH.plan(zoo.random_ratios(GRAPH, seed), SCORES, round_to)
+    plan = traced().plan(zoo.random_ratios(traced(), seed), scored(), round_to)
     again = Plan.from_json(plan.to_json())
     assert again == plan and hash(again) == hash(plan) and again.digest == plan.digest
 
 
 def test_a_plan_from_json_rebuilds_the_model_bit_for_bit() -> None:
-    plan = GRAPH.plan(0.4, SCORES)
-    first, second = plan.apply(MODEL), Plan.from_json(plan.to_json()).apply(MODEL)
+    plan = traced().plan(0.4, scored())
+    first, second = plan.apply(base()), Plan.from_json(plan.to_json()).apply(base())
     for (name, a), (other, b) in zip(first.state_dict().items(), second.state_dict().items(), strict=True):
         assert name == other and torch.equal(a, b)
 
 
 def test_a_graph_pickled_without_its_model_makes_the_same_plan() -> None:
-    graph = pickle.loads(pickle.dumps(GRAPH))
+    graph = pickle.loads(pickle.dumps(traced()))
     assert graph.model is None
-    assert graph.plan(0.4, SCORES) == GRAPH.plan(0.4, SCORES)
+    assert graph.plan(0.4, scored()) == traced().plan(0.4, scored())
     with pytest.raises(pruning.TraceError, match="pass scores"):
         graph.plan(0.4)
 
 
 def test_published_widths_of_ten_convolutions() -> None:
     """Ratio 0.15 on the first convolutions of yolov8n's C2f bottlenecks: 16 -> 14, 32 -> 28, 64 -> 55, 128 -> 109."""
-    names = [group.name for group in GRAPH.free if ".m." in group.name and group.name.endswith("cv1")]
+    names = [group.name for group in traced().free if ".m." in group.name and group.name.endswith("cv1")]
     assert len(names) == 10
-    plan = GRAPH.plan(dict.fromkeys(names, 0.15))
-    sizes = {group.name: group.size for group in GRAPH.groups}
+    plan = traced().plan(dict.fromkeys(names, 0.15))
+    sizes = {group.name: group.size for group in traced().groups}
     assert {(sizes[name], plan.widths[name]) for name in names} == {(16, 14), (32, 28), (64, 55), (128, 109)}
     assert sum(sizes[name] for name in names) == 624 and sum(plan.widths[name] for name in names) == 536
 
@@ -82,36 +97,36 @@ def test_published_widths_of_ten_convolutions() -> None:
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_ratio_outside_the_range_is_refused(ratio: float) -> None:
     with pytest.raises(PlanError, match="at least 0 and below 1"):
-        GRAPH.plan({"model.0": ratio})
+        traced().plan({"model.0": ratio})
 
 
 def test_an_unknown_group_names_the_near_miss() -> None:
     with pytest.raises(PlanError, match=r"did you mean model\.4\.m\.0\.cv1"):
-        GRAPH.plan({"model.4.m.0.cv7": 0.5})
+        traced().plan({"model.4.m.0.cv7": 0.5})
 
 
 def test_a_frozen_group_says_why() -> None:
-    frozen = next(group for group in GRAPH.groups if group.frozen == "output of the model")
+    frozen = next(group for group in traced().groups if group.frozen == "output of the model")
     with pytest.raises(PlanError, match="output of the model"):
-        GRAPH.plan({frozen.name: 0.5})
+        traced().plan({frozen.name: 0.5})
 
 
 def test_two_ratios_for_one_tie_are_refused() -> None:
-    tie = next(group.tie for group in GRAPH.free if group.tie)
-    first, second = [group.name for group in GRAPH.free if group.tie == tie][:2]
-    assert GRAPH.plan({first: 0.5}) == GRAPH.plan({second: 0.5})
+    tie = next(group.tie for group in traced().free if group.tie)
+    first, second = [group.name for group in traced().free if group.tie == tie][:2]
+    assert traced().plan({first: 0.5}) == traced().plan({second: 0.5})
     with pytest.raises(PlanError, match="tied"):
-        GRAPH.plan({first: 0.5, second: 0.3})
+        traced().plan({first: 0.5, second: 0.3})
 
 
 def test_a_layer_name_means_all_its_groups() -> None:
-    widths = GRAPH.plan({"model.2.cv1": 0.5}).widths
+    widths = traced().plan({"model.2.cv1": 0.5}).widths
     halves = [width for name, width in widths.items() if name.startswith("model.2.cv1[")]
     assert halves == [8, 8]
 
 
 def test_a_plan_for_another_model_is_refused() -> None:
-    plan = GRAPH.plan(0.3)
+    plan = traced().plan(0.3)
     with pytest.raises(PlanError, match="made for another model"):
         plan.apply(zoo.build("yolo11n.yaml"))
 
@@ -136,7 +151,7 @@ def test_ties_keep_equal_shares() -> None:
 
 
 def test_batch_cost_agrees_with_single_cost() -> None:
-    plans = [GRAPH.plan(zoo.random_ratios(GRAPH, seed), SCORES) for seed in range(6)]
+    plans = [traced().plan(zoo.random_ratios(traced(), seed), scored()) for seed in range(6)]
     widths = np.array([list(plan.widths.values()) for plan in plans])
-    params, macs = GRAPH.costs.of_many(widths)
+    params, macs = traced().costs.of_many(widths)
     assert [(p.cost().params, p.cost().macs) for p in plans] == list(zip(params.tolist(), macs.tolist(), strict=True))

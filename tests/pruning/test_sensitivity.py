@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -52,6 +56,7 @@ def test_a_plan_is_run_from_the_first_layer_that_it_changes(name: str, monkeypat
     scores = graph.score(model)
     plans = [graph.plan({group.name: 0.5}, scores) for group in graph.free[:: max(1, len(graph.free) // 6)]]
     plans += [graph.plan(0.0, scores, removed=(block.path,)) for block in graph.blocks[:1]]
+    plans += [graph.plan(0.0, scores, removed=(level.path,)) for level in graph.levels]
     quick = SensitivityProbe(model, graph, BATCHES, scores)
     monkeypatch.setattr(sensitivity, "MOST_RECORDED", 0)
     whole = SensitivityProbe(model, graph, BATCHES, scores)
@@ -67,6 +72,21 @@ def test_a_plan_is_run_from_the_first_layer_that_it_changes(name: str, monkeypat
         probe.divergence_of(last)
         costs.append(len(ran))
     assert costs[0] < costs[1] / 2
+
+
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n.yaml"])
+def test_a_level_costs_what_it_says_with_confidence(name: str) -> None:
+    """One that is silent costs nothing; one that alone speaks is all that there is."""
+    model: Any = copy.deepcopy(zoo.build(name))
+    head = model.model[-1]
+    for lists in filter(None, (head.cv3, getattr(head, "one2one_cv3", None))):
+        for last, bias in zip((branch[-1] for branch in lists), (-30.0, 3.0, -30.0), strict=True):
+            torch.nn.init.constant_(last.bias, bias)
+            torch.nn.init.zeros_(last.weight)
+    graph = replace(zoo.traced(name), model=model, slice_templates=[])
+    probe = SensitivityProbe(model, graph, BATCHES[:1], graph.score(model))
+    assert probe.removal("P3") < 1e-6 and probe.removal("P5") < 1e-6
+    assert probe.removal("P4") == pytest.approx(1.0, abs=1e-3)
 
 
 def test_channels_that_nothing_reads_cost_nothing() -> None:

@@ -78,6 +78,9 @@ def test_a_saved_model_opens_in_plain_ultralytics(tmp_path: Path) -> None:
         path = tmp_path / name.replace(".yaml", ".pt")
         save_model(small, path)
         expected.append(f"{path} {count_parameters(small)} 1")
+        without = zoo.traced(name).plan(0.4, removed=("P5",)).apply(zoo.build(name))
+        save_model(without, path := path.with_stem(f"{path.stem}-without-P5"))
+        expected.append(f"{path} {count_parameters(without)} 1")
     paths = [line.split()[0] for line in expected]
     done = subprocess.run(
         [sys.executable, "-I", "-c", ALONE, *paths], capture_output=True, text=True, cwd=tmp_path, timeout=200

@@ -63,19 +63,21 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
         weights: Path | None = picked.weights()
     except ConfigError:
         weights = None
-    spec = picked.results.spec
+    spec = picked.spec
     asked = {**spec.recover.model_dump(), **MOST, **train}
     recover = recover_spec(asked, "keys of YOLO.train")
     arguments = (spec.model_copy(update={"recover": recover}), trial.measurement.plan, weights, picked.imgsz)
-    result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder), picked.folder)
+    run = picked.results.record.path
+    result: Measurement = run_isolated(finetune_in_child, (*arguments, picked.folder, run), picked.folder)
     return result
 
 
-def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path) -> Measurement:
-    """Run `finetune` in a quiet child process."""
+def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path, run: Path) -> Measurement:
+    """Run `finetune` in a quiet child process, on the data that the run was measured on."""
     from pruning import Plan
     from pruning.recovery.repair import Origin
     from search.evaluate import pruning_evaluator
+    from search.evaluate.data_record import check_data
     from search.evaluate.timing.latency import lock_path
     from search.evaluate.timing.measurement_lock import MeasurementLock
     from search.evaluate.timing.progress import Phases
@@ -86,6 +88,7 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     with MeasurementLock(lock_path()) as turns:
         phase = Phases(folder, turns.pause)
         base = load_model(spec.model)
+        check_data(spec, base, run, phase.beat)
         origin = Origin(Plan.from_json(plan).bind(base), base)
         model = origin.plan.apply(base) if weights is None else load_model(weights)
         with phase("recover"):
@@ -162,7 +165,7 @@ def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
     Raises:
         ConfigError: as `Tuning.of_file`; a task of the user's own; a trial without weights on disk.
     """
-    spec = picked.results.spec
+    spec = picked.spec
     refuse_own(spec.data, "finetune on other data", f"paretoprune finetune {picked.ref}")
     weights = picked.model()
     out = picked.folder / f"finetuned-{Path(str(keys['data'])).stem}.pt"

@@ -10,17 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from objectives.errors import LatencyError
 from objectives.held_folder import held_folder
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
-from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.names import file_suffix, is_command
 from objectives.runtimes.runner import Runner
 from search.commands.timing.models import Model, models_of, runtime_for, split_words
 from search.config.sections import LatencySpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
-from search.evaluate.timing.latency import lock_path, measure, open_timed
+from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.prepare.preflight import check_runtime
@@ -36,10 +35,19 @@ Say = Callable[[str, float | None], None]
 
 @dataclass(frozen=True)
 class Order:
-    """Models to time, and the settings."""
+    """Models to time, and the settings; `spec.runtime` is that of the first model."""
 
     models: tuple[Model, ...]
     spec: LatencySpec
+
+    def spec_of(self, model: Model) -> LatencySpec:
+        """Return the settings of one model, with its own runtime."""
+        return self.spec.model_copy(update={"runtime": model.runtime or self.spec.runtime})
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Each runtime once."""
+        return tuple(dict.fromkeys(self.spec_of(model).runtime for model in self.models))
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,9 @@ class Timed:
 def order_of(words: Sequence[str]) -> Order:
     """Parse the words of `bench`. Settings: those of the first model's run, then the overrides.
 
+    `runtime=a,b` times every model on each of them. Without it a file that only one runtime opens is timed on that
+    one, and every other model on the runtime of the first.
+
     Raises:
         ConfigError: an unknown model, key or value. BackendMissing: the runtime is not installed.
     """
@@ -74,11 +85,38 @@ def order_of(words: Sequence[str]) -> Order:
     if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32):
         raise ConfigError(f"{imgsz!r} is not a size in pixels", where="imgsz=", expected="for example 640")
     models = tuple(models_of(named, imgsz))
-    spec = _settings(_given(models[0]), keys)
-    check_runtime(spec.runtime)
-    for model in models:
-        _check_opens(model, spec.runtime)
-    return Order(models, spec)
+    asked = _asked_runtimes(keys.pop("runtime", None))
+    spec = _settings(_given(models[0]), {**keys, **({"runtime": asked[0]} if asked else {})})
+    if asked:
+        models = tuple(replace(model, runtime=runtime) for model in models for runtime in asked)
+    else:
+        models = tuple(replace(model, runtime=_own_runtime(model, spec.runtime)) for model in models)
+    order = Order(models, spec)
+    for runtime in order.runtimes:
+        rows = [model for model in models if model.runtime == runtime]
+        check_runtime(runtime, converts=not all(model.is_artefact for model in rows))
+        for model in rows:
+            _check_opens(model, runtime)
+    return order
+
+
+def _asked_runtimes(value: object) -> tuple[str, ...]:
+    """Parse `ncnn`, `onnxruntime,ncnn` or a list; the words of a `command:` may have commas."""
+    if value is None:
+        return ()
+    text = str(value)
+    listed = value if isinstance(value, list) else [text] if is_command(text) else text.split(",")
+    names = tuple(dict.fromkeys(str(name).strip() for name in listed))
+    for name in names:
+        _settings({}, {"runtime": name})
+    return names
+
+
+def _own_runtime(model: Model, first: str) -> str:
+    only = runtime_for(model.path)
+    if only is None and model.is_artefact and not is_command(first) and file_suffix(first) != ".onnx":
+        return "onnxruntime"  # an ONNX file beside one of another format
+    return only or first
 
 
 def _given(first: Model) -> dict[str, Any]:
@@ -119,7 +157,7 @@ def _check_opens(model: Model, runtime: str) -> None:
         raise ConfigError(
             f"{model.name} is opened by {only} only", where=f"runtime={runtime}", expected=f"runtime={only}"
         )
-    if runtime == "torch" and model.is_artefact and only != "torch":
+    if runtime == "torch" and model.is_artefact:
         raise ConfigError(f"torch does not open {model.name}", where="runtime=torch", expected="a .pt file")
 
 
@@ -153,9 +191,9 @@ def _timed(order: Order, models: Sequence[Model], say: Say) -> dict[Model, Laten
         return fresh
     groups = [models[at : at + AT_ONCE] for at in range(0, len(models), AT_ONCE)]
     with held_folder("bench") as name, MeasurementLock(lock_path()) as turns:
-        reference = _opened(order.models[0], order.spec, name, say)
+        reference = _opened(order.models[0], order, name, say)
         for number, group in enumerate(groups):
-            sides = [_opened(model, order.spec, name, say) for model in group]
+            sides = [_opened(model, order, name, say) for model in group]
             watch = _watching(say, sides, order.spec, len(groups) - number - 1)
             found = measure(sides, reference, order.spec, turns, watch=watch)
             fresh |= dict(zip(group, found, strict=True))
@@ -171,28 +209,16 @@ def _watching(say: Say, sides: Sequence[Any], spec: LatencySpec, groups_left: in
     return watch
 
 
-def _opened(model: Model, spec: LatencySpec, folder: Path, say: Say) -> tuple[Runner, ...]:
-    say(f"opening {model.name}", None)
+def _opened(model: Model, order: Order, folder: Path, say: Say) -> tuple[Runner, ...]:
+    spec = order.spec_of(model)
+    say(f"opening {model.name}{f' on {spec.runtime}' if len(order.runtimes) > 1 else ''}", None)
     if model.is_artefact and model.path is not None:
-        script = _script(model.path) if model.path.suffix == ".torchscript" else model.path
-        return open_timed(spec, model.path, script, model.imgsz)
+        return open_timed(spec, model.path, model.path, model.imgsz)
     module = model.module()
     if spec.runtime == "torch":
         return open_timed(spec, Path(), module, model.imgsz)
-    path = folder / f"{len(list(folder.iterdir()))}.onnx"
-    return open_timed(spec, export_for_timing(module, path, imgsz=model.imgsz, batch=spec.batch), module, model.imgsz)
-
-
-def _script(path: Path) -> Any:
-    import torch
-
-    from objectives.ultralytics_door import quiet
-
-    try:
-        with quiet():
-            return torch.jit.load(str(path), map_location="cpu")
-    except RuntimeError as fault:
-        raise LatencyError(f"{path} cannot be opened as TorchScript: {fault}") from fault
+    file = export_timed(module, spec, folder / f"{len(list(folder.iterdir()))}", model.imgsz)
+    return open_timed(spec, file, module, model.imgsz)
 
 
 def _known(order: Order) -> dict[Model, Latency]:
@@ -203,11 +229,11 @@ def _known(order: Order) -> dict[Model, Latency]:
 
 def _keys(order: Order) -> dict[Model, tuple[LatencyCache, dict[str, Any]]]:
     first = order.models[0]
-    if not first.is_base or first.run is None:
-        return {}
+    if not first.is_base or first.run is None or len(order.runtimes) > 1:
+        return {}  # what is known are ratios to the base on the same runtime
     timings = LatencyCache(first.run / "latency")
     return {
-        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz))
+        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz, base=model.picked.place))
         for model in order.models
         if model.picked is not None and model.run == first.run and (digest := _digest(model.picked)) is not None
     }
@@ -222,8 +248,7 @@ def _twins(order: Order) -> dict[Model, Model]:
 
 def _digest(picked: PickedTrial) -> str | None:
     """Return `latency_cache.widths_digest` of a run's trial or base."""
-    trial = picked.trial
-    measured = picked.results.base if trial is None else trial.measurement
+    trial, measured = picked.trial, picked.measurement
     return (
         None if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
     )
@@ -252,7 +277,6 @@ def _rows(order: Order, known: Mapping[Model, Latency], fresh: Mapping[Model, La
 
 def facts_of(order: Order, rows: Sequence[Timed]) -> list[dict[str, Any]]:
     """Return rows as plain data: model, latency_ms, ratio, interval (of the ratio), flags and conditions."""
-    where = {**conditions(order.spec), "batch": order.spec.batch}
     return [
         {
             "model": row.model.name,
@@ -266,7 +290,8 @@ def facts_of(order: Order, rows: Sequence[Timed]) -> list[dict[str, Any]]:
             "flags": list(row.flags),
             "cached": row.cached,
             "imgsz": row.model.imgsz,
-            **where,
+            **conditions(order.spec_of(row.model)),
+            "batch": order.spec.batch,
         }
         for row in rows
     ]

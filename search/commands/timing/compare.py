@@ -17,9 +17,10 @@ from search.commands.timing.bench import Say
 from search.commands.timing.models import Model
 from search.config.overrides import existing_data
 from search.errors import ConfigError
+from search.run_folder.artefact_files import size_bytes
 from search.workers.run_isolated import run_isolated
 
-EXPORTED = (".onnx", ".xml", ".engine", ".torchscript")
+EXPORTED = (".onnx", ".xml", ".engine", ".torchscript", ".mnn", ".tflite")
 CONFIDENCE = 0.25
 """From here on a box counts as found: what `yolo predict` shows by default."""
 
@@ -107,7 +108,7 @@ def judge_in_child(subjects: Sequence[Subject], data: Path | None, work: Path) -
 
 
 def _judged(subject: Subject, data: Path | None, square: bool, work: Path) -> dict[str, Any]:
-    size = subject.path.stat().st_size / 1e6 if subject.path.is_file() else None
+    size = size_bytes(subject.path) / 1e6 if subject.path.exists() else None
     exported = subject.like is not None
     counts = {"params_m": None, "macs_g": None} if exported else _counts(subject)
     return {**counts, "size_mb": size, **_accuracy(subject, data, square, exported, work)}

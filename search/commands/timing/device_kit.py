@@ -4,7 +4,7 @@
       manifest.json     content with sha256 sums, and timing settings
       run.py            the runner: Python 3.8, the standard library and one runtime
       README.md
-      models/*.onnx     the base and the front; equal networks once
+      models/*          the base and the front, as the runtime reads them; equal networks once
 
 The manifest stays in the run too (`latency/kits/<id>.json`): figures that come back are held against it.
 """
@@ -21,19 +21,22 @@ from pathlib import Path
 from typing import Any
 
 from objectives.held_folder import held_folder
-from objectives.runtimes.open import export_for_timing
+from objectives.runtimes.names import SUFFIXES
+from objectives.runtimes.torch_runner import input_channels
 from search.commands.timing.models import Model, front_of, model_of
 from search.config.sections import LatencySpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
+from search.evaluate.timing.latency import export_timed
 from search.evaluate.timing.latency_cache import widths_digest
+from search.prepare.preflight import check_runtime
 from search.results.target_device import FORMAT, kit_path
-from search.run_folder.artefact_files import digest
+from search.run_folder.artefact_files import digest, files_of
 from search.run_folder.atomic import write_json
 from search.study import Study
 
 HALF_WIDTH = 0.01
-_RUNTIMES = ("onnxruntime", "openvino")
+_RUNTIMES = ("onnxruntime", "openvino", *SUFFIXES)
 _EPOCH = (2020, 1, 1, 0, 0, 0)
 """Times in the archive: equal models make equal archives."""
 
@@ -50,6 +53,7 @@ def build_kit(
         raise ConfigError(
             f"the kit's runner does not know {spec.runtime}", where="runtime=", expected=" or ".join(_RUNTIMES)
         )
+    check_runtime(spec.runtime)
     results = study.results()
     front = front_of(results)
     if not front:
@@ -83,20 +87,23 @@ def _export(
 
 def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path) -> dict[str, Any]:
     name = "base" if picked.trial is None else f"{picked.trial.number:04d}"
-    path = export_for_timing(model.module(), folder / f"{name}.onnx", imgsz=model.imgsz, batch=spec.batch)
+    module = model.module()
+    path = export_timed(module, spec, folder / name, model.imgsz)
     return {
         "file": f"models/{path.name}",
+        "channels": input_channels(module),
         "sha256": digest(path),
         "imgsz": model.imgsz,
-        "base": picked.trial is None,
+        "base": model.is_base,
         "trials": [],
     }
 
 
 def _widths(picked: PickedTrial) -> str:
-    trial = picked.trial
-    measured = picked.results.base if trial is None else trial.measurement
-    return "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+    """Return what tells networks apart: the widths, and of which base."""
+    trial, measured = picked.trial, picked.measurement
+    found = "" if measured is None else widths_digest(measured.widths, () if trial is None else trial.candidate.removed)
+    return f"{picked.place}:{found}"
 
 
 def _manifest(study: Study, spec: LatencySpec, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -126,7 +133,10 @@ def _write_zip(out: Path, manifest: Mapping[str, Any], folder: Path) -> None:
                 _add(archive, name, source.joinpath(name).read_bytes())
             _add(archive, "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
             for row in manifest["models"]:
-                _add(archive, row["file"], (folder / Path(row["file"]).name).read_bytes())
+                made = folder / Path(row["file"]).name
+                for file in files_of(made):
+                    inside = "" if file == made else f"/{file.relative_to(made).as_posix()}"
+                    _add(archive, row["file"] + inside, file.read_bytes())
         os.replace(part, out)
     finally:
         part.unlink(missing_ok=True)

@@ -20,7 +20,17 @@ from search.study import Study
 from search.trial import Trial
 
 _KEY = re.compile(r"^[a-z_][a-z_.]*=")
-_SUFFIXES = (".pt", ".onnx", ".xml", ".engine", ".torchscript")
+_ONLY: Mapping[str, Runtime] = {
+    ".xml": "openvino",
+    ".engine": "tensorrt",
+    ".torchscript": "torchscript",
+    ".mnn": "mnn",
+    ".tflite": "litert",
+}
+"""Suffix of a file -> the only runtime that opens it."""
+_FOLDERS: Mapping[str, Runtime] = {"*.xml": "openvino", "*.param": "ncnn", "*.pte": "executorch"}
+"""What lies in an exported folder -> the only runtime that opens it."""
+_SUFFIXES = (".pt", ".onnx", *_ONLY)
 _FALLBACK_IMGSZ = 640
 
 
@@ -32,12 +42,14 @@ class Model:
         name: as the user wrote it; `RUN:17` and `RUN:base` of a whole run.
         imgsz: input size in pixels.
         path: an artefact on disk; None for a trial whose weights were not kept: it is built from its plan.
+        runtime: what it is timed on; None: that of the order.
         picked: the trial or base of a run that it is.
     """
 
     name: str
     imgsz: int
     path: Path | None
+    runtime: str | None = None
     picked: PickedTrial | None = field(default=None, compare=False)
 
     @property
@@ -52,7 +64,8 @@ class Model:
 
     @property
     def is_base(self) -> bool:
-        return self.picked is not None and self.picked.trial is None
+        """True of the base that is the reference of its run's latencies."""
+        return self.picked is not None and self.picked.trial is None and not self.picked.unpruned
 
     def module(self) -> Any:
         """Return the PyTorch module. Latency does not depend on the values of weights, so a plan is enough."""
@@ -66,11 +79,11 @@ class Model:
         if self.picked is None or self.picked.trial is None or self.picked.trial.measured.plan is None:
             raise ConfigError(f"{self.name} has neither a file nor a plan", expected="a complete trial, or a file")
         plan = Plan.from_json(self.picked.trial.measured.plan)
-        base, graph = _traced(self.picked.results.spec.model, plan.example_shape)
+        base, graph = _traced(self.picked.spec.model, plan.example_shape)
         return replace(plan, graph=graph).apply(base)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _traced(model: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Return the base and its graph, cached: a front is many plans of one trace."""
     import torch
@@ -103,7 +116,7 @@ def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
 def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = None) -> Model:
     """Return a trial or base of a run as it was measured, with its weights if kept; in INT8 its quantised file."""
     if picked.trial is not None and picked.trial.candidate.precision != "fp32":
-        return Model(name or picked.name, imgsz or picked.imgsz, _quantised(picked), picked)
+        return Model(name or picked.name, imgsz or picked.imgsz, _quantised(picked), picked=picked)
     try:
         path: Path | None = picked.weights()
     except ConfigError:
@@ -113,7 +126,7 @@ def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = N
         path = None
     if path is not None and not path.is_file() and UserReference.parse(path) is None:
         raise ConfigError(f"no such file: {path}", where=f"the model of {picked.name} of {picked.results.record.path}")
-    return Model(name or picked.name, imgsz or picked.imgsz, path, picked)
+    return Model(name or picked.name, imgsz or picked.imgsz, path, picked=picked)
 
 
 def _quantised(picked: PickedTrial) -> Path:
@@ -141,7 +154,7 @@ def _latency(trial: Trial) -> float:
 
 def _named(word: str, imgsz: int | None) -> list[Model]:
     path = Path(word)
-    if path.suffix in _SUFFIXES or (path.is_dir() and any(path.glob("*.xml"))):
+    if path.suffix in _SUFFIXES or (path.is_dir() and _folder_runtime(path) is not None):
         if not path.exists():
             raise ConfigError(f"no such file: {word}", where="bench", expected=f"a model ({', '.join(_SUFFIXES)})")
         return [Model(word, imgsz or imgsz_of(path), path)]
@@ -150,6 +163,8 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
     study = Study.load(find_run(word))
     results = study.results()
     chosen = {"base": PickedTrial(results, None, "the unpruned model")}
+    names = study.spec.base_names
+    chosen |= {names[n]: PickedTrial(results, None, names[n], unpruned=n) for n in range(1, len(names))}
     chosen |= {str(t.number): PickedTrial(results, t, f"trial {t.number}") for t in front_of(results)}
     return [model_of(picked, f"{study.record.path.name}:{ref}", imgsz) for ref, picked in chosen.items()]
 
@@ -180,21 +195,35 @@ def _static_size(path: Path) -> int | None:
         weights = {tensor.name for tensor in graph.initializer}
         inputs = [one for one in graph.input if one.name not in weights]
         sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim] if inputs else []
-    elif path.suffix == ".xml" or path.is_dir():
+    elif runtime_for(path) == "openvino":
         import openvino
 
         source = path if path.is_file() else next(iter(sorted(path.glob("*.xml"))))
         shape = openvino.Core().read_model(str(source)).input(0).partial_shape
         sides = [side.get_length() if side.is_static else 0 for side in shape]
     else:
-        return None
+        sides = [side if isinstance(side, int) else 0 for side in _said_shape(path)]
     return sides[-1] if len(sides) == 4 and sides[-1] > 0 and sides[-1] == sides[-2] else None
+
+
+def _said_shape(path: Path) -> Sequence[Any]:
+    """Return (batch, channels, height, width) as a file of a small board's runtime says it, `any` where it does not."""
+    from objectives.errors import LatencyError
+    from objectives.runtimes.edge.declared import declared_input
+    from objectives.runtimes.edge.mnn_runner import mnn_input
+
+    try:
+        return mnn_input(path) if path.suffix == ".mnn" else declared_input(path)
+    except LatencyError as fault:
+        raise ConfigError(str(fault), where="bench", expected="a model that its runtime opens") from fault
 
 
 def runtime_for(path: Path | None) -> Runtime | None:
     """Return the only runtime that can open such a file; None if there are several."""
     if path is None:
         return None
-    if path.suffix == ".xml" or path.is_dir():
-        return "openvino"
-    return {".engine": "tensorrt", ".torchscript": "torch"}.get(path.suffix)  # type: ignore[return-value]
+    return _folder_runtime(path) if path.is_dir() else _ONLY.get(path.suffix)
+
+
+def _folder_runtime(path: Path) -> Runtime | None:
+    return next((runtime for pattern, runtime in _FOLDERS.items() if any(path.glob(pattern))), None)

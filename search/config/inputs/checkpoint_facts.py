@@ -1,4 +1,4 @@
-"""Read a checkpoint's task and training input size without loading it.
+"""Read a checkpoint's task, classes and training input size without loading it.
 
 A checkpoint is a pickle, and unpickling runs code. `pruning.checkpoints.inert_reader` replaces what it names by inert
 objects, so nothing runs, PyTorch is not imported, and a fraction of a second is enough.
@@ -31,30 +31,59 @@ class CheckpointFacts:
     imgsz: int | None = None
 
 
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What a model finds: its task, and its classes in their order; None where that is not recorded."""
+
+    task: str | None = None
+    classes: tuple[str, ...] | None = None
+
+
 def checkpoint_facts(path: Path) -> CheckpointFacts:
     """Read the facts of an Ultralytics checkpoint; empty for anything else, without an error: loading will raise it.
 
     Raises:
         HarmfulCheckpoint: loading it would exhaust memory or time.
     """
+    document = _document(path)
+    return CheckpointFacts() if document is None else CheckpointFacts(_task(document), _imgsz(document))
+
+
+def checkpoint_outputs(path: Path) -> ModelOutputs:
+    """Read what the model of an Ultralytics checkpoint finds; raises as `checkpoint_facts`."""
+    document = _document(path)
+    return ModelOutputs() if document is None else ModelOutputs(_task(document), _classes(document))
+
+
+def _document(path: Path) -> Mapping[str, Any] | None:
+    """Return the content of a checkpoint as inert objects; None for anything else."""
     try:
         document = read_inert(path)
     except HarmfulCheckpoint:
         raise
     except CheckpointError:
-        return CheckpointFacts()
-    if not isinstance(document, Mapping):
-        return CheckpointFacts()
-    return CheckpointFacts(_task(document), _imgsz(document))
+        return None
+    return document if isinstance(document, Mapping) else None
 
 
 def _task(document: Mapping[str, Any]) -> str | None:
     model = document.get("ema") or document.get("model")
     if not isinstance(model, Inert):
         return None
-    state = getattr(model, "state", {})
-    task = state.get("task") if isinstance(state, Mapping) else None
+    task = _state(model).get("task")
     return task if isinstance(task, str) and task else _TASKS.get(model.named.name)
+
+
+def _classes(document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    model = document.get("ema") or document.get("model")
+    names = _state(model).get("names") if isinstance(model, Inert) else None
+    named = list(names.values()) if isinstance(names, Mapping) else names
+    return tuple(map(str, named)) if isinstance(named, list | tuple) and named else None
+
+
+def _state(model: Inert) -> Mapping[str, Any]:
+    state = getattr(model, "state", {})
+    return state if isinstance(state, Mapping) else {}
 
 
 def _imgsz(document: Mapping[str, Any]) -> int | None:

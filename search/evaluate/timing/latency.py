@@ -12,18 +12,28 @@ import torch
 
 from objectives.latency.cpu_pinning import pinned
 from objectives.latency.protocol import Latency, Side, compare_many
-from objectives.runtimes.names import is_command
-from objectives.runtimes.open import OPENINGS, open_side
+from objectives.runtimes.names import file_suffix, is_command
+from objectives.runtimes.open import OPENINGS, export_for_timing, open_side
 from objectives.runtimes.runner import Runner
 from search.config.sections import LatencySpec
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.user_folder import user_folder
 
 
-def open_timed(spec: LatencySpec, onnx: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
-    """Open one side on the study's runtime: torch runs the module, every other runtime the ONNX file."""
+def export_timed(model: Any, spec: LatencySpec, stem: Path, imgsz: int) -> Path:
+    """Export a module to the file that the study's runtime is timed on: `stem` with the suffix of the runtime.
+
+    Raises:
+        LatencyError: it cannot be exported. BackendMissing: the converter is not installed.
+    """
+    path = stem.with_name(f"{stem.name}{file_suffix(spec.runtime)}")
+    return export_for_timing(model, path, imgsz=imgsz, batch=spec.batch, runtime=spec.runtime)
+
+
+def open_timed(spec: LatencySpec, file: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
+    """Open one side on the study's runtime: torch runs the module, every other runtime the exported file."""
     return open_side(
-        model if spec.runtime == "torch" else onnx,
+        model if spec.runtime == "torch" else file,
         OPENINGS,
         runtime=spec.runtime,
         imgsz=imgsz,

@@ -20,7 +20,7 @@ from typing import Any
 from objectives.latency.protocol import Latency
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
-from objectives.runtimes.names import command_words, is_command
+from objectives.runtimes.names import command_words, distribution_of, is_command
 from objectives.runtimes.runner import processor
 from search.config.sections import LatencySpec
 from search.run_folder.artefact_files import digest
@@ -36,14 +36,18 @@ def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def timing_key(spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32") -> dict[str, Any]:
+def timing_key(
+    spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32", base: int = 0
+) -> dict[str, Any]:
     """Return everything that a ratio to the base depends on.
 
     Args:
         widths: `widths_digest`.
         imgsz, base_imgsz: input sizes of the candidate and of the base, in pixels.
+        base: place of the candidate's base in the study: two bases may call their groups alike.
     """
     return {
+        **({"base": base} if base else {}),
         "widths": widths,
         "imgsz": imgsz,
         "base_imgsz": base_imgsz,
@@ -70,7 +74,7 @@ def _version(runtime: str) -> str:
         program = shutil.which(command_words(runtime)[0])
         return digest(Path(program)) if program else ""
     try:
-        return metadata.version(runtime)
+        return metadata.version(distribution_of(runtime))
     except metadata.PackageNotFoundError:
         return ""
 

@@ -38,7 +38,8 @@ export function latencyOf(model, cost, widths, removed, imgsz) {
   if (!model || (model.imgsz && model.imgsz !== imgsz)) return null;
   const tile = model.tile || 1, tiled = Object.fromEntries(Object.entries(widths).map(([group, width]) => [group, Math.ceil(width / tile) * tile]));
   const counts = countsOf(cost, tiled, removed);
-  const there = Object.entries(model.layers || {}).filter(([name]) => !removed.some((block) => name.startsWith(`${block}.`)));
+  const withLevels = (name) => (cost.gone || {})[name] && cost.gone[name].every((level) => removed.includes(level));
+  const there = Object.entries(model.layers || {}).filter(([name]) => !withLevels(name) && !removed.some((block) => name.startsWith(`${block}.`)));
   return there.reduce((sum, [name, { per_product: a = 0, per_input: b = 0, per_output: c = 0, constant = 0 }]) => {
     const [out, into] = (cost.layers[name] || [0, 0]).map((column) => counts[column]);
     return sum + a * into * out + b * into + c * out + constant;

@@ -15,20 +15,23 @@ from search.present.terminal.columns import Column, plain_table
 def render_bench(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Return one line per model: milliseconds, ratio to the first, its interval, flags; then conditions and legend."""
     numbers = ("px", "p50 ms", "p90 ms", "ratio", "95 % interval")
-    table = plain_table(Column("model", overflow="fold"), numbers=numbers, no_wrap=True)
+    runtimes = dict.fromkeys(row["runtime"] for row in rows)
+    names: list[Column | str] = [Column("model", overflow="fold"), *(["runtime"] if len(runtimes) > 1 else [])]
+    table = plain_table(*names, numbers=numbers, no_wrap=True)
     table.add_column("flags")
     for row in rows:
         low, high = row["interval"]
         interval = "reference" if row is rows[0] else f"{low:.3f} to {high:.3f}"
         flags = ", ".join(row["flags"]) + (" (known)" if row["cached"] else "")
         times = (f"{row['p50_ms']:.3f}", f"{row['p90_ms']:.3f}", f"{row['ratio']:.3f}", interval)
-        table.add_row(Text(row["model"]), str(row["imgsz"]), *times, Text(flags.strip(), style="dim"))
+        on = [row["runtime"]] if len(runtimes) > 1 else []
+        table.add_row(Text(row["model"]), *on, str(row["imgsz"]), *times, Text(flags.strip(), style="dim"))
     meanings = [Text(f"{flag}: {FLAGS[flag]}", style="dim") for flag in FLAGS if any(flag in r["flags"] for r in rows)]
-    return Group(table, Text(), Text(_where(rows[0])), *meanings)
+    return Group(table, Text(), Text(_where(rows)), *meanings)
 
 
-def _where(row: Mapping[str, Any]) -> str:
+def _where(rows: Sequence[Mapping[str, Any]]) -> str:
+    row = rows[0]
     threads = f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
-    return (
-        f"{row['runtime']} {row['version'][:12]}, {row['device']}, {threads}, batch {row['batch']}, {row['processor']}"
-    )
+    runtimes = dict.fromkeys(f"{one['runtime']} {one['version'][:12]}" for one in rows)
+    return f"{', '.join(runtimes)}, {row['device']}, {threads}, batch {row['batch']}, {row['processor']}"

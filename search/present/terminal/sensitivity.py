@@ -15,7 +15,15 @@ _SHADES = ((0.003, "green"), (0.03, ""), (0.15, "yellow"))
 
 
 def render_sensitivity(facts: Mapping[str, Any]) -> RenderableType:
-    """Render the curves of `sensitivity_facts`, most sensitive parts in red."""
+    """Render the curves of `sensitivity_facts`, most sensitive parts in red; of several bases one after the other."""
+    parts: list[RenderableType] = []
+    for name, found in (facts.get("bases") or {"": facts}).items():
+        parts += [Text(f"{name}\n", style="bold")] if name else []
+        parts += [*_curves(found), Text()]
+    return Group(*parts, Text(f"next: paretoprune search {facts['run']}/args.yaml"))
+
+
+def _curves(facts: Mapping[str, Any]) -> list[RenderableType]:
     table = Table(box=None, pad_edge=False)
     table.add_column("part")
     for level in LEVELS:
@@ -30,7 +38,7 @@ def render_sensitivity(facts: Mapping[str, Any]) -> RenderableType:
         for row in facts["blocks"]:
             whole.add_row(row["name"], _cell(row["removed"]))
         parts += [Text(), whole]
-    return Group(*parts, Text(f"\nnext: paretoprune search {facts['run']}/args.yaml"))
+    return parts
 
 
 def sensitivity_facts(run: str, curves: Mapping[str, Any], blocks: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ or a data set is wrapped in `Text`, so that rich never reads it as markup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -28,14 +29,19 @@ def front_table(snapshot: Snapshot) -> Table:
     for row in reading.front(snapshot):
         seeds = row.get("seeds", 1)
         names = [*reading.picked_for(snapshot, row["id"]), *([f"{seeds} seeds"] if seeds > 1 else [])]
-        table.add_row(Text(row["id"]), *_cells(snapshot, row, figures), Text(", ".join(names), style="magenta"))
+        table.add_row(
+            Text(row["id"]),
+            *_base(snapshot, row),
+            *_cells(snapshot, row, figures),
+            Text(", ".join(names), style="magenta"),
+        )
     return _keep_numbers(table)
 
 
 def baseline_table(snapshot: Snapshot) -> Table:
     """Return the baselines with their figures, or why they have none."""
     figures = _columns(snapshot)
-    table = _table(snapshot, figures, "note", first="instead", with_base=False)
+    table = _table(snapshot, figures, "note", first="instead", with_bases=False)
     for row in snapshot.get("baselines") or ():
         note = Text(str(row.get("note") or ""), style="dim")
         table.add_row(Text(str(row["name"])), *_cells(snapshot, row, figures), note)
@@ -48,7 +54,7 @@ def trials_table(snapshot: Snapshot) -> Table:
     table = _table(snapshot, figures, "state")
     for row in snapshot.get("trials", ()):
         style = "" if row.get("feasible") else "dim"
-        table.add_row(Text(row["id"]), *_cells(snapshot, row, figures), _state(row), style=style)
+        table.add_row(Text(row["id"]), *_base(snapshot, row), *_cells(snapshot, row, figures), _state(row), style=style)
     return _keep_numbers(table)
 
 
@@ -70,16 +76,25 @@ def trial_details(snapshot: Snapshot, point: str) -> RenderableType:
 
 
 def _table(
-    snapshot: Snapshot, figures: Sequence[Figure], last: str, first: str = "trial", *, with_base: bool = True
+    snapshot: Snapshot, figures: Sequence[Figure], last: str, first: str = "trial", *, with_bases: bool = True
 ) -> Table:
-    table = plain_table(Column(first, no_wrap=True))
+    names = [base["name"] for base in snapshot.get("bases") or ()] if with_bases else []
+    table = plain_table(Column(first, no_wrap=True), *([Column("base", no_wrap=True)] if names else []))
     for figure in figures:
         table.add_column(Text(figure.heading), justify="right", no_wrap=True)
     table.add_column(last, overflow="ellipsis", no_wrap=True)
-    if with_base:
+    if with_bases:
         cells = _cells(snapshot, reading.base(snapshot), figures, is_base=True)
-        table.add_row(Text("base"), *cells, Text(""), style="bold")
+        table.add_row(Text("base"), *map(Text, names[:1]), *cells, Text(""), style="bold")
+    for base in snapshot.get("bases", [])[1:] if with_bases else ():
+        table.add_row(Text("unpruned"), Text(base["name"]), *_cells(snapshot, base, figures), Text(""), style="bold")
     return table
+
+
+def _base(snapshot: Snapshot, row: TrialRow) -> list[Text]:
+    """The cell that names the base of a trial, in a study of several."""
+    name = reading.base_name(snapshot, row)
+    return [] if name is None else [Text(name)]
 
 
 def _keep_numbers(table: Table) -> Table:
@@ -91,7 +106,7 @@ def _keep_numbers(table: Table) -> Table:
 
 def _columns(snapshot: Snapshot) -> tuple[Figure, ...]:
     """Return the figures of a table; found once for all of its rows, since every trial is looked at."""
-    return reading.figures(snapshot)[:_MOST_COLUMNS]
+    return reading.figures(snapshot)[: _MOST_COLUMNS - bool(snapshot.get("bases"))]
 
 
 def _cells(snapshot: Snapshot, row: Measured, figures: Sequence[Figure], *, is_base: bool = False) -> Iterable[Text]:
@@ -125,7 +140,9 @@ def _breach(row: TrialRow) -> str:
 
 def _title(snapshot: Snapshot, row: TrialRow) -> Text:
     text = Text(f"trial {row['id']}", style="bold")
-    notes = ["on the front"] if row.get("on_front") else []
+    name = reading.base_name(snapshot, row)
+    notes = [f"pruned from {name}"] if name is not None else []
+    notes += ["on the front"] if row.get("on_front") else []
     if row.get("seeds", 1) > 1:
         notes.append(f"mean of {row['seeds']} seeds")
     notes += [f"pick for {name}" for name in reading.picked_for(snapshot, row["id"])]
@@ -180,13 +197,19 @@ def _width_table(snapshot: Snapshot, row: TrialRow) -> Table:
     columns = Column("group", overflow="ellipsis", no_wrap=True), Column("stage", no_wrap=True)
     table = plain_table(*columns, numbers=("kept",), no_wrap=True)
     table.add_column("", no_wrap=True)
-    for group in snapshot.get("groups", ()):
+    for group in reading.groups_of(snapshot, row):
         if not group.get("frozen"):
-            gone = any(group["name"].startswith(f"{block}.") for block in row.get("removed") or ())
-            kept = 0 if gone else row["widths"].get(group["name"], group["size"])
+            kept = 0 if _is_gone(group, row.get("removed") or ()) else row["widths"].get(group["name"], group["size"])
             bar = _bar(kept / group["size"])
             table.add_row(Text(group["name"]), Text(str(group["stage"])), f"{kept} of {group['size']}", bar)
     return table
+
+
+def _is_gone(group: Mapping[str, Any], removed: Sequence[str]) -> bool:
+    """Return whether a group lies in a removed block, or goes with removed detection levels."""
+    levels = group.get("levels")
+    in_block = any(group["name"].startswith(f"{block}.") for block in removed)
+    return in_block or bool(levels and set(levels) <= set(removed))
 
 
 def _bar(share: float, length: int = 20) -> Text:

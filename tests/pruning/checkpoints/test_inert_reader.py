@@ -162,7 +162,7 @@ class limited:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < self.most, f"{peak:,} bytes"
-        assert time.process_time() - self.begin < 15  # a second, without tracemalloc
+        assert time.process_time() - self.begin < 60  # a second, without tracemalloc; what it is for would take hours
 
 
 def _device(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.checkpoints.checkpoint import load_model
-from pruning.recovery.distillation import fit_projectors
+from pruning.recovery.distillation import fit_projectors, teacher_of
 from tests.pruning import zoo
 from tests.pruning.recovery.test_finetune import base_for, pruned
 
@@ -38,6 +38,17 @@ def test_fitted_projectors_bring_the_student_near_the_teacher(tmp_path: Path) ->
     before = error()
     fit_projectors(model, images)
     assert error() < min(1.0, 0.7 * before)
+
+
+def test_a_student_without_a_level_has_a_teacher_without_it(tmp_path: Path) -> None:
+    base = base_for("detect", tmp_path)
+    whole, student = pruned(base), pruned(base, removed=("P4",))
+    assert teacher_of(whole, base, tmp_path / "work") == base
+    student.args = SimpleNamespace(imgsz=64, dis=6.0)
+    teacher = load_model(teacher_of(student, base, tmp_path / "work"))
+    model = DistillationModel(student_model=student, teacher_model=teacher)
+    assert len(model.projector) == 2 and model.teacher_feats_idx == model.feats_idx == [15, 21, 22]
+    fit_projectors(model, [zoo.picture(batch=4)])
 
 
 def test_a_student_that_is_the_teacher_is_matched(tmp_path: Path) -> None:

@@ -171,6 +171,29 @@ def test_epochs_by_need_are_for_trials(spend: Spend, epochs: float, tmp_path: Pa
     assert any(step.step == FINE_TUNE for step in found.steps) == bool(epochs)
 
 
+def test_a_fine_tune_that_goes_on_has_the_rate_of_the_network_as_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it has lost nothing by now: alone it would not move at all."""
+    base, file, data = prepared("yolov8n.yaml", tmp_path)
+    origin = Origin(shelf.trace(base, zoo.picture()).plan(0.0), base)
+    spoilt = origin.plan.apply(base)
+    for parameter in spoilt.parameters():
+        parameter.data.mul_(1.1)
+    damages: list[Any] = []
+
+    def recorded(model: nn.Module, *words: Any, **named: Any) -> nn.Module:
+        damages.append(named["damage"])
+        return model
+
+    monkeypatch.setattr("pruning.recovery.repair.recover", recorded)
+    asked = Recovery(imgsz=64, batch=8, distill=False)
+    where = {"origin": origin, "base": file, "work_dir": tmp_path / "work"}
+    for sliced in (None, spoilt):
+        repair(origin.plan.apply(base), data, asked, sliced=sliced, **where)
+    assert damages[0] == 0.0 < damages[1]
+
+
 def test_a_last_fine_tune_has_the_epochs_that_were_asked_for(tmp_path: Path) -> None:
     _, file, data = prepared("yolov8n.yaml", tmp_path)
     asked = Recovery(imgsz=64, batch=8, spend="need", distill=False)

@@ -16,8 +16,8 @@ from objectives.objective import Estimate, objectives_named
 from search.config.spec import load_spec
 from search.present.terminal.status import render_status
 from search.present.terminal.tables import trials_table
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
 from search.results.ranking import broken, is_feasible, rank
 from search.results.schema import FORMAT
 from search.testing.known_front import known_space

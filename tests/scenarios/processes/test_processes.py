@@ -152,8 +152,8 @@ def test_two_workers_finish_every_trial(workplace: Path) -> None:
 
 def test_a_killed_fork_server_costs_a_second_try(workplace: Path) -> None:
     """Its children end with it, are run once more from a new one, and nothing is lost or left behind."""
-    script = _SCRIPT.replace("StallingEvaluator", "KnownFrontEvaluator").replace("stalls_from=", "sleep_s=")
-    (workplace / "script.py").write_text(script.format(stalls_from=2.0, trials=3))
+    script = _SCRIPT.replace("StallingEvaluator(stalls_from={stalls_from})", "stalls=({stalls_from},)")
+    (workplace / "script.py").write_text(script.replace("StallingEvaluator, ", "").format(stalls_from=0, trials=3))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     coordinator = subprocess.Popen([sys.executable, "script.py"], cwd=workplace, env=environment)
     worker = _stalled(workplace, 0)

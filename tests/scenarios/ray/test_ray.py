@@ -203,7 +203,7 @@ def test_a_lost_worker_is_replaced_once_and_then_is_a_failure(make: Make, tmp_pa
 
 
 def test_a_node_that_dies_in_mid_trial_loses_nothing_and_doubles_nothing(nodes: Nodes, workplace: Path) -> None:
-    evaluator = WitnessedEvaluator(workplace / "begun", KnownFrontEvaluator(sleep_s=2.0))
+    evaluator = WitnessedEvaluator(workplace / "begun", KnownFrontEvaluator(), stalls=(1,))
     keys = {**nodes.keys, "search.workers": 2, "search.trials": 4}
     study = Study("study.yaml", parts=Parts(prepare=KnownFront(evaluator)), **keys)
 

@@ -14,6 +14,7 @@ from search.config.inputs.user_code import UserReference
 from search.config.spec import load_spec
 from search.config.yaml_source import parse_overrides
 from search.errors import ConfigError
+from tests.search.conftest import run
 
 _NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="/")
@@ -100,3 +101,12 @@ def test_a_key_that_is_none_is_refused_before_a_file_is_there(word: str, expecte
     with pytest.raises(ConfigError, match=expected):
         write_starter(Path("study.yaml"), **parse_overrides([word]))
     assert not (place / "study.yaml").exists()
+
+
+def test_several_models_are_written_as_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("large, old.pt", "small.pt", "data.yaml"):
+        (tmp_path / name).write_text("path: .\n")
+    assert run("init", "model=['large, old.pt', small.pt]").exit_code == 0
+    spec = load_spec(tmp_path / "study.yaml")
+    assert [Path(model).name for model in spec.models] == ["large, old.pt", "small.pt"]

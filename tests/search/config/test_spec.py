@@ -82,6 +82,8 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
             "space: {precision: [fp32, int8]}\nlatency: {runtime: torch}\n",
             "latency: runtime torch on cpu cannot run int8",
         ),
+        ("latency: {runtime: ncnn, device: 0}\n", "ncnn is timed on the CPU, found device: 0"),
+        ("space: {precision: [int8]}\nlatency: {runtime: ncnn}\n", "runtime ncnn on cpu cannot run int8"),
         ("imgsz: 100\n", "not a multiple of 32"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),
@@ -191,7 +193,7 @@ def test_the_resolved_study_reads_back_equal(workplace: Path) -> None:
 
 def test_keys_that_came_later_get_their_default(workplace: Path) -> None:
     old = load_spec(workplace / "study.yaml").resolved()
-    del old["recover"]["slimming"], old["space"]["depth"]
+    del old["recover"]["slimming"], old["space"]["depth"], old["space"]["levels"]
     assert with_defaults(old) == load_spec(workplace / "study.yaml").resolved()
     assert with_defaults({"model": 3}) == {"model": 3}
 
@@ -305,3 +307,22 @@ def test_a_device_is_no_checkpoint(workplace: Path) -> None:
 def test_a_message_of_many_faults_ends(workplace: Path) -> None:
     text = _faults(workplace, "".join(f"key{number}: 1\n" for number in range(500)))
     assert "the study has 500 faults" in text and "and 460 more" in text and len(text.splitlines()) < 50
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("space: {round_to: auto}", 8),
+        ("space: {round_to: auto, precision: [fp32, int8]}", 8),
+        ("space: {round_to: auto, precision: [int8]}\nlatency: {runtime: tensorrt, device: '0'}", 32),
+        ("space: {round_to: auto, precision: [fp16]}\nlatency: {runtime: tensorrt, device: '0'}", 8),
+        ("space: {round_to: 16, precision: [int8]}", 16),
+    ],
+)
+def test_rounding_follows_from_runtime_and_precision(workplace: Path, text: str, expected: int) -> None:
+    path = workplace / "study.yaml"
+    path.write_text(f"{HEAD}{text}\n")
+    spec = load_spec(path)
+    assert spec.space.round_to == expected
+    assert spec.resolved()["space"]["round_to"] == expected, "recorded as the number that it stood for"
+    assert load_spec(path, {"space.round_to": 4}).space.round_to == 4

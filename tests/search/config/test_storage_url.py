@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config.storage_url import STORAGE_VARIABLE, handed_over, scrubbed, shown, storage_fault, usable
-from search.config.yaml_source import parse_overrides
-from search.orchestration.background import without_secrets
+from search.config.storage_url import scrubbed, shown, storage_fault, usable
 
 
 @pytest.mark.parametrize(
@@ -44,16 +40,3 @@ def test_no_password_of_letters_is_shown(secret: str, rest: str) -> None:
 
 def test_a_masked_password_is_not_used() -> None:
     assert usable("postgresql://me:***@host/d") == "postgresql+psycopg://me@host/d"
-
-
-@pytest.mark.parametrize("said", ["null", "~", "sqlite:///a.db", "5", "[postgresql://me@host/d]", ""])
-def test_what_is_handed_over_is_read_as_on_the_command_line(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, variables = without_secrets(["search", f"storage={said}", "--detach"])
-    monkeypatch.setenv(STORAGE_VARIABLE, variables[STORAGE_VARIABLE])
-    assert handed_over() == parse_overrides([f"storage={said}"])
-
-
-def test_an_address_is_handed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(STORAGE_VARIABLE, "postgresql://me:hunter2@host/d")
-    assert handed_over() == {"storage": "postgresql://me:hunter2@host/d"}
-    assert handed_over() == {} and STORAGE_VARIABLE not in os.environ

@@ -26,6 +26,7 @@ from search.export.errors import CheckFailed, ExportFailed
 from search.export.formats import Format, checked_targets
 from search.export.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
 from search.run_folder.artefact_files import digest, size_bytes
+from tests.objectives.runtimes import contract
 from tests.tiny_data import make_tiny_data
 
 SIZE = 64
@@ -81,7 +82,7 @@ def test_half_precision_is_named_and_smaller(checkpoint: Path, dataset: Path, tm
 @pytest.mark.parametrize(
     ("asked", "quantize", "text"),
     [
-        (["onx"], None, r"'onx' cannot be exported and verified here\n.*\n.*\n  did you mean: onnx"),
+        (["onx"], None, r"'onx' is no export format\n.*\n.*\n  did you mean: onnx"),
         ([], None, "no format was named"),
         (["onnx"], 4, "unknown precision 4"),
         (["torchscript"], 8, "torchscript is not exported as int8"),
@@ -109,6 +110,51 @@ def test_every_format_in_every_precision_that_it_has_each_once() -> None:
     assert [target.label for target in targets] == ["onnx int8", "onnx fp32", "torchscript fp32"]
     assert notes == ("torchscript has no int8; it was left out",)
     assert [target.file_name("m") for target in targets] == ["m_int8.onnx", "m.onnx", "m.torchscript"]
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [
+        ("mnn", ["model.mnn", "model_fp16.mnn"]),
+        pytest.param("ncnn", ["model_fp16_ncnn_model", "model_ncnn_model"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_runtime_of_small_boards_is_checked_like_any_other(
+    form: str, files: list[str], checkpoint: Path, dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    contract.skip_unless_installed(form)
+    report = export_model(
+        checkpoint, tmp_path, [form], data=dataset, imgsz=SIZE, quantize=[32, 16], max_drop=0.05, base=checkpoint,
+        latency=LatencySpec(seconds=0.2),
+    )  # fmt: skip
+    assert names(tmp_path) == ["export.json", *files] and report.passed
+    whole, half = report.artefacts
+    assert half.size_bytes < 0.6 * whole.size_bytes
+    assert whole.parity is not None and half.parity is not None
+    assert whole.parity.relative < 1e-3 < LIMIT and 1e-5 < half.parity.loud < 0.05
+    for check, precision in ((whole, "fp32"), (half, "fp16")):
+        assert check.latency is not None and not check.unchecked
+        assert (check.latency["runtime"], check.latency["precision"]) == (form, precision)
+        assert check.memory is not None and 10 < check.memory["runtime_mb"] < check.memory["peak_mb"] < 2000
+    assert capfd.readouterr().out == "", "standard output belongs to -f json"
+
+
+def test_what_another_device_runs_is_passed_on_and_timed_by_a_command(
+    checkpoint: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(formats.FORMATS["torchscript"], runtime=None, runs_on="a board")
+    monkeypatch.setitem(formats.FORMATS, "torchscript", elsewhere)
+    (program := tmp_path / "time.sh").write_text("#!/bin/sh\necho 5.5\n")
+    program.chmod(0o755)
+    settings: dict[str, Any] = {"data": dataset, "imgsz": SIZE}
+    timed = LatencySpec(runtime=f"command:{program}", seconds=0.1)
+    (check,) = export_model(checkpoint, tmp_path / "out", ["torchscript"], latency=timed, **settings).artefacts
+    assert check.passed and check.path == "model.torchscript" and check.size_bytes > 1e6
+    assert (check.parity, check.drop, check.memory, dict(check.accuracy)) == (None, None, None, {})
+    assert check.unchecked == ("outputs, accuracy and memory: not checked here, it runs on a board",)
+    assert check.latency is not None and check.latency["p50_ms"] == 5.5 and check.latency["ratio"]["value"] == 1
+    with pytest.raises(CheckFailed, match=r"a drop of at most 0\.5 cannot be promised"):
+        export_model(checkpoint, tmp_path / "promise", ["torchscript"], max_drop=0.5, **settings)
 
 
 def test_an_engine_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,11 @@ from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 from tests.pruning.zoo import TASKS
 from tests.tiny_data import CLASSES
 
+NETWORKS = (*(f"yolov8n-{suffix}.yaml" for suffix in TASKS), pytest.param("yolo26n.yaml", marks=pytest.mark.slow))
+"""Trials of detectors are in test_pruning_evaluator; the repair of a head with two branches is in test_repair."""
 
-@pytest.mark.parametrize("name", [*(f"yolov8n-{suffix}.yaml" for suffix in TASKS), "yolo26n.yaml"])
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_trial_of_every_task_that_removes_hardly_anything_is_the_base(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from search.config.spec import StudySpec, load_spec
 from search.deliver import verified_export
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
+from search.evaluate.baselines import baseline_rows
+from search.evaluate.final_measurements import PruningFinalMeasurements
 from search.evaluate.pruning_evaluator import PruningEvaluator
-from search.evaluate.reduced_precision import measure_base_precision, timing_file
+from search.evaluate.reduced_precision import file_to_time, measure_base_precision, timing_file
 from search.evaluate.timing.progress import Phases
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import prepare_in_child
+from search.propose.guided import Guide
 from search.references import resolve
 from search.results.exported_points import exported_trials
 from search.run_folder.record import RunRecord
@@ -154,6 +158,47 @@ def test_a_drop_that_was_not_allowed_makes_no_point(
     assert failed.exit_code == CheckFailed.exit_code == 3
     assert "not delivered" in failed.output
     assert exported_trials(record, record.trials()) == ()
+
+
+@pytest.mark.slow
+def test_a_study_in_int8_alone_times_weighs_and_validates_everything_in_int8(
+    studied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quick tests show the same of a candidate in INT8 beside others; this one, that nothing is left in float32."""
+    full: Measurement = studied[3]
+    spec = load_spec(None, {
+        "model": str(DIGITS), "data": studied[0].data, "imgsz": 128, "device": "cpu", "name": "int8",
+        "project": str(tmp_path), "space.precision": ["int8"], "recover.epochs": 0, "latency.seconds": 0.5,
+        "budgets.half.latency_ms": "50%",
+    })  # fmt: skip
+    record = RunRecord(Path(spec.project) / spec.run_name)
+    record.base_dir.mkdir(parents=True)
+    prepared = prepare_in_child(spec, record.base_dir, None)
+    assert isinstance(prepared.evaluator, PruningEvaluator) and isinstance(prepared.guide, Guide)
+    assert prepared.evaluator.reference.onnx.name == "base_int8.onnx"
+    assert prepared.base.figures["size_mb"].value < 0.35 * full.figures["size_mb"].value
+    lost = full.figures["map50_95"].value - prepared.base.figures["map50_95"].value
+    assert 0 < abs(lost) < 0.05, "that of the quantised file"
+    keys = [json.loads(path.read_text())["key"] for path in (record.path / "latency").glob("[0-9a-f]*.json")]
+    assert keys and {key["precision"] for key in keys} == {"int8"}
+    first = prepared.guide.opening()[0]
+    assert first.precision == "int8"
+    found = prepared.evaluator.evaluate(first, 0, 0, record.start_trial(0, first, "test"))
+    assert found.figures["size_mb"].value < prepared.base.figures["size_mb"].value
+    timed: list[Path] = []
+
+    def noted(*words: Any) -> Path:
+        timed.append(made := file_to_time(*words))
+        return made
+
+    monkeypatch.setattr("search.evaluate.final_measurements.file_to_time", noted)
+    assert PruningFinalMeasurements(prepared.evaluator, prepared.base).together({0: first}, 0, tmp_path).keys() == {0}
+    assert [path.name for path in timed] == ["0_int8.onnx"]
+    (row,) = baseline_rows(["int8"], prepared.space, 128, 0)
+    assert row.name == "the base in FP32"
+    base = measure_base_precision(prepared.evaluator, prepared.base, "fp32", tmp_path)
+    assert base.figures["map50_95"].value == pytest.approx(full.figures["map50_95"].value, abs=1e-6)
+    assert base.figures["size_mb"].value == pytest.approx(full.figures["size_mb"].value, rel=1e-3)
 
 
 def test_what_is_timed_does_not_depend_on_the_ranges(

@@ -6,23 +6,33 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search.errors import Interrupted, NotComparable, RunCorrupt, SearchFailing
 from search.evaluate.evaluator import PrunedCandidate
 from search.orchestration.loop import Loop
+from search.propose import optuna_proposer
 from search.propose.optuna_proposer import OptunaProposer
+from search.propose.proposer import Proposal
 from search.run_folder.record import RunRecord
 from search.study import Parts, Study
 from search.testing.known_front import BLOCKS, FailingEvaluator, KnownFront, KnownFrontEvaluator
 from search.testing.simulated import Cut, InlineEngine
-from search.trial import Candidate, Trial, TrialState
+from search.trial import Candidate, Promotion, Trial, TrialState
 from tests.search.conftest import MakeStudy
 from tests.search.hearing import after_trials
 
 # Sampler, trials until its model is in use, cuts before and after that.
-SAMPLERS = [("auto", 18, (16,)), ("tpe", 13, (11,)), ("nsga2", 23, (21,)), ("random", 4, (2,)), ("qmc", 4, (2,))]
+SAMPLERS = [("auto", 18, (16,)), ("tpe", 8, (6,)), ("nsga2", 9, (7,)), ("random", 4, (2,)), ("qmc", 4, (2,))]
+
+
+@pytest.fixture
+def _models_begin_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TPE after 5 trials instead of 10, NSGA-II with a population of 6 instead of 20: the same steps, fewer of them."""
+    monkeypatch.setattr(optuna_proposer, "_MIN_STARTUP", 5)
+    monkeypatch.setattr(optuna_proposer, "_NSGA2_POPULATION", 6)
 
 
 def _sequence(study: Study) -> list[tuple[int, Candidate, str]]:
@@ -51,6 +61,7 @@ def test_a_search_ends_with_its_hours(make_study: MakeStudy) -> None:
     assert len(make_study(**{"search.trials": 500, "search.hours": 0.3}).search().trials()) == 18
 
 
+@pytest.mark.usefixtures("_models_begin_early")
 @pytest.mark.parametrize(("sampler", "trials", "cuts"), SAMPLERS)
 def test_a_cut_at_any_trial_repeats_the_sequence(
     make_study: MakeStudy, workplace: Path, sampler: str, trials: int, cuts: tuple[int, ...]
@@ -164,6 +175,7 @@ def _cut_after_parameters(patch: pytest.MonkeyPatch, number: int, count: int) ->
     patch.setattr(OptunaTrial, "_suggest", cutting)
 
 
+@pytest.mark.usefixtures("_models_begin_early")
 @pytest.mark.parametrize(("sampler", "trials", "cuts"), SAMPLERS[1:])
 def test_a_cut_in_the_middle_of_an_ask_draws_the_same_numbers(
     make_study: MakeStudy,
@@ -326,3 +338,15 @@ class _Saving(KnownFrontEvaluator):
     def evaluate(self, candidate: Candidate, number: int, seed: int, work_dir: Path, screening: object = None):  # type: ignore[no-untyped-def]
         (work_dir / "weights.pt").write_bytes(b"weights")
         return super().evaluate(candidate, number, seed, work_dir)
+
+
+def test_trials_that_open_ones_continue_are_named(tmp_path: Path) -> None:
+    nothing: Any = None
+    loop = Loop(nothing, nothing, nothing, RunRecord(tmp_path), nothing, nothing)
+    own = Candidate({"stem": 0.5})
+    open_ones = [own, own.promoted(Promotion(3, 1, 1)), own.promoted(Promotion(None, 1, 1))]
+    for number, candidate in enumerate(open_ones, 10):
+        loop._proposals[number] = Proposal(number, candidate, "promoted")
+    assert loop.continued == {3}
+    loop._again.append(Proposal(20, own.promoted(Promotion(5, 2, 2)), "promoted"))
+    assert loop.continued == {3, 5}

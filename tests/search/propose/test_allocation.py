@@ -105,7 +105,8 @@ def test_a_larger_budget_never_pays_more() -> None:
 
 def test_candidates_and_vectors_are_inverse_on_a_real_network() -> None:
     model, graph = zoo.build("yolov8n.yaml"), zoo.traced("yolov8n.yaml")
-    space = Space.from_graph(graph, SpaceSpec(ratio=(0.0, 0.8), groups="each", depth=True), (64,))
+    spec = SpaceSpec(ratio=(0.0, 0.8), groups="each", depth=True)
+    space = Space.from_graph(graph, spec, (64,), levels=graph.levels[-1:])
     flat = {d.name: Curve.through([(0.4, 0.1), (0.8, 0.5)]) for d in space.dimensions}
     curves = flat | {block.parameter: Curve.through([(1.0, 0.2)]) for block in space.blocks}
     allocator = allocator_of(graph, space, curves, 8)

@@ -12,10 +12,11 @@ import pytest
 
 from objectives.pareto import hypervolume
 from search.propose.allocation import CostOf, Vector
-from search.propose.guided import Guide, Observation, Point, Timed, Variant, added_volume, front_of
+from search.propose.front_area import added_volume
+from search.propose.guided import Guide, Observation, Point, Timed, Variant, front_of
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import (
     DIMENSIONS,

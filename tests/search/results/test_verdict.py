@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import numpy as np
+
 from objectives.objective import Estimate, Objective, objectives_named, register
 from search.results.baseline_results import BaselineResult
 from search.results.ranking import rank
@@ -116,3 +121,67 @@ def test_a_base_without_accuracy_is_no_measure_of_worth() -> None:
     rows = [_row("the base at 480 px", 0.0, 3.4, error=0.0)]
     said = compared_verdict(rank([trial], [], OBJECTIVES), rows, base, OBJECTIVES, 1)
     assert said.startswith("No verdict") and "orth it" not in said and "480" not in said
+
+
+def _resampled(accuracy: float, latency: float, noise: float, seed: int, **more: Any) -> Measurement:
+    """Resamples of one set of images: what they have in common is ten times what is a model's own."""
+    common = 0.02 * np.random.default_rng(0).standard_normal(100)
+    own = noise * np.random.default_rng(seed).standard_normal(100)
+    return Measurement(
+        _figures(accuracy, latency, 0.03), replicates={"map50_95": tuple((accuracy + common + own).tolist())}, **more
+    )
+
+
+def _paired(
+    pruned: float, sibling: float, *, kind: str = "base", latency: float = 3.4, noise: float = 0.002, seeds: int = 1
+) -> str:
+    """The verdict on one trial of `s`, of 3.4 ms, beside the unpruned `n`."""
+    trial = Trial(7, TrialState.COMPLETE, Candidate({}), _resampled(pruned, 3.4, noise, 1, seeds=seeds))
+    row = BaselineResult("unpruned n", kind, "base-2", _resampled(sibling, latency, noise, 2))
+    base = Measurement(_figures(0.625, 5.0))
+    return compared_verdict(rank([trial], [], OBJECTIVES), [row], base, OBJECTIVES, 1, ("s", "n"))
+
+
+def test_a_difference_is_told_from_the_images_that_both_saw() -> None:
+    """Their own intervals overlap by far; the difference is ten times better known than either."""
+    said = _paired(0.619, 0.610)
+    assert said.startswith("Worth it: trial 7 (pruned s) has 32 % less latency than unpruned s (3.4 ms")
+    assert re.search(
+        r"At 3\.4 ms trial 7 \(pruned s\) beats unpruned n by 0\.9 \(0\.[3-6] to 1\.[2-5]\) points of mAP50-95\.$", said
+    )
+    slower = _paired(0.619, 0.610, latency=3.9)
+    assert "beats unpruned n, which is at 3.9 ms, by 0.9 (" in slower
+
+
+def test_what_beats_pruning_is_said_as_clearly() -> None:
+    said = _paired(0.616, 0.625)
+    assert re.search(
+        r"^Not worth it: unpruned n beats trial 7 \(pruned s\), the best within that latency, by 0\.9 \(0\.[3-6] to ",
+        said,
+    )
+
+
+def test_a_model_that_cannot_be_told_from_a_row_is_not_called_worth_it() -> None:
+    said = _paired(0.619, 0.6185)
+    assert said.startswith("Not shown to be worth it: unpruned n does as well at 3.4 ms, without pruning: trial 7")
+    assert re.search(r"has 0\.[01] \(-0\.\d to 0\.\d\) points of mAP50-95 between them, which is within", said)
+    assert "Worth it: " not in said
+    assert _paired(0.619, 0.6185, kind="uniform").startswith("Worth it: "), "that was pruned, too"
+    assert "cannot be told apart" in _paired(0.619, 0.6185, kind="uniform")
+
+
+def test_several_trainings_have_their_error_besides() -> None:
+    """The interval of the mean over seeds, 3 points here, is added to that of the images."""
+    assert _paired(0.619, 0.610, seeds=3).startswith("Not shown to be worth it: ")
+
+
+def test_the_least_effort_comes_first_and_the_most_accuracy_after_it() -> None:
+    rows = [
+        _row("uniform 0.3", 0.624, 3.2, "uniform"),
+        _row("the base in INT8", 0.623, 3.1, "int8"),
+        _row("the base at 480 px", 0.62, 3.0),
+    ]
+    said = _verdict([(0.619, 3.4)], *rows)
+    assert said.startswith("Not worth it: the base at 480 px has 0.620 at 3 ms, and no trial has so little latency.")
+    assert said.endswith("uniform 0.3 has more still: 0.624 at 3.2 ms.")
+    assert "INT8" not in said

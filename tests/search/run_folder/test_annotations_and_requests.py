@@ -86,6 +86,22 @@ def test_the_front_keeps_its_weights_whatever_the_room(workplace: Path, make_stu
     assert left(record) == [1, 2, 5]
 
 
+def test_weights_that_a_killed_process_left_beside_a_repeat_go_when_the_run_goes_on(
+    workplace: Path, make_study: Callable[..., Study]
+) -> None:
+    record = make_study(**{"search.trials": 2}).search().record
+    weights_of(record, [1])
+    (kept := record.trial_dir(1) / f"{Path(FILE).stem}_int8.onnx").write_bytes(b"w")
+    left_over = [record.path / "confirm" / "0001-1", record.path / "baselines" / "int8"]
+    for folder in left_over:
+        folder.mkdir(parents=True)
+        for name in ("result.json.note", FILE, kept.name):
+            (folder / name).write_bytes(b"w")
+    make_study(**{"search.trials": 2}).search()
+    assert [[path.name for path in folder.iterdir()] for folder in left_over] == [["result.json.note"]] * 2
+    assert kept.is_file(), "a trial's own stay"
+
+
 def test_marks_that_cannot_be_read_delete_nothing(workplace: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(**{"search.trials": 4}).search()
     weights_of(study.record, range(4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pytest
 from objectives.choice import Bound
 from objectives.pareto import hypervolume
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import sqlite_url
 from search.propose.proposer import Proposer
+from search.space import Space
 from search.testing.contracts import EngineContract, Make, ProposerContract, SearchContract, drain, trial_in
+from search.testing.known_bases import known_joint
 from search.testing.known_front import OBJECTIVES, PRELOAD, FailingEvaluator, known_measurement, known_space
 from search.testing.simulated import InlineEngine
-from search.trial import Failure, FailureKind, Measurement
+from search.trial import Candidate, Failure, FailureKind, Measurement
 from search.workers.local import LocalEngine
 
 Opened = Callable[[], Proposer]
@@ -157,3 +160,31 @@ def test_a_guided_search_gets_closer_to_the_known_front_than_chance(tmp_path: Pa
         proposer.close()
         volumes[sampler] = hypervolume(rows, OBJECTIVES, {"map50_95": 0.4, "latency_ms": 10.5, "params_m": 3.15})
     assert volumes["auto"] > volumes["random"]
+
+
+class TestProposersOfTwoBases(ProposerContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Opened:
+        storage, space = sqlite_url(tmp_path / "study.db"), known_joint()
+        return lambda: OptunaProposer(storage, "known", space, OBJECTIVES, sampler="random")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2", pytest.param("gp", marks=pytest.mark.slow)])
+def test_the_base_is_one_more_choice_of_every_sampler(sampler: str, tmp_path: Path) -> None:
+    """Each candidate has the dimensions of its own base; screened or not, both are drawn."""
+    space = known_joint()
+    proposer = OptunaProposer(sqlite_url(tmp_path / "study.db"), "known", space, OBJECTIVES, sampler=sampler)
+    bases = []
+    for _ in range(10):
+        proposal = proposer.ask()
+        own = space.spaces[proposal.candidate.base]
+        assert proposal.candidate == own_candidate(proposal.candidate, own)
+        proposer.tell(proposal.number, known_measurement(proposal.candidate))
+        bases.append(proposal.candidate.base)
+    proposer.close()
+    assert set(bases) == {0, 1}
+
+
+def own_candidate(candidate: Candidate, space: Space) -> Candidate:
+    """The candidate by way of the vector of its own base's space."""
+    return replace(space.candidate(space.vector(candidate)), base=candidate.base)

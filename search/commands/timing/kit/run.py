@@ -1,7 +1,7 @@
 # ruff: noqa: B905, UP
 """Times the models beside this file on this machine and writes figures.json. README.md says how.
 
-Needs Python 3.8 or newer and the runtime (onnxruntime, or openvino), nothing else. The protocol is that of
+Needs Python 3.8 or newer and the runtime that the models were made for, nothing else. The protocol is that of
 ParetoPrune's objectives/latency/protocol.py: rounds in which base, candidate, base alternate; the fastest inference of
 each block; the ratio to the base per round, and their median; several openings of each file, which take turns, and a 95
 % interval that counts openings as independent.
@@ -91,7 +91,150 @@ class OpenvinoModel:
         return str(openvino.__version__)
 
 
-RUNTIMES: dict[str, Any] = {"onnxruntime": OnnxModel, "openvino": OpenvinoModel}
+class NcnnModel:
+    """An ncnn network, in float32 unless --half is given."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import ncnn
+        import numpy
+
+        self.net = ncnn.Net()
+        self.net.opt.num_threads = options.threads
+        for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic"):
+            setattr(self.net.opt, "use_" + name, options.half)
+        graph = file_in(path, ".param")
+        if self.net.load_param(graph) or self.net.load_model(graph[: -len("param")] + "bin"):
+            sys.exit(f"error: ncnn cannot open {path}")
+        self.images = [ncnn.Mat(one).clone() for one in image(numpy, (1, model["channels"]), model, options)]
+        self.names = list(self.net.input_names()), list(self.net.output_names())
+
+    def run(self) -> None:
+        for one in self.images:
+            with self.net.create_extractor() as extractor:
+                extractor.input(self.names[0][0], one)
+                for name in self.names[1]:
+                    extractor.extract(name)
+
+    @staticmethod
+    def version() -> str:
+        import ncnn
+
+        return str(ncnn.__version__)
+
+
+class MnnModel:
+    """A module of MNN, in float32 unless --half is given."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import MNN.expr
+        import MNN.nn
+        import numpy
+
+        precision = "low" if options.half else "high"
+        settings = {"backend": "CPU", "precision": precision, "numThread": options.threads}
+        self.manager = MNN.nn.create_runtime_manager((settings,))
+        self.net = MNN.nn.load_module_from_file(path, [], [], runtime_manager=self.manager, rearrange=True)
+        given = image(numpy, (1, model["channels"]), model, options)
+        self.input = MNN.expr.const(given, given.shape)
+
+    def run(self) -> None:
+        for part in self.net.onForward([self.input]):
+            part.read()
+
+    @staticmethod
+    def version() -> str:
+        import MNN
+
+        return str(MNN.version())
+
+
+class LitertModel:
+    """An interpreter of LiteRT with its default delegate."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import numpy
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.interpreter = Interpreter(model_path=path, num_threads=options.threads)
+        self.interpreter.allocate_tensors()
+        self.place = self.interpreter.get_input_details()[0]["index"]
+        self.input = image(numpy, (1, model["channels"]), model, options)
+
+    def run(self) -> None:
+        self.interpreter.set_tensor(self.place, self.input)
+        self.interpreter.invoke()
+
+    @staticmethod
+    def version() -> str:
+        import ai_edge_litert
+
+        return str(getattr(ai_edge_litert, "__version__", "unknown"))
+
+
+class ExecutorchModel:
+    """The method `forward` of an ExecuTorch program."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import numpy
+        import torch
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+
+        if portable_lib._threadpool_get_thread_count() != options.threads:
+            portable_lib._unsafe_reset_threadpool(options.threads)
+        self.program = Runtime.get().load_program(file_in(path, ".pte"))
+        self.method = self.program.load_method("forward")
+        self.input = torch.from_numpy(image(numpy, (1, model["channels"]), model, options))
+
+    def run(self) -> None:
+        self.method.execute([self.input])
+
+    @staticmethod
+    def version() -> str:
+        from executorch import version
+
+        return str(version.__version__)
+
+
+class TorchscriptModel:
+    """A TorchScript file."""
+
+    def __init__(self, path: str, model: dict[str, Any], options: argparse.Namespace) -> None:
+        import numpy
+        import torch
+
+        torch.set_num_threads(options.threads)
+        self.torch, self.module = torch, torch.jit.load(path, map_location="cpu").eval()
+        self.input = torch.from_numpy(image(numpy, (1, model["channels"]), model, options))
+        for _ in range(3):  # the first runs profile and compile
+            self.run()
+
+    def run(self) -> None:
+        with self.torch.inference_mode():
+            self.module(self.input)
+
+    @staticmethod
+    def version() -> str:
+        import torch
+
+        return str(torch.__version__)
+
+
+READ_ONNX: dict[str, Any] = {"onnxruntime": OnnxModel, "openvino": OpenvinoModel}
+OWN_FILES: dict[str, Any] = {
+    "ncnn": NcnnModel,
+    "mnn": MnnModel,
+    "litert": LitertModel,
+    "executorch": ExecutorchModel,
+    "torchscript": TorchscriptModel,
+}
+RUNTIMES: dict[str, Any] = {**READ_ONNX, **OWN_FILES}
+PIP = {"mnn": "MNN", "litert": "ai-edge-litert", "torchscript": "torch"}
+
+
+def file_in(folder: str, ending: str) -> str:
+    """Return the file of a folder that ends so."""
+    return os.path.join(folder, sorted(name for name in os.listdir(folder) if name.endswith(ending))[0])
 
 
 def image(numpy: Any, shape: Sequence[Any], model: dict[str, Any], options: argparse.Namespace) -> Any:
@@ -284,16 +427,28 @@ def read_manifest() -> dict[str, Any]:
     with open(os.path.join(HERE, "manifest.json")) as file:
         manifest: dict[str, Any] = json.load(file)
     for model in manifest["models"]:
-        with open(os.path.join(HERE, model["file"]), "rb") as file:
-            if hashlib.sha256(file.read()).hexdigest() != model["sha256"]:
-                sys.exit(f"error: {model['file']} is not the file that this kit was made with; unpack the kit again")
+        if digest(os.path.join(HERE, model["file"])) != model["sha256"]:
+            sys.exit(f"error: {model['file']} is not the file that this kit was made with; unpack the kit again")
     return manifest
+
+
+def digest(path: str) -> str:
+    """Return the sha256 of a file; of a folder, over its files' names and contents in order."""
+    if not os.path.isdir(path):
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    found = hashlib.sha256()
+    for name in sorted(os.listdir(path)):
+        found.update(f"{name} {digest(os.path.join(path, name))}\n".encode())
+    return found.hexdigest()
 
 
 def options_of(manifest: dict[str, Any], words: list[str] | None) -> argparse.Namespace:
     settings = manifest["settings"]
     parser = argparse.ArgumentParser(description="Times the models of this kit; see README.md.")
-    parser.add_argument("--runtime", choices=sorted(RUNTIMES), default=settings["runtime"])
+    choices = sorted(READ_ONNX) if settings["runtime"] in READ_ONNX else [settings["runtime"]]
+    parser.add_argument("--runtime", choices=choices, default=settings["runtime"])
+    parser.add_argument("--half", action="store_true", help="ncnn and MNN: compute in half precision where they can")
     parser.add_argument("--provider", help="execution provider of ONNX Runtime, or device of OpenVINO; default: CPU")
     parser.add_argument("--threads", type=int, default=settings["threads"])
     parser.add_argument("--seconds", type=float, default=settings["seconds"], help="at most, per model")
@@ -367,6 +522,7 @@ def figures_of(
             "runtime": options.runtime,
             "version": RUNTIMES[options.runtime].version(),
             "provider": options.provider or "CPU",
+            "precision": "half where it can" if options.half else "as exported",
             "threads": options.threads,
             "batch": options.batch,
         },
@@ -395,7 +551,10 @@ def main(words: list[str] | None = None) -> int:
     try:
         RUNTIMES[options.runtime].version()
     except ImportError:
-        print(f"error: {options.runtime} is not installed; next: pip install {options.runtime}", file=sys.stderr)
+        print(
+            f"error: {options.runtime} is not installed; next: pip install {PIP.get(options.runtime, options.runtime)}",
+            file=sys.stderr,
+        )
         return 4
     figures = figures_of(manifest, options, *time_all(manifest, options))
     part = options.out + ".part"

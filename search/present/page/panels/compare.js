@@ -6,7 +6,7 @@ import { axisNamed, draw, forgetDrawn, layoutOf, theme } from "../charts/charts.
 import { axes, staircase } from "./front.js";
 import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
 import { api, live } from "../state/server.js";
-import { baseValue, costs, inOrder, isMeasured, keptOf, study, trialOf, valueOf } from "../state/study.js";
+import { baseValue, costs, inOrder, isMeasured, groupsOf, keptOf, placeOf, study, trialOf, valueOf } from "../state/study.js";
 import { hypervolume } from "../charts/hypervolume.js";
 
 const others = new Map();
@@ -28,7 +28,8 @@ export function drawCompare() {
 const label = (row) => `trial ${row.id}${row.on_front ? " (front)" : ""}: ${study.figures.slice(0, 2).map((figure) => withUnit(figure, valueOf(row, figure.name))).join(", ")}`;
 
 function twoTrials(a, b) {
-  const { groups } = study.head, left = keptOf(a), right = keptOf(b), changed = groups.map((group, at) => ({ group, was: left[at], is: right[at] })).filter(({ group, was, is }) => !group.frozen && was !== is);
+  if (placeOf(a) !== placeOf(b)) return [element("h3", null, "Figures"), figuresTable(a, b), element("p", { class: "muted" }, "They were pruned from different bases, whose layers are not compared.")];
+  const groups = groupsOf(a), left = keptOf(a), right = keptOf(b), changed = groups.map((group, at) => ({ group, was: left[at], is: right[at] })).filter(({ group, was, is }) => !group.frozen && was !== is);
   const legend = element("p", { class: "legend" }, element("span", { "--key": "var(--kept)" }, `trial ${a.id}`), element("span", { "--key": "var(--other)" }, `trial ${b.id}`), element("span", { "--key": "var(--cut)" }, "base"));
   const sky = skyline(groups, left, { other: right, tall: 150, label: `in trial ${a.id}` });
   const most = [...changed].sort((x, y) => Math.abs(y.is - y.was) / y.group.size - Math.abs(x.is - x.was) / x.group.size).slice(0, 20);

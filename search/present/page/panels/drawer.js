@@ -7,7 +7,7 @@ import { pickTags } from "./front.js";
 import { button, byId, bytes, choices, difference, duration, element, fill, missing, printed, say, shell, tone } from "../format.js";
 import { samples } from "./samples.js";
 import { baseSamples, detailsOf } from "../state/server.js";
-import { accuracy, baseValue, costs, describe, isEstimated, isExport, isFeasible, isGuess, keptOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "../state/study.js";
+import { accuracy, baseName, baseValue, bases, costs, describe, groupsOf, isEstimated, isExport, isFeasible, isGuess, keptOf, marksOf, runRef, secondsOf, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 let shown = "", unit = "share", opener = null;
 
@@ -50,7 +50,7 @@ export function sentenceOf(row) {
 }
 
 function top(row) {
-  const facts = [isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.epochs) ? "" : row.epochs ? `${row.epochs} ${row.epochs === 1 ? "epoch" : "epochs"} of fine-tune` : "no fine-tune", missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
+  const facts = [baseName(row) ? `pruned from ${baseName(row)}` : "", isExport(row) ? "" : row.source, row.candidate.imgsz ? `${row.candidate.imgsz} px, ${row.candidate.precision || "fp32"}` : "", missing(secondsOf(row)) ? "" : `took ${duration(secondsOf(row))}`, missing(row.epochs) ? "" : row.epochs ? `${row.epochs} ${row.epochs === 1 ? "epoch" : "epochs"} of fine-tune` : "no fine-tune", missing(row.same_as) ? "" : `same network as trial ${row.same_as}`];
   const tags = [row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.estimated ? element("span", { class: "tag soft" }, "estimated") : null, row.state === "complete" && !row.untimed && !isFeasible(row) ? element("span", { class: "tag soft" }, "breaks a constraint") : null, marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
   return element("div", { class: "drawer-top" },
     element("div", { class: "row" }, element("h2", { id: "drawer-title", tabindex: "-1" }, `Trial ${row.id}`, tags), ...neighbours(row), button("✕", closeDrawer, { "aria-label": "close", title: "close (Esc)" })),
@@ -117,8 +117,8 @@ function targets(row) {
 }
 
 function widths(row) {
-  const { groups } = study.head;
-  if (!(groups || []).length || !(row.widths || (row.removed || []).length)) return null;
+  const groups = groupsOf(row);
+  if (!groups.length || !(row.widths || (row.removed || []).length)) return null;
   const kept = keptOf(row), free = freeGroups(groups), before = free.reduce((sum, group) => sum + group.size, 0), after = free.reduce((sum, group) => sum + kept[group.at], 0);
   const pick = element("select", { "aria-label": "unit of the bars" });
   choices(pick, [["share", "share kept"], ["channels", "channels"]], unit);
@@ -134,7 +134,7 @@ async function addDetails(row, place) {
   try {
     const [found, base] = await Promise.all([detailsOf(id), baseSamples()]);
     if (chosen.trial !== id) return;
-    fill(place, latency(row), isExport(row) ? null : samples(base, found.samples, id), classes(row), files(found.files));
+    fill(place, latency(row), isExport(row) ? null : samples(base, found.samples, id, (bases()[0] || {}).name), classes(row), files(found.files));
   } catch (fault) {
     fill(place, element("p", { class: "muted" }, `Files and images cannot be read: ${fault.message}`), classes(row));
   }

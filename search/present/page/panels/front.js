@@ -5,8 +5,10 @@ import { limits, picked } from "./budget.js";
 import { axisNamed, draw, layoutOf, redrawOver, theme } from "../charts/charts.js";
 import { CROWD, crowdImage, shadesOf } from "../charts/density.js";
 import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
-import { OWN, accuracy, baseValue, baselines, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, marksOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
+import { OWN, accuracy, baseName, baseValue, baselines, bases, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, marksOf, placeOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
+/** Marks of the trials by their base, in the order of the study; those of the first are as in a study of one. */
+const BASES = ["circle", "square", "triangle-up", "cross", "pentagon", "star", "hexagon", "hourglass"];
 const BASELINES = ["square", "triangle-up", "hexagon", "triangle-down", "pentagon", "star-square"];
 
 export function axes() {
@@ -24,7 +26,7 @@ export function tipOf(row, name) {
     const range = spread ? ` [${printed(figure, spread[0])}, ${printed(figure, spread[1])}]` : "";
     return element("div", null, `${figure.title} ${isGuess(row, figure.name) ? "≈ " : ""}${withUnit(figure, valueOf(row, figure.name))}${range} `, diff ? element("small", { class: tone(diff) }, diff.text) : null);
   });
-  return [element("div", null, element("b", null, title), " ", element("small", { class: "muted" }, [row.source, shape(row)].filter(Boolean).join(", "))), ...lines, ...remarks(row)];
+  return [element("div", null, element("b", null, title), " ", element("small", { class: "muted" }, [baseName(row), row.source, shape(row)].filter(Boolean).join(", "))), ...lines, ...remarks(row)];
 }
 
 /** Input size and precision, where they are not the study's own. */
@@ -87,10 +89,18 @@ function clouds(sets, view, paint) {
   const colours = theme(), crowded = isCrowd(sets);
   return MANY.flatMap(([kind, name]) => {
     const marker = { infeasible: { color: colours.faint, symbol: "x-thin", size: 6, opacity: 0.8, line: { color: colours.faint, width: 1.2 } }, estimated: { color: colours.faint, symbol: "circle-open", size: 6 } }[kind];
-    if (!crowded) return [cloud(sets[kind], view, name, { marker: marker || paint(sets.others, { size: 7, opacity: 0.45 }) })];
+    if (!crowded) return [cloud(sets[kind], view, name, { marker: marker || paint(sets.others, { size: 7, opacity: 0.45, ...symbolsOf(sets.others) }) })];
     const entry = { type: "scatter", mode: "markers", name, hoverinfo: "skip", x: sets[kind].length ? [null] : [], y: [null], marker: marker || { color: colours["scale-2"], size: 7, opacity: 0.45 } };
     return [entry, cloud(sets[kind], view, name, { mode: "none", showlegend: false, meta: marker ? null : paint(sets[kind], {}).color })]; // meta: what the picture's colours follow
   });
+}
+
+/** The marks of rows; of one base nothing is said, which is a circle. */
+const symbolsOf = (rows) => (bases().length ? { symbol: rows.map((row) => BASES[placeOf(row) % BASES.length]) } : {});
+
+/** One entry of the legend for each base of several: a mark without a point. */
+function basesKey(colours) {
+  return bases().map((base, at) => ({ type: "scatter", mode: "markers", name: plain(`of ${base.name}`), hoverinfo: "skip", x: [null], y: [null], marker: { symbol: BASES[at % BASES.length], size: 10, color: colours["scale-2"] } }));
 }
 
 const MANY = [["infeasible", "breaks a constraint", "cross"], ["estimated", "estimated", "ring"], ["others", "other trials", "dot"]];
@@ -113,11 +123,12 @@ function traces(view, sets, bounds) {
   return [
     ...clouds(sets, view, paint),
     { ...line, line: { shape: view.y.direction === "max" ? "hv" : "vh", color: colours.front, width: 1.4 } },
-    cloud(sets.front, view, "front", { ...bars(sets.front, colours.muted), marker: paint(sets.front, { size: 12, ...outline, showscale: Boolean(bounds), colorbar: bar }) }),
+    cloud(sets.front, view, "front", { ...bars(sets.front, colours.muted), marker: paint(sets.front, { size: 12, ...symbolsOf(sets.front), ...outline, showscale: Boolean(bounds), colorbar: bar }) }),
+    ...basesKey(colours),
     cloud(sets.exports, view, "", { ...exported, showlegend: !sets.frontExports.length, marker: paint(sets.exports, { size: 9, opacity: 0.6, symbol: "diamond" }) }),
     cloud(sets.frontExports, view, "", { ...exported, ...bars(sets.frontExports, colours.muted), marker: paint(sets.frontExports, { size: 13, symbol: "diamond", ...outline }) }),
     ...families(sets.baselines, view).map((rows, at) => cloud(rows, view, plain(rows.length > 1 ? rows[0].kind.replace("_", " ") : rows[0].name), { ...bars(rows, colours.baseline), mode: rows.length > 1 ? "lines+markers" : "markers", line: { color: colours.baseline, width: 1, dash: "dot" }, marker: { symbol: BASELINES[at % BASELINES.length], size: 12, color: colours.panel, line: { color: colours.baseline, width: 2 } } })),
-    cloud(sets.base, view, "base (unpruned)", { ...bars(sets.base, colours.base), marker: { symbol: "star-diamond", size: 16, color: colours.base, line: { color: colours.panel, width: 1 } } }),
+    cloud(sets.base, view, bases().length ? plain(`${bases()[0].name} (unpruned)`) : "base (unpruned)", { ...bars(sets.base, colours.base), marker: { symbol: "star-diamond", size: 16, color: colours.base, line: { color: colours.panel, width: 1 } } }),
   ].filter((trace) => trace.x.length);
 }
 

@@ -4,7 +4,7 @@ import { element, fill } from "../format.js";
 
 let edge = 50, image = 0;
 
-export function samples(base, trial, id) {
+export function samples(base, trial, id, name = "base") {
   const count = Math.min(base.length, trial.length);
   if (!count) return element("div", null, element("h3", null, "Sample images"), element("p", { class: "muted" }, "None were drawn for this trial."));
   image = Math.min(image, count - 1);
@@ -12,7 +12,7 @@ export function samples(base, trial, id) {
   const move = () => { edge = Number(slider.value); box.style.setProperty("--cut-at", `${edge}%`); };
   const show = (at) => {
     image = at;
-    fill(box, picture(base[at], `base, image ${at + 1}`), picture(trial[at], `trial ${id}, image ${at + 1}`, "above"), element("i", { class: "edge" }), element("p", { class: "a" }, "base"), element("p", { class: "b" }, `trial ${id}`));
+    fill(box, picture(base[at], `${name}, image ${at + 1}`), picture(trial[at], `trial ${id}, image ${at + 1}`, "above"), element("i", { class: "edge" }), element("p", { class: "a" }, name), element("p", { class: "b" }, `trial ${id}`));
     for (const [i, thumb] of [...thumbs.children].entries()) thumb.setAttribute("aria-pressed", String(i === at));
   };
   const thumbs = element("div", { class: "thumbs" }, trial.slice(0, count).map((address, at) => element("button", { type: "button", "aria-label": `image ${at + 1}`, click: () => show(at) }, picture(address, ""))));
@@ -21,7 +21,7 @@ export function samples(base, trial, id) {
   box.addEventListener("pointermove", (event) => { if (event.buttons) { const place = box.getBoundingClientRect(); slider.value = String((100 * (event.clientX - place.left)) / place.width); move(); } });
   move();
   show(image);
-  return element("div", null, element("h3", null, "What it sees: base | trial"), box, slider, thumbs);
+  return element("div", null, element("h3", null, `What it sees: ${name} | trial`), box, slider, thumbs);
 }
 
 function picture(address, alt, kind) {

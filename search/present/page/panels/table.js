@@ -5,7 +5,7 @@ import { limits } from "./budget.js";
 import { openTrial } from "./drawer.js";
 import { pickTags } from "./front.js";
 import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "../format.js";
-import { baseValue, baselines, candidates, inOrder, isEstimated, isExport, isFeasible, isGuess, isMeasured, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
+import { baseName, baseValue, baselines, bases, candidates, inOrder, isEstimated, isExport, isFeasible, isGuess, isMeasured, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
 
 const HEIGHT = 30, SPARE = 12;
 const SHOWN = {
@@ -18,8 +18,9 @@ function columns() {
   const figures = study.figures.map((figure) => ({ key: figure.name, title: axisTitle(figure), figure, value: (row) => valueOf(row, figure.name) }));
   const text = (key, value) => ({ key, title: key, text: true, value });
   const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.id) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.id) || {}).was }] : [];
+  const several = bases().length ? [text("base", baseName)] : [];
   const precisions = study.rows.some((row) => (row.candidate.precision || "fp32") !== "fp32") ? [text("precision", (row) => (row.candidate && row.candidate.precision) || "")] : [];
-  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.id ? marksOf(row.id).note : row.note || ""))];
+  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...several, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.id ? marksOf(row.id).note : row.note || ""))];
 }
 
 function stateOf(row) {
@@ -30,7 +31,7 @@ function stateOf(row) {
 }
 
 function nameCell(row) {
-  if (row.id === null) return ["base"];
+  if (row.id === null) return [bases().length ? `unpruned ${bases()[0].name}` : "base"];
   if (row.id === undefined) return [String(row.name)];
   return [row.id, isExport(row) ? element("span", { class: "tag soft" }, "exported") : null, row.on_front ? element("span", { class: "tag" }, "front") : null, ...pickTags(row.id), marksOf(row.id).pinned ? element("span", { class: "tag pin" }, "pinned") : null];
 }
@@ -59,7 +60,7 @@ export function drawTable() {
 
 function matches(row, words) {
   if (!words.length) return true;
-  const text = `${row.id} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.id).note} ${row.on_front ? "front" : ""}`.toLowerCase();
+  const text = `${row.id} ${baseName(row)} ${row.state} ${row.source} ${row.error || ""} ${marksOf(row.id).note} ${row.on_front ? "front" : ""}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 

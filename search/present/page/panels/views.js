@@ -5,14 +5,14 @@ import { limits } from "./budget.js";
 import { SERIES, axisNamed, draw, layoutOf, theme } from "../charts/charts.js";
 import { freeGroups } from "../charts/bars.js";
 import { axisTitle, byId, element, fill, missing, plain, printed, withUnit } from "../format.js";
-import { accuracy, best, candidates, costs, isFeasible, isExport, isMeasured, keptOf, study, trialOf, valueOf, within } from "../state/study.js";
+import { accuracy, best, candidates, costs, isFeasible, isExport, isMeasured, isOfFirst, keptOf, study, trialOf, valueOf, within } from "../state/study.js";
 
 const HEAT = { front: (row) => row.on_front, feasible: isFeasible, all: isMeasured };
 
-/** Rows are layers from the input down, columns are trials, fastest first. */
+/** Rows are layers from the input down, columns are trials, fastest first; of several bases those of the first. */
 function heatFigure() {
   const by = (costs()[0] || accuracy()).name, groups = freeGroups(study.head.groups || []);
-  const rows = study.rows.filter((row) => row.widths && isMeasured(row) && (HEAT[chosen.heat] || HEAT.front)(row) && !missing(valueOf(row, by))).sort((a, b) => valueOf(a, by) - valueOf(b, by));
+  const rows = study.rows.filter((row) => row.widths && isMeasured(row) && isOfFirst(row) && (HEAT[chosen.heat] || HEAT.front)(row) && !missing(valueOf(row, by))).sort((a, b) => valueOf(a, by) - valueOf(b, by));
   if (!rows.length || !groups.length) return null;
   const kept = rows.map(keptOf), colours = theme(), few = rows.length <= 40;
   const every = Math.max(1, Math.ceil(rows.length / 24)), ticks = rows.map((_, at) => at).filter((at) => at % every === 0);

@@ -7,7 +7,7 @@ import { picked } from "./budget.js";
 import { costOf, latencyOf, widthsOf } from "../cost.js";
 import { button, byId, choices, element, fill, missing, tone, whole, withUnit, difference } from "../format.js";
 import { api, live } from "../state/server.js";
-import { baseValue, describe, isExport, keptOf, study, trialOf, valueOf } from "../state/study.js";
+import { baseValue, describe, isExport, isOfFirst, keptOf, study, trialOf, valueOf } from "../state/study.js";
 
 let bench = null;
 /** From so many ratios on the bars are the way to them, and their sliders are folded. */
@@ -143,7 +143,7 @@ function starts() {
 function drawNearest() {
   if (!bench || !bench.kept) return;
   const { groups } = study.head, away = (row) => { const kept = keptOf(row); return groups.reduce((sum, group, at) => sum + (group.frozen ? 0 : Math.abs(kept[at] - bench.kept[at]) / group.size), 0) / groups.length; };
-  const rows = study.rows.filter((row) => row.widths && row.state === "complete" && !isExport(row)), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
+  const rows = study.rows.filter((row) => row.widths && row.state === "complete" && !isExport(row) && isOfFirst(row)), best = rows.map((row) => [away(row), row]).reduce((found, one) => (!found || one[0] < found[0] ? one : found), null);
   const figures = best ? study.figures.slice(0, 2).map((figure) => `${figure.title} ${withUnit(figure, valueOf(best[1], figure.name))}`).join(", ") : "";
   fill(bench.parts.nearest, best ? `The nearest measured trial is ${best[1].id}, with layers ${(100 * best[0]).toFixed(1)} % away on average: ${figures}.` : "");
 }

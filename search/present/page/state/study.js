@@ -152,10 +152,21 @@ export function secondsOf(row) {
   return spent.length ? spent.reduce((sum, value) => sum + (value || 0), 0) : null;
 }
 
-/** Channels kept per group, along head.groups; what lies in a removed block is gone. */
+/** The bases of a study of several, the first of which all differences refer to; none in a study of one. */
+export const bases = () => study.head.bases || [];
+/** The place in the study of the base that a trial was made of. */
+export const placeOf = (row) => (row.candidate || {}).base || 0;
+/** The name of the base that a row was made of; empty in a study of one base, and for what is no trial. */
+export const baseName = (row) => (row.id && bases().length ? bases()[placeOf(row)].name : "");
+/** The groups of the base that a row was made of. */
+export const groupsOf = (row) => (placeOf(row) && bases().length ? bases()[placeOf(row)].groups : study.head.groups || []);
+export const isOfFirst = (row) => placeOf(row) === 0;
+
+/** Channels kept per group, along `groupsOf(row)`; what lies in a removed block, or goes with detection levels, is gone. */
 export function keptOf(row) {
-  return (study.head.groups || []).map((group, at) => {
-    if ((row.removed || []).some((block) => group.name.startsWith(`${block}.`))) return 0;
+  return groupsOf(row).map((group, at) => {
+    const removed = row.removed || [], levels = group.levels || [];
+    if (removed.some((block) => group.name.startsWith(`${block}.`)) || (levels.length && levels.every((level) => removed.includes(level)))) return 0;
     return row.widths && !missing(row.widths[at]) ? row.widths[at] : group.size;
   });
 }

@@ -118,7 +118,14 @@ def test_a_fine_tune_that_makes_no_sense_is_refused(workplace: Path, words: tupl
     assert result.stderr.startswith("error: ") and expected in result.stderr
 
 
-@pytest.mark.parametrize("task", TRAINERS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        # what the command adds to the training is the same for all four; that of each is in test_finetune of pruning
+        pytest.param(task, marks=[pytest.mark.slow] if task in ("segment", "pose", "obb") else [])
+        for task in TRAINERS
+    ],
+)
 def test_a_pruned_checkpoint_of_every_task_is_fine_tuned_as_it_is(task: str, tmp_path: Path) -> None:
     """`paretoprune finetune pruned.pt`: architecture kept, with the base as teacher where the task allows one."""
     data, base = make_tiny_data(tmp_path / "data", task, images=8), base_for(task, tmp_path)

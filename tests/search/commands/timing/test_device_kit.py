@@ -20,14 +20,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.latency import intervals, protocol, quality_flags
+from objectives.runtimes.names import SUFFIXES
 from search.commands.timing import device_kit
 from search.commands.timing.bench import settings_of
 from search.commands.timing.device_kit import build_kit
+from search.run_folder.artefact_files import digest
 from search.study import Study
+from tests.objectives.runtimes import contract
 from tests.search.conftest import run
 
 RUNNER = Path(device_kit.__file__).parent / "kit" / "run.py"
@@ -71,7 +75,8 @@ def test_the_runner_needs_no_more_than_python_3_8_and_its_library() -> None:
         for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")])
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported - sys.stdlib_module_names == {"numpy", "onnxruntime", "openvino"}
+    runtimes = {"onnxruntime", "openvino", "ncnn", "MNN", "ai_edge_litert", "executorch", "torch"}
+    assert imported - sys.stdlib_module_names == {"numpy", *runtimes}
     newer = ("removeprefix", "removesuffix", "bit_count", "is_relative_to", "strict=", "match ", "pairwise")
     assert not [word for word in newer if word in RUNNER.read_text()]
 
@@ -141,6 +146,45 @@ def test_a_kit_holds_each_network_once_with_its_hash(planned: Study, unpacked: P
         assert hashlib.sha256((unpacked / row["file"]).read_bytes()).hexdigest() == row["sha256"]
     kept = planned.record.path / "latency" / "kits" / f"{manifest['kit'][:16]}.json"
     assert json.loads(kept.read_text()) == manifest
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.load`:FutureWarning")
+@pytest.mark.parametrize("runtime", list(SUFFIXES))
+def test_the_runner_opens_the_files_of_every_runtime(runner: ModuleType, runtime: str, tmp_path: Path) -> None:
+    path = contract.artefact(runtime, tmp_path)
+    assert isinstance(path, Path) and runner.digest(str(path)) == digest(path)
+    options, threads = runner.argparse.Namespace(threads=1, batch=1, half=False), torch.get_num_threads()
+    opened = runner.OWN_FILES[runtime](str(path), {"imgsz": contract.SIZE, "channels": 3}, options)
+    opened.run()
+    assert opened.version()
+    torch.set_num_threads(threads)
+
+
+def test_a_kit_of_another_format_holds_that_format_only(planned: Study, tmp_path: Path) -> None:
+    contract.skip_unless_installed("mnn")
+    build_kit(planned, tmp_path / "kit.zip", settings_of(planned, {"runtime": "mnn", "seconds": 0.1}))
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        archive.extractall(tmp_path / "kit")
+    done = _started(sys.executable, tmp_path / "kit", "--openings", "1", "--name", "board")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "kit" / "figures.json").read_text())
+    assert {Path(row["file"]).suffix for row in figures["models"]} == {".mnn"}
+    assert figures["machine"]["runtime"] == "mnn" and figures["machine"]["precision"] == "as exported"
+    refused = _started(sys.executable, tmp_path / "kit", "--runtime", "onnxruntime")
+    assert refused.returncode == 2 and "invalid choice: 'onnxruntime'" in refused.stderr
+    facts = json.loads(run("bench", "planned", "--import", str(tmp_path / "kit" / "figures.json"), "-f", "json").stdout)
+    assert facts["target"] == "board" and len(facts["rows"]) == 4
+
+
+def test_a_model_that_is_a_folder_is_packed_with_all_its_files(tmp_path: Path) -> None:
+    (tmp_path / "base_ncnn_model").mkdir()
+    for name in ("model.ncnn.param", "model.ncnn.bin"):
+        (tmp_path / "base_ncnn_model" / name).write_text(name)
+    device_kit._write_zip(tmp_path / "kit.zip", {"models": [{"file": "models/base_ncnn_model"}]}, tmp_path)
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        packed = [name for name in archive.namelist() if name.startswith("models/")]
+        assert packed == [f"models/base_ncnn_model/model.ncnn.{part}" for part in ("bin", "param")]
+        assert archive.read(packed[0]) == b"model.ncnn.bin"
 
 
 def test_kits_are_refused_where_they_would_be_useless(planned: Study, tmp_path: Path) -> None:

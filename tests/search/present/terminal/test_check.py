@@ -1,13 +1,14 @@
-"""What `check` says first, and what only on demand."""
+"""What `check` says first, what only on demand, and what of detection levels."""
 
 from __future__ import annotations
 
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from search.present.terminal.check import render_check
+from search.present.terminal.check import level_lines, render_check
 
 NAMES = [f"model.{number}.cv1" for number in range(60)]
 FACTS: dict[str, Any] = {
@@ -46,3 +47,29 @@ def test_the_answer_comes_first_and_the_table_on_demand() -> None:
     whole = shown(with_groups=True)
     assert whole[: len(lines) - 1] == lines[:-1]
     assert [line.split() for line in whole[-60:]] == [[name, "1", "64"] for name in NAMES]
+
+
+USE = {"images": 128, "objects": 1790, "shares": {"P3": 0.9976, "P4": 0.002, "P5": 0.0004}}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, []),
+        (
+            {**USE, "idle": ["P5"], "offered": []},
+            ["P5 gets under 0.1 % of the assignments:", "  space.levels=true offers to remove it"],
+        ),
+        (
+            {**USE, "idle": ["P4", "P5"], "offered": []},
+            ["P4 and P5 get 0.24 % of the assignments:", "  space.levels=true offers to remove them"],
+        ),
+        ({**USE, "idle": ["P4", "P5"], "offered": ["P4", "P5"]}, ["P4 and P5 can be removed whole"]),
+        ({**USE, "idle": [], "offered": []}, []),
+    ],
+)
+def test_idle_levels_are_named_with_what_they_get(found: dict[str, Any] | None, expected: list[str]) -> None:
+    lines = list(level_lines(found))
+    assert lines[1:] == expected and all(len(line) < 80 for line in lines)
+    if found is not None:
+        assert lines[0] == "assignments of 1790 objects on 128 images: P3 99.8 %, P4 0.2 %, P5 under 0.1 %"

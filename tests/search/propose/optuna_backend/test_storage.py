@@ -23,10 +23,10 @@ from search.config.storage_url import MASK, scrubbed, shown, usable
 from search.errors import ConfigError, RunLocked, ServerMissing
 from search.prepare.requirements import claimed
 from search.present.dashboard.main import optuna_command
-from search.propose import optuna_storage
 from search.propose.initial_candidates import opening
+from search.propose.optuna_backend import storage as optuna_storage
+from search.propose.optuna_backend.storage import Claim
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.optuna_storage import Claim
 from search.propose.proposer import Proposer
 from search.study import Parts, Study
 from search.testing.contracts import ProposerContract

@@ -11,9 +11,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.propose import optuna_internals as internals
+from search.propose.optuna_backend import internals
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 RATIO = FloatDistribution(0.0, 0.9)
 
 
@@ -110,4 +110,4 @@ def test_no_other_module_uses_a_private_name_of_optuna() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self")
         ]
-        assert path.name == "optuna_internals.py" or not private.intersection(names), path
+        assert path.name == "internals.py" or not private.intersection(names), path

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.propose.optuna_internals import CmaEsOverTrials
+from search.propose.optuna_backend.internals import CmaEsOverTrials
 
 
 class Sobol(BaseSampler):

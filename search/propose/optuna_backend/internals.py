@@ -1,7 +1,7 @@
 """The private names of Optuna that this project needs, each with a reason; nowhere else is one used.
 
-tests/search/propose/test_optuna_internals.py says of each what it has to do, so that a new Optuna that renames one or
-changes its meaning fails there first.
+tests/search/propose/optuna_backend/test_internals.py says of each what it has to do, so that a new Optuna that renames
+one or changes its meaning fails there first.
 """
 
 from __future__ import annotations

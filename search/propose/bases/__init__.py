@@ -1,0 +1,1 @@
+"""Several bases in one search: the division of its trials."""
