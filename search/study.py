@@ -497,12 +497,12 @@ class Study:
 
 
 def _named(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with the path of a checkpoint in the place of a YOLO object."""
-    model = overrides.get("model")
-    if not is_loaded(model):
-        return dict(overrides)
-    folder = Path(str(overrides.get("project", "runs/prune"))) / FOLDER
-    return {**overrides, "model": str(checkpoint_of(model, folder))}
+    """Return overrides with the path of a checkpoint in the place of each YOLO object."""
+    model, folder = overrides.get("model"), Path(str(overrides.get("project", "runs/prune"))) / FOLDER
+    if isinstance(model, list | tuple):
+        named = [str(checkpoint_of(one, folder)) if is_loaded(one) else one for one in model]
+        return {**overrides, "model": named}
+    return {**overrides, "model": str(checkpoint_of(model, folder))} if is_loaded(model) else dict(overrides)
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,12 @@ class MlflowRuns(Callback):
             return run
         made = self._client.create_run(self._experiment, tags={_NAME: name, _RUN: folder}, run_name=name)
         spec = study.spec
-        said = {"model": spec.model, "data": spec.data, "imgsz": spec.imgsz, "objectives": " ".join(spec.objectives)}
+        said = {
+            "model": " ".join(spec.models),
+            "data": spec.data,
+            "imgsz": spec.imgsz,
+            "objectives": " ".join(spec.objectives),
+        }
         self._log(made.info.run_id, parameters={**said, "sampler": spec.search.sampler, "seed": spec.search.seed})
         return str(made.info.run_id)
 

@@ -6,10 +6,18 @@ from search.trial import Candidate, Trial
 
 
 def parameters(candidate: Candidate) -> dict[str, float | str]:
-    """Return what was proposed: `ratio.NAME` of each dimension, `imgsz`, `precision`, and `removed` blocks if any."""
+    """Return what was proposed: `ratio.NAME` of each dimension, `imgsz`, `precision`; and, where it has one, `removed`
+    blocks, the place of its `base` in the study, and the trial that it `continues`.
+    """
     found: dict[str, float | str] = {f"ratio.{name}": ratio for name, ratio in candidate.ratios.items()}
     found |= {"imgsz": candidate.imgsz, "precision": candidate.precision}
-    return {**found, "removed": " ".join(candidate.removed)} if candidate.removed else found
+    if candidate.removed:
+        found["removed"] = " ".join(candidate.removed)
+    if candidate.base:
+        found["base"] = candidate.base
+    if candidate.promotion is not None and candidate.promotion.trial is not None:
+        found["continues"] = candidate.promotion.trial
+    return found
 
 
 def metrics(trial: Trial) -> dict[str, float]:

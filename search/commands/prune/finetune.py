@@ -165,7 +165,7 @@ def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
     Raises:
         ConfigError: as `Tuning.of_file`; a task of the user's own; a trial without weights on disk.
     """
-    spec = picked.results.spec
+    spec = picked.spec
     refuse_own(spec.data, "finetune on other data", f"paretoprune finetune {picked.ref}")
     weights = picked.model()
     out = picked.folder / f"finetuned-{Path(str(keys['data'])).stem}.pt"
