@@ -25,7 +25,7 @@ from search.run_folder.enqueue import waiting
 
 Data = dict[str, Any]
 
-_ELSEWHERE = ("candidate", "on_front", "timing")  # told in another form
+_ELSEWHERE = ("candidate", "on_front", "timing", "base")  # told in another form
 _NOTHING: tuple[Any, ...] = (None, [], {})
 _TIMING = ("p90_ms", "reference_ms", "rounds", "ratios")
 

@@ -54,7 +54,7 @@ class TrialRow(Measured):
     `id` is what everything refers to it by: `17`, or `17-int8` for an export of trial 17, whose `number` is 17 too.
     `breaks` are the constraints that it does not keep, in words; `same_as` is the trial whose network it has;
     `epochs` are those of its fine-tune, None where nobody recorded them. `estimated` is true of a screened trial, of
-    which `expected` says what its score promises.
+    which `expected` says what its score promises. `base` is the name of its base, in a study of several.
     """
 
     id: str
@@ -78,6 +78,7 @@ class TrialRow(Measured):
     estimated: bool
     expected: dict[str, float]
     score: float | None
+    base: NotRequired[str]
 
 
 class ObjectiveRow(TypedDict):

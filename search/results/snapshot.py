@@ -80,9 +80,8 @@ def write_snapshot(results: Results, state: str, progress: ProgressRow) -> Snaps
     write_json(results.record.snapshot_path, content, durable=False, indent=None)
     rows = content["trials"]
     front = [row for row in rows if row["on_front"]]
-    names = [base["name"] for base in content.get("bases", ())]
-    write_atomic(results.record.path / "results.csv", results_csv(rows, names), durable=False)
-    write_atomic(results.record.path / "pareto.csv", results_csv(front, names), durable=False)
+    write_atomic(results.record.path / "results.csv", results_csv(rows), durable=False)
+    write_atomic(results.record.path / "pareto.csv", results_csv(front), durable=False)
     return content
 
 
@@ -132,11 +131,10 @@ def _state(record: RunRecord, before: Mapping[str, Any] | None) -> str:
     return "finished" if (before or {}).get("state") == "finished" else "interrupted"
 
 
-def results_csv(rows: Sequence[TrialRow], bases: Sequence[str] = ()) -> str:
+def results_csv(rows: Sequence[TrialRow]) -> str:
     """Trials and exports as CSV, by `id`: figures with their intervals, ratios, removed blocks, seconds.
 
-    Args:
-        bases: names of the bases of a study of several, whose column comes last.
+    The name of the base comes last, in a study of several.
     """
     figures = list(dict.fromkeys(name for row in rows for name in row["figures"]))
     ratios = list(dict.fromkeys(name for row in rows for name in row["candidate"]["ratios"]))
@@ -144,12 +142,8 @@ def results_csv(rows: Sequence[TrialRow], bases: Sequence[str] = ()) -> str:
     for name in figures:
         header += [name, f"{name}_low", f"{name}_high"]
     header += [f"ratio:{name}" for name in ratios] + ["removed", "epochs", "seconds", "error"]
-    cells = (_cells(row, figures, ratios) for row in rows)
-    if not bases:
-        return csv_text(header, cells)
-    return csv_text(
-        [*header, "base"], ([*c, bases[row["candidate"].get("base", 0)]] for row, c in zip(rows, cells, strict=True))
-    )
+    header += ["base"] if any("base" in row for row in rows) else []
+    return csv_text(header, (_cells(row, figures, ratios) for row in rows))
 
 
 def _verdict(results: Results, rows: Sequence[BaselineResult], measured: int) -> str:
@@ -175,7 +169,8 @@ def _cells(row: TrialRow, figures: Sequence[str], ratios: Sequence[str]) -> list
         figure = row["figures"].get(name)
         cells += [None] * 3 if figure is None else [figure["value"], figure["low"], figure["high"]]
     cells += [candidate["ratios"].get(name) for name in ratios]
-    return [*cells, " ".join(row["removed"]), row["epochs"], round(sum(row["seconds"].values()), 3), row["error"]]
+    cells += [" ".join(row["removed"]), row["epochs"], round(sum(row["seconds"].values()), 3), row["error"]]
+    return [*cells, *([row["base"]] if "base" in row else [])]
 
 
 class _Bases(TypedDict):
@@ -213,7 +208,7 @@ def _is_left(results: Results, last: int | None) -> bool:
 
 def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None) -> TrialRow:
     measured, bounds = trial.measurement, results.spec.bounds
-    return {
+    row: TrialRow = {
         "id": str(trial.id),
         "number": trial.number,
         "exported": trial.exported,
@@ -238,6 +233,9 @@ def _trial(trial: Trial, results: Results, expected: Mapping[str, float] | None)
         "expected": dict(expected or {}),
         "score": None if measured is None else measured.score,
     }
+    if len(results.spec.models) > 1:
+        row["base"] = results.spec.base_names[trial.candidate.base]
+    return row
 
 
 def _measured(figures: Mapping[str, Estimate], per_class: Mapping[str, float]) -> Measured:

@@ -136,8 +136,7 @@ def base(snapshot: Snapshot) -> Measured:
 
 def base_name(snapshot: Snapshot, row: TrialRow) -> str | None:
     """The name of the base that a trial was made of; None in a study of one base."""
-    bases, place = snapshot.get("bases") or (), (row.get("candidate") or {}).get("base", 0)
-    return str(bases[place]["name"]) if place < len(bases) else None
+    return row.get("base") if snapshot.get("bases") else None
 
 
 def groups_of(snapshot: Snapshot, row: TrialRow) -> Sequence[Mapping[str, Any]]:

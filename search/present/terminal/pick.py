@@ -19,6 +19,8 @@ from search.results.snapshot_reader import base, describe, difference, printed, 
 def render_picked(facts: Mapping[str, Any], picked: PickedTrial) -> RenderableType:
     """Render sentence, figures beside the base's, and the next commands."""
     rows: list[RenderableType] = [Text(facts["sentence"]), Text(), figures_table(picked, facts["figures"])]
+    if len(picked.results.spec.models) > 1:
+        rows.insert(1, Text(f"It was pruned from {picked.results.spec.base_names[picked.place]}."))
     rows += [Text(), Text(facts["note"] or f"written to {facts['folder']}")]
     rows.append(Text(f"next: paretoprune export {picked.ref} format=onnx"))
     return Group(*rows)

@@ -32,6 +32,8 @@ from search.trial import Candidate
 
 LEAST = 1e-3
 """Share of the volume within the largest cost below which a forecast adds nothing."""
+ENOUGH = 0.75
+"""Share of its initial candidates that a base must have had before it can be left: one may have failed."""
 _ALIKE = 0.02
 """Relative difference below which two targets are one: each base rounds its own."""
 _OVER = 0.03
@@ -139,7 +141,9 @@ class GuideByBase:
 
     def _is_left(self, place: int, told: Sequence[Observation], front: Front) -> bool:
         base, own = self.bases[place], _of(told, place)
-        if len(own) < len(base.initial) or base.guide.limits:  # the front is one of cost, and says nothing of others
+        if (
+            len(own) < ENOUGH * len(base.initial) or base.guide.limits
+        ):  # the front is one of cost, and says nothing of others
             return False
         guide, seen = base.guide.corrected(own)
         return all(
