@@ -127,7 +127,7 @@ class Space:
         dimensions = tuple(Dimension(name, groups, low, high) for name, groups in named)
         if not dimensions:
             raise ConfigError("nothing is left to prune", where="space", expected="fewer ignore patterns")
-        parts = [(path, (f"{path}.",)) for path in blocks] if spec.depth else []
+        parts: list[tuple[str, tuple[str, ...]]] = [(path, (f"{path}.",)) for path in blocks] if spec.depth else []
         parts += [(level.path, level.parts) for level in levels]
         removable = tuple(_removable(groups, parts, spec.ignore))
         return cls(dimensions, sizes, spec.precision, removable, stride)
