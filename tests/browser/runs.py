@@ -42,8 +42,8 @@ def graph() -> ChannelGraph:
 
 @cache
 def space() -> Space:
-    """One ratio per stage, blocks removable."""
-    return Space.from_graph(graph(), SPACE, (SIZE,))
+    """One ratio per stage, blocks and two detection levels removable."""
+    return Space.from_graph(graph(), SPACE, (SIZE,), levels=graph().levels[1:])
 
 
 def candidate(chance: random.Random) -> Candidate:
