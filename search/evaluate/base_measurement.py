@@ -55,6 +55,7 @@ def measure_base(
     from search.evaluate.reduced_precision import accuracy_as_shipped
     from search.evaluate.timing import latency as timing
     from search.evaluate.timing import latency_cache
+    from search.evaluate.workload import accuracy_of
 
     widths = {group.name: group.size for group in graph.groups}
     reference, number = (None, 0) if further is None else (further.reference, further.place)
@@ -72,9 +73,7 @@ def measure_base(
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place = base_dir / "accuracy"
-            accuracy = pruning_evaluator.accuracy_of(
-                Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat
-            )
+            accuracy = accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat)
             accuracy = accuracy_as_shipped(accuracy, Path(spec.model), spec, spec.imgsz, place, phase.beat)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruning_evaluator.cost_figures(graph.cost(), onnx)

@@ -21,7 +21,6 @@ from search.errors import TrialFailed
 from search.evaluate.baselines import Baseline
 from search.evaluate.pruning_evaluator import (
     PruningEvaluator,
-    accuracy_of,
     guard_figures,
     latency_notes,
     timing_facts,
@@ -31,7 +30,7 @@ from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
-from search.evaluate.workload import example_input, load_model
+from search.evaluate.workload import accuracy_of, example_input, load_model
 from search.run_folder.artefact_files import discard, size_bytes
 from search.space import Space
 from search.trial import Candidate, FinalLatency, Measurement

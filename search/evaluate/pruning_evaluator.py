@@ -44,7 +44,7 @@ from search.evaluate.timing.latency_cache import LatencyCache, conditions, laten
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
-from search.evaluate.workload import load_model, measure_accuracy, repair, save_model
+from search.evaluate.workload import accuracy_of, load_model, measure_accuracy, repair, save_model
 from search.run_folder.artefact_files import discard, size_bytes
 from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
@@ -268,29 +268,6 @@ class PruningEvaluator:
                 found = compare(side, reference, cap_s=spec.seconds, seed=seed)
                 known.add(key, found)
         return found
-
-
-def accuracy_of(
-    weights: Path,
-    spec: StudySpec,
-    imgsz: int,
-    device: str,
-    folder: Path,
-    shelf: Path | None = None,
-    pause: Callable[[], None] | None = None,
-) -> Accuracy:
-    """Measure the accuracy of a checkpoint as saved, hence in the precision in which it is delivered.
-
-    Args:
-        imgsz: input size in pixels.
-        folder: for temporary files.
-        shelf: folder of cached validation batches (`objectives.accuracy.batch_cache`).
-        pause: called before every batch.
-    """
-    model = load_model(weights)
-    if pause is not None:
-        model.register_forward_pre_hook(lambda module, images: pause())
-    return measure_accuracy(model, spec.data, imgsz=imgsz, device=device, work_dir=folder, shelf=shelf)
 
 
 def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Estimate]:

@@ -24,7 +24,7 @@ from search.config.spec import StudySpec
 from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
-from search.evaluate.workload import load_model
+from search.evaluate.workload import accuracy_of, load_model
 from search.export.accuracy_shift import shifted
 from search.export.artefact_accuracy import validate, values
 from search.export.formats import BITS, FORMATS, Target
@@ -238,8 +238,6 @@ def _scored_in(
     beat: Callable[[], None],
 ) -> Scored:
     """Return the accuracy of the unpruned model in a precision; the base's own measurement is reused where it can."""
-    from search.evaluate.pruning_evaluator import accuracy_of
-
     spec, model = evaluator.spec, Path(evaluator.spec.model)
     if spec.precision == "fp32":
         return score(base.figures, base.per_class, model, artefact, spec, spec.imgsz, beat)

@@ -27,6 +27,7 @@ from pruning.recovery.repair import Origin, Repaired
 from search.config.inputs import user_modules
 from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import UserReference
+from search.config.spec import StudySpec
 from search.evaluate import user_task
 
 harden()  # every reader of a model or data for a study imports this module
@@ -114,3 +115,26 @@ def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Acc
     if reference is None:
         return by_ultralytics.measure_accuracy(model, data, **settings)
     return user_task.judged(user_task.task_of(reference), model, device=str(settings.get("device", "cpu")))
+
+
+def accuracy_of(
+    weights: Path,
+    spec: StudySpec,
+    imgsz: int,
+    device: str,
+    folder: Path,
+    shelf: Path | None = None,
+    pause: Callable[[], None] | None = None,
+) -> Accuracy:
+    """Measure the accuracy of a checkpoint as saved, hence in the precision in which it is delivered.
+
+    Args:
+        imgsz: input size in pixels.
+        folder: for temporary files.
+        shelf: folder of cached validation batches (`objectives.accuracy.batch_cache`).
+        pause: called before every batch.
+    """
+    model = load_model(weights)
+    if pause is not None:
+        model.register_forward_pre_hook(lambda module, images: pause())
+    return measure_accuracy(model, spec.data, imgsz=imgsz, device=device, work_dir=folder, shelf=shelf)

@@ -16,12 +16,12 @@ from objectives.objective import first_accuracy, objectives_named
 from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
-from search.evaluate import pruning_evaluator
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.reduced_precision import file_to_time, timed_name
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
+from search.evaluate.workload import accuracy_of
 from search.prepare import latency_probes
 from search.prepare.sensitivity_curves import sensitivity_curves
 from search.propose.allocation import PLANNED
@@ -109,7 +109,7 @@ def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Va
     for number, size in enumerate(spec.sizes):
         if str(size) not in known and size != spec.imgsz:
             place = path.parent / "accuracy"
-            found = pruning_evaluator.accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
+            found = accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
             share = gain.share(found.figures[gain.name].value)
             known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)

@@ -81,7 +81,7 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
     from search.evaluate.timing.latency import lock_path
     from search.evaluate.timing.measurement_lock import MeasurementLock
     from search.evaluate.timing.progress import Phases
-    from search.evaluate.workload import load_model, save_model
+    from search.evaluate.workload import accuracy_of, load_model, save_model
 
     seed, device = spec.search.seed, pruning_evaluator.resolve_device(spec.device)
     part, target, unjudged = folder / ".finetuned.part.pt", folder / "finetuned.pt", folder / UNJUDGED
@@ -101,7 +101,7 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, fo
         save_model(repaired.model, part, paretoprune_plan=plan)
         os.replace(part, target)
         with phase("accuracy"):
-            accuracy = pruning_evaluator.accuracy_of(target, spec, imgsz, device, folder / "accuracy")
+            accuracy = accuracy_of(target, spec, imgsz, device, folder / "accuracy")
         unjudged.unlink(missing_ok=True)
     for rest in ("recover", "fitness", "accuracy"):  # Ultralytics' own files
         shutil.rmtree(folder / rest, ignore_errors=True)

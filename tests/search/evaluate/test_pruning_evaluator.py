@@ -21,6 +21,7 @@ from search.evaluate.baselines import baseline_rows
 from search.evaluate.data_record import data_digest
 from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.timing.progress import Phases
+from search.evaluate.workload import accuracy_of
 from search.prepare.prepare import prepare_in_child
 from search.results.baseline_results import read_rows
 from search.run_folder.artefact_files import size_bytes
@@ -65,7 +66,7 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
         assert trial.state == TrialState.COMPLETE, trial.error
         assert trial.measurement is not None and trial.measurement.plan is not None
         folder = study.record.trial_dir(trial.number)
-        measured = pruning_evaluator.accuracy_of(folder / "weights.pt", study.spec, 64, "cpu", folder / "again")
+        measured = accuracy_of(folder / "weights.pt", study.spec, 64, "cpu", folder / "again")
         assert measured.figures["map50_95"] == trial.measurement.figures["map50_95"]
         assert Plan.from_json(trial.measurement.plan).removed == tuple(sorted(trial.candidate.removed))
         assert sorted(path.name for path in folder.glob("*") if path.is_file()) == [
@@ -82,9 +83,7 @@ def test_a_search_measures_the_checkpoints_that_it_delivers(tiny_study: dict[str
     assert base is not None and {"load", "trace", "latency", "accuracy"} <= base.seconds.keys()
     assert (
         base.figures["map50_95"]
-        == pruning_evaluator.accuracy_of(
-            Path(study.spec.model), study.spec, 64, "cpu", study.record.path / "again"
-        ).figures["map50_95"]
+        == accuracy_of(Path(study.spec.model), study.spec, 64, "cpu", study.record.path / "again").figures["map50_95"]
     )
     shown = run("show", f"tiny:{next(t.number for t in study.trials() if t.candidate.removed)}").stdout
     assert "removed" in shown and "model." in shown
@@ -172,9 +171,9 @@ def test_a_study_on_a_runtime_with_files_of_its_own(tiny_study: dict[str, Any], 
 def test_a_trial_that_validates_lets_others_time_before_every_batch(tiny_study: dict[str, Any], tmp_path: Path) -> None:
     pauses: list[int] = []
     spec, weights = Study(**tiny_study).spec, Path(tiny_study["model"])
-    found = pruning_evaluator.accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
+    found = accuracy_of(weights, spec, 64, "cpu", tmp_path / "a", None, lambda: pauses.append(1))
     assert len(pauses) >= found.images / 32
-    assert found.figures == pruning_evaluator.accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
+    assert found.figures == accuracy_of(weights, spec, 64, "cpu", tmp_path / "b").figures
 
 
 def _evaluated(evaluator: Any, candidate: Any, folder: Path) -> Measurement:
