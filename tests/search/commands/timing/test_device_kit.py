@@ -160,6 +160,7 @@ def test_the_runner_opens_the_files_of_every_runtime(runner: ModuleType, runtime
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow  # beside the one above
 def test_a_kit_of_another_format_holds_that_format_only(planned: Study, tmp_path: Path) -> None:
     contract.skip_unless_installed("mnn")
     build_kit(planned, tmp_path / "kit.zip", settings_of(planned, {"runtime": "mnn", "seconds": 0.1}))
