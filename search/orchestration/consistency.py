@@ -51,7 +51,7 @@ def _candidates(told: Candidate, found: Candidate) -> Iterator[str]:
     for name in dict.fromkeys([*told.ratios, *found.ratios]):
         if told.ratios.get(name) != found.ratios.get(name):
             yield _differ(f"ratio of {name}", told.ratios.get(name), found.ratios.get(name), "candidate.json")
-    for name in ("imgsz", "precision", "removed", "base"):
+    for name in ("imgsz", "precision", "removed", "base", "promotion"):
         if getattr(told, name) != getattr(found, name):
             yield _differ(name, getattr(told, name), getattr(found, name), "candidate.json")
 

@@ -290,10 +290,14 @@ class Loop:
     def _ask(self) -> Proposal:
         """Return the next proposal, resuming an interrupted ask first."""
 
+        here = self._standpoint()
+        left_s = seconds_left(self.limits, here)
+        left_s = None if left_s is None else max(left_s - here.reserve_s, 0.0)
+
         def ask() -> Proposal:
             held = self._proposals.keys() | {proposal.number for proposal in self._again}
             left = self.proposer.history().pending if self._paused is not None else ()
-            return next((one for one in left if one.number not in held), None) or self.proposer.ask()
+            return next((one for one in left if one.number not in held), None) or self.proposer.ask(left_s)
 
         proposal = self._retry(ask)
         reached("asked")

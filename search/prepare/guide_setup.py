@@ -85,7 +85,9 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     )
     with phase("variants"):
         variants = variants_of(subject, gain, phase)
-    return Guide(allocator, gain, variants, within, spec.search.seed, base_ms, relearning, limits, promotes(spec))
+    limit_s = None if spec.search.trial_minutes is None else 60 * spec.search.trial_minutes
+    seed = spec.search.seed
+    return Guide(allocator, gain, variants, within, seed, base_ms, relearning, limits, promotes(spec), limit_s)
 
 
 def promotes(spec: StudySpec) -> bool:

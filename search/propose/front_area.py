@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 Front = Sequence[tuple[float, float]]
 """(cost, share) by rising cost."""
@@ -31,19 +30,3 @@ def added_volume(front: Front, cost: float, share: float, worst: float = WORST) 
         area += max(0.0, min(other, worst) - left) * max(0.0, share - level)
         left, level = max(left, other), max(level, height)
     return area
-
-
-def worth_of(budget: float | None, worst: float = WORST) -> Callable[[Front, float, float], float]:
-    """Return what measures the worth of one more point: for the front, or within a budget (`promotion.Worth`)."""
-    return partial(added_to_front, worst) if budget is None else partial(added_within, budget)
-
-
-def added_to_front(worst: float, points: Sequence[tuple[float, float]], cost: float, share: float) -> float:
-    """Return the area that a point adds to what the points dominate."""
-    return added_volume(undominated(points), cost, share, worst)
-
-
-def added_within(budget: float, points: Sequence[tuple[float, float]], cost: float, share: float) -> float:
-    """Return the accuracy that a point adds within a budget."""
-    best = max((other for price, other in points if price <= budget), default=0.0)
-    return max(0.0, share - best) if cost <= budget else 0.0

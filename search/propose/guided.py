@@ -28,8 +28,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
-from search.propose.front_area import WORST, Front, added_volume, undominated, worth_of
+from search.propose.front_area import WORST, Front, added_volume, undominated
 from search.propose.promotion import PROMOTED, Effort, Tuned, promotion
+from search.propose.promotion import Aim as PromotionAim
 from search.propose.screening import AccuracyGoal, expected_share, expected_shares, screening_limit
 from search.propose.surrogate import Surrogate, fit_surrogate
 from search.trial import Candidate, ScreeningLimit
@@ -129,6 +130,23 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class GoingOn:
+    """What holds for trials that continue another.
+
+    Attributes:
+        barred: numbers of trials that may not go on: another continues them, or they break a constraint.
+        left_s: seconds that are left of the search; None without a limit.
+    """
+
+    barred: Set[int] = frozenset()
+    left_s: float | None = None
+
+    def within(self, most_s: float | None) -> float | None:
+        """Return the seconds that one may take, if a trial may take `most_s`; None without a limit."""
+        return min((limit for limit in (self.left_s, most_s) if limit is not None), default=None)
+
+
+@dataclass(frozen=True)
 class Advice:
     """A candidate, its origin, and its screening threshold."""
 
@@ -176,8 +194,8 @@ class Adviser(Protocol):
         """Return the initial candidates."""
         ...
 
-    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
-        """Return the candidate for trial `number`; `continued` are the trials that another continues already."""
+    def advise(self, number: int, told: Sequence[Observation], going_on: GoingOn | None = None) -> Advice:
+        """Return the candidate for trial `number`, which continues another only if `going_on` is given."""
         ...
 
 
@@ -197,6 +215,7 @@ class Guide:
         base_ms: latency of the base; None if latency is not part of the study.
         relearning: refits costs to trials; None: costs are fixed.
         promotes: trains networks of the front further where that is worth more (promotion.py).
+        most_s: seconds that the study allows a trial.
     """
 
     allocator: Allocator
@@ -208,6 +227,7 @@ class Guide:
     relearning: CostRefitter | None = None
     limits: tuple[LimitedBudget, ...] = ()
     promotes: bool = False
+    most_s: float | None = None
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
     _learned: dict[int, Allocator] = field(default_factory=dict, compare=False, repr=False)
 
@@ -251,18 +271,18 @@ class Guide:
         whole = [Point(self.allocator.whole, other) for other in others]
         return tuple(map(self._candidate, (*found, *whole)))
 
-    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
-        """Return the candidate for trial `number`; `continued` are the trials that another continues already."""
+    def advise(self, number: int, told: Sequence[Observation], going_on: GoingOn | None = None) -> Advice:
+        """Return the candidate for trial `number`, which continues another only if `going_on` is given."""
         guide, told = self.corrected(told)
         aims: tuple[Aim, ...] = (*self.targets, *self.limits)
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
-        if self.promotes and not isinstance(aim, LimitedBudget):
-            tried = [Tuned(one.cost, one.share, one.effort) for one in told if one.effort is not None]
-            further = promotion(tried, continued, worth_of(aim))
+        if self.promotes and going_on is not None and not isinstance(aim, LimitedBudget):
+            tried = [Tuned(one.cost, one.share, one.effort) for one in told]
+            further = promotion(tried, going_on.barred, PromotionAim(aim), going_on.within(self.most_s))
             if further is not None:
                 return Advice(further, PROMOTED)
-        front = front_of(told)
-        return guide.advice(guide.bid(number, aim, told, front), aim, told, front)
+        bid = guide.bid(number, aim, told, front_of(told))
+        return guide.advice(bid, aim, told, front_of(own_fine_tunes(told)))
 
     def corrected(self, told: Sequence[Observation]) -> tuple[Guide, Sequence[Observation]]:
         """Return the guide with costs and variants as the trials have measured them, and the trials as it sees them."""
@@ -277,7 +297,7 @@ class Guide:
         found = {
             one.point.variant: replace(one.point.variant, share=one.share, cost=one.cost)
             for one in told
-            if one.point.vector == whole and one.share is not None
+            if one.point.vector == whole and one.share is not None and not one.is_promoted
         }
         own, *others = self.variants
         return own, *(found.get(variant, variant) for variant in others)
@@ -327,14 +347,15 @@ class Guide:
         ):  # the front is one of cost: it says nothing of who is best within other limits
             return Advice(self._candidate(point), source)
         pairs, whole = observed_pairs(told), max(point.variant.share, 1e-9)
-        held_back = next((n for n, one in enumerate(reversed(told)) if one.share is not None), len(told))
+        own = own_fine_tunes(told)  # more training than its own is no measure of a candidate
+        held_back = next((n for n, one in enumerate(reversed(own)) if one.share is not None), len(own))
         reached = [(cost, share / whole) for cost, share in front]
         return Advice(self._candidate(point), source, screening_limit(pairs, reached, self._cost(point), held_back))
 
     def forecasts(self, told: Sequence[Observation]) -> list[Bid]:
         """Return the ladder in every variant with the accuracies expected at most: those of the fitted prices, twice
         the spread of the fit above them."""
-        surrogate = self._fitted(_with_estimates(told), None)
+        surrogate = self._fitted(_with_estimates(own_fine_tunes(told)), None)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         slack = float(np.exp(2 * surrogate.residual))
         points = [Point(vector, v) for v in self.variants for vector in dict.fromkeys(self.allocator.path(stage))]
@@ -354,8 +375,7 @@ class Guide:
         front: Front,
         worst: float,
     ) -> Bid:
-        own = [one for one in told if not one.is_promoted]
-        surrogate = self._fitted(_with_estimates(own), random)
+        surrogate = self._fitted(_with_estimates(own_fine_tunes(told)), random)
         stage = dict(zip(self.allocator.stages, _relative(surrogate.coefficients), strict=True))
         shaken = self.allocator.shaken(shake, random)
         if aim is not None:
@@ -407,6 +427,11 @@ class Guide:
     def _variant(self, candidate: Candidate) -> Variant:
         same = (v for v in self.variants if (v.imgsz, v.precision) == (candidate.imgsz, candidate.precision))
         return next(same, self.variants[0])
+
+
+def own_fine_tunes(told: Sequence[Observation]) -> list[Observation]:
+    """Return the trials that continue no other."""
+    return [one for one in told if not one.is_promoted]
 
 
 def _milestones() -> Iterator[int]:

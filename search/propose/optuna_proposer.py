@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives.choice import Bound
 from objectives.objective import Estimate, Objective
 from search.errors import ConfigError, ParetoPruneError, RunCorrupt
-from search.propose.guided import Adviser, Observation
+from search.propose.guided import Adviser, GoingOn, Observation
 from search.propose.optuna_backend import internals
 from search.propose.optuna_backend.samplers import ConstrainedCmaEs, Sobol
 from search.propose.optuna_backend.storage import close_storage, open_storage, quiet
@@ -119,13 +119,13 @@ class OptunaProposer:
             if trial.outcome is not None:
                 self.tell(trial.number, trial.outcome, trial.same_as)
 
-    def ask(self) -> Proposal:
+    def ask(self, left_s: float | None = None) -> Proposal:
         """Return the next proposal. Raises OSError if the disk is full or fails."""
         with storage_errors():
             trials = self._study.get_trials(deepcopy=False)
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
             number = min(waiting, default=len(trials))  # enqueued candidates first
-            known = None if waiting else self._known(number, trials)
+            known = None if waiting else self._known(number, trials, left_s)
             self._study.sampler = optuna.samplers.RandomSampler() if known else self._fresh_sampler(number)
             with _experimental(), _one_thread(self._kind):
                 trial = self._begun(*known) if known else self._study.ask()
@@ -184,7 +184,9 @@ class OptunaProposer:
             study.set_metric_names([objective.name for objective in self._objectives])
         return study
 
-    def _known(self, number: int, trials: Sequence[FrozenTrial]) -> tuple[Candidate, dict[str, Any]] | None:
+    def _known(
+        self, number: int, trials: Sequence[FrozenTrial], left_s: float | None
+    ) -> tuple[Candidate, dict[str, Any]] | None:
         """Return the next initial or guided candidate and its trial's attributes; None if the sampler draws it."""
         # What a person asked for takes a number of its own, not the place of a candidate of the opening.
         turn = number - sum(_REQUEST in trial.user_attrs for trial in trials)
@@ -192,9 +194,16 @@ class OptunaProposer:
             return self._opening[turn], {_SOURCE: "opening"}
         if self._guide is None:
             return None
-        advice = self._guide.advise(number, self._told(self._guide), _continued(trials))
+        newest = trials[-1].user_attrs if trials else {}  # never two in a row: what new candidates add would age
+        going_on = None if _PROMOTION in newest else GoingOn(self._barred(trials), left_s)
+        advice = self._guide.advise(number, self._told(self._guide), going_on)
         screening = None if advice.screening is None else advice.screening.limit
         return advice.candidate, {_SOURCE: advice.source, _GATE: screening, **_promoted(advice.candidate)}
+
+    def _barred(self, trials: Iterable[FrozenTrial]) -> frozenset[int]:
+        """Return the numbers of the trials that may not go on: others continue them, or they break a constraint."""
+        broken = (trial.number for trial in trials if any(excess > 0 for excess in trial.constraints.values()))
+        return _continued(trials) | frozenset(broken)
 
     def _candidate(self, trial: FrozenTrial | optuna.Trial) -> Candidate:
         """Return the candidate of a stored trial: the vector of its parameters, and its promotion."""
@@ -213,7 +222,8 @@ class OptunaProposer:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             if trial.number not in self._remembered:
                 attrs, candidate = trial.user_attrs, self._candidate(trial)
-                seconds = attrs.get("seconds")  # absent in trials of a version before promotions
+                # absent in trials of a version before promotions; a copy has no weights of its own
+                seconds = None if "same_as" in attrs else attrs.get("seconds")
                 effort = None if seconds is None else Effort(trial.number, candidate, attrs.get("epochs"), seconds)
                 self._remembered[trial.number] = guide.told(
                     candidate, attrs["figures"], attrs.get("score"), bool(attrs.get("screened")), effort

@@ -74,8 +74,13 @@ class Proposer(Protocol):
         """
         ...
 
-    def ask(self) -> Proposal:
-        """Return the next candidate, under the next number."""
+    def ask(self, left_s: float | None = None) -> Proposal:
+        """Return the next candidate, under the next number.
+
+        Args:
+            left_s: seconds that are left of the search; None without a limit. One that usually takes longer is not
+                proposed; that is the only thing besides the trials that a candidate depends on.
+        """
         ...
 
     def enqueue(self, request: Request) -> None:

@@ -164,7 +164,7 @@ def read_repeats(record: RunRecord, trials: Iterable[Trial]) -> dict[int, tuple[
         candidate = None if match is None else candidates.get(int(match[1]))
         if match is None or candidate is None:
             continue
-        outcome = read_repeat(path.parent, origin.of(candidate))
+        outcome = read_repeat(path.parent, origin.of(candidate.from_base()))
         if isinstance(outcome, Measurement):
             found.setdefault(int(match[1]), []).append(outcome)
     return {number: tuple(repeats) for number, repeats in found.items()}

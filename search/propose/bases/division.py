@@ -17,16 +17,17 @@ to beat the small one as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from search.propose.front_area import WORST, Front, added_volume, undominated, worth_of
-from search.propose.guided import Advice, Aim, Bid, Guide, LimitedBudget, Observation
+from search.propose.front_area import WORST, Front, added_volume, undominated
+from search.propose.guided import Advice, Aim, Bid, GoingOn, Guide, LimitedBudget, Observation, own_fine_tunes
 from search.propose.initial_candidates import in_turn
 from search.propose.promotion import PROMOTED, Effort, Tuned, promotion
+from search.propose.promotion import Aim as PromotionAim
 from search.propose.screening import AccuracyGoal
 from search.trial import Candidate
 
@@ -101,41 +102,47 @@ class GuideByBase:
         """Return the initial candidates of all bases, in turn."""
         return in_turn([one.initial for one in self.bases])
 
-    def advise(self, number: int, told: Sequence[Observation], continued: Set[int] = frozenset()) -> Advice:
+    def advise(self, number: int, told: Sequence[Observation], going_on: GoingOn | None = None) -> Advice:
         """Return the candidate for trial `number`: a trial to go on with, or the base with the best bid."""
         front, open_ = self.front(told), self.open(told)
         aims = self._aims
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
-        if all(one.guide.promotes for one in self.bases) and not isinstance(aim, int):
-            further = promotion(self._tried(told), continued, worth_of(aim, self.worst))
+        first = self.bases[0].guide
+        if first.promotes and going_on is not None and not isinstance(aim, int):
+            worth = PromotionAim(aim, self.worst, self._free)
+            further = promotion(self._tried(told), going_on.barred, worth, going_on.within(first.most_s))
             if further is not None:
                 return Advice(further, PROMOTED)
         asked = [] if aim is None else self._for_budget(number, aim, told, front, open_)
         bids = asked or [self._for_front(number, told, front, base) for base in open_]
-        return max(bids, key=lambda offer: offer.value).advice(self, told, front)
+        return max(bids, key=lambda offer: offer.value).advice(self, told, self.front(own_fine_tunes(told)))
 
     def front(self, told: Sequence[Observation]) -> Front:
         """Return (cost, share) of the unpruned bases and of the trials that no other dominates."""
-        points = [(one.cost, one.common(1.0, self.gain)) for one in self.bases]
+        points = list(self._free)
         for seen in told:
             if seen.share is not None:
                 base = self.bases[seen.base]
                 points.append((seen.cost * base.cost, base.common(seen.share, self.gain)))
         return undominated(points)
 
+    @cached_property
+    def _free(self) -> tuple[tuple[float, float], ...]:
+        """(cost, share) of the unpruned bases."""
+        return tuple((one.cost, one.common(1.0, self.gain)) for one in self.bases)
+
     def _tried(self, told: Sequence[Observation]) -> list[Tuned]:
         """Return the trials in the units of the first base."""
         found = []
         for seen in told:
             base, share = self.bases[seen.base], seen.share
-            if seen.effort is not None:
-                joint = None if share is None else base.common(share, self.gain)
-                found.append(Tuned(seen.cost * base.cost, joint, seen.effort))
+            joint = None if share is None else base.common(share, self.gain)
+            found.append(Tuned(seen.cost * base.cost, joint, seen.effort, base.common(1.0, self.gain)))
         return found
 
     def open(self, told: Sequence[Observation]) -> tuple[int, ...]:
         """Return the places of the bases that are not left; all where every one would be."""
-        front = self.front(told)
+        front = self.front(own_fine_tunes(told))  # forecasts are of candidates with a fine-tune of their own
         found = tuple(place for place in range(len(self.bases)) if not self._is_left(place, told, front))
         return found or tuple(range(len(self.bases)))
 

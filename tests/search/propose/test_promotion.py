@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from search.propose.front_area import worth_of
 from search.propose.guided import Guide
 from search.propose.optuna_backend.storage import sqlite_url
 from search.propose.optuna_proposer import OptunaProposer
-from search.propose.promotion import RECENT, Effort, Tuned, promotion
+from search.propose.promotion import LONGEST, RECENT, Aim, Effort, Tuned, promotion
 from search.testing.contracts import ProposerContract
 from search.testing.known_front import OBJECTIVES, LearningEvaluator, known_guide, known_space
 from search.trial import Candidate, Promotion, Trial, TrialState
 
 FEW = Candidate({"stem": 0.5})
-FRONT = worth_of(None)
+FRONT = Aim()
 
 
 def tried(
@@ -55,6 +55,7 @@ def test_when_they_add_nothing_the_front_is_trained_further() -> None:
     assert found is not None and found.promotion is not None
     assert found.promotion.had == found.promotion.epochs == 4, "as many as it has had"
     parent = ladder()[found.promotion.trial or 0]
+    assert parent.effort is not None
     assert found == replace(parent.effort.candidate, promotion=found.promotion), "its very candidate"
     assert parent.share is not None and parent.share < 0.9, "of those that lost much"
 
@@ -66,21 +67,44 @@ def test_when_they_add_nothing_the_front_is_trained_further() -> None:
         pytest.param(lambda one: replace(one, effort=replace(one.effort, epochs=0)), id="no epochs needed"),
         pytest.param(lambda one: replace(one, effort=replace(one.effort, epochs=None)), id="epochs unknown"),
         pytest.param(lambda one: replace(one, share=None), id="screened"),
+        pytest.param(lambda one: replace(one, share=0.0), id="all lost, so nothing says that more helps"),
+        pytest.param(lambda one: replace(one, whole=one.share), id="a smaller base, of which nothing is lost"),
+        pytest.param(lambda one: replace(one, effort=replace(one.effort, seconds=1.0)), id="many times longer"),
     ],
 )
 def test_what_has_nothing_to_gain_is_not_promoted(change: Callable[[Tuned], Tuned]) -> None:
-    assert promotion(list(map(change, ladder(*idle()))), frozenset(), FRONT) is None
+    known = [*map(change, ladder()), *idle()]
+    if known[0].effort is not None and known[0].effort.seconds == 1.0:  # as parents; new ones are quicker still
+        known = [*ladder(), *(replace(one, effort=replace(one.effort, seconds=39 / LONGEST)) for one in idle(12))]
+    assert promotion(known, frozenset(), FRONT) is None
 
 
-def test_nobody_is_continued_twice_and_never_two_in_a_row() -> None:
+def test_copies_and_trials_without_a_record_are_on_the_front_and_do_not_go_on() -> None:
+    """A copy costs no second, so it would win everything; it has no weights."""
+    copies = [replace(one, effort=None) for one in ladder()]
+    assert promotion([*copies, *idle(12)], frozenset(), FRONT) is None
+    covered = [replace(one, effort=None, share=1.0, cost=0.2) for one in ladder()[:1]]
+    assert promotion([*covered, *ladder(), *idle()], frozenset(), FRONT) is None, "nothing is on the front but a copy"
+    assert promotion([*ladder(), *idle()], frozenset(range(6)), FRONT) is None, "others continue them"
+
+
+def test_what_is_beaten_by_a_base_as_it_is_is_not_trained_further() -> None:
+    assert promotion([*ladder(), *idle()], frozenset(), Aim(free=((0.25, 0.95),))) is not None, "the near ones"
+    assert promotion([*ladder(), *idle()], frozenset(), Aim(free=((0.25, 1.0),))) is None
+
+
+def test_nothing_is_begun_that_takes_longer_than_is_left() -> None:
+    assert promotion([*ladder(), *idle()], frozenset(), FRONT, most_s=41) is not None
+    assert promotion([*ladder(), *idle()], frozenset(), FRONT, most_s=39) is None
+
+
+def test_nobody_is_continued_twice() -> None:
     known, taken = ladder(*idle()), set[int]()
     while (found := promotion(known, taken, FRONT)) is not None:
         assert found.promotion is not None and found.promotion.trial is not None
         assert found.promotion.trial not in taken
         taken.add(found.promotion.trial)
     assert len(taken) >= 3
-    last = tried(40, 0.3, 0.6, epochs=8, of=Promotion(5, 4, 4))
-    assert promotion([*known, last], {5}, FRONT) is None
 
 
 def test_a_chain_goes_on_from_its_last_trial_with_twice_the_epochs() -> None:
@@ -96,7 +120,7 @@ def test_promotions_that_gave_nothing_make_the_next_less_likely() -> None:
     def standing(gain: float) -> list[Tuned]:
         parents = [tried(30 + n, 0.98, 0.5) for n in range(3)]
         children = [tried(40 + n, 0.98, 0.5 + gain, epochs=8, of=Promotion(30 + n, 4, 4)) for n in range(3)]
-        slow = [replace(one, effort=replace(one.effort, seconds=4.0)) for one in idle(RECENT - 1)]
+        slow = [replace(one, effort=Effort(50 + n, FEW, 4, 4.0)) for n, one in enumerate(idle(RECENT - 1))]
         return [*parents, *children, *ladder(), *slow, tried(60, 0.35, 0.605, seconds=22)]
 
     taken = {30, 31, 32, 40, 41, 42}
@@ -106,9 +130,9 @@ def test_promotions_that_gave_nothing_make_the_next_less_likely() -> None:
 
 def test_for_a_budget_only_what_is_within_it_counts() -> None:
     within = [(0.5, 0.8), (0.7, 0.95)]
-    assert worth_of(0.6)(within, 0.55, 0.9) == pytest.approx(0.1)
-    assert worth_of(0.6)(within, 0.65, 0.9) == 0.0
-    assert worth_of(0.6)(within, 0.4, 0.7) == 0.0
+    assert Aim(0.6).adds(within, 0.55, 0.9) == pytest.approx(0.1)
+    assert Aim(0.6).adds(within, 0.65, 0.9) == 0.0
+    assert Aim(0.6).adds(within, 0.4, 0.7) == 0.0
 
 
 def opened(folder: Path, guide: Guide) -> OptunaProposer:
@@ -148,6 +172,7 @@ def test_a_search_promotes_and_repeats_itself_across_restarts(tmp_path: Path) ->
     assert len(further) >= 3 and {trial.source for trial in further} == {"promoted"}
     parents = [trial.candidate.promotion.trial for trial in further if trial.candidate.promotion is not None]
     assert len(set(parents)) == len(parents)
+    assert all(b.number > a.number + 1 for a, b in itertools.pairwise(further)), "never two in a row"
     cuts = [further[0].number, further[-1].number, further[-1].number + 1]
     again = searched(tmp_path / "cut", 36, reopen_at=cuts)
     assert [(t.candidate, t.source) for t in again] == [(t.candidate, t.source) for t in whole]
