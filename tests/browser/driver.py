@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,11 @@ class Serving:
             yield self
             server.should_exit = True
             thread.join(10)
+            with (
+                warnings.catch_warnings()
+            ):  # a browser that is still connected leaves transports of a loop that is gone
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
 
 
 def drawn(page: Any, times: int = 1) -> None:

@@ -255,7 +255,7 @@ def test_a_plan_rebuilds_the_model_bit_for_bit(tiny: Path, tmp_path: Path, monke
         (("model=other.pt", "plan=plan.json"), "made for another model"),
         (("model=base.pt", "plan=data/data.yaml"), "not a plan"),
         (("model=base.pt", "plan=base.pt"), "cannot be read"),
-        (("model=base.pt", "ratio=0.3", "removed=model.9.m.0"), "those are model.2.m.0"),
+        (("model=base.pt", "ratio=0.3", "removed=model.9.m.0"), "those are P3, P4, P5, model.2.m.0"),
         (("model=base.pt", "ratio=0.3", "importance=l3"), "is not one of l1"),
         (("model=base.pt", "ratio=0.3", "out=base.pt/below"), "cannot write to"),
     ],

@@ -15,8 +15,13 @@ from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 from tests.pruning.zoo import TASKS
 from tests.tiny_data import CLASSES
 
-NETWORKS = (*(f"yolov8n-{suffix}.yaml" for suffix in TASKS), pytest.param("yolo26n.yaml", marks=pytest.mark.slow))
-"""Trials of detectors are in test_pruning_evaluator; the repair of a head with two branches is in test_repair."""
+QUICK = ("seg", "cls")
+NETWORKS = (
+    *(f"yolov8n-{suffix}.yaml" for suffix in QUICK),
+    *(pytest.param(f"yolov8n-{suffix}.yaml", marks=pytest.mark.slow) for suffix in TASKS if suffix not in QUICK),
+    pytest.param("yolo26n.yaml", marks=pytest.mark.slow),
+)
+"""Trials of detectors are in test_pruning_evaluator; test_repair has the repair of every task and of two branches."""
 
 
 @pytest.mark.parametrize("name", NETWORKS)

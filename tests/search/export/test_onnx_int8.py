@@ -74,7 +74,8 @@ def test_a_pruned_detector_in_int8_is_the_same_detector(pruned: Path, digits: Pa
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("formats", [["onnx"], pytest.param(["onnx", "openvino"], marks=pytest.mark.slow)])
+@pytest.mark.slow  # the detector above goes the same way
+@pytest.mark.parametrize("formats", [["onnx"], ["onnx", "openvino"]])
 def test_a_pruned_segmenter_in_int8_is_the_same_segmenter(formats: list[str], tmp_path: Path) -> None:
     """OpenVINO's own quantisation takes longest, and is there for the detector above."""
     data = make_shapes(tmp_path / "data", train=64, val=32)

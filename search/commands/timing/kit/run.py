@@ -437,9 +437,11 @@ def digest(path: str) -> str:
     if not os.path.isdir(path):
         with open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    parts = sorted(os.path.relpath(file, path).split(os.sep) for file in files)
     found = hashlib.sha256()
-    for name in sorted(os.listdir(path)):
-        found.update(f"{name} {digest(os.path.join(path, name))}\n".encode())
+    for part in parts:
+        found.update(f"{'/'.join(part)} {digest(os.path.join(path, *part))}\n".encode())
     return found.hexdigest()
 
 
