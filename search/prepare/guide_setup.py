@@ -80,8 +80,9 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
     within = tuple(target for target in targets if target >= allocator.cost(least))
     limits = tuple(
         limit
+        if limit is not None and limit.over(allocator.cost_of)(allocator.widths(least)[None], least.removed)[0] <= 1
+        else None
         for limit in limits_of(spec, base, subject.graph)
-        if limit.over(allocator.cost_of)(allocator.widths(least)[None], least.removed)[0] <= 1
     )
     with phase("variants"):
         variants = variants_of(subject, gain, phase)
@@ -209,12 +210,18 @@ def targets_of(spec: StudySpec, base: Measurement) -> tuple[float, ...]:
     return tuple(sorted(set(found)))
 
 
-def limits_of(spec: StudySpec, base: Measurement, graph: ChannelGraph) -> tuple[Limits, ...]:
-    """Return the budgets and constraints that limit parameters, size or MACs."""
-    found = dict.fromkeys(_asked(spec, base))
-    return tuple(
-        Limits(graph, params, macs, share) for share, params, macs in found if params is not None or macs is not None
-    )
+def limits_of(spec: StudySpec, base: Measurement, graph: ChannelGraph) -> tuple[Limits | None, ...]:
+    """Return the limits of parameters, size or MACs, first those of the constraints, then of each budget with them.
+
+    None where there are none, the base meets them, or they came before: several bases are compared by these places.
+    """
+    found: list[Limits | None] = []
+    seen: set[tuple[float | None, float | None, float | None]] = set()
+    for share, params, macs in _asked(spec, base):
+        is_known = (share, params, macs) in seen or (params is None and macs is None)
+        found.append(None if is_known else Limits(graph, params, macs, share))
+        seen.add((share, params, macs))
+    return tuple(found)
 
 
 def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, float | None, float | None]]:

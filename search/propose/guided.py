@@ -211,7 +211,8 @@ class Guide:
         gain: the accuracy to preserve.
         variants: the input sizes and precisions of the space, the study's own first.
         targets: costs of the study's named budgets and constraints, as shares of the base's.
-        limits: its budgets and constraints with other limits, such as parameters.
+        limits: its budgets and constraints with other limits, such as parameters, by their place in the study; None
+            where the base meets it unpruned, or cannot.
         base_ms: latency of the base; None if latency is not part of the study.
         relearning: refits costs to trials; None: costs are fixed.
         promotes: trains networks of the front further where that is worth more (promotion.py).
@@ -225,7 +226,7 @@ class Guide:
     seed: int = 0
     base_ms: float | None = None
     relearning: CostRefitter | None = None
-    limits: tuple[LimitedBudget, ...] = ()
+    limits: tuple[LimitedBudget | None, ...] = ()
     promotes: bool = False
     most_s: float | None = None
     _known: dict[Vector, Floats] = field(default_factory=dict, compare=False, repr=False)
@@ -256,6 +257,11 @@ class Guide:
         """Estimate the accuracy of a screened candidate, calibrated on the trials that have both figures."""
         return self.gain.value(expected_share(observed_pairs(told), score) * self._variant(candidate).share)
 
+    @property
+    def own_limits(self) -> tuple[LimitedBudget, ...]:
+        """The limits that this base has to meet."""
+        return tuple(limit for limit in self.limits if limit is not None)
+
     def opening(self) -> tuple[Candidate, ...]:
         """Return the ladder at the study's own size; then other sizes and precisions unpruned.
 
@@ -265,7 +271,7 @@ class Guide:
         budgets = (*self.targets, *(rung for rung in RUNGS if all(abs(rung - t) > 0.04 for t in self.targets)))
         nearest = max(budgets)
         own, *others = self.variants
-        named = [self._filling(self.allocator, limit, {}, own) for limit in self.limits]
+        named = [self._filling(self.allocator, limit, {}, own) for limit in self.own_limits]
         first, *rungs = (self.allocator.vector_within(budget, {}) for budget in (nearest, *budgets))
         found = dict.fromkeys(Point(vector, own) for vector in (first, *named, *rungs))
         whole = [Point(self.allocator.whole, other) for other in others]
@@ -274,7 +280,7 @@ class Guide:
     def advise(self, number: int, told: Sequence[Observation], going_on: GoingOn | None = None) -> Advice:
         """Return the candidate for trial `number`, which continues another only if `going_on` is given."""
         guide, told = self.corrected(told)
-        aims: tuple[Aim, ...] = (*self.targets, *self.limits)
+        aims: tuple[Aim, ...] = (*self.targets, *self.own_limits)
         aim = aims[number // 2 % len(aims)] if aims and number % 2 == 0 else None
         if self.promotes and going_on is not None and not isinstance(aim, LimitedBudget):
             tried = [Tuned(one.cost, one.share, one.effort) for one in told]

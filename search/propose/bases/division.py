@@ -17,6 +17,7 @@ to beat the small one as it is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -149,7 +150,7 @@ class GuideByBase:
     def _is_left(self, place: int, told: Sequence[Observation], front: Front) -> bool:
         base, own = self.bases[place], _of(told, place)
         if (
-            len(own) < ENOUGH * len(base.initial) or base.guide.limits
+            len(own) < ENOUGH * len(base.initial) or base.guide.own_limits
         ):  # the front is one of cost, and says nothing of others
             return False
         guide, seen = base.guide.corrected(own)
@@ -168,7 +169,8 @@ class GuideByBase:
                 cost = target * one.cost
                 if all(abs(np.log(cost / other)) > _ALIKE for other in found):
                     found.append(cost)
-        return (*sorted(found), *range(max(len(one.guide.limits) for one in self.bases)))
+        limits = itertools.zip_longest(*(one.guide.limits for one in self.bases))
+        return (*sorted(found), *(place for place, of_bases in enumerate(limits) if any(of_bases)))
 
     def _for_front(self, number: int, told: Sequence[Observation], front: Front, place: int) -> Offer:
         base = self.bases[place]
