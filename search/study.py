@@ -32,6 +32,7 @@ from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
 from search.prepare.requirements import check_cluster, check_packages, claimed
 from search.prepare.trusted_checkpoint import with_clean_copy
+from search.propose.proposer import History
 from search.results.ranking import VolumeTrack
 from search.results.results import Results
 from search.results.schema import ProgressRow, Snapshot
@@ -389,8 +390,9 @@ class Study:
         )
         error: BaseException | None = None
         try:
-            told.start(self.front())
-            self._loop, self._ended = loop, "interrupted"
+            self._ended = "interrupted"
+            told.start(self._front_before(proposer.history()))
+            self._loop = loop
             with interrupting(loop):
                 self._run_to_the_end(prepared, loop, told)
             self._ended = "finished"
@@ -405,6 +407,14 @@ class Study:
             self._drawn(results)
             told.front(results.front)
             told.tell(lambda one: one.on_search_end(self, error))
+
+    def _front_before(self, history: History) -> tuple[Trial, ...]:
+        """Return the front of the trials that earlier sessions reported: those measured but not told are yet to be."""
+        pending = {proposal.number for proposal in history.pending}
+        trials = self.record.trials()
+        if pending.isdisjoint(trial.number for trial in trials):
+            return self.front()
+        return Results.read(self.record, self.spec, [one for one in trials if one.number not in pending]).front
 
     def _note_rebuilt(self, text: str, told: Callbacks) -> None:
         """Say that study.db was rebuilt: now, in the log, and for good in env.json, which the page shows."""

@@ -13,10 +13,12 @@ from objectives.objective import Estimate
 from search import Callback, Study
 from search.callbacks.callback import Callbacks
 from search.errors import Interrupted, SearchFailing
+from search.run_folder.crash_points import arm
 from search.testing.known_front import FailingEvaluator, KnownFinalMeasurements, KnownFrontEvaluator
+from search.testing.simulated import Cut
 from search.trial import Candidate, FinalLatency, Trial
 from tests.search.conftest import MakeStudy
-from tests.search.hearing import after_trials, noting
+from tests.search.hearing import Hearing, after_trials, noting
 
 
 class Recording(Callback):
@@ -59,6 +61,39 @@ def test_each_event_is_told_in_its_order(make_study: MakeStudy) -> None:
     assert again.events[:3] == [("search start", 4), ("start", 4), ("end", 4)]
     study.stop()
     assert not study.record.stop_path.exists(), "nothing runs that could be asked"
+
+
+def test_a_trial_that_was_measured_but_not_told_is_reported_by_the_next_session(make_study: MakeStudy) -> None:
+    def cut(point: str) -> None:
+        if point == "recorded" and (record.trial_dir(2) / "result.json").exists():
+            raise Cut(point)
+
+    options = {"search.trials": 4, "search.sampler": "random"}
+    study, first, second = make_study(**options), Recording(), Recording()
+    record = study.record
+    arm(cut)
+    try:
+        with pytest.raises(Cut):
+            study.search([first])
+    finally:
+        arm(None)
+    assert ("start", 2) in first.events and ("end", 2) not in first.events
+    make_study(**options).search([second])
+    assert second.events[:3] == [("search start", 3), ("start", 2), ("end", 2)]
+    trials = [(event, number) for event, number in second.events if event in ("start", "end")]
+    assert trials[2:] == [("start", 3), ("end", 3)]
+    assert second.events[3][0] == "front" and 2 in second.events[3][1], "the front that was told was without it"
+
+
+def test_who_interrupts_the_start_is_told_that_it_was_interrupted(make_study: MakeStudy) -> None:
+    def interrupt(study: Study) -> None:
+        raise KeyboardInterrupt
+
+    make_study(**{"search.trials": 1}).search()
+    seen = Recording()
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        make_study(**{"search.trials": 2}).search([seen, Hearing(on_search_start=interrupt)])
+    assert seen.events[-1] == ("search end", ("interrupted", "KeyboardInterrupt"))
 
 
 class SlowerTogether(KnownFinalMeasurements):
