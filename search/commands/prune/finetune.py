@@ -18,7 +18,8 @@ from pydantic import Field
 
 from objectives.held_folder import held_folder
 from search.commands.prune.sparsify import MASK
-from search.config.inputs.user_code import refuse_own
+from search.config.inputs.paths import absolute, is_file
+from search.config.inputs.user_code import located, refuse_own
 from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
@@ -158,6 +159,16 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
     with held_folder("finetune") as work:
         facts: dict[str, Any] = run_isolated(tune_in_child, (order, work), work, log_stays=False)
     return facts
+
+
+def is_own_data(picked: PickedTrial, data: object) -> bool:
+    """Return whether `data=` names the data that the run was measured on."""
+    named, own = located(str(data), Path.cwd()), picked.spec.data
+    return own in (named, str(absolute(Path(named), Path.cwd()))) or _is_same_file(Path(named), Path(own))
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return is_file(one) and is_file(other) and one.samefile(other)
 
 
 def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
