@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,18 @@ from rich.console import Console
 from ultralytics.nn.tasks import DetectionModel
 
 from pruning.checkpoints.checkpoint import load_model, save_model
-from search.commands.prune.finetune import Tuning, _for_its_classes, _same_classes, tune_in_child, tuning_elsewhere
+from search.commands.prune.finetune import (
+    Tuning,
+    _for_its_classes,
+    _same_classes,
+    is_own_data,
+    tune_in_child,
+    tuning_elsewhere,
+)
 from search.errors import ConfigError
 from search.present.terminal.exports_and_plans import render_tuned
 from search.study import Study
+from tests.search.conftest import run
 from tests.tiny_data import CLASSES, make_tiny_data
 
 SIZE = 64
@@ -92,6 +101,21 @@ def test_a_trial_is_fine_tuned_on_other_data_to_a_file_of_its_own(planned: Study
     text = io.StringIO()
     Console(file=text, width=200).print(render_tuned(said))
     assert "3 classes instead of 2: the class layers are new; the weights of a were kept." in text.getvalue()
+
+
+def test_the_runs_own_data_are_no_other_data(planned: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(planned.spec.data)
+    monkeypatch.setattr("search.commands.prune.finetune.finetune_file", _not_this_way)
+    (tmp_path / "link.yaml").symlink_to(own)
+    for data in (own, os.path.relpath(own), "link.yaml"):
+        said = run("finetune", "runs/prune/planned:base", f"data={data}")
+        assert said.exit_code == 2 and "no plan to fine-tune" in said.stderr
+    shutil.copy(own, "same-text.yaml")
+    assert not is_own_data(planned.trial(1), "same-text.yaml") and not is_own_data(planned.trial(1), "gone.yaml")
+
+
+def _not_this_way(*_: object) -> None:
+    raise AssertionError
 
 
 @pytest.mark.parametrize(
