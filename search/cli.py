@@ -494,7 +494,7 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=]; masks are kept.
     """
     from search.commands.progress import emit
-    from search.commands.prune.finetune import Tuning, finetune_file, tuning_elsewhere
+    from search.commands.prune.finetune import Tuning, finetune_file, is_own_data, tuning_elsewhere
     from search.commands.prune.finetune import finetune as run_finetune
     from search.present.terminal.exports_and_plans import render_tuned
     from search.present.terminal.pick import render_finetuned
@@ -508,6 +508,8 @@ def finetune(ref: Ref, words: Keys = None, form: Form = "table", debug: Debug = 
     if target is not None:
         raise ConfigError("expected key=value", expected="paretoprune finetune RUN:17 epochs=100")
     picked = resolve(ref)
+    if "data" in keys and is_own_data(picked, keys["data"]):
+        del keys["data"]
     if "data" in keys:
         made_elsewhere = finetune_file(tuning_elsewhere(picked, keys))
         emit(Console(), made_elsewhere, form, render_tuned(made_elsewhere))

@@ -16,9 +16,11 @@ from search.callbacks.callback import Callback, Callbacks
 from search.callbacks.trackers import check_trackers, followers_of
 from search.config.comparability import check_comparable, comparable, fingerprint, of_one_kind
 from search.config.inputs.loaded_model import FOLDER, checkpoint_of, is_loaded
-from search.config.inputs.paths import exists
+from search.config.inputs.paths import absolute, exists
 from search.config.inputs.user_code import UserReference
+from search.config.inputs.user_modules import use
 from search.config.spec import StudySpec, load_spec, with_defaults
+from search.config.yaml_source import read
 from search.deliver.picked_trial import PickedTrial
 from search.deliver.selection import Selection
 from search.errors import ConfigError, Interrupted, RunCorrupt
@@ -31,12 +33,14 @@ from search.orchestration.weight_retention import discard
 from search.prepare.prepare import Preparation, prepare_pruning
 from search.prepare.prepared import Prepared
 from search.prepare.requirements import check_cluster, check_packages, claimed
-from search.prepare.trusted_checkpoint import with_clean_copy
+from search.prepare.trusted_checkpoint import clean_copy, with_clean_copy
+from search.propose.proposer import History
 from search.results.ranking import VolumeTrack
 from search.results.results import Results
 from search.results.schema import ProgressRow, Snapshot
 from search.results.snapshot import current_snapshot, refresh, snapshot, state_on_disk, write_snapshot
 from search.run_folder import environment
+from search.run_folder.artefact_files import digest as file_digest
 from search.run_folder.artefact_files import files_of
 from search.run_folder.atomic import write_json
 from search.run_folder.crash_points import reached
@@ -81,7 +85,7 @@ class Study:
 
     def __init__(self, study: str | Path | None = None, *, parts: Parts | None = None, **overrides: Any) -> None:
         path = None if study is None else Path(study)
-        self._setup(with_clean_copy(load_spec(path, _dotted(_named(overrides)))), parts)
+        self._setup(with_clean_copy(load_spec(path, _dotted(_named(overrides, path)))), parts)
 
     @classmethod
     def load(
@@ -389,8 +393,9 @@ class Study:
         )
         error: BaseException | None = None
         try:
-            told.start(self.front())
-            self._loop, self._ended = loop, "interrupted"
+            self._ended = "interrupted"
+            told.start(self._front_before(proposer.history()))
+            self._loop = loop
             with interrupting(loop):
                 self._run_to_the_end(prepared, loop, told)
             self._ended = "finished"
@@ -405,6 +410,14 @@ class Study:
             self._drawn(results)
             told.front(results.front)
             told.tell(lambda one: one.on_search_end(self, error))
+
+    def _front_before(self, history: History) -> tuple[Trial, ...]:
+        """Return the front of the trials that earlier sessions reported: those measured but not told are yet to be."""
+        pending = {proposal.number for proposal in history.pending}
+        trials = self.record.trials()
+        if pending.isdisjoint(trial.number for trial in trials):
+            return self.front()
+        return Results.read(self.record, self.spec, [one for one in trials if one.number not in pending]).front
 
     def _note_rebuilt(self, text: str, told: Callbacks) -> None:
         """Say that study.db was rebuilt: now, in the log, and for good in env.json, which the page shows."""
@@ -496,13 +509,27 @@ class Study:
             return snapshot(results, state, progress)
 
 
-def _named(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with the path of a checkpoint in the place of each YOLO object."""
-    model, folder = overrides.get("model"), Path(str(overrides.get("project", "runs/prune"))) / FOLDER
-    if isinstance(model, list | tuple):
-        named = [str(checkpoint_of(one, folder)) if is_loaded(one) else one for one in model]
-        return {**overrides, "model": named}
-    return {**overrides, "model": str(checkpoint_of(model, folder))} if is_loaded(model) else dict(overrides)
+def _named(overrides: Mapping[str, Any], study: Path | None) -> dict[str, Any]:
+    """Return overrides with the path of a checkpoint in the place of each YOLO object.
+
+    Its file is read for that with the `modules` and the `trust` of the study.
+    """
+    model = overrides.get("model")
+    given = list(model) if isinstance(model, list | tuple) else [model]
+    if not any(map(is_loaded, given)):
+        return dict(overrides)
+    said = {} if study is None else read(study).data
+    project, trust = Path(str(overrides.get("project", "runs/prune"))), overrides.get("trust", said.get("trust"))
+    if overrides.get("modules", said.get("modules")) is not None:
+        place = study.resolve().parent if study is not None and "modules" not in overrides else Path.cwd()
+        use([str(absolute(Path(str({**said, **overrides}["modules"])), place))])
+
+    def readable(file: Path) -> Path:
+        is_trusted = trust is not None and file_digest(file) == trust
+        return clean_copy(file, str(trust), project / "trusted") if is_trusted else file
+
+    named = [str(checkpoint_of(one, project / FOLDER, readable)) if is_loaded(one) else one for one in given]
+    return {**overrides, "model": named if isinstance(model, list | tuple) else named[0]}
 
 
 def _dotted(overrides: Mapping[str, Any]) -> dict[str, Any]:

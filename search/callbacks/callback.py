@@ -6,6 +6,7 @@
       on_front_changed   after a trial, or after the final steps
     on_search_end      however the session ends
 
+A session whose preparation fails, before `on_search_start`, has none of these: `Study.search` raises, and that is all.
 `on_note`, `on_activity` and `on_progress` are what a display needs besides.
 """
 
@@ -55,7 +56,7 @@ class Callback:
 
         Args:
             error: None if a limit was reached; `search.errors.Interrupted` if somebody asked to stop; otherwise why the
-                search could not go on.
+                search could not go on. At a second Ctrl-C, which does not wait for the first, a bare KeyboardInterrupt.
         """
 
     def on_note(self, study: Study, text: str) -> None:
@@ -79,6 +80,8 @@ class Callbacks:
     def tell(self, event: Callable[[Callback], None]) -> None:
         """Call a method of each, in their order."""
         for one in tuple(self._callbacks):
+            if not any(one is kept for kept in self._callbacks):
+                continue  # dropped meanwhile, at being told that another was
             try:
                 event(one)
             except Exception as error:
@@ -118,4 +121,4 @@ def _traceback(error: Exception) -> str:
 
 def _without_secrets(text: str) -> str:
     """Return a text without the users and passwords of addresses, such as that of a tracking server."""
-    return re.sub(r"://[^/\s@]+@", "://...@", text)
+    return re.sub(r"://\S*@", "://...@", text)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.callbacks.callback import Callback
+from search.run_folder.disk import is_full
 from search.trial import Trial, figures_to_json
 
 if TYPE_CHECKING:
@@ -17,10 +19,14 @@ FILE = "events.jsonl"
 
 
 class JsonLines(Callback):
-    """Appends to events.jsonl of the run: event, time (ISO 8601 with its zone), and what the event has to say."""
+    """Appends to events.jsonl of the run: event, time (ISO 8601 with its zone), and what the event has to say.
+
+    A line for which the disk has no room is written with the next one.
+    """
 
     def __init__(self, run: Path) -> None:
         self.path = run / FILE
+        self._held = deque[str]()
 
     def on_search_start(self, study: Study) -> None:
         base = study.base()
@@ -49,11 +55,22 @@ class JsonLines(Callback):
         self._write("search_end", state=study.state(), error=None if error is None else type(error).__name__)
 
     def _write(self, event: str, **said: Any) -> None:
-        """Append a line in one write; one that a crash has torn before it is closed first."""
+        """Append a line in one write, after those held back; one that a crash or a full disk has torn is closed."""
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "time": now, **said}) + "\n"
+        self._held.append(json.dumps({"event": event, "time": now, **said}) + "\n")
+        try:
+            self._append_held()
+        except OSError as error:
+            if not is_full(error):
+                raise
+
+    def _append_held(self) -> None:
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, 2)
-                line = line if file.read() == b"\n" else "\n" + line
-            file.write(line.encode())
+                if file.read() != b"\n":
+                    file.write(b"\n")
+            while self._held:
+                file.write(self._held[0].encode())
+                file.flush()
+                self._held.popleft()

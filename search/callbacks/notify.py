@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,5 +57,17 @@ def notify(command: str, run: Path, state: str, text: str) -> bool:
         _log.warning("notify.command: %s", error.strerror or type(error).__name__)
         return False
     if done.returncode:
-        _log.warning("notify.command ended with %d: %s", done.returncode, done.stderr.strip()[-500:])
+        said = _without_addresses(done.stderr, command).strip()[-500:]
+        _log.warning("notify.command ended with %d: %s", done.returncode, said)
     return done.returncode == 0
+
+
+def _without_addresses(text: str, command: str) -> str:
+    """Return what the command said without the addresses in it, and without their paths: a webhook's are its secret."""
+    found = [one.rstrip(";)|&") for one in re.findall(r"[\w+.-]+://[^\s'\"]+", command)]
+    for address in sorted(found, key=len, reverse=True):
+        _, _, rest = address.partition("://")
+        _, _, path = rest.partition("/")
+        for part in filter(None, (address, rest, path)):
+            text = text.replace(part, "...")
+    return text

@@ -25,7 +25,7 @@ model: {model}  # an Ultralytics checkpoint; paths are relative to this file
 data: {data}  # the data set that it was trained on
 imgsz: {imgsz}              # what the model was trained at, where its checkpoint says so
 device: auto            # where to train and validate: auto, cpu, 0, ...
-name: {name}  # the run goes to runs/prune/{name}
+name: {name}  # the run goes to {run}
 
 search:
   engine: optuna        # ray: trials on a cluster, see docs/cluster.md
@@ -65,7 +65,7 @@ track: []               # where the search is logged besides: mlflow, tensorboar
 """
 
 
-def write_starter(path: Path, model: str | Sequence[str] = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
+def write_starter(path: Path, /, model: str | Sequence[str] = "best.pt", data: str = "data.yaml", **keys: Any) -> Path:
     """Write a commented study.yaml and return its path; of several models the first decides what is filled in.
 
     Args:
@@ -78,14 +78,16 @@ def write_starter(path: Path, model: str | Sequence[str] = "best.pt", data: str 
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
     models = [model] if isinstance(model, str) else list(model)
-    facts = checkpoint_facts(path.parent / models[0])
-    asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
-    name, shown = folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
-    if len(models) > 1:
-        shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
-    text = _TEXT.format(model=shown, data=_scalar(data), name=_scalar(name), **asked)
     if keys:
         load_spec(None, {"model": model, "data": data, **keys}, check_paths=False)  # its faults, before a file is there
+    facts = checkpoint_facts(path.parent / models[0])
+    asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
+    name, shown = keys.get("name") or folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
+    run = Path(str(keys.get("project", "runs/prune"))) / str(name)
+    if len(models) > 1:
+        shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
+    text = _TEXT.format(model=shown, data=_scalar(data), name=_flow(name), run=run, **asked)
+    if keys:
         text = _changed(text, keys)
     write_atomic(path, text)
     return path

@@ -219,10 +219,12 @@ class PickedTrial:
 
     def _export_own(self, formats: tuple[str, ...], options: Mapping[str, Any]) -> ExportReport:
         from search.deliver.user_export import export_plain
+        from search.evaluate.data_record import check_data
 
         if options.get("quantize") not in (None, 32):
             raise ConfigError("a model of your own is exported in float32", where="quantize", expected="32")
         spec = self.results.spec
+        check_data(spec, None, self.results.record.path)  # its score is compared with the trial's
         most = options.get("max_drop")
         return export_plain(self.model(), self.folder, formats, data=spec.data, imgsz=self.imgsz, max_drop=most)
 

@@ -7,7 +7,8 @@ The order of writing makes an interruption at any moment harmless:
     evaluate the worker leaves trials/N/result.json, whole
     tell     study.db knows the result
 
-On resume a RUNNING trial with a result.json is told; one without is evaluated again under the same number.
+On resume a RUNNING trial with a result.json is told, and reported as one that ends in this session; one without is
+evaluated again under the same number.
 A result.json counts even if its worker died afterwards.
 """
 
@@ -136,6 +137,7 @@ class Loop:
         self._again: deque[Proposal] = deque()
         self._latest: Trial | None = None
         self._ended: list[Trial] = []
+        self._unreported: list[Trial] = []
         self._paused: str | None = None
         self._judged: tuple[int, float, bool] | None = None
         self._interrupted = False
@@ -159,6 +161,7 @@ class Loop:
             RunCorrupt: study.db and the trial folders contradict each other.
         """
         self.restore()
+        self._report_restored()
         try:
             while self._step():
                 self.watch(self.progress())
@@ -220,8 +223,19 @@ class Loop:
                 self._again.append(proposal)
             else:
                 self.proposer.tell(proposal.number, outcome, trial.same_as)
+                self._unreported.append(trial)
         for number in sorted(self.trials):
             self._remember(self.trials[number])
+
+    def _report_restored(self) -> None:
+        """Report the trials that `restore` told, one after the other: the session that measured them did not."""
+        unreported, self._unreported = sorted(self._unreported, key=lambda trial: trial.number), []
+        for trial in unreported:
+            del self.trials[trial.number]
+        for trial in unreported:
+            self.on_start(Trial(trial.number, TrialState.RUNNING, trial.candidate, source=trial.source))
+            self.trials[trial.number] = self._latest = trial
+            self.on_trial(trial)
 
     def _rebuilt(self, trials: Sequence[Trial]) -> History:
         """Tell an empty study.db what the trial folders hold; return the history, empty where a folder is missing."""

@@ -6,6 +6,7 @@ after.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from pydantic import Field
 
 from objectives.held_folder import held_folder
 from search.commands.prune.sparsify import MASK
-from search.config.inputs.user_code import refuse_own
+from search.config.inputs.paths import absolute, is_file
+from search.config.inputs.user_code import located, refuse_own
 from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
@@ -146,8 +148,8 @@ class Tuning(Order):
 def finetune_file(order: Tuning) -> dict[str, Any]:
     """Fine-tune one checkpoint with fixed architecture and masks; return accuracy and sparsity before and after.
 
-    Data with another number of classes get new class layers (`pruning.recovery.new_classes`); the base, which does not
-    know them, is neither teacher nor reference then.
+    Data with other classes get new class layers (`pruning.recovery.new_classes`), or the same with rows in another
+    order; the base, which does not know them, is neither teacher nor reference then.
 
     Raises:
         ConfigError: the target exists already. PreparationFailed: with the exit code of the cause.
@@ -157,6 +159,16 @@ def finetune_file(order: Tuning) -> dict[str, Any]:
     with held_folder("finetune") as work:
         facts: dict[str, Any] = run_isolated(tune_in_child, (order, work), work, log_stays=False)
     return facts
+
+
+def is_own_data(picked: PickedTrial, data: object) -> bool:
+    """Return whether `data=` names the data that the run was measured on."""
+    named, own = located(str(data), Path.cwd()), picked.spec.data
+    return own in (named, str(absolute(Path(named), Path.cwd()))) or _is_same_file(Path(named), Path(own))
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    return is_file(one) and is_file(other) and one.samefile(other)
 
 
 def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
@@ -177,35 +189,58 @@ def tuning_elsewhere(picked: PickedTrial, keys: Mapping[str, Any]) -> Tuning:
 
 
 def _for_its_classes(model: Any, data: Path, seed: int) -> tuple[Any, dict[str, Any] | None]:
-    """Return the network for as many classes as the data set has, and what was changed for it, if anything.
+    """Return the network for the classes of the data set, and what was changed for it, if anything.
 
-    Raises ConfigError for a head that cannot be changed.
+    Another number of classes, or the same names in other places: rows of the class layers follow their names, others
+    are new. As many classes of which some were renamed: all rows stay.
+
+    Raises ConfigError for a head that cannot be changed to another number.
     """
     from objectives.ultralytics_door import family_of
     from pruning.errors import RecoveryError
     from pruning.recovery.new_classes import with_classes
     from search.config.inputs.dataset import LabelRules, open_dataset
 
-    rules, before = LabelRules.of(model), [str(model.names[number]) for number in sorted(model.names)]
+    rules, before = LabelRules.of(model), _names_of(model)
     names = [] if family_of(model) in ("world", "yoloe") else list(open_dataset(data, rules).names)
-    if not names or rules.single_cls or len(names) == len(before):
+    if not names or rules.single_cls or names == before:
         return model, None  # what else does not fit is refused by `check_data`
+    changed = {"before": before, "after": names, "kept": [name for name in names if name in before]}
+    if len(names) == len(before) and not _have_moved(before, names):
+        return _renamed(model, names), {**changed, "layers": "kept"}
     try:
         made = with_classes(model, names, seed)
     except RecoveryError as error:
+        if len(names) == len(before):  # the fine-tune has to learn what is where
+            return _renamed(model, names), {**changed, "layers": "kept"}
         expected = f"a data set of {len(before)} classes"
         raise ConfigError(str(error), where=f"{data}: {len(names)} classes", expected=expected) from error
-    return made, {"before": before, "after": names, "kept": [name for name in names if name in before]}
+    return made, {**changed, "layers": "reordered" if sorted(names) == sorted(before) else "new"}
+
+
+def _names_of(model: Any) -> list[str]:
+    return [str(model.names[number]) for number in sorted(model.names)]
+
+
+def _have_moved(before: list[str], names: list[str]) -> bool:
+    """Return whether a class that both know has another number."""
+    return any(name in before and before[number] != name for number, name in enumerate(names))
+
+
+def _renamed(model: Any, names: list[str]) -> Any:
+    made = copy.deepcopy(model)
+    made.names = dict(enumerate(names))
+    return made
 
 
 def _same_classes(model: Any, base: Path | None) -> Path | None:
-    """Return the base if it knows as many classes as the network: otherwise it can neither teach it nor be compared."""
+    """Return the base if it knows the same classes in their order: otherwise it can neither teach nor be compared."""
     from pruning.checkpoints.checkpoint import load_model
 
     if base is None:
         return None
-    names = getattr(load_model(base), "names", None)
-    return base if names is None or len(names) == len(model.names) else None
+    known = load_model(base)
+    return base if getattr(known, "names", None) is None or _names_of(known) == _names_of(model) else None
 
 
 def _origin_of(notes: Mapping[str, Any], base: Path | None) -> Origin | None:

@@ -7,6 +7,7 @@ that was read from a file and not changed since is that file; another is written
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,14 @@ def is_loaded(model: object) -> bool:
     return hasattr(model, "model") and hasattr(model, "predict")
 
 
-def checkpoint_of(model: Any, folder: Path) -> Path:
+def checkpoint_of(model: Any, folder: Path, readable: Callable[[Path], Path] = lambda file: file) -> Path:
     """Return the checkpoint of a YOLO object; write one to `folder` if it is in memory only.
 
-    A prediction or validation fuses the object's layers, so such an object stands for the file that it was read from.
+    A prediction or validation fuses the object's layers, so such an object stands for the file that it was read from,
+    if that file has these weights once it is fused.
+
+    Args:
+        readable: the file to read in the place of another: the clean copy of one that is trusted.
 
     Raises:
         ConfigError: an exported model, or fused layers without the file that they were read from.
@@ -46,7 +51,7 @@ def checkpoint_of(model: Any, folder: Path) -> Path:
         )
     file = Path(str(getattr(network, "pt_path", None) or getattr(model, "ckpt_path", None) or ""))
     is_fused = bool(getattr(network, "is_fused", lambda: False)())
-    if is_file(file) and (is_fused or _holds(file, network)):
+    if is_file(file) and (_holds_fused if is_fused else _holds)(readable(file), network):
         return file.resolve()
     if is_fused:
         raise ConfigError(
@@ -68,6 +73,29 @@ def _holds(file: Path, network: nn.Module) -> bool:
     from pruning.checkpoints.checkpoint import load_model
 
     return _digest(load_model(file)) == _digest(network)
+
+
+def _holds_fused(file: Path, network: nn.Module) -> bool:
+    """Return whether a checkpoint has the weights of a fused network once it is fused itself.
+
+    Within what the arithmetic of another device, or half precision, makes of the product of two weights.
+    """
+    import torch
+
+    from pruning.checkpoints.checkpoint import load_model
+
+    read: Any = load_model(file)
+    known, found = read.fuse(verbose=False).state_dict(), network.state_dict()
+    return known.keys() == found.keys() and all(
+        tensor.shape == found[name].shape
+        and torch.allclose(
+            tensor.float(),
+            found[name].cpu().float(),
+            rtol=1e-5 if found[name].dtype == torch.float32 else 1e-2,
+            atol=1e-6 if found[name].dtype == torch.float32 else 1e-4,
+        )
+        for name, tensor in known.items()
+    )
 
 
 def _digest(network: nn.Module) -> str:

@@ -109,6 +109,10 @@ def _new_classes(found: Mapping[str, Any] | None) -> str:
     """Return a sentence on what was changed for other classes, else nothing."""
     if found is None:
         return ""
+    if found["layers"] == "reordered":
+        return "\nThe classes are in another order: the weights of the class layers went with their names"
+    if found["layers"] == "kept":
+        return "\nClasses have other names: the weights of the class layers were kept by their numbers"
     kept = f"; the weights of {', '.join(found['kept'])} were kept" if found["kept"] else ""
     return (
         f"\n{len(found['after'])} classes instead of {len(found['before'])}: the class layers are new{kept}. All other "

@@ -187,11 +187,11 @@ def test_the_coordinators_memory_grows_by_the_trials_alone(make_study: MakeStudy
 
 
 def test_a_detached_search_shows_no_password_in_the_list_of_processes(record: RunRecord) -> None:
-    code = "import os, sys; print(sys.argv[1:], os.environ['PARETOPRUNE_DETACHED_STORAGE']); sys.exit(2)"
+    code = "import os, sys; print(sys.argv[1:], os.environ['PARETOPRUNE_DETACHED_WORDS']); sys.exit(2)"
     words = ["search", "study.yaml", "storage=postgresql://me:hunter2@host/d"]
     with pytest.raises(DetachedFailed, match="hunter2") as caught:
         detach(words, record, command=[sys.executable, "-c", code])
-    assert "['search', 'study.yaml'] postgresql://me:hunter2@host/d" in str(caught.value)
+    assert "['search', 'study.yaml'] [\"storage=postgresql://me:hunter2@host/d\"]" in str(caught.value)
 
 
 def test_a_detached_search_that_talks_first_says_its_error_once(record: RunRecord) -> None:

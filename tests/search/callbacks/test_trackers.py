@@ -56,6 +56,23 @@ def test_a_torn_line_is_closed_before_the_next(make_study: MakeStudy) -> None:
     assert torn == '{"event": "trial_st' and json.loads(whole)["event"] == "search_end"
 
 
+def test_a_line_for_which_there_was_no_room_comes_with_the_next(make_study: MakeStudy) -> None:
+    study = make_study()
+    study.record.path.mkdir(parents=True)
+    path, follower = study.record.path / FILE, JsonLines(study.record.path)
+    path.symlink_to("/dev/full")
+    follower.on_front_changed(study, ())
+    follower.on_front_changed(study, ())
+    path.unlink()
+    path.write_text('{"event": "tri')
+    follower.on_search_end(study, None)
+    follower.on_front_changed(study, ())
+    torn, *lines = path.read_text().splitlines()
+    assert torn == '{"event": "tri'
+    found = [json.loads(line)["event"] for line in lines]
+    assert found == ["front_changed", "front_changed", "search_end", "front_changed"]
+
+
 @pytest.mark.parametrize("name", ["mlflow", "tensorboard"])
 def test_a_tracker_without_its_package_is_refused_before_work(
     name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch

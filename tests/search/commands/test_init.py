@@ -103,6 +103,20 @@ def test_a_key_that_is_none_is_refused_before_a_file_is_there(word: str, expecte
     assert not (place / "study.yaml").exists()
 
 
+def test_the_remark_names_the_folder_of_the_run(place: Path) -> None:
+    for number, (keys, folder) in enumerate([({}, "runs/prune/best"), ({"name": "foo"}, "runs/prune/foo")]):
+        text = write_starter(Path(f"{number}.yaml"), **keys).read_text()
+        assert f"name: {folder.rpartition('/')[2]}  # the run goes to {folder}\n" in text
+    text = write_starter(Path("there.yaml"), name="foo", project="/tmp/x").read_text()
+    assert "name: foo  # the run goes to /tmp/x/foo\n" in text
+
+
+def test_path_is_no_key_of_a_study(place: Path) -> None:
+    said = run("init", "path=x.yaml")
+    assert said.exit_code == 2 and "path" in said.stderr and "internal" not in said.stderr
+    assert not list(place.glob("*study*"))
+
+
 def test_several_models_are_written_as_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("large, old.pt", "small.pt", "data.yaml"):

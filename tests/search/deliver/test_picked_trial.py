@@ -10,10 +10,13 @@ import pytest
 
 from pruning.checkpoints.checkpoint import save_model
 from search.commands.prune.finetune import finetune
+from search.config.spec import load_spec
 from search.deliver.picked_trial import PickedTrial
-from search.errors import ConfigError
+from search.errors import ConfigError, NotComparable
+from search.evaluate.data_record import record_data
 from search.trial import Candidate, Measurement, Trial, TrialState
 from tests.pruning import zoo
+from tests.tiny_data import make_tiny_data
 
 
 def picked(run: Path, number: int, plan: str) -> PickedTrial:
@@ -36,3 +39,17 @@ def test_a_fine_tune_of_hours_is_not_replaced(number: int, whose: str, tmp_path:
     save_model(zoo.build("yolov3-tiny.yaml"), asked.tuned, paretoprune_plan="{17}")
     with pytest.raises(ConfigError, match=rf"exists already: {whose}(.|\n)*mv "):
         finetune(asked, {})
+
+
+def test_the_data_of_a_task_of_ones_own_are_checked_before_an_export(tmp_path: Path) -> None:
+    for name in ("best.pt", "ef.py", "clips/a.npy"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"frames")
+    spec = load_spec(None, {"model": str(tmp_path / "best.pt"), "data": str(make_tiny_data(tmp_path / "data"))})
+    spec = spec.model_copy(update={"data": f"{tmp_path / 'ef.py'}:task@{tmp_path / 'clips'}"})
+    asked = picked(tmp_path, 17, "{17}")
+    asked.results.spec = spec  # type: ignore[misc]
+    record_data(spec, None, tmp_path, is_measured=False)
+    (tmp_path / "clips" / "a.npy").write_bytes(b"others")
+    with pytest.raises(NotComparable, match=r"other contents: 1 of 1 \(a.npy\)"):
+        asked.export("onnx")

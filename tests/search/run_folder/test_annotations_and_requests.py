@@ -189,6 +189,19 @@ def test_a_secret_in_the_command_is_in_no_file_that_is_shown(
     assert plain.record.args_path.stat().st_mode & 0o777 == 0o644, "others may look at a run without a secret"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo no route to https://hooks.example.org/T0/hunter2 >&2; exit 3",
+        "set -- 'https://hooks.example.org/T0/hunter2'; echo \"no route to ${1#https:}\" >&2; exit 3",
+        "URL=https://me:hunter2@example.org; echo no route to $URL >&2; exit 3",
+    ],
+)
+def test_a_failed_command_repeats_no_address(line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not notify(line, tmp_path, "finished", "text")
+    assert "no route to" in caplog.text and "..." in caplog.text and "hunter2" not in caplog.text
+
+
 def test_who_is_told_may_change_on_resume(workplace: Path, make_study: Callable[..., Study]) -> None:
     make_study(**{"search.trials": 2}).search()
     make_study(**{"search.trials": 3, "notify.command": "true"}).search()

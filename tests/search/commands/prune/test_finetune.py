@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from ultralytics.nn.tasks import DetectionModel
 
 from pruning.checkpoints.checkpoint import load_model, save_model
-from search.commands.prune.finetune import Tuning, tune_in_child, tuning_elsewhere
+from search.commands.prune.finetune import (
+    Tuning,
+    _for_its_classes,
+    _same_classes,
+    is_own_data,
+    tune_in_child,
+    tuning_elsewhere,
+)
 from search.errors import ConfigError
 from search.present.terminal.exports_and_plans import render_tuned
 from search.study import Study
+from tests.search.conftest import run
 from tests.tiny_data import CLASSES, make_tiny_data
 
 SIZE = 64
@@ -87,10 +97,48 @@ def test_a_trial_is_fine_tuned_on_other_data_to_a_file_of_its_own(planned: Study
     assert found.file == planned.trial(1).folder / "finetuned-other.pt" != planned.trial(1).tuned
     assert (found.imgsz, found.seed) == (SIZE, 3)
     assert (found.recover.epochs, found.recover.fraction, found.recover.batch) == (7, 1.0, planned.spec.recover.batch)
-    said = {**_FACTS, "classes": {"before": ["a", "b"], "after": ["a", "c", "d"], "kept": ["a"]}}
+    said = {**_FACTS, "classes": {"before": ["a", "b"], "after": ["a", "c", "d"], "kept": ["a"], "layers": "new"}}
     text = io.StringIO()
     Console(file=text, width=200).print(render_tuned(said))
     assert "3 classes instead of 2: the class layers are new; the weights of a were kept." in text.getvalue()
+
+
+def test_the_runs_own_data_are_no_other_data(planned: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Path(planned.spec.data)
+    monkeypatch.setattr("search.commands.prune.finetune.finetune_file", _not_this_way)
+    (tmp_path / "link.yaml").symlink_to(own)
+    for data in (own, os.path.relpath(own), "link.yaml"):
+        said = run("finetune", "runs/prune/planned:base", f"data={data}")
+        assert said.exit_code == 2 and "no plan to fine-tune" in said.stderr
+    shutil.copy(own, "same-text.yaml")
+    assert not is_own_data(planned.trial(1), "same-text.yaml") and not is_own_data(planned.trial(1), "gone.yaml")
+
+
+def _not_this_way(*_: object) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("names", "layers", "rows"),
+    [(CLASSES, None, (0, 1)), (CLASSES[::-1], "reordered", (1, 0)), (("dark", "light"), "kept", (0, 1))],
+)
+def test_as_many_classes_go_by_their_names(
+    names: tuple[str, ...], layers: str | None, rows: tuple[int, int], tiny: Path, tmp_path: Path
+) -> None:
+    data = make_tiny_data(tmp_path / "data", images=2)
+    said = yaml.safe_load(data.read_text())
+    data.write_text(yaml.safe_dump({**said, "names": dict(enumerate(names))}))
+    model = load_model(tiny / "base.pt")
+    made, changed = _for_its_classes(model, data, seed=0)
+    assert (changed and changed["layers"]) == layers and made.names == dict(enumerate(names))
+    for before, after in zip(model.model[-1].cv3, made.model[-1].cv3, strict=True):
+        assert torch.equal(before[-1].weight[list(rows)], after[-1].weight)
+    assert _same_classes(made, tiny / "base.pt") == (tiny / "base.pt" if changed is None else None)
+    assert model.names == dict(enumerate(CLASSES)), "the network that was given is left alone"
+    if changed is not None:
+        text = io.StringIO()
+        Console(file=text, width=200).print(render_tuned({**_FACTS, "classes": changed}))
+        assert ("in another order" if layers == "reordered" else "other names") in text.getvalue()
 
 
 _FACTS: dict[str, Any] = {
@@ -117,7 +165,8 @@ def test_another_number_of_classes_changes_the_class_layers_alone(tmp_path: Path
     data.write_text(data.read_text().replace("names:\n", "names:\n  2: striped\n"))
     keys = {"data": data, "base": tmp_path / "best.pt", "epochs": 1, "batch": 4, "device": "cpu"}
     facts = tune_in_child(Tuning.of_file(tmp_path / "pruned.pt", keys), tmp_path / "work")
-    assert facts["classes"] == {"before": list(CLASSES), "after": [*CLASSES, "striped"], "kept": list(CLASSES)}
+    names = [*CLASSES, "striped"]
+    assert facts["classes"] == {"before": list(CLASSES), "after": names, "kept": list(CLASSES), "layers": "new"}
     tuned, small = load_model(facts["model"]), load_model(tmp_path / "pruned.pt")
     shapes = {key: tensor.shape for key, tensor in small.state_dict().items()}
     changed = {key for key, tensor in tuned.state_dict().items() if tensor.shape != shapes[key]}

@@ -10,9 +10,12 @@ import torch
 from ultralytics import YOLO
 
 from pruning.checkpoints.checkpoint import load_model
+from pruning.checkpoints.trusted import write_clean_copy
+from pruning.errors import CheckpointError
 from search import Study
 from search.config.inputs.loaded_model import checkpoint_of
 from search.errors import ConfigError
+from search.run_folder.artefact_files import digest as file_digest
 
 
 @pytest.fixture
@@ -46,6 +49,34 @@ def test_an_object_that_was_changed_is_written_once(model: YOLO, tiny: Path, tmp
     model.model.fuse(verbose=False)
     with pytest.raises(ConfigError, match="were fused"):
         checkpoint_of(model, made.parent)
+
+
+def test_a_fused_object_that_was_changed_is_not_taken_for_its_file(model: YOLO, tmp_path: Path) -> None:
+    model.model.fuse(verbose=False)
+    with torch.no_grad():
+        next(model.model.parameters()).add_(1e-4)
+    with pytest.raises(ConfigError, match="were fused"):
+        checkpoint_of(model, tmp_path / "models")
+    model = YOLO("best.pt")
+    model.model.fuse(verbose=False).half()  # as a prediction in half precision leaves it
+    assert checkpoint_of(model, tmp_path / "models") == tmp_path / "best.pt"
+
+
+class Own:
+    """What the restricted loader does not know."""
+
+
+def test_an_object_of_a_trusted_file_is_that_file(model: YOLO, tiny: Path, tmp_path: Path) -> None:
+    # after it was read: outside of tests Ultralytics' own loader reads this, too
+    torch.save({**torch.load("best.pt", weights_only=False), "callbacks": Own()}, "best.pt")
+    digest, data = file_digest(Path("best.pt")), tiny / "data" / "data.yaml"
+    with pytest.raises(CheckpointError, match=f"Its sha256 is {digest}"):
+        Study(model=model, data=data)
+    clean = tmp_path / "runs" / "prune" / "trusted" / f"{digest}.pt"
+    clean.parent.mkdir(parents=True)
+    write_clean_copy(Path("best.pt"), digest, clean)  # what a child process does otherwise
+    study = Study(model=model, data=data, trust=digest)
+    assert study.spec.model == str(clean) and study.spec.run_name == "best"
 
 
 def test_an_exported_model_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from search.config.comparability import fingerprint
 from search.config.inputs import user_modules
 from search.config.spec import load_spec
 from search.errors import ConfigError
+from search.study import Study
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
@@ -58,6 +60,21 @@ def _forget() -> None:
     safe = [one for one in torch.serialization.get_safe_globals() if "squeezes" not in str(one)]
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(safe)
+
+
+def test_an_object_with_such_modules_is_a_study_of_its_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    data, file = make_tiny_data(place / "data"), str(place / "squeezes.py")
+    user_modules.use([file])
+    loaded = SimpleNamespace(model=load_model(place / "own.pt"), ckpt_path="own.pt", predict=None)
+    _forget()
+    assert Study(model=loaded, data=data, modules="squeezes.py").spec.model == str(place / "own.pt")
+    assert user_modules.declared() == (file,)
+    _forget()
+    (place / "elsewhere").mkdir()
+    written = place / "elsewhere" / "study.yaml"
+    written.write_text(f"model: none.pt\ndata: {data}\nmodules: ../squeezes.py\n")
+    assert Study(written, model=loaded).spec.model == str(place / "own.pt")
 
 
 def test_without_the_file_the_checkpoint_is_refused(place: Path) -> None:
