@@ -111,6 +111,7 @@ def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, fold
 
 
 def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: Path, batch: int, *few: int) -> Path:
+    shutil.rmtree(place, ignore_errors=True)  # of a process that was killed: links to images cannot be made twice
     target = target_of(spec, precision)
     device = "0" if target.form.gpu else "cpu"
     images = {"images": few[0]} if few else {}
