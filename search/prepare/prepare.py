@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
-from search.evaluate.base_measurement import FurtherBase, measure_base
+from search.evaluate.base_measurement import FurtherBase, check_same_precision, measure_base
 from search.evaluate.evaluator import EvaluatorByBase
 from search.evaluate.timing.progress import Phases, discard_progress, read_progress
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -157,7 +157,12 @@ def prepare_in_child(
     """Trace, score and measure the base: what `prepare_pruning` does, in a child process that may crash.
 
     Of a study of several bases the first, which has looked at the others before it is measured, or a `further` one.
+
+    Raises:
+        NotComparable: the figures that are `known` are those of another precision than the study's own.
     """
+    if known is not None:
+        check_same_precision(known, spec, base_dir / "base.json")
     from objectives.ultralytics_door import stride_of
     from pruning import trace
     from search.evaluate import pruning_evaluator

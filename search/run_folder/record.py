@@ -56,7 +56,15 @@ _PREPARED = {
         "accuracy",
     ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "probe_*", "probe-in-*", "[0-9a-f]" * 16 + ".json"),
+    "latency": (
+        "probes.json",
+        "model.json",
+        LAYERS,
+        *file_names("probe"),
+        "probe_*",
+        "probe-in-*",
+        "[0-9a-f]" * 16 + ".json",
+    ),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5
