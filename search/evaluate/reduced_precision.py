@@ -90,7 +90,8 @@ def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz:
     checkpoint = model if isinstance(model, Path) else folder / "timing.pt"
     if not isinstance(model, Path):
         save_model(model, checkpoint)
-    return _made(checkpoint, spec, precision, imgsz, folder / "file", spec.latency.batch, TIMING_IMAGES)
+    batch = 1 if spec.latency.runtime == "ncnn" else spec.latency.batch  # whose file takes any number of images in turn
+    return _made(checkpoint, spec, precision, imgsz, folder / "file", batch, TIMING_IMAGES)
 
 
 def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:

@@ -235,6 +235,18 @@ def test_what_a_killed_preparation_left_is_no_obstacle(tmp_path: Path, monkeypat
     assert not list(record.base_dir.iterdir())
 
 
+@pytest.mark.parametrize(("runtime", "batch"), [("ncnn", 1), ("openvino", 4)])
+def test_a_file_of_ncnn_has_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, batch: int) -> None:
+    keys = {"model": str(DIGITS), "data": str(DIGITS.parent), "space.precision": ["fp16"]}
+    spec = load_spec(None, {**keys, "latency.runtime": runtime, "latency.batch": 4})
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "search.evaluate.reduced_precision.make_artefact", lambda *_, batch, **__: asked.append(batch) or tmp_path
+    )
+    timing_file(DIGITS, spec, "fp16", 64, tmp_path / "timing")
+    assert asked == [batch]
+
+
 def test_weights_go_with_what_was_made_of_them(tmp_path: Path) -> None:
     record = RunRecord(tmp_path)
     (record.trial_dir(0) / "weights_int8_openvino_model").mkdir(parents=True)
