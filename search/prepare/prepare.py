@@ -200,7 +200,7 @@ def prepare_in_child(
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     with phase("export"):
-        onnx = _base_file(spec, model, base_dir)
+        onnx = base_file(spec, model, base_dir, is_measured=known is not None)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase, further)
     check_objectives(spec, base)
     _write_for_the_page(spec, graphs, space, device, base_dir)
@@ -253,9 +253,13 @@ def base_name(spec: StudySpec) -> str:
     return timed_name(spec, spec.precision, "base")
 
 
-def _base_file(spec: StudySpec, model: Any, base_dir: Path) -> Path:
+def base_file(spec: StudySpec, model: Any, base_dir: Path, *, is_measured: bool) -> Path:
+    """Return the base's file for timing; a quantised one, which takes minutes, is that of the base's measurement."""
     from search.evaluate.reduced_precision import file_to_time
 
+    path = base_dir / base_name(spec)
+    if is_measured and spec.precision != "fp32" and path.exists():
+        return path
     return file_to_time(model, spec, spec.precision, spec.imgsz, base_dir / "base")
 
 
