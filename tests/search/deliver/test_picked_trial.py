@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from objectives.errors import BackendMissing
 from pruning.checkpoints.checkpoint import save_model
 from search.commands.prune.finetune import finetune
 from search.deliver.picked_trial import PickedTrial
@@ -36,3 +37,17 @@ def test_a_fine_tune_of_hours_is_not_replaced(number: int, whose: str, tmp_path:
     save_model(zoo.build("yolov3-tiny.yaml"), asked.tuned, paretoprune_plan="{17}")
     with pytest.raises(ConfigError, match=rf"exists already: {whose}(.|\n)*mv "):
         finetune(asked, {})
+
+
+@pytest.mark.parametrize(("precision", "words"), [("fp32", "rknn fp16"), ("int8", "rknn int8")])
+@pytest.mark.parametrize("is_base", [True, False])
+def test_a_network_is_exported_in_its_own_precision_or_in_that_of_the_format(
+    is_base: bool, precision: str, words: str
+) -> None:
+    """A format without float32 has another in its place; the base's precision is the study's."""
+    own, other = precision, "int8" if precision == "fp32" else "fp32"
+    spec = SimpleNamespace(data="data.yaml", precision=own if is_base else other)
+    trial = None if is_base else Trial(17, TrialState.COMPLETE, Candidate({}, precision=own))
+    results: Any = SimpleNamespace(spec=spec)
+    with pytest.raises(BackendMissing, match=f"exporting {words}"):
+        PickedTrial(results, trial, "").export("rknn")
