@@ -127,7 +127,7 @@ def _by_level(graph: TracedChannels, owner: str, work: bool) -> Iterator[tuple[f
     `work`: MACs, of which the DFL has some for the cells of each level.
     """
     pyramid = graph.pyramid
-    if pyramid is not None and work and owner.startswith(f"{pyramid.head}.dfl."):
+    if pyramid is not None and graph.levels and work and owner.startswith(f"{pyramid.head}.dfl."):
         cells = dict(zip(pyramid.names, pyramid.cells(*graph.example_shape[-2:]), strict=True))
         yield sum(cells[name] for name in pyramid.needed) / sum(cells.values()), ()
         yield from ((cells[level.path] / sum(cells.values()), (level.path,)) for level in graph.levels)

@@ -135,7 +135,10 @@ class Pyramid:
 
 
 def pyramid_of(model: nn.Module) -> Pyramid | None:
-    """Return the levels of a YOLO whose last layer is a stock detection head; None for any other network."""
+    """Return the levels of a YOLO whose last layer is a stock detection head; None for any other network.
+
+    None, too, where two levels have one stride, hence one name.
+    """
     layers: Any = getattr(model, "model", None)
     if not isinstance(layers, nn.Sequential) or not len(layers) or not all(hasattr(m, "f") for m in layers):
         return None
@@ -147,6 +150,8 @@ def pyramid_of(model: nn.Module) -> Pyramid | None:
     if any(stride < 1 or log2(stride) % 1 for stride in strides):
         return None
     names = tuple(f"P{int(log2(stride))}" for stride in strides)
+    if len(set(names)) < len(names):
+        return None  # no name tells such levels apart
     branches = tuple(
         name for name, child in head._modules.items() if isinstance(child, nn.ModuleList) and len(child) == head.nl
     )

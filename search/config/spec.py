@@ -27,7 +27,7 @@ from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.inputs.user_modules import declare, name_fault
-from search.config.precision_support import precision_fault, rounding_of
+from search.config.precision_support import precision_fault, precisions_of, rounding_of
 from search.config.sections import (
     MAX_SIZE,
     STRIDE,
@@ -253,10 +253,16 @@ class StudySpec(Section):
 
     @property
     def baseline_rows(self) -> tuple[str, ...]:
-        """Names of the baselines to measure at the end of a search; by default none for a user's own task."""
+        """Names of the baselines to measure at the end of a search; by default none for a user's own task.
+
+        Nor by default the base in INT8 where the runtime has none; where it is the study's own, it has.
+        """
         if self.baselines is not None:
             return self.baselines
-        return () if UserReference.parse(self.data) is not None else CHEAP
+        if UserReference.parse(self.data) is not None:
+            return ()
+        has_int8 = "int8" in precisions_of(self.latency.runtime, self.latency.device)
+        return tuple(name for name in CHEAP if name != "int8" or has_int8)
 
     @property
     def stuck_s(self) -> float:

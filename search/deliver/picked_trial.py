@@ -173,7 +173,7 @@ class PickedTrial:
         """Export to `folder`, verify each artefact, write model_card.md; `format` may name several: `onnx,openvino`.
 
         Args:
-            options: quantize (the trial's own precision by default), max_drop, device of
+            options: quantize (the precision of the trial, or of the study's base, by default), max_drop, device of
                 `search.deliver.verified_export.export_model`.
 
         Raises:
@@ -237,14 +237,16 @@ class PickedTrial:
 
         return {target_of(self.results.spec, self.trial.candidate.precision).label: path}
 
-    def _bits(self) -> int:
+    def _bits(self) -> int | None:
+        """Return the bits of its own precision; None for float32, in whose place a format without it has another."""
         from search.export.formats import BITS
 
-        return 32 if self.trial is None else BITS[self.trial.candidate.precision]
+        precision = self.results.spec.precision if self.trial is None else self.trial.candidate.precision
+        return None if precision == "fp32" else BITS[precision]
 
     def _delivered(self, report: ExportReport, formats: tuple[str, ...], options: Mapping[str, Any]) -> None:
         if self.trial is not None:
-            words = [f"format={','.join(formats)}", *(f"{key}={_word(value)}" for key, value in options.items())]
+            words = [f"format={','.join(formats)}", *(f"{k}={_word(v)}" for k, v in options.items() if v is not None)]
             if not self.trial.exported and self.model() == self.weights():
                 here = self.results.here  # a point is timed here, whatever device the trial was chosen for
                 record_points(here.record, here.spec, here.base, self.trial, report)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.config.spec import StudySpec
+from search.errors import NotComparable
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -16,6 +17,9 @@ from search.trial import Measurement
 
 if TYPE_CHECKING:
     from search.evaluate.pruning_evaluator import Reference
+
+PRECISION = "precision"
+"""Key of a base's `timing`: what it was measured in."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def measure_base(
             )
             (latency,) = timing.measure([side], beside, spec.latency, turns, seed=spec.search.seed)
             digest, imgsz = latency_cache.widths_digest(widths), spec.imgsz if reference is None else reference.imgsz
-            key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, spec.precision, number)
+            own = spec.precision
+            key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, own, number, own)
             latency_cache.LatencyCache(run / "latency").add(key, latency)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
@@ -92,5 +97,23 @@ def measure_base(
         paired=paired_errors(accuracy.replicates, before) if further else dict.fromkeys(accuracy.replicates, 0.0),
         replicates=accuracy.replicates,
         notes=pruning_evaluator.latency_notes(latency),
-        timing=pruning_evaluator.timing_facts(spec.latency, latency),
+        timing={**pruning_evaluator.timing_facts(spec.latency, latency), PRECISION: spec.precision},
     )
+
+
+def check_same_precision(base: Measurement, spec: StudySpec, where: Path) -> None:
+    """Check that a base of the run on disk was measured in the study's own precision, as the trials to come will be.
+
+    Bases used to be measured in float32 whatever the study's precision, and did not say so.
+
+    Raises:
+        NotComparable: it was measured in another one.
+    """
+    found = base.timing.get(PRECISION, "fp32")
+    if found != spec.precision:
+        raise NotComparable(
+            f"the base was measured in {found}, the study's own precision is {spec.precision}",
+            where=str(where),
+            expected="a run whose base was measured by this version",
+            next_command="start a new run with name=NEW_NAME",
+        )

@@ -188,7 +188,7 @@ def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningE
     widths = graph.plan(ratio, importance=evaluator.scores, ranking="global").widths
     sizes = {group.name: group.size for group in graph.groups}
     ratios = {d.name: float(np.mean([1 - widths[g] / sizes[g] for g in d.groups])) for d in space.dimensions}
-    return replace(evaluator, space=space), Candidate(ratios, spec.imgsz)
+    return replace(evaluator, space=space), Candidate(ratios, spec.imgsz, spec.precision)
 
 
 def _costs(model: Any, imgsz: int, file: Path) -> dict[str, Estimate]:

@@ -257,7 +257,7 @@ class PruningEvaluator:
         spec, base = self.spec.latency, self.reference
         known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
-        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place)
+        key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place, self.spec.precision)
         if (found := known.find(key)) is not None:
             return found
         side = open_timed(spec, file, model, imgsz)

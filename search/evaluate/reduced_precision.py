@@ -90,7 +90,8 @@ def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz:
     checkpoint = model if isinstance(model, Path) else folder / "timing.pt"
     if not isinstance(model, Path):
         save_model(model, checkpoint)
-    return _made(checkpoint, spec, precision, imgsz, folder / "file", spec.latency.batch, TIMING_IMAGES)
+    batch = 1 if spec.latency.runtime == "ncnn" else spec.latency.batch  # whose file takes any number of images in turn
+    return _made(checkpoint, spec, precision, imgsz, folder / "file", batch, TIMING_IMAGES)
 
 
 def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
@@ -111,6 +112,7 @@ def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, fold
 
 
 def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: Path, batch: int, *few: int) -> Path:
+    shutil.rmtree(place, ignore_errors=True)  # of a process that was killed: links to images cannot be made twice
     target = target_of(spec, precision)
     device = "0" if target.form.gpu else "cpu"
     images = {"images": few[0]} if few else {}

@@ -17,7 +17,7 @@ from pruning import ChannelGraph, Plan, Scores
 from pruning.sensitivity import Curve
 from search.config.spec import StudySpec
 from search.evaluate.output_divergence import output_probe
-from search.evaluate.reduced_precision import file_to_time, timed_name
+from search.evaluate.reduced_precision import accuracy_as_shipped, file_to_time, timed_name
 from search.evaluate.timing.latency import lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
@@ -103,8 +103,8 @@ def promotes(spec: StudySpec) -> bool:
 def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Variant, ...]:
     """Measure the base at every input size of the space, the study's first; written to sensitivity/variants.json.
 
-    A size costs its MACs; accuracy is validated. A precision is unknown before its first trial, so it starts as
-    neutral.
+    A size costs its MACs; accuracy is validated, in the study's own precision as that of the base is. Another precision
+    is unknown before its first trial, so it starts as neutral.
     """
     spec, path = subject.spec, subject.run / "sensitivity" / VARIANTS
     known: dict[str, list[float]] = derived_json(path)
@@ -113,6 +113,7 @@ def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Va
         if str(size) not in known and size != spec.imgsz:
             place = path.parent / "accuracy"
             found = accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
+            found = accuracy_as_shipped(found, Path(spec.model), spec, size, place, phase.beat)
             share = gain.share(found.figures[gain.name].value)
             known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
-from search.evaluate.base_measurement import FurtherBase, measure_base
+from search.evaluate.base_measurement import FurtherBase, check_same_precision, measure_base
 from search.evaluate.evaluator import EvaluatorByBase
 from search.evaluate.timing.progress import Phases, discard_progress, read_progress
 from search.evaluate.timing.threads import limit_threads, share_of_cores
@@ -157,7 +157,12 @@ def prepare_in_child(
     """Trace, score and measure the base: what `prepare_pruning` does, in a child process that may crash.
 
     Of a study of several bases the first, which has looked at the others before it is measured, or a `further` one.
+
+    Raises:
+        NotComparable: the figures that are `known` are those of another precision than the study's own.
     """
+    if known is not None:
+        check_same_precision(known, spec, base_dir / "base.json")
     from objectives.ultralytics_door import stride_of
     from pruning import trace
     from search.evaluate import pruning_evaluator
@@ -195,7 +200,7 @@ def prepare_in_child(
     with phase("score"):
         scores = scores_of(model, graph, spec.space.importance, data=spec.data, imgsz=spec.imgsz, folder=base_dir)
     with phase("export"):
-        onnx = _base_file(spec, model, base_dir)
+        onnx = base_file(spec, model, base_dir, is_measured=known is not None)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase, further)
     check_objectives(spec, base)
     _write_for_the_page(spec, graphs, space, device, base_dir)
@@ -248,9 +253,13 @@ def base_name(spec: StudySpec) -> str:
     return timed_name(spec, spec.precision, "base")
 
 
-def _base_file(spec: StudySpec, model: Any, base_dir: Path) -> Path:
+def base_file(spec: StudySpec, model: Any, base_dir: Path, *, is_measured: bool) -> Path:
+    """Return the base's file for timing; a quantised one, which takes minutes, is that of the base's measurement."""
     from search.evaluate.reduced_precision import file_to_time
 
+    path = base_dir / base_name(spec)
+    if is_measured and spec.precision != "fp32" and path.exists():
+        return path
     return file_to_time(model, spec, spec.precision, spec.imgsz, base_dir / "base")
 
 

@@ -67,7 +67,8 @@ def record_points(
 ) -> tuple[str, ...]:
     """Write a point for every delivered artefact that is comparable with the trials; return their names.
 
-    Those are of the study's own runtime, in another precision than the trial's, timed and validated here.
+    Those are of the study's own runtime, in another precision than the trial's, timed and validated here. An export is
+    timed beside the base in float32 and its loss is that to the checkpoint, so study and trial must be in float32.
     """
     names = []
     for check in report.artefacts:
@@ -83,7 +84,7 @@ def record_points(
 
 def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
     same_runtime = check.latency is not None and check.latency["runtime"] == spec.latency.runtime
-    other = check.precision != trial.candidate.precision
+    other = check.precision != trial.candidate.precision and spec.precision == trial.candidate.precision == "fp32"
     return same_runtime and other and check.passed and check.drop is not None and spec.latency.batch == 1
 
 

@@ -49,13 +49,22 @@ _PREPARED = {
         "levels.json",
         *file_names("base"),
         *_REDUCED,
+        "base-in-*",
         "scores-*.npz",
         "samples",
         BATCHES,
         "accuracy",
     ),
     "sensitivity": ("curves.json", "variants.json", "accuracy"),
-    "latency": ("probes.json", "model.json", LAYERS, *file_names("probe"), "probe_*", "[0-9a-f]" * 16 + ".json"),
+    "latency": (
+        "probes.json",
+        "model.json",
+        LAYERS,
+        *file_names("probe"),
+        "probe_*",
+        "probe-in-*",
+        "[0-9a-f]" * 16 + ".json",
+    ),
 }
 """What a preparation leaves in the run's folders, besides its log."""
 _MOST_NAMED = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,14 @@ def test_it_counts_what_the_plan_counts(graph: ChannelGraph) -> None:
         removed = sorted(path for path in paths if chance.random() < 0.3) if case else []
         plan = graph.plan(by_tie(graph, chance), round_to=chance.choice([1, 4, 8]), removed=removed)
         assert counted(table, plan.widths, removed) == (plan.cost().params, plan.cost().macs)
+
+
+def test_a_head_with_one_level_loses_no_work(graph: ChannelGraph) -> None:
+    """None of its levels can go, so nothing of its distribution layer is shared out among levels."""
+    assert graph.pyramid is not None
+    alone = replace(graph, pyramid=replace(graph.pyramid, names=("P3",), strides=(8,)))
+    widths = graph.plan(0.0).widths
+    assert counted(cost_table(alone), widths, []) == (graph.cost().params, graph.cost().macs)
 
 
 def by_tie(graph: ChannelGraph, chance: random.Random) -> dict[str, float]:

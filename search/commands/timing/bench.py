@@ -232,11 +232,19 @@ def _keys(order: Order) -> dict[Model, tuple[LatencyCache, dict[str, Any]]]:
     if not first.is_base or first.run is None or len(order.runtimes) > 1:
         return {}  # what is known are ratios to the base on the same runtime
     timings = LatencyCache(first.run / "latency")
-    return {
-        model: (timings, timing_key(order.spec, digest, model.imgsz, first.imgsz, base=model.picked.place))
+    return {  # the base is timed in float32 here, whatever the study's own precision
+        model: (
+            timings,
+            timing_key(order.spec, digest, model.imgsz, first.imgsz, _precision(model), model.picked.place),
+        )
         for model in order.models
         if model.picked is not None and model.run == first.run and (digest := _digest(model.picked)) is not None
     }
+
+
+def _precision(model: Model) -> str:
+    trial = None if model.picked is None else model.picked.trial
+    return "fp32" if trial is None else trial.candidate.precision
 
 
 def _twins(order: Order) -> dict[Model, Model]:

@@ -34,6 +34,7 @@ from search.results.target_device import FORMAT, kit_path
 from search.run_folder.artefact_files import digest, files_of
 from search.run_folder.atomic import write_json
 from search.study import Study
+from search.trial import Trial
 
 HALF_WIDTH = 0.01
 _RUNTIMES = ("onnxruntime", "openvino", *SUFFIXES)
@@ -53,13 +54,15 @@ def build_kit(
         raise ConfigError(
             f"the kit's runner does not know {spec.runtime}", where="runtime=", expected=" or ".join(_RUNTIMES)
         )
-    check_runtime(spec.runtime)
+    if spec.runtime in SUFFIXES:
+        check_runtime(spec.runtime)  # what reads ONNX is needed on the device only
     results = study.results()
     front = front_of(results)
     if not front:
         raise ConfigError(
             f"{study.record.path} has no front yet", next_command=f"paretoprune resume {study.record.path}"
         )
+    _check_float32(front)
     wanted = [PickedTrial(results, trial, "") for trial in (None, *front)]
     with held_folder("kit") as name:
         rows = _export(wanted, spec, name, say)
@@ -67,6 +70,16 @@ def build_kit(
         write_json(kit_path(study.record, manifest["kit"]), manifest)
         _write_zip(out, manifest, name)
     return manifest
+
+
+def _check_float32(front: Sequence[Trial]) -> None:
+    others = [
+        f"trial {trial.id} in {trial.candidate.precision}" for trial in front if trial.candidate.precision != "fp32"
+    ]
+    if others:
+        raise ConfigError(
+            f"the kit times float32, and the front has {', '.join(others)}", expected="a run whose front is in float32"
+        )
 
 
 def _export(

@@ -59,8 +59,8 @@ class Model:
 
     @property
     def is_artefact(self) -> bool:
-        """True if its file is timed as it is; everything else is loaded as a module first."""
-        return self.picked is None and self.path is not None and self.path.suffix != ".pt"
+        """True if its file is timed as it is, as that of a trial in INT8; all else is loaded as a module first."""
+        return self.path is not None and self.path.suffix != ".pt" and UserReference.parse(self.path) is None
 
     @property
     def is_base(self) -> bool:

@@ -37,7 +37,13 @@ def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str
 
 
 def timing_key(
-    spec: LatencySpec, widths: str, imgsz: int, base_imgsz: int, precision: str = "fp32", base: int = 0
+    spec: LatencySpec,
+    widths: str,
+    imgsz: int,
+    base_imgsz: int,
+    precision: str = "fp32",
+    base: int = 0,
+    base_precision: str = "fp32",
 ) -> dict[str, Any]:
     """Return everything that a ratio to the base depends on.
 
@@ -45,9 +51,11 @@ def timing_key(
         widths: `widths_digest`.
         imgsz, base_imgsz: input sizes of the candidate and of the base, in pixels.
         base: place of the candidate's base in the study: two bases may call their groups alike.
+        base_precision: in which the base is timed, the study's own; float32 goes without saying, as in older keys.
     """
     return {
         **({"base": base} if base else {}),
+        **({} if base_precision == "fp32" else {"base_precision": base_precision}),
         "widths": widths,
         "imgsz": imgsz,
         "base_imgsz": base_imgsz,

@@ -192,7 +192,8 @@ def make_app(runs: Sequence[Path], address: ListenAddress | None = None, jobs: J
         fault = outside((live.view().data.get("whatif") or {}), body)
         if fault:
             raise HTTPException(422, fault)
-        return {"request": leave_request(live.path, Candidate(body.ratios, body.imgsz, removed=tuple(body.removed)))}
+        candidate = Candidate(body.ratios, body.imgsz, live.precision(), removed=tuple(body.removed))
+        return {"request": leave_request(live.path, candidate)}
 
     @app.get("/artefacts/{name}")
     def artefact(name: str) -> FileResponse:

@@ -120,6 +120,11 @@ class LiveRun:
     def _is_open(self, number: int) -> bool:
         return not (self.record.trial_dir(number) / "result.json").exists()
 
+    def precision(self) -> str:
+        """Return the study's own precision, in which a candidate is tried that says none."""
+        space = self.record.read_args()[0].get("space") or {}
+        return str(next(iter(space.get("precision") or ()), "fp32"))
+
     def brief(self) -> dict[str, Any]:
         """Return one line of the list of runs."""
         data = self.view().data

@@ -101,6 +101,13 @@ def test_a_level_can_go_from_a_network_that_has_lost_another() -> None:
     assert pyramid is not None and pyramid.names == ("P3",) and not pyramid.removable
 
 
+def test_levels_of_one_stride_are_not_told_apart() -> None:
+    twins = copy.deepcopy(zoo.build("yolov8n.yaml"))
+    head: Any = twins.get_submodule("model.22")
+    head.stride = torch.tensor([8.0, 16.0, 16.0])
+    assert pyramid_of(twins) is None
+
+
 def test_what_goes_with_a_level_has_no_width_of_its_own() -> None:
     """Equal networks get equal plans: ratios of groups that only P5 needs change nothing."""
     graph = zoo.traced("yolov8n.yaml")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from objectives.errors import BackendMissing
 from pruning.checkpoints.checkpoint import save_model
 from search.commands.prune.finetune import finetune
 from search.config.spec import load_spec
@@ -53,3 +54,17 @@ def test_the_data_of_a_task_of_ones_own_are_checked_before_an_export(tmp_path: P
     (tmp_path / "clips" / "a.npy").write_bytes(b"others")
     with pytest.raises(NotComparable, match=r"other contents: 1 of 1 \(a.npy\)"):
         asked.export("onnx")
+
+
+@pytest.mark.parametrize(("precision", "words"), [("fp32", "rknn fp16"), ("int8", "rknn int8")])
+@pytest.mark.parametrize("is_base", [True, False])
+def test_a_network_is_exported_in_its_own_precision_or_in_that_of_the_format(
+    is_base: bool, precision: str, words: str
+) -> None:
+    """A format without float32 has another in its place; the base's precision is the study's."""
+    own, other = precision, "int8" if precision == "fp32" else "fp32"
+    spec = SimpleNamespace(data="data.yaml", precision=own if is_base else other)
+    trial = None if is_base else Trial(17, TrialState.COMPLETE, Candidate({}, precision=own))
+    results: Any = SimpleNamespace(spec=spec)
+    with pytest.raises(BackendMissing, match=f"exporting {words}"):
+        PickedTrial(results, trial, "").export("rknn")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from search.commands.baselines import split_rows
 from search.config.baseline_names import row_fault, siblings_located
+from search.config.spec import load_spec
 from search.evaluate.baselines import baseline_rows
 from search.space import Dimension, Space
 from search.testing.known_bases import known_joint
@@ -32,6 +35,25 @@ def test_the_rows_of_several_bases_are_those_of_each(tmp_path: Path) -> None:
     assert all(row.candidate is None or row.candidate.base == row.base for row in rows)
     alone = baseline_rows(["int8"], known_space(), 640, 0)
     assert alone[0].slug == rows[4].slug, "the rows of the first base lie where they would without the others"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "rows"),
+    [
+        ("onnxruntime", "cpu", ("lower_size", "int8")),
+        ("ncnn", "cpu", ("lower_size",)),
+        ("torch", "cpu", ("lower_size",)),
+        ("onnxruntime", "0", ("lower_size",)),
+    ],
+)
+def test_int8_is_no_default_on_a_runtime_without_it(
+    tmp_path: Path, runtime: str, device: str, rows: tuple[str, ...]
+) -> None:
+    (tmp_path / "m.pt").touch()
+    (tmp_path / "d.yaml").touch()
+    keys = {"model": str(tmp_path / "m.pt"), "data": str(tmp_path / "d.yaml"), "latency.device": device}
+    assert load_spec(None, {**keys, "latency.runtime": runtime}).baseline_rows == rows
+    assert load_spec(None, {**keys, "latency.runtime": runtime, "baselines": ["int8"]}).baseline_rows == ("int8",)
 
 
 def test_a_network_to_train_is_a_file_or_the_name_of_an_architecture(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ def test_a_global_ranking_is_a_candidate_that_leaves_alone_what_the_study_does(t
     from search.evaluate.workload import example_input
 
     keys = {"model": str(tiny / "base.pt"), "data": str(tiny / "data" / "data.yaml"), "imgsz": 64}
-    spec = load_spec(None, {**keys, "space.ignore": ["model.8.*"]})
+    spec = load_spec(None, {**keys, "space.ignore": ["model.8.*"], "space.precision": ["int8"]})
     model = load_model(spec.model)
     graph = shelf.trace(model, example_input(model, 64))
     space = Space.from_graph(graph, spec.searched_space, spec.sizes)
@@ -321,6 +321,7 @@ def test_a_global_ranking_is_a_candidate_that_leaves_alone_what_the_study_does(t
     scores = graph.score(model, "l2")
     evaluator = pruning_evaluator.PruningEvaluator(spec, space, {64: graph}, scores, reference, "cpu")
     ranked, candidate = globally_ranked(evaluator, 0.3)
+    assert candidate.precision == "int8", "the study's own"
     ours, theirs = (
         ranked.plan(candidate),
         graph.plan(0.3, importance=scores, ranking="global", round_to=spec.space.round_to),

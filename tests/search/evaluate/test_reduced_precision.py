@@ -22,6 +22,7 @@ from search.evaluate.reduced_precision import file_to_time, measure_base_precisi
 from search.evaluate.timing.progress import Phases
 from search.export.accuracy_shift import shifted
 from search.export.errors import CheckFailed
+from search.export.formats import Target
 from search.orchestration.weight_retention import discard
 from search.prepare.prepare import prepare_in_child
 from search.propose.guided import Guide
@@ -213,6 +214,37 @@ def test_what_is_timed_does_not_depend_on_the_ranges(
         path = timing_file(DIGITS, studied[0], "int8", 128, tmp_path / name)
         graphs.append([(node.op_type, node.name) for node in onnx.load(str(path)).graph.node])
     assert graphs[0] == graphs[1]
+
+
+def test_what_a_killed_preparation_left_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to calibration images cannot be made twice, and nobody cleans up after SIGKILL."""
+    spec = load_spec(None, {"model": str(DIGITS), "data": str(DIGITS.parent), "space.precision": ["int8"]})
+    record = RunRecord(tmp_path)
+    place = record.base_dir / "base-in-int8"
+    (place / "file" / "images").mkdir(parents=True)
+    (place / "file" / "images" / "00000.png").symlink_to(DIGITS)
+
+    def linked(checkpoint: Path, target: Target, folder: Path, **_: Any) -> Path:
+        (folder / "images").mkdir(parents=True)
+        (folder / "images" / "00000.png").symlink_to(DIGITS)
+        return folder
+
+    monkeypatch.setattr("search.evaluate.reduced_precision.make_artefact", linked)
+    assert timing_file(DIGITS, spec, "int8", 64, place) == place / "file"
+    record.discard_preparation()
+    assert not list(record.base_dir.iterdir())
+
+
+@pytest.mark.parametrize(("runtime", "batch"), [("ncnn", 1), ("openvino", 4)])
+def test_a_file_of_ncnn_has_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, batch: int) -> None:
+    keys = {"model": str(DIGITS), "data": str(DIGITS.parent), "space.precision": ["fp16"]}
+    spec = load_spec(None, {**keys, "latency.runtime": runtime, "latency.batch": 4})
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "search.evaluate.reduced_precision.make_artefact", lambda *_, batch, **__: asked.append(batch) or tmp_path
+    )
+    timing_file(DIGITS, spec, "fp16", 64, tmp_path / "timing")
+    assert asked == [batch]
 
 
 def test_weights_go_with_what_was_made_of_them(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from objectives.objective import Estimate
 from search.config.spec import StudySpec, load_spec
-from search.prepare.guide_setup import limits_of, probe_seconds, targets_of
+from search.evaluate.timing.progress import Phases
+from search.prepare import guide_setup
+from search.prepare.guide_setup import limits_of, probe_seconds, targets_of, variants_of
 from search.trial import Measurement
 from tests.pruning import zoo
 
@@ -53,3 +59,25 @@ def test_constraints_hold_for_every_budget(workplace: Path) -> None:
 
 def test_a_probe_is_shorter_than_what_a_trial_is_ranked_by() -> None:
     assert [probe_seconds(limit) for limit in (1.0, 3.0, 6.0, 60.0)] == [0.5, 1.5, 1.5, 15.0]
+
+
+def test_an_input_size_is_held_against_the_base_in_the_studys_own_precision(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what INT8 loses would look like a merit of every size but the study's own."""
+    sizes = {"imgsz": 640, "space.imgsz": [640, 320], "space.precision": ["int8"]}
+    spec = load_spec(workplace / "study.yaml", sizes)
+    graphs = {size: SimpleNamespace(cost=lambda macs=size: SimpleNamespace(macs=macs)) for size in (640, 320)}
+    subject: Any = SimpleNamespace(spec=spec, run=tmp_path, graphs=graphs, device="cpu")
+    gain: Any = SimpleNamespace(name="map50_95", share=lambda value: value / 0.5)
+    found = {
+        precision: SimpleNamespace(figures={"map50_95": Estimate.exact(v)})
+        for precision, v in (("fp32", 0.4), ("int8", 0.3))
+    }
+    monkeypatch.setattr(guide_setup, "accuracy_of", lambda *_, **__: found["fp32"])
+    monkeypatch.setattr(guide_setup, "accuracy_as_shipped", lambda plain, model, spec, *_: found[spec.precision])
+    phase = Phases(tmp_path)
+    with phase("variants"):
+        own, small = variants_of(subject, gain, phase)
+    assert (own.imgsz, own.precision, own.cost, own.share) == (640, "int8", 1.0, 1.0)
+    assert (small.imgsz, small.precision, small.cost, small.share) == (320, "int8", 0.5, 0.6)

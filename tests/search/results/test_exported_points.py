@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from objectives.objective import Estimate
+from search.export.report import ArtefactCheck, ExportReport
 from search.present.dashboard.live import LiveRun
 from search.present.page_data import page_data
 from search.present.trial_files import details
 from search.references import resolve
-from search.results.exported_points import exported_trials, point_path
+from search.results.exported_points import exported_trials, point_path, record_points
 from search.results.schema import Snapshot
 from search.results.snapshot_reader import current
 from search.run_folder.annotations import Mark, write_mark
@@ -176,3 +178,20 @@ def test_a_snapshot_of_the_first_version_had_no_exports(study: Study) -> None:
     assert [(row["id"], row["exported"]) for row in found["trials"]] == [("0", False), ("1", False)]
     assert found["front"] == ["0"] and found["picks"]["edge"]["trial"] is None
     assert current({"format": 99}) == {"format": 99}, "whatever else it is, the next check refuses it"
+
+
+@pytest.mark.parametrize(
+    ("own", "precision", "points"), [("fp32", "fp32", ("3-fp16",)), ("int8", "fp32", ()), ("fp32", "int8", ())]
+)
+def test_only_what_is_held_against_float32_is_a_point(
+    study: Study, own: str, precision: str, points: tuple[str, ...]
+) -> None:
+    """An export is timed beside the base in float32, and its loss is that to the checkpoint."""
+    spec, trial, base = study.spec, study.trial(3).chosen, study.record.read_base()
+    spec = spec.model_copy(update={"space": spec.space.model_copy(update={"precision": (own,)})})
+    own_figures = replace(trial.measured, figures={**trial.figures, "macs_g": Estimate.exact(1.0)})
+    trial = replace(trial, candidate=replace(trial.candidate, precision=precision), measurement=own_figures)
+    timed = {"runtime": spec.latency.runtime, "ratio": {"value": 0.5, "low": 0.5, "high": 0.5}}
+    check = ArtefactCheck("onnx", "fp16", "a.onnx", drop=0.0, latency=timed)
+    report = ExportReport("m.pt", "", 0, "", 640, "", {}, {}, None, {}, (check,))
+    assert record_points(study.record, spec, base, trial, report) == points

@@ -95,6 +95,22 @@ def test_equal_widths_are_one_measurement_and_a_disturbed_one_is_none(planned: S
         assert timings.find(key) is None
 
 
+def test_a_trial_in_int8_is_its_file_and_no_twin_of_the_same_widths(
+    planned: Study, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = planned.record
+    path = record.trial_dir(1) / "candidate.json"
+    asked = json.loads(path.read_text())
+    path.write_text(json.dumps({**asked, "candidate": {**asked["candidate"], "precision": "int8"}}))
+    export_for_timing(load_model(tiny / "base.pt"), record.trial_dir(1) / "weights_int8.onnx", imgsz=SIZE)
+    rows_of("planned:base", "planned:1", "seconds=0.1")
+    keys = [json.loads(file.read_text())["key"]["precision"] for file in (record.path / "latency").glob("*.json")]
+    assert sorted(keys) == ["fp32", "int8"], "trial 3 has as many channels, in float32"
+    monkeypatch.setitem(sys.modules, "openvino", None)  # a kit of ONNX files needs it on the device only
+    kit = run("bench", "planned", "--bundle", "kit.zip", "runtime=openvino")
+    assert kit.exit_code == 2 and "the kit times float32, and the front has trial 1 in int8" in kit.stderr
+
+
 def test_one_model_alone_is_timed_against_itself(planned: Study) -> None:
     (row,) = rows_of("planned:base", *FAST)
     assert row["latency_ms"] > 0 and row["ratio"] == 1 and row["rounds"] > 0

@@ -22,6 +22,7 @@ from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
 from search.run_folder.enqueue import MOST, Requests
+from search.run_folder.record import RunRecord
 from search.testing.known_front import known_what_if
 from tests.search.conftest import SearchOnce
 
@@ -175,7 +176,17 @@ def test_a_mark_is_a_file_of_the_run(client: TestClient, api: str, run: Path) ->
 def test_a_request_is_left_for_the_coordinator(client: TestClient, api: str, run: Path) -> None:
     assert client.post(f"{api}/enqueue", json=VECTOR).status_code == 200
     (request,) = Requests(run)
-    assert request.candidate.ratios == VECTOR["ratios"]
+    assert request.candidate.ratios == VECTOR["ratios"] and request.candidate.precision == "fp32"
+
+
+def test_a_request_is_in_the_studys_own_precision(run: Path) -> None:
+    record = RunRecord(run)
+    args, prints = record.read_args()
+    record.write_args({**args, "space": {**args["space"], "precision": ["int8", "fp32"]}}, prints)
+    with client_of(run) as client:
+        (known,) = client.get("/api/runs").json()
+        assert client.post(f"/api/runs/{known['id']}/enqueue", json=VECTOR).status_code == 200
+    assert [request.candidate.precision for request in Requests(run)] == ["int8"]
 
 
 @pytest.mark.parametrize(
