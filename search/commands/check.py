@@ -131,7 +131,7 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
     ratios, round_to = space.group_ratios(least), spec.space.round_to
     smallest = graphs[least.imgsz].plan(ratios, scores, round_to=round_to, removed=least.removed)
     small = smallest.apply(model)
-    file = file_to_time(model, spec, spec.precision, spec.imgsz, folder / Path(spec.model).stem)
+    file = file_to_time(model, spec, spec.precision, spec.imgsz, folder / "base")
     began = time.perf_counter()
     least_file = file_to_time(small, spec, spec.precision, least.imgsz, folder / "smallest")
     own = latency.open_timed(spec.latency, file, model, spec.imgsz)
