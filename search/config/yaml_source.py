@@ -29,6 +29,8 @@ PATH_KEYS = ("model", "data", "base", "plan", "out", "name", "project")
 Path_ = tuple[str | int, ...]
 """Keys and list positions from the root to a value."""
 
+_COMMENT = re.compile(r"\s#")
+_QUOTED_OR_FLOW = ("'", '"', "[", "{")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 """What no name and no command has; half a pair of UTF-16 stands for a byte that is no UTF-8."""
 _PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
@@ -138,7 +140,12 @@ def parse(text: str, name: str = "study.yaml") -> Source:
 
 
 def parse_value(text: str) -> Any:
-    """Parse the value of an override as YAML; anything else (for example `>=0.4`, `*.cv1`) is a string."""
+    """Parse the value of an override as YAML; anything else (for example `>=0.4`, `*.cv1`) is a string.
+
+    A word of the command line has no comments: `mail 'run # 1'` is the whole text, where YAML would cut it.
+    """
+    if _COMMENT.search(text) and not text.lstrip().startswith(_QUOTED_OR_FLOW):
+        return text
     try:
         _refuse_misleading(text, "command line")
         node, data = _composed(text)

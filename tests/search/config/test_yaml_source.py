@@ -54,6 +54,13 @@ def test_an_override_is_yaml_or_text(text: str, value: object) -> None:
     assert parse_value(text) == value
 
 
+@pytest.mark.parametrize("text", ["mail -s 'run # 1' me", "curl x # done", "a\t#b"])
+def test_a_word_has_no_comments(text: str) -> None:
+    """YAML would cut it there, and nobody would know."""
+    assert parse_overrides([f"notify.command={text}"]) == {"notify.command": text}
+    assert parse_value(f"[{text.split()[0]}, 'a # b']") == [text.split()[0], "a # b"]
+
+
 @pytest.mark.parametrize("text", ["!!int abc", "*x", "&x", "[" * 9000, "0x_", "9" * 5000, "a: b: c", "2024-13-45"])
 def test_an_override_that_yaml_refuses_is_text(text: str) -> None:
     assert parse_value(text) == text
