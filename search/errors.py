@@ -193,7 +193,7 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
-def near_miss(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to `name`, or None."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+def near_miss(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name closest to `name`, which YAML may have read as a number, or None."""
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return found[0] if found else None

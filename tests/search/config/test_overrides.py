@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search.config.overrides import Data, File, Order, Place
 from search.config.spec import load_spec
+from search.errors import ConfigError
 
 
 class Delivery(Order):
@@ -44,3 +46,9 @@ def test_a_folder_that_is_called_so_is_that_folder(home: Path, workplace: Path) 
     for project in ("~/runs", "~no-such-user/runs"):
         keys = {"model": "~/best.pt", "data": "~/data.yaml", "project": project}
         assert load_spec(None, keys).project == project
+
+
+@pytest.mark.parametrize("key", [float("inf"), 5, None, 2.5, ("a", 1)])
+def test_a_key_that_yaml_read_as_something_else_is_unknown(key: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown key"):
+        Delivery.from_keys({key: "best.pt", "data": "data.yaml"})
