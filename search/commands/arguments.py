@@ -68,6 +68,9 @@ def file_and_keys(words: list[str] | None) -> dict[str, Any]:
     recover = said.pop("recover", None) or {}
     if not isinstance(recover, dict):
         raise ConfigError(f"recover is {clipped(recover)}", where=path.name, expected="recover: {epochs: 2}")
+    odd = [key for key in (*said, *recover) if not isinstance(key, str)]
+    if odd:
+        raise ConfigError(f"unknown key {clipped(odd[0])}", where=path.name, expected="keys that are words, as ratio")
     said |= {f"recover.{key}": value for key, value in recover.items()}
     if isinstance(said.get("ratios"), str):
         said["ratios"] = str(absolute(Path(said["ratios"]), path.parent))

@@ -91,6 +91,13 @@ def test_keys_of_a_file(tmp_path: Path) -> None:
         file_and_keys(["best.pt"])
 
 
+@pytest.mark.parametrize("text", ["0: [a]\nratio: 0.3", ".inf: best.pt", "recover: {5: 1}", "null: x"])
+def test_a_key_of_a_file_that_is_no_word_is_unknown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "steps.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown key"):
+        file_and_keys([str(tmp_path / "steps.yaml")])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
