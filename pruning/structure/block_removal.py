@@ -100,7 +100,7 @@ def check_blocks(paths: Iterable[str], blocks: Iterable[str]) -> None:
     unknown = [path for path in asked if path not in known]
     if unknown or len(set(asked)) != len(asked):
         raise PlanError(
-            f"blocks {unknown or asked}: not removable blocks of this model, or named twice; "
+            f"{unknown or asked}: no removable blocks or detection levels of this model, or named twice; "
             f"those are {', '.join(sorted(known)) or 'none'}"
         )
 

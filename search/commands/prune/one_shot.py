@@ -22,6 +22,7 @@ from search.config.overrides import (
     Size,
     Word,
     one_of,
+    trained_size,
 )
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
@@ -45,7 +46,7 @@ class OneShotPruning(Order):
     plan: File | None = None
     ratio: Share = 0.0
     ratios: Shares = Field(default_factory=dict)
-    imgsz: Size = 640
+    imgsz: Size = Field(default_factory=trained_size)
     round_to: Count = 8
     importance: Word = "l2"
     ranking: Annotated[Literal["local", "global"], one_of("local", "global")] = "local"

@@ -64,8 +64,8 @@ def render_pruned(facts: Mapping[str, Any]) -> RenderableType:
         share = f"{100 * (after / before - 1):+.0f} %"
         table.add_row(name, f"{before:.3f} {unit}", f"{after:.3f} {unit}", share)
     if facts["removed"]:
-        table.add_row("blocks", "", "", f"without {', '.join(facts['removed'])}")
-    note = "not fine-tuned yet: its accuracy is low until it is"
+        table.add_row("removed", "", "", f"without {', '.join(facts['removed'])}")
+    note = "not fine-tuned yet: what was lost comes back when it is"
     note += f"\n{_then_finetune(facts)}"
     return Group(table, Text(f"\nwritten {facts['model']} and {facts['plan']}\n{note}"))
 
