@@ -128,7 +128,7 @@ def test_a_plan_with_a_level_survives_json() -> None:
 @pytest.mark.parametrize(
     ("name", "levels", "why"),
     [
-        ("yolov8n.yaml", ["P6"], "not removable"),
+        ("yolov8n.yaml", ["P6"], "no removable blocks or detection levels"),
         ("yolov8n.yaml", ["P3", "P4", "P5"], "at least one must stay"),
         ("yolov8n-seg.yaml", ["P3"], "masks of this model"),
     ],
