@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import tempfile
 import time
@@ -221,15 +222,18 @@ def _worker_again(base: str, rows: Sequence[dict[str, Any]], device: str, out: P
     for number, row in enumerate(rows):
         candidate = replace(prepared.space.uniform(0.0), ratios=row["ratios"], removed=tuple(row["removed"]))
         found = measured(study, prepared, row["kind"], candidate, number, device)
-        if found["widths"] != row["widths"]:
-            raise SystemExit(f"the plan of {row['widths']} has other widths today: {found['widths']}")
+        if found["widths"] != row["widths"]:  # a ratio at the border between two widths, which the table has rounded
+            found = {name: None for name in AGAIN}
         with out.open("a") as table:
             table.write(json.dumps({"widths": row["widths"]} | {name: found[name] for name in AGAIN}) + "\n")
-        print(f"{row['kind']:9s} mAP50-95 {row['map']:.3f} -> {found['map']:.3f}", flush=True)
+        print(f"{row['kind']:9s} mAP50-95 {row['map']:.3f} -> {found['map'] or math.nan:.3f}", flush=True)
 
 
 def again(base: str, workers: int, device: str) -> None:
-    """Measure the plans of all rows again; what an interrupted run has measured, beside the table, is kept."""
+    """Measure the plans of all rows again; what an interrupted run has measured, beside the table, is kept.
+
+    A row whose ratios give other widths today is dropped.
+    """
     part = table_path(base).with_suffix(".again")
     known = {tuple(row["widths"]) for row in map(json.loads, part.read_text().splitlines())} if part.exists() else set()
     missing = [row for row in rows_of(base) if tuple(row["widths"]) not in known]
@@ -244,6 +248,7 @@ def again(base: str, workers: int, device: str) -> None:
     rows = [row | found.get(tuple(row["widths"]), {}) for row in rows_of(base)]
     if len(found) < len(rows):
         raise SystemExit(f"{len(found)} of {len(rows)} plans measured; the same command goes on")
+    rows = [row for row in rows if row["map"] is not None]
     table_path(base).write_text("".join(json.dumps(row) + "\n" for row in rows))
     part.unlink()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class BaseMoments:
         self.device, was_training = device or next(base.parameters()).device, base.training
         base.eval()
         try:
-            with _moved(base, self.device):
+            with moved(base, self.device):
                 for batch in batches:
                     self.batches.append(batch)  # not on the device, whose memory the fine-tune will need
                     self.moments.append(_recorded(base, batch.to(self.device)))
@@ -99,7 +99,7 @@ def match_statistics(
     An empty plan changes nothing. `beat` is called before every batch, and `seen` after it, with its number and the
     outputs of the network as corrected for this batch.
     """
-    with _moved(small, base.device):
+    with moved(small, base.device):
         _match(small, base.origins(plan), base, beat, seen)
 
 
@@ -110,6 +110,22 @@ def _match(
     beat: Callable[[], None],
     seen: Callable[[int, Any], None],
 ) -> None:
+    with corrected_norms(small, origins, base) as expect:
+        for number, (batch, moments) in enumerate(zip(base.batches, base.moments, strict=True)):
+            expect(moments)
+            beat()
+            seen(number, small(batch.to(base.device)))
+
+
+@contextmanager
+def corrected_norms(
+    small: nn.Module, origins: Mapping[str, tuple[str, Tensor]], base: BaseMoments
+) -> Iterator[Callable[[Mapping[str, Sequence[Moments]]], None]]:
+    """Let every norm of `small` correct itself before it runs, and keep the mean correction at the end.
+
+    Yields a function that takes the base's moments on a batch, before the batch is run. `small` is in evaluation mode
+    meanwhile.
+    """
     norms, was_training = _norms(small), small.training
     for name, norm in norms.items():
         origin, channels = origins[name]
@@ -117,13 +133,14 @@ def _match(
             statistic.copy_(own[channels])
     corrections = {name: _Correction(norm, *origins[name]) for name, norm in norms.items()}
     handles = [norms[name].register_forward_pre_hook(found) for name, found in corrections.items()]
+
+    def expect(moments: Mapping[str, Sequence[Moments]]) -> None:
+        for found in corrections.values():
+            found.expected = list(moments.get(found.origin, []))
+
     small.eval()
     try:
-        for number, (batch, moments) in enumerate(zip(base.batches, base.moments, strict=True)):
-            for found in corrections.values():
-                found.expected = list(moments.get(found.origin, []))
-            beat()
-            seen(number, small(batch.to(base.device)))
+        yield expect
     finally:
         for handle in handles:
             handle.remove()
@@ -133,7 +150,7 @@ def _match(
 
 
 @contextmanager
-def _moved(model: nn.Module, device: torch.device) -> Iterator[None]:
+def moved(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Move a network to a device for the duration of the context."""
     home = next(model.parameters()).device
     model.to(device)

@@ -126,11 +126,13 @@ class Recovery:
     network slimming, Liu et al., ICCV 2017, arXiv 1708.06519); 0 is none, 1e-4 to 1e-2 are usual.
 
     `spend` "need" gives a network that lost nothing no epoch and one that lost much more than `epochs`
-    (`pruning.recovery.repair.needed_epochs`); "equal" gives each the same.
+    (`pruning.recovery.repair.needed_epochs`); "equal" gives each the same. `reconstruct`: layers are solved for before
+    (reconstruction.py).
     """
 
     epochs: float = 1
     spend: Spend = "equal"
+    reconstruct: bool = True
     fraction: float = 1.0
     distill: bool = True
     imgsz: int = 640

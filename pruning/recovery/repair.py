@@ -1,9 +1,12 @@
 """Repair of a pruned network: correct statistics, fine-tune the weights, and keep only steps that do not hurt.
 
-    sliced -> statistics -> fine-tune -> statistics again
+    sliced -> statistics -> reconstruction -> fine-tune -> statistics again
 
 Each step works on a copy, which replaces the network unless its loss is worse (judge.py). Which steps help depends on
 how the base was trained, which its weights do not show; so it is measured each time.
+
+Reconstruction solves for the weights of each layer (reconstruction.py), where something was lost that it could bring
+back. It starts from sliced weights only: what was trained is not drawn back to the base's outputs.
 
 The last step is for networks that changed much in few steps: their running averages lag behind their weights and are
 those of augmented batches. They are corrected as after pruning, by difference to the base.
@@ -13,13 +16,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from pruning.checkpoints.checkpoint import load_model
 from pruning.plan import Plan
@@ -27,9 +31,11 @@ from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, ma
 from pruning.recovery.finetune import Recovery, data_trainer, norms_of, paced, recover
 from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.recovery.level_use import IDLE, share_lost
+from pruning.recovery.reconstruction import BaseOutputs, reconstruct
 from pruning.recovery.weight_masks import WeightMasks
 
 STATISTICS = "statistics"
+RECONSTRUCTION = "reconstruction"
 FINE_TUNE = "fine-tune"
 STATISTICS_AGAIN = "statistics again"
 
@@ -37,6 +43,9 @@ CALIBRATION_IMAGES = 128
 """The correction compares two networks on the same images, so it needs fewer than a measurement of statistics does."""
 CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
 """They stay in memory: fewer are taken at larger sizes."""
+SOLVED_PIXELS = 64 * 320 * 320
+"""Of the images on which layers are solved for, which run as one batch."""
+LEAST_SOLVED = 32
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,43 @@ def correct_statistics(
     before, after = judge.losses(model), judge.losses(matched)
     verdict = compare(STATISTICS, before, after)
     return Repaired(matched, (verdict,), after) if verdict.kept else Repaired(model, (verdict,), before)
+
+
+def reconstruct_layers(
+    found: Repaired,
+    sliced: nn.Module,
+    origin: Origin,
+    moments: BaseMoments,
+    judge: Judge,
+    beat: Callable[[], None] = lambda: None,
+) -> Repaired:
+    """Return `found` with the layers of `sliced`, its network as pruned, solved for if that helps. Not in place."""
+    before = found.losses if found.losses is not None else judge.losses(found.model)
+    solved = copy.deepcopy(sliced)
+    outputs = BaseOutputs(origin.base, _images_in(moments.batches), moments.device)
+    if not reconstruct(solved, origin.plan, outputs, beat):
+        return found
+    match_statistics(solved, origin.plan, moments, beat)
+    after = judge.losses(solved)
+    verdict = compare(RECONSTRUCTION, before, after)
+    steps = (*found.steps, verdict)
+    return Repaired(solved, steps, after) if verdict.kept else replace(found, steps=steps, losses=before)
+
+
+def _images_in(batches: Sequence[Tensor]) -> Tensor:
+    """Return the images (B, C, H, W) of as many batches of one shape as may be run at once."""
+    shape = batches[0].shape[1:]
+    images = torch.cat([batch for batch in batches if batch.shape[1:] == shape])
+    return images[: max(LEAST_SOLVED, SOLVED_PIXELS // math.prod(shape[-2:]))]
+
+
+def is_sliced(model: nn.Module, origin: Origin) -> bool:
+    """Tell whether a network has the weights of its base, of which a file holds half the digits."""
+    untrained = dict(origin.plan.apply(origin.base).named_parameters())
+    return all(
+        torch.allclose(value.detach().cpu(), untrained[name].detach().cpu(), rtol=1e-3, atol=1e-6)
+        for name, value in model.named_parameters()
+    )
 
 
 def calibration_images(imgsz: int) -> int:
@@ -127,6 +173,10 @@ def repair(
         images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
         moments = BaseMoments(origin.base, paced(images, beat), judge.trainer.device)
         repaired = correct_statistics(model, origin.plan, moments, judge, beat)
+        if recovery.reconstruct and masks is None and is_sliced(model, origin):
+            lacking = repaired.losses if repaired.losses is not None else judge.losses(model)
+            if damage_of(lacking, judge.losses(origin.base)) > NOTHING_LOST:
+                repaired = reconstruct_layers(repaired, model, origin, moments, judge, beat)
         again = partial(match_statistics, plan=origin.plan, base=moments, beat=beat)
     if not recovery.epochs:
         return repaired

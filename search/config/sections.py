@@ -195,12 +195,14 @@ class RecoverSpec(BaseModel):
     """The short fine-tune after pruning. Unknown keys are passed to YOLO.train.
 
     `spend`: whether a trial gets the epochs that it needs, from none to four times `epochs`, or all get the same.
+    `reconstruct`: the weights of each layer are solved for, so that it gives what it gives in the base, before that.
     `slimming`: weight of the L1 penalty on batch-norm scales (`pruning.recovery.finetune.Recovery`).
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     epochs: Whole = Field(default=3, ge=0, le=100_000)
     spend: Literal["need", "equal"] = "need"
+    reconstruct: bool = True
     fraction: Real = Field(default=0.2, gt=0, le=1)
     distill: bool = True
     batch: Whole = Field(default=16, ge=1, le=65_536)

@@ -400,9 +400,13 @@ def with_defaults(resolved: Mapping[str, Any]) -> dict[str, Any]:
 def _as_meant_then(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved study with what a key that it lacks stood for when it was written, where the default differs.
 
-    Before there was `recover.spend`, every trial had the same epochs, and before `search.promote` none went on.
+    Before there was `recover.spend`, every trial had the same epochs, before `search.promote` none went on, and before
+    `recover.reconstruct` no layer was solved for.
     """
-    then: dict[str, dict[str, Any]] = {"recover": {"spend": "equal"}, "search": {"promote": False}}
+    then: dict[str, dict[str, Any]] = {
+        "recover": {"spend": "equal", "reconstruct": False},
+        "search": {"promote": False},
+    }
     given = {name: resolved.get(name, {}) for name in then}
     return {**resolved, **{name: {**then[name], **one} for name, one in given.items() if isinstance(one, Mapping)}}
 

@@ -324,6 +324,7 @@ def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Re
     return Recovery(
         epochs=asked.epochs,
         spend=asked.spend,
+        reconstruct=asked.reconstruct,
         fraction=asked.fraction,
         distill=asked.distill,
         imgsz=imgsz,

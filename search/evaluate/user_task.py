@@ -22,7 +22,14 @@ from objectives.objective import OBJECTIVES, Estimate
 from pruning.errors import CheckpointError, DivergedError, RecoveryError, first_line
 from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
-from pruning.recovery.repair import CALIBRATION_IMAGES, Origin, Repaired, correct_statistics
+from pruning.recovery.repair import (
+    CALIBRATION_IMAGES,
+    Origin,
+    Repaired,
+    correct_statistics,
+    is_sliced,
+    reconstruct_layers,
+)
 from pruning.sensitivity import OutputDivergence
 from search.config.inputs.python_file import execute
 from search.config.inputs.user_code import UserReference
@@ -159,6 +166,8 @@ def repaired(
         moments = BaseMoments(origin.base, paced(batches_of(task, CALIBRATION_IMAGES, recovery.seed), beat))
         judge = OutputDivergence(origin.base, moments.batches, beat)
         found = correct_statistics(model, origin.plan, moments, judge, beat)
+        if recovery.reconstruct and is_sliced(model, origin):
+            found = reconstruct_layers(found, model, origin, moments, judge, beat)
     if not recovery.epochs:
         return found
     epochs, seed, device = int(recovery.epochs), recovery.seed, recovery.device

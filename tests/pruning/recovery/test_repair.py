@@ -20,6 +20,7 @@ from pruning.recovery.finetune import Recovery, Spend, data_trainer, trainer_of
 from pruning.recovery.judge import Floats
 from pruning.recovery.repair import (
     FINE_TUNE,
+    RECONSTRUCTION,
     STATISTICS,
     STATISTICS_AGAIN,
     Origin,
@@ -57,8 +58,9 @@ def test_what_lost_nothing_comes_back_as_the_base(name: str, tmp_path: Path) -> 
         sliced = float(outputs.losses(small).mean())
         found = repair(small, data, asked, origin=origin, base=file, work_dir=tmp_path / "work")
         steps = {verdict.step: verdict for verdict in found.steps}
-        assert set(steps) <= {STATISTICS, FINE_TUNE, STATISTICS_AGAIN} and FINE_TUNE in steps
+        assert set(steps) <= {STATISTICS, RECONSTRUCTION, FINE_TUNE, STATISTICS_AGAIN} and FINE_TUNE in steps
         if ratio == 0.0:
+            assert RECONSTRUCTION not in steps
             assert (steps[STATISTICS].change, steps[STATISTICS].error) == (0.0, 0.0)
         assert float(outputs.losses(found.model).mean()) < sliced + most, "new statistics would move it by `harm`"
 

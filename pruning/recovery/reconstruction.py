@@ -1,0 +1,238 @@
+"""Least-squares reconstruction of a pruned network's layers, without any training.
+
+Slicing leaves every layer with the weights that it had beside the removed channels. Much of what those contributed can
+be had from channels that are left, whose outputs correlate with theirs. So the weights of each layer are solved for: on
+training images it is to give what the same layer of the base gives (He et al., ICCV 2017, arXiv 1707.06168; ThiNet,
+Luo et al., ICCV 2017; OSSCAR, Meng et al., ICML 2024, arXiv 2403.12983). Layers are solved in order of execution, each
+on the inputs that the solved layers before it give, towards the outputs of the *base*: what one layer could not reach
+the next ones make up for (as Frantar and Alistarh do in Optimal Brain Compression, NeurIPS 2022, arXiv 2208.11580).
+
+With x the inputs of a layer in the pruned network (a column for each position of an image), W its sliced weights and r
+what the base's outputs exceed W x by, the change of the weights is
+
+    D = C_rx (C_xx + a t I)^-1        C_rx, C_xx covariances, t the mean of the diagonal of C_xx
+
+a ridge regression towards the sliced weights: where nothing was pruned r is 0 and nothing changes. Its strength a is
+chosen for each layer by images that took no part, and a layer whose outputs do not come nearer on those stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from ultralytics.nn.modules.block import DFL
+
+from pruning.plan import Plan
+from pruning.recovery.bn_calibration import BaseMoments, corrected_norms, moved
+
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Of the ridge, relative to the mean variance of the inputs."""
+HELD_OUT = 4
+"""One image of so many chooses the strength."""
+MOST_ROWS = 8192
+"""Positions that a layer is solved on."""
+EQUAL = 1e-8
+"""Squared difference to the base's outputs, as a share of their variance, that is rounding."""
+_ONE, _STEP = 2**40, 2**16
+"""Marks are _ONE + number * _STEP + channel, of which even sums are exact in float64."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a layer of the base gives at some positions of each image: `outputs` (images, positions, channels)."""
+
+    outputs: Tensor
+    positions: Tensor
+    """(positions,) indices into the flattened positions of an output."""
+
+
+class BaseOutputs:
+    """Outputs of every layer of a base network that can be solved for, on one batch; made once for any number of plans.
+
+    Left out are layers that run more than once or not at all, and those that are no convolution or linear map of their
+    inputs by trained weights.
+    """
+
+    def __init__(self, base: nn.Module, images: Tensor, device: torch.device | None = None) -> None:
+        """Run `base` on `images` ((B, C, H, W), 0 to 1), on `device` or where it is."""
+        self.moments = BaseMoments(base, [images], device)
+        self.device = self.moments.device
+        self.marked = copy.deepcopy(base)
+        self.names = list(_layers(self.marked))
+        for number, layer in enumerate(_layers(self.marked).values()):
+            marks = _ONE + number * _STEP + torch.arange(len(layer.weight), dtype=torch.float64)
+            weight = marks.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
+            layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        self.rows = self._recorded(base, images)
+
+    @torch.no_grad()
+    def _recorded(self, base: nn.Module, images: Tensor) -> dict[str, Rows]:
+        found: dict[str, list[Rows]] = {}
+
+        def recorder(name: str, number: int) -> Callable[..., None]:
+            def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                flat = _positions_last(layer, output)
+                chosen = _chosen(flat.shape[1], len(flat), number)
+                found.setdefault(name, []).append(Rows(flat[:, chosen].contiguous(), chosen))
+
+            return record
+
+        layers, was_training = _layers(base), base.training
+        handles = [
+            layer.register_forward_hook(recorder(name, number)) for number, (name, layer) in enumerate(layers.items())
+        ]
+        base.eval()
+        try:
+            with moved(base, self.device):
+                base(images.to(self.device))
+        finally:
+            base.train(was_training)
+            for handle in handles:
+                handle.remove()
+        return {name: rows[0] for name, rows in found.items() if len(rows) == 1}
+
+    def origins(self, plan: Plan) -> dict[str, tuple[str, Tensor]]:
+        """Map each layer of the pruned network to its name in the base and the base's outputs that it keeps."""
+        found = {}
+        for name, layer in _layers(plan.apply(self.marked)).items():
+            sums = layer.weight.flatten(1)[:, 0].long()  # of the inputs that a removed block has made equal
+            times = sums // _ONE
+            marks = sums % _ONE // times
+            found[name] = self.names[int(marks[0]) // _STEP], marks % _STEP
+        return found
+
+
+@torch.no_grad()
+def reconstruct(small: nn.Module, plan: Plan, base: BaseOutputs, beat: Callable[[], None] = lambda: None) -> int:
+    """Solve for the weights of `small`, which is `plan.apply` of the base, in place; return how many layers changed.
+
+    Batch-norm statistics are corrected on the way (`match_statistics`), on the images of `base`. `beat` is called
+    before every layer.
+    """
+    origins, layers = base.origins(plan), _layers(small)
+    solvers = [LayerSolver(base.rows[origin], kept, beat) for origin, kept in origins.values() if origin in base.rows]
+    names = [name for name, (origin, _) in origins.items() if origin in base.rows]
+    with moved(small, base.device), corrected_norms(small, base.moments.origins(plan), base.moments) as expect:
+        handles = [layers[name].register_forward_pre_hook(solver) for name, solver in zip(names, solvers, strict=True)]
+        try:
+            expect(base.moments.moments[0])
+            small(base.moments.batches[0].to(base.device))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return sum(solver.changed for solver in solvers)
+
+
+class LayerSolver:
+    """Solves for the weights of a layer before it runs."""
+
+    def __init__(self, rows: Rows, kept: Tensor, beat: Callable[[], None]) -> None:
+        self.rows, self.kept, self.beat, self.changed = rows, kept, beat, False
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        self.beat()
+        groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+        wanted = self.rows.outputs[..., self.kept]  # (B, positions, outputs)
+        images, positions, outputs = wanted.shape
+        x = _patches(layer, inputs[0], self.rows.positions).reshape(images * positions, groups, -1).transpose(0, 1)
+        y = wanted.reshape(images * positions, groups, outputs // groups).transpose(0, 1)
+        weight = layer.weight.reshape(groups, outputs // groups, -1)
+        rest = y - x @ weight.mT - (0 if layer.bias is None else layer.bias.reshape(groups, 1, -1))
+        if float(rest.square().sum()) <= EQUAL * float((y - y.mean(1, keepdim=True)).square().sum()):
+            return
+        tested = torch.arange(images * positions, device=x.device) // positions % HELD_OUT == HELD_OUT - 1
+        taught, judged = _Moments.of(x[:, ~tested], rest[:, ~tested]), (x[:, tested], rest[:, tested])
+        errors = {strength: _error(*judged, taught, strength) for strength in STRENGTHS}
+        best = min(errors, key=lambda strength: errors[strength])
+        if errors[best] >= _error(*judged, taught, None):
+            return
+        whole = _Moments.of(x, rest)
+        change = whole.solved(best)
+        layer.weight += change.reshape(layer.weight.shape).to(layer.weight)
+        if layer.bias is not None:
+            layer.bias += whole.offset(change).reshape(layer.bias.shape)
+        self.changed = True
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Means and covariances of a layer's inputs (groups, inputs) and of what its outputs lack (groups, outputs)."""
+
+    x: Tensor
+    rest: Tensor
+    xx: Tensor
+    """(groups, inputs, inputs)"""
+    rx: Tensor
+    """(groups, outputs, inputs)"""
+
+    @classmethod
+    def of(cls, x: Tensor, rest: Tensor) -> _Moments:
+        mean, lacking = x.mean(1), rest.mean(1)
+        centred = x - mean[:, None]
+        return cls(
+            mean, lacking, centred.mT @ centred / x.shape[1], (rest - lacking[:, None]).mT @ centred / x.shape[1]
+        )
+
+    def solved(self, strength: float) -> Tensor:
+        """Return the change of the weights (groups, outputs, inputs)."""
+        xx = self.xx.double()
+        trace = xx.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
+        ridge = xx + torch.diag_embed((strength * trace)[:, None].expand(xx.shape[:2]))
+        return torch.cholesky_solve(self.rx.double().mT, torch.linalg.cholesky(ridge)).mT.float()
+
+    def offset(self, change: Tensor) -> Tensor:
+        """Return the change of the bias (groups, outputs)."""
+        return self.rest - (change @ self.x[..., None])[..., 0]
+
+
+def _error(x: Tensor, rest: Tensor, taught: _Moments, strength: float | None) -> float:
+    """Return the squared error on other rows; without a strength that of the sliced weights, their mean corrected."""
+    if strength is None:
+        return float((rest - taught.rest[:, None]).square().sum())
+    change = taught.solved(strength)
+    return float((rest - x @ change.mT - taught.offset(change)[:, None]).square().sum())
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    fixed = {id(m) for dfl in model.modules() if isinstance(dfl, DFL) for m in dfl.modules()}
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear)
+        or (isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple) and layer.padding_mode == "zeros")
+        if id(layer) not in fixed
+    }
+
+
+def _positions_last(layer: nn.Module, output: Tensor) -> Tensor:
+    """Return outputs as (B, positions, C)."""
+    return output.flatten(2).mT if isinstance(layer, nn.Conv2d) else output.reshape(len(output), -1, output.shape[-1])
+
+
+def _chosen(positions: int, images: int, seed: int) -> Tensor:
+    """Return the sorted positions of each image on which a layer is solved."""
+    most = max(1, MOST_ROWS // images)
+    if positions <= most:
+        return torch.arange(positions)
+    return torch.from_numpy(np.sort(np.random.default_rng(seed).choice(positions, most, replace=False)))
+
+
+def _patches(layer: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
+    """Return the inputs (B, positions, inputs) of a layer at positions of its output, in the order of its weights."""
+    if not isinstance(layer, nn.Conv2d):
+        return x.reshape(len(x), -1, x.shape[-1])[:, positions]
+    (high, wide), (down, right), (over, beside) = layer.kernel_size, layer.stride, layer.dilation
+    vertical, horizontal = (int(p) for p in layer.padding)
+    width = (x.shape[-1] + 2 * horizontal - beside * (wide - 1) - 1) // right + 1
+    padded = functional.pad(x, (horizontal, horizontal, vertical, vertical))
+    rows = (positions // width * down)[:, None] + torch.arange(high) * over
+    columns = (positions % width * right)[:, None] + torch.arange(wide) * beside
+    found = padded[:, :, rows[:, :, None], columns[:, None, :]]  # (B, C, positions, high, wide)
+    return found.transpose(1, 2).flatten(2)
