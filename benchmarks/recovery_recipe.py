@@ -7,7 +7,7 @@ r"""What each step of the repair leaves of a base's accuracy, for every base tha
 
 Each base is measured unpruned and with three plans that allocation makes from its sensitivity, timed until they take
 0.85, 0.7 and 0.5 of the base's time in ONNX Runtime: sliced, with statistics corrected, after 1, 3 and 10 epochs of
-fine-tune, and with the repair of version 0.1 (statistics measured anew on 256 clean images, one epoch, measured again).
+fine-tune, with layers solved for (reconstruction.py) before any or a few, and with the repair of version 0.1 (statistics measured anew on 256 clean images, one epoch, measured again).
 Rows are appended to benchmarks/data/recovery.jsonl, plans lie beside it; what is there is not made again. LEFT_OUT
 were not looked at while the repair was chosen.
 """
@@ -205,12 +205,12 @@ def sliced(bench: Bench, origin: Origin, folder: Path) -> Repaired:
     return origin.plan.apply(bench.base), {}
 
 
-def repaired(epochs: int) -> Callable[[Bench, Origin, Path], Repaired]:
-    """The repair of a trial."""
+def repaired(epochs: int, reconstruct: bool) -> Callable[[Bench, Origin, Path], Repaired]:
+    """The repair of a trial, or that from before layers were reconstructed."""
 
     def run(bench: Bench, origin: Origin, folder: Path) -> Repaired:
         subject = bench.subject
-        asked = Recovery(epochs=epochs, imgsz=subject.imgsz, device=bench.device)
+        asked = Recovery(epochs=epochs, reconstruct=reconstruct, imgsz=subject.imgsz, device=bench.device)
         small = origin.plan.apply(bench.base)
         found = repair(small, subject.data, asked, origin=origin, base=subject.checkpoint, work_dir=folder)
         return found.model, {"steps": [asdict(step) for step in found.steps]}
@@ -238,12 +238,15 @@ def repaired_before(bench: Bench, origin: Origin, folder: Path) -> Repaired:
 
 STEPS: Mapping[str, Callable[[Bench, Origin, Path], Repaired]] = {
     "sliced": sliced,
-    "statistics": repaired(0),
+    "statistics": repaired(0, reconstruct=False),
     "0.1: statistics": remeasured,
     "0.1: 1 epoch": repaired_before,
-    "1 epoch": repaired(1),
-    "3 epochs": repaired(3),
-    "10 epochs": repaired(10),
+    "1 epoch": repaired(1, reconstruct=False),
+    "3 epochs": repaired(3, reconstruct=False),
+    "10 epochs": repaired(10, reconstruct=False),
+    "solved": repaired(0, reconstruct=True),
+    "solved, 1 epoch": repaired(1, reconstruct=True),
+    "solved, 3 epochs": repaired(3, reconstruct=True),
 }
 
 
