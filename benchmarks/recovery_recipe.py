@@ -7,8 +7,8 @@ r"""What each step of the repair leaves of a base's accuracy, for every base tha
 
 Each base is measured unpruned and with three plans that allocation makes from its sensitivity, timed until they take
 0.85, 0.7 and 0.5 of the base's time in ONNX Runtime: sliced, with statistics corrected, after 1, 3 and 10 epochs of
-fine-tune, with layers solved for (reconstruction.py) before any or a few, and with the repair of version 0.1 (statistics
-measured anew on 256 clean images, one epoch, measured again).
+fine-tune, with layers solved for (reconstruction.py) before any or a few, and with the repair of version 0.1 (its
+statistics measured anew on 256 clean images, one epoch, measured again).
 Rows are appended to benchmarks/data/recovery.jsonl, plans lie beside it; what is there is not made again. LEFT_OUT
 were not looked at while the repair was chosen.
 """
