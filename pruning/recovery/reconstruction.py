@@ -19,6 +19,7 @@ chosen for each layer by images that took no part, and a layer whose outputs do 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -149,12 +150,14 @@ class LayerSolver:
             return
         tested = torch.arange(images * positions, device=x.device) // positions % HELD_OUT == HELD_OUT - 1
         taught, judged = _Moments.of(x[:, ~tested], rest[:, ~tested]), (x[:, tested], rest[:, tested])
-        errors = {strength: _error(*judged, taught, strength) for strength in STRENGTHS}
+        errors = {strength: _error(*judged, taught, taught.solved(strength)) for strength in STRENGTHS}
         best = min(errors, key=lambda strength: errors[strength])
-        if errors[best] >= _error(*judged, taught, None):
+        if not errors[best] < _error(*judged, taught, torch.zeros_like(weight)):
             return
         whole = _Moments.of(x, rest)
         change = whole.solved(best)
+        if change is None:
+            return
         layer.weight += change.reshape(layer.weight.shape).to(layer.weight)
         if layer.bias is not None:
             layer.bias += whole.offset(change).reshape(layer.bias.shape)
@@ -180,24 +183,26 @@ class _Moments:
             mean, lacking, centred.mT @ centred / x.shape[1], (rest - lacking[:, None]).mT @ centred / x.shape[1]
         )
 
-    def solved(self, strength: float) -> Tensor:
-        """Return the change of the weights (groups, outputs, inputs)."""
-        xx = self.xx.double()
+    def solved(self, strength: float) -> Tensor | None:
+        """Return the change of the weights (groups, outputs, inputs); None if the covariance is too rounded for it."""
+        place = "cpu" if self.xx.device.type == "mps" else self.xx.device  # which has no float64
+        xx, rx = self.xx.to(place, torch.float64), self.rx.to(place, torch.float64)
         trace = xx.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
         ridge = xx + torch.diag_embed((strength * trace)[:, None].expand(xx.shape[:2]))
-        return torch.cholesky_solve(self.rx.double().mT, torch.linalg.cholesky(ridge)).mT.float()
+        factor, faults = torch.linalg.cholesky_ex(ridge)
+        return None if bool(faults.any()) else torch.cholesky_solve(rx.mT, factor).mT.to(self.x)
 
     def offset(self, change: Tensor) -> Tensor:
         """Return the change of the bias (groups, outputs)."""
         return self.rest - (change @ self.x[..., None])[..., 0]
 
 
-def _error(x: Tensor, rest: Tensor, taught: _Moments, strength: float | None) -> float:
-    """Return the squared error on other rows; without a strength that of the sliced weights, their mean corrected."""
-    if strength is None:
-        return float((rest - taught.rest[:, None]).square().sum())
-    change = taught.solved(strength)
-    return float((rest - x @ change.mT - taught.offset(change)[:, None]).square().sum())
+def _error(x: Tensor, rest: Tensor, taught: _Moments, change: Tensor | None) -> float:
+    """Return the squared error of a change of the weights on other rows, with the bias that fits it best."""
+    if change is None:
+        return math.inf
+    error = float((rest - x @ change.mT - taught.offset(change)[:, None]).square().sum())
+    return error if math.isfinite(error) else math.inf
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:

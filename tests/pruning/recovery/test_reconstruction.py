@@ -113,6 +113,25 @@ def test_weights_are_found_from_inputs_and_outputs(layer: nn.Conv2d | nn.Linear)
     assert torch.allclose(spoilt.weight, layer.weight, atol=1e-3)
 
 
+def test_few_rows_of_inputs_that_are_nearly_one_leave_finite_weights() -> None:
+    """Of 1,024 inputs 63 rows know little, and float32 less: the covariance is no longer positive definite."""
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 1) * 1e3 + torch.randn(64, 1024) * 1e-3
+    layer = nn.Linear(1024, 4)
+    rows = BaseOutputs(nn.Sequential(layer).eval(), inputs).rows["0"]
+    spoilt = copy.deepcopy(layer)
+    with torch.no_grad():
+        spoilt.weight.mul_(0.3)
+        was = float((spoilt(inputs) - layer(inputs)).square().sum())
+        LayerSolver(rows, torch.arange(4), lambda: None)(spoilt, (inputs,))
+        now = float((spoilt(inputs) - layer(inputs)).square().sum())
+    assert torch.isfinite(spoilt.weight).all() and now <= was
+    with torch.no_grad():
+        before = spoilt.weight.clone()
+        LayerSolver(rows, torch.arange(4), lambda: None)(spoilt, (inputs * torch.inf,))
+    assert torch.equal(before, spoilt.weight), "what is not finite teaches nothing"
+
+
 def test_a_layer_that_runs_twice_stays_as_it_is() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
