@@ -32,7 +32,7 @@ from ultralytics.nn.modules.block import DFL
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, corrected_norms, moved
 
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-2, 1e-1, 1.0)
 """Of the ridge, relative to the mean variance of the inputs."""
 HELD_OUT = 4
 """One image of so many chooses the strength."""

@@ -61,7 +61,8 @@ class Repaired:
     """The network, in evaluation mode on the CPU, the verdict on each step, and its losses if measured.
 
     `epochs` are those of its fine-tune: with `Recovery.spend` "need" they follow from its `damage`, before it: the
-    rise of its loss over the base's, or the share of what the base assigned to detection levels that it lacks.
+    rise of its loss over the base's, or the share of what the base assigned to detection levels that it lacks. The rate
+    follows from the damage before layers were solved for, where that is more: the plan's.
     """
 
     model: nn.Module
@@ -167,7 +168,7 @@ def repair(
     Raises GrewBackError, DivergedError, RecoveryError.
     """
     judge = TrainingLoss.of(data_trainer(model, data, recovery, work_dir), beat)
-    repaired, again, moments = Repaired(model, ()), None, None
+    repaired, again, moments, of_plan = Repaired(model, ()), None, None, 0.0
     if origin is not None:
         task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
         images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
@@ -175,7 +176,8 @@ def repair(
         repaired = correct_statistics(model, origin.plan, moments, judge, beat)
         if recovery.reconstruct and masks is None and is_sliced(model, origin):
             lacking = repaired.losses if repaired.losses is not None else judge.losses(model)
-            if damage_of(lacking, judge.losses(origin.base)) > NOTHING_LOST:
+            of_plan = damage_of(lacking, judge.losses(origin.base))
+            if of_plan > NOTHING_LOST:
                 repaired = reconstruct_layers(repaired, model, origin, moments, judge, beat)
         again = partial(match_statistics, plan=origin.plan, base=moments, beat=beat)
     if not recovery.epochs:
@@ -189,7 +191,7 @@ def repair(
         damage = max(damage_of(before, unpruned), lost)
         if sliced is not None and origin is not None and moments is not None:
             fresh = correct_statistics(sliced, origin.plan, moments, judge, beat)
-            damage = max(damage, damage_of(judge.losses(fresh.model), unpruned))
+            of_plan = damage_of(judge.losses(fresh.model), unpruned)
     if damage is not None and recovery.spend == "need" and fitness is None and not recovery.slimming:
         recovery = replace(recovery, epochs=needed_epochs(recovery.epochs, damage))
     repaired = replace(repaired, epochs=recovery.epochs, damage=damage)
@@ -200,7 +202,7 @@ def repair(
         data,
         recovery,
         base=base,
-        damage=damage,
+        damage=None if damage is None else max(damage, of_plan),
         held_out=judge.files if fitness is None else frozenset(),
         masks=masks,
         work_dir=work_dir,

@@ -364,7 +364,7 @@ def repair_notes(repaired: Repaired, asked: float) -> tuple[str, ...]:
 
 
 def _spent(repaired: Repaired) -> str:
-    lost = f"pruning raised the loss by {100 * (repaired.damage or 0):.2g} %"
+    lost = f"without one the loss is {100 * (repaired.damage or 0):.2g} % above the base's"
     return f"fine-tuned for {repaired.epochs:g} epochs, {lost}" if repaired.epochs else f"no fine-tune needed, {lost}"
 
 

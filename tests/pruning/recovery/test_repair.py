@@ -28,10 +28,12 @@ from pruning.recovery.repair import (
     needed_epochs,
     repair,
 )
+from studies.digits.make_data import make_data
 from tests import shelf
 from tests.pruning import zoo
 from tests.pruning.as_if_trained import as_if_trained, harm_of_new_statistics
 
+DIGITS = Path(__file__).parents[3] / "studies" / "digits" / "yolov8n-digits.pt"
 NETWORKS = (
     *("yolov8n.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml", "yolo26n.yaml"),
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov10n.yaml", "yolo11n.yaml")),
@@ -194,6 +196,32 @@ def test_a_fine_tune_that_goes_on_has_the_rate_of_the_network_as_pruned(
     for sliced in (None, spoilt):
         repair(origin.plan.apply(base), data, asked, sliced=sliced, **where)
     assert damages[0] == 0.0 < damages[1]
+
+
+def test_layers_are_solved_for_and_the_rate_is_that_of_what_the_plan_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs follow from what is left to repair, and weights that were trained are not solved for."""
+    base, data = load_model(DIGITS), make_data(tmp_path / "data", train=64, val=8)
+    origin = Origin(shelf.trace(base, torch.zeros(1, 3, 128, 128)).plan(0.3, round_to=8), base)
+    damages: list[Any] = []
+
+    def recorded(model: nn.Module, *words: Any, **named: Any) -> nn.Module:
+        damages.append(named["damage"])
+        return model
+
+    monkeypatch.setattr("pruning.recovery.repair.recover", recorded)
+    where: dict[str, Any] = {"origin": origin, "base": DIGITS, "work_dir": tmp_path / "work"}
+    found = repair(origin.plan.apply(base), data, Recovery(imgsz=128, spend="need"), **where)
+    solved = {verdict.step: verdict for verdict in found.steps}[RECONSTRUCTION]
+    assert solved.kept and solved.change is not None and solved.change < 0
+    assert found.damage is not None and 2 * found.damage < damages[0]
+    assert found.epochs == needed_epochs(1, found.damage)
+    for asked, start in (
+        (Recovery(imgsz=128, reconstruct=False), origin.plan.apply(base)),
+        (Recovery(imgsz=128), found.model),
+    ):
+        assert RECONSTRUCTION not in [verdict.step for verdict in repair(start, data, asked, **where).steps]
 
 
 def test_a_last_fine_tune_has_the_epochs_that_were_asked_for(tmp_path: Path) -> None:
