@@ -64,7 +64,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     made = {path.name for path in (tmp_path / "site").iterdir()}
     assert {page.replace(".md", ".html") for page in pages(SITE["nav"])} <= made
     assert not [name for name in made if name.endswith((".py", ".yaml"))]
-    assert "search.trials" in (tmp_path / "site" / "reference.html").read_text()
+    reference = (tmp_path / "site" / "reference.html").read_text()
+    assert "search.trials" in reference
+    assert not re.findall(r'(?:src|stylesheet" href)="https?:', reference), "something is fetched from elsewhere"
 
 
 @pytest.mark.slow
