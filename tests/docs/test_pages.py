@@ -43,6 +43,15 @@ def test_the_guard_can_fail() -> None:
     assert len(faults(text)) == 4
 
 
+def test_the_readme_is_one_screen_to_the_first_front() -> None:
+    """Install, five commands, then the picture."""
+    first, picture, _ = (ROOT / "README.md").read_text().partition("![")
+    places = [first.index(head) for head in ("## Install", "## Five commands")]
+    assert picture and places == sorted(places) and len(first.splitlines()) <= 35
+    typed = re.findall(r"^paretoprune (\w+)", first, re.MULTILINE)
+    assert typed == ["init", "check", "search", "pick", "export"]
+
+
 # --- troubleshooting: what a user sees is what the code says ---
 
 
