@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_the_readme_is_one_screen_to_the_first_front() -> None:
     assert picture and places == sorted(places) and len(first.splitlines()) <= 35
     typed = re.findall(r"^paretoprune (\w+)", first, re.MULTILINE)
     assert typed == ["init", "check", "search", "pick", "export"]
+
+
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+def test_every_extra_that_is_named_exists_and_users_are_told_of_theirs() -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    texts = [said(), *(path.read_text() for path in PAGES)]
+    named = {
+        one for text in texts for found in re.findall(r"paretoprune\S*\[([a-z,]+)\]", text) for one in found.split(",")
+    }
+    assert len(named) > 3 and named <= EXTRAS
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE)
+    assert {one for row in rows for one in re.findall(r"\w+", row)} == EXTRAS - {"dev", "bench", "docs"}
 
 
 # --- troubleshooting: what a user sees is what the code says ---
