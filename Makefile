@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test test-slow zoo check format clean browser-deps pictures soak fuzz
+.PHONY: demo test test-slow zoo reference docs check format clean browser-deps pictures soak fuzz
 
 # Where an environment forbids Python to keep what it compiles (container images do), each of the processes that the tests
 # start would compile PyTorch anew: 15 s instead of 5 s.
@@ -54,6 +54,14 @@ fuzz: .venv/installed
 zoo: .venv/installed
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md
 
+# Every key, figure, runtime and command, from the code that reads them.
+reference: .venv/installed
+	$(BIN)/python docs/reference_page.py
+
+# The documentation as a site, in site/index.html; a link that leads nowhere is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +73,4 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv runs studies/*/data
+	rm -rf .venv runs site studies/*/data

@@ -29,5 +29,6 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that `import search.errors` stays cheap."""
     if name in __all__:
+        import_module("search.errors").check_system()
         return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'search' has no attribute {name!r}")

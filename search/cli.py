@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
-from search.errors import ConfigError, Interrupted, ParetoPruneError, exit_code, is_foreseen, printable
+from search.errors import ConfigError, Interrupted, ParetoPruneError, check_system, exit_code, is_foreseen, printable
 
 app = typer.Typer(
     name="paretoprune",
@@ -84,6 +84,7 @@ def guarded(command: _Command) -> _Command:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            check_system()
             check_form(kwargs.get("form", FORMATS[0]))
             command(*args, **kwargs)
         except (typer.Exit, typer.Abort):

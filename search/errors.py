@@ -9,6 +9,7 @@
     `-- errors of the environment
         |-- RunLocked                    exit 5   another coordinator writes this run; retry when it ended
         |-- RunCorrupt                   exit 5   files of the run are missing or contradict each other
+        |-- SystemUnsupported            exit 4   Windows itself; in WSL2 it is Linux
         |-- DeviceMissing                exit 4   a GPU that this machine does not have
         |-- ServerMissing                exit 4   a storage or a cluster that does not answer; retry when it does
         |-- TrialFailed                  exit 1   one trial; recorded, the search goes on
@@ -30,6 +31,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import sys
 from collections.abc import Iterable
 
 INTERNAL = 1
@@ -96,6 +98,12 @@ class RunCorrupt(ParetoPruneError):
     """The files of a run are missing or contradict each other."""
 
     exit_code = 5
+
+
+class SystemUnsupported(ParetoPruneError):
+    """Windows, where what a search stands on is missing: locks that die with their owner, signals, a fork server."""
+
+    exit_code = 4
 
 
 class DeviceMissing(ParetoPruneError):
@@ -186,6 +194,16 @@ def _is_about_a_path(error: BaseException) -> bool:
         return False
     has_no_temporary = error.errno == errno.ENOENT and _NO_TEMPORARY in str(error)
     return isinstance(error, _NO_ACCESS) or error.errno in _NO_PATH or has_no_temporary
+
+
+def check_system() -> None:
+    """Refuse to begin where nothing could end well. Raises SystemUnsupported on Windows."""
+    if sys.platform.startswith("win"):  # not `== "win32"`: type checkers would skip what follows
+        raise SystemUnsupported(
+            "ParetoPrune does not run on Windows itself: its locks and processes are those of Linux and macOS",
+            expected="WSL2, the Linux that comes with Windows, in which everything works as on Linux",
+            next_command="wsl --install",
+        )
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from search.config.yaml_source import parse_overrides
 from search.errors import INTERNAL, ParetoPruneError
 from search.run_folder.record import RunRecord
 
-PARETOPRUNE = (sys.executable, "-m", "search.cli")
+PARETOPRUNE = (sys.executable, "-P", "-m", "search.cli")  # -P: not the search.py of a user in the working folder
 HIDDEN = ("storage", "notify", "notify.command")
 """Keys whose value may hold a secret: a password, or the address of a webhook."""
 WORDS_VARIABLE = "PARETOPRUNE_DETACHED_WORDS"

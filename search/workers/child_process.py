@@ -31,6 +31,7 @@ from objectives.held_folder import PREFIX, make_held_folder, release, remove_aba
 from search.config.inputs.user_modules import declare, declared
 from search.errors import TrialFailed
 from search.trial import Failure, FailureKind
+from search.workers.import_path import as_given, without_working_folder
 
 PRELOAD = ("search.workers.preload",)
 _SOCKETS = "processes"
@@ -107,10 +108,10 @@ class Child:
         self._connection, theirs = context.Pipe(duplex=False)
         self._log = log
         call = pickle.dumps((function, tuple(arguments)))
-        self._process = context.Process(target=_main, args=(theirs, call, declared(), log, error_path))
         # Asked through NVML, "is there a GPU" does not start CUDA, which a forked child could not start again.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        with _interrupt_blocked(), _main_hidden(_MAIN not in call):
+        with _interrupt_blocked(), _main_hidden(_MAIN not in call), without_working_folder() as given:
+            self._process = context.Process(target=_main, args=(theirs, call, declared(), given, log, error_path))
             self._process.start()
         theirs.close()
         self._killed = False
@@ -194,8 +195,11 @@ def classify(error: BaseException) -> Failure:
     return Failure(FailureKind.ERROR, text)
 
 
-def _main(connection: Connection, call: bytes, modules: tuple[str, ...], log: Path, error_path: Path) -> None:
+def _main(
+    connection: Connection, call: bytes, modules: tuple[str, ...], safe_path: str | None, log: Path, error_path: Path
+) -> None:
     os.setsid()
+    as_given(safe_path)
     _end_with_parent()
     _redirect(log)
     for file in modules:

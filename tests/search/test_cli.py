@@ -16,7 +16,7 @@ from objectives.errors import BackendMissing, NothingFits
 from pruning.errors import CheckpointError, PlanError, RecoveryError
 from search.cli import app, error_text
 from search.config.inputs import user_modules
-from search.errors import ConfigError, Interrupted, RunLocked, exit_code
+from search.errors import ConfigError, Interrupted, RunLocked, SystemUnsupported, exit_code
 from search.run_folder.lock import RunLock
 
 from .conftest import SearchOnce, run
@@ -244,6 +244,34 @@ def test_stop_of_a_run_that_does_notrun(searched: str) -> None:
 def test_the_version_is_said_without_a_command() -> None:
     said = run("--version")
     assert said.exit_code == 0 and said.output.startswith("paretoprune ") and said.output.strip()[-1].isdigit()
+
+
+_WINDOWS = """
+import sys, types
+sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp", "termios")))  # what Windows has not
+from search import cli, errors
+errors.sys = types.SimpleNamespace(platform="win32")  # Python itself goes on as on this machine
+cli.main()
+"""
+
+
+def on_windows(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", _WINDOWS, *words], capture_output=True, text=True, check=False)
+
+
+def test_on_windows_one_message_names_wsl2() -> None:
+    done = on_windows("search", "study.yaml")
+    assert done.returncode == 4 and done.stderr.startswith("error: ParetoPrune does not run on Windows itself")
+    assert "WSL2" in done.stderr and done.stderr.endswith("next: wsl --install\n") and not done.stdout
+    assert "dashboard" in on_windows("--help").stdout
+
+
+def test_on_windows_the_public_names_say_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import search
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemUnsupported, match="WSL2"):
+        _ = search.Study
 
 
 def test_a_shell_completes_commands() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from search.errors import ConfigError
 
-PARETOPRUNE = (sys.executable, "-m", "search.cli")
+PARETOPRUNE = (sys.executable, "-P", "-m", "search.cli")  # -P: not the search.py of a user in the working folder
 _LINES = 40
 _LONGEST = 400
 
