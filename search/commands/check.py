@@ -13,6 +13,7 @@ from typing import Any
 from objectives.choice import Bound
 from objectives.held_folder import held_folder
 from search.callbacks.trackers import check_trackers
+from search.commands.target_fit import target_facts
 from search.config.comparability import comparable
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec, with_defaults
@@ -77,6 +78,7 @@ def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> d
         "unsupported": list(graph.unsupported),
         "reach": first.to_json(),
         "budgets": _budgets(spec, reaches, 0),
+        **({} if spec.target is None else {"target": target_facts(spec, reaches)}),
         **({"bases": [_base(spec, reaches, number) for number in range(len(reaches))]} if others else {}),
         "time": _time(spec, trial_s, recorded_s),
     }
@@ -115,7 +117,7 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
     from search.evaluate.reduced_precision import file_to_time
     from search.evaluate.timing import latency
     from search.evaluate.timing.measurement_lock import MeasurementLock
-    from search.evaluate.workload import example_input, level_use
+    from search.evaluate.workload import example_input, level_use, weight_figures
     from search.space import Space, offered_levels
 
     folder.mkdir()
@@ -151,6 +153,8 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
         "macs_g": (before.macs / 1e9, after.macs / 1e9),
         "size_mb": (size_bytes(file) / 1e6, size_bytes(least_file) / 1e6),
     }
+    weights = [weight_figures(spec, network) for network in (model, small)]
+    figures |= {name: (weights[0][name].value, weights[1][name].value) for name in weights[0]}
     return _Reach(model, file, graph, space, scores, figures, timing_s, used, levels)
 
 

@@ -60,7 +60,7 @@ def comparable(resolved: Mapping[str, Any], prints: Mapping[str, str]) -> dict[s
     result |= {name: found for name, found in prints.items() if name.startswith("model ")}
     result["search"] = {key: resolved["search"][key] for key in _SEARCH_KEYS}
     result |= {key: resolved[key] for key in _STUDY_KEYS}
-    return result
+    return result | {"target": (resolved.get("target") or {}).get("name")}
 
 
 def check_comparable(old: Mapping[str, Any], new: Mapping[str, Any], *, run: Path) -> None:

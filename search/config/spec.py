@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
-from objectives.errors import LatencyError
 from objectives.objective import MAIN_FIGURES, objectives_named, register
-from objectives.runtimes.names import COMMAND, command_words, is_command
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.bases import base_names, check_alike, models_fault
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits, without_replaced
-from search.config.inputs.checkpoint_facts import checkpoint_facts
-from search.config.inputs.paths import absolute, exists, expanded, is_file
+from search.config.inputs.checkpoint_facts import checkpoint_blocks, checkpoint_facts
+from search.config.inputs.paths import absolute, exists, expanded, is_file, with_program
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
 from search.config.inputs.user_modules import declare, name_fault
@@ -45,6 +42,10 @@ from search.config.sections import (
     tracker_names,
 )
 from search.config.storage_url import shown, storage_fault
+from search.config.targets.applying import with_target, words_of_run
+from search.config.targets.limits import Family, family_of_blocks
+from search.config.targets.pack import SUFFIXES, target_fault
+from search.config.targets.record import TargetRecord
 from search.config.validation_errors import faults_error
 
 _COSTS = ("latency_ms", "params_m")
@@ -63,7 +64,8 @@ class StudySpec(Section):
     measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
     restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`). `modules`: a Python file with
     classes of the network that are not Ultralytics' own (`search.config.inputs.user_modules`). `track`: where the
-    search is logged besides (`search.callbacks.trackers`).
+    search is logged besides (`search.callbacks.trackers`). `target`: in YAML the name of a pack, or its file; here what
+    became of it (`search.config.targets`).
     """
 
     models: tuple[str, ...] = Field(alias="model")
@@ -75,6 +77,7 @@ class StudySpec(Section):
     storage: str | None = Field(default=None, repr=False)
     trust: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     modules: str | None = None
+    target: TargetRecord | None = None
     search: SearchSpec = SearchSpec()
     space: SpaceSpec = SpaceSpec()
     figures: dict[str, FigureSpec] = Field(default_factory=dict)
@@ -120,6 +123,16 @@ class StudySpec(Section):
             raise ValueError(f"no such file: {value}; expected a Python file with the model's own classes")
         if value is not None and _paths_matter(info) and (fault := name_fault(Path(value))) is not None:
             raise ValueError(f"{fault}; expected a name such as myblocks.py")
+        return value
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _a_target(cls, value: object, info: ValidationInfo) -> object:
+        may_be_recorded = (info.context or {}).get("is_run", True) and isinstance(value, Mapping)
+        if value is None or isinstance(value, TargetRecord) or may_be_recorded:
+            return value
+        if (fault := target_fault(value)) is not None:
+            raise ValueError(fault)
         return value
 
     @field_validator("imgsz", mode="before")
@@ -298,6 +311,11 @@ class StudySpec(Section):
         return self.name or folder_name(Path(self.model).stem) or "study"
 
     @property
+    def named_figures(self) -> tuple[str, ...]:
+        """Figures that the objectives, constraints and budgets name, each once."""
+        return tuple(dict.fromkeys((*self.objectives, *self.constraints, *self.budget_figures)))
+
+    @property
     def bounds(self) -> tuple[Bound, ...]:
         """The constraints as bounds."""
         return tuple(Bound.parse(name + text) for name, text in self.constraints.items())
@@ -341,19 +359,21 @@ def load_spec(study: Path | None, overrides: Mapping[str, Any] | None = None, *,
     given = dict(overrides or {})
     for key, value in given.items():
         yaml_source.refuse_control(key, value)
-    data = source.data
+    data, is_run = source.data, False
     if study is not None:
         data = _absolute(data, study.resolve().parent)
-        if data.pop("fingerprint", None) is not None:  # args.yaml of a run
-            data = _as_meant_then(data)
+        is_run = data.pop("fingerprint", None) is not None  # args.yaml of a run
+        if is_run:
+            data, given = _as_meant_then(data), words_of_run(data, given)
         if data.get("name") is None and "name" not in given and study.name != "args.yaml":
             given["name"] = _name_of(study)
     merged = with_task(yaml_source.merge(without_replaced(data, given), _absolute(given, Path.cwd())))
     if check_paths:
         merged = {**_said_by_checkpoint(merged), **merged}
+    merged = with_target(merged, given, lambda: _networks(merged) if check_paths else (), _usual_size())
     merged = _rounded(merged)
     try:
-        spec = StudySpec.model_validate(merged, context={"check_paths": check_paths})
+        spec = StudySpec.model_validate(merged, context={"check_paths": check_paths, "is_run": is_run})
     except ValidationError as error:
         raise faults_error(error, source, given, StudySpec) from error
     if check_paths:
@@ -375,6 +395,19 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     if facts.imgsz is not None and not facts.imgsz % STRIDE:
         found["imgsz"] = facts.imgsz
     return found
+
+
+def _networks(data: Mapping[str, Any]) -> Iterator[tuple[str, Family, str | None]]:
+    """Yield name, family and task of every base that is a checkpoint."""
+    models = data.get("model")
+    for model in models if isinstance(models, list | tuple) else [models]:
+        if isinstance(model, str) and UserReference.parse(model) is None:
+            path = Path(model)
+            yield path.name, family_of_blocks(checkpoint_blocks(path)), checkpoint_facts(path).task
+
+
+def _usual_size() -> int:
+    return int(StudySpec.model_fields["imgsz"].default)
 
 
 def _rounded(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -433,26 +466,13 @@ def _absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             result[key] = located(str(value), folder)
         elif key != "task":
             result[key] = _locate(str(value), folder, bundled=key == "data")
+    if str(result.get("target")).endswith(SUFFIXES):
+        result["target"] = str(absolute(Path(str(result["target"])), folder))
     if result.get("baselines") is not None:
         result["baselines"] = siblings_located(result["baselines"], folder)
     if isinstance(result.get("latency"), Mapping):
-        result["latency"] = _program_located(result["latency"], "runtime", folder)
-    return _program_located(result, "latency.runtime", folder)
-
-
-def _program_located(data: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
-    """Resolve `command:./time.sh` relative to the study, wherever the search is started."""
-    runtime = data.get(key)
-    if not isinstance(runtime, str) or not is_command(runtime):
-        return dict(data)
-    try:
-        program, *rest = command_words(runtime)
-    except LatencyError:  # the section's own check says what is wrong
-        return dict(data)
-    path = folder / program
-    if "/" not in program or not is_file(path):
-        return dict(data)
-    return {**data, key: COMMAND + shlex.join([str(path.resolve()), *rest])}
+        result["latency"] = with_program(result["latency"], "runtime", folder)
+    return with_program(result, "latency.runtime", folder)
 
 
 def _locate(value: str, folder: Path, *, bundled: bool) -> str:

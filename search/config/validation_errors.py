@@ -20,16 +20,25 @@ _MOST_TEXT = 400
 
 
 def faults_error(
-    error: ValidationError, source: Source, overrides: Mapping[str, Any], root: type[BaseModel]
+    error: ValidationError,
+    source: Source,
+    overrides: Mapping[str, Any],
+    root: type[BaseModel],
+    what: str = "study",
+    next_command: str = "paretoprune init writes a commented study.yaml",
 ) -> ConfigError:
-    """Build one ConfigError listing all faults that pydantic found, in the order of the file."""
+    """Build one ConfigError listing all faults that pydantic found, in the order of the file.
+
+    Args:
+        what: the file is, for the title.
+    """
     details = error.errors()
     rows = [_row(detail, source, overrides, root) for detail in details[:MOST_ROWS]]
     count = len(details)
-    title = "the study has a fault:" if count == 1 else f"the study has {count} faults:"
+    title = f"the {what} has a fault:" if count == 1 else f"the {what} has {count} faults:"
     if count > MOST_ROWS:
         rows.append(f"  and {count - MOST_ROWS} more")
-    return ConfigError("\n".join([title, *rows]), next_command="paretoprune init writes a commented study.yaml")
+    return ConfigError("\n".join([title, *rows]), next_command=next_command)
 
 
 def _row(detail: ErrorDetails, source: Source, overrides: Mapping[str, Any], root: type[BaseModel]) -> str:

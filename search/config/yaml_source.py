@@ -24,7 +24,7 @@ MAX_DEPTH = 32
 """Levels of nesting; a study has four."""
 MAX_DIGITS = 400
 """Characters of a number: the largest float has 309 digits."""
-PATH_KEYS = ("model", "data", "base", "plan", "out", "name", "project")
+PATH_KEYS = ("model", "data", "base", "plan", "out", "name", "project", "target")
 """Keys of any command whose value is the name of a file or folder."""
 Path_ = tuple[str | int, ...]
 """Keys and list positions from the root to a value."""

@@ -59,7 +59,7 @@ def measure_base(
     from search.evaluate.reduced_precision import accuracy_as_shipped
     from search.evaluate.timing import latency as timing
     from search.evaluate.timing import latency_cache
-    from search.evaluate.workload import accuracy_of
+    from search.evaluate.workload import accuracy_of, weight_figures
 
     widths = {group.name: group.size for group in graph.groups}
     reference, number = (None, 0) if further is None else (further.reference, further.place)
@@ -81,7 +81,7 @@ def measure_base(
             accuracy = accuracy_of(Path(spec.model), spec, spec.imgsz, device, place, shelf, phase.beat)
             accuracy = accuracy_as_shipped(accuracy, Path(spec.model), spec, spec.imgsz, place, phase.beat)
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
-    figures = pruning_evaluator.cost_figures(graph.cost(), onnx)
+    figures = pruning_evaluator.cost_figures(graph.cost(), onnx) | weight_figures(spec, model)
     if reference is not None:
         figures["latency_ms"] = latency.in_ms(reference.latency_ms)
         figures |= pruning_evaluator.guard_figures(reference.per_class, accuracy)

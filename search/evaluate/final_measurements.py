@@ -30,7 +30,7 @@ from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
-from search.evaluate.workload import accuracy_of, example_input, load_model
+from search.evaluate.workload import accuracy_of, example_input, load_model, weight_figures
 from search.run_folder.artefact_files import discard, size_bytes
 from search.space import Space
 from search.trial import Candidate, FinalLatency, Measurement
@@ -106,6 +106,7 @@ class PruningFinalMeasurements:
                 accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
                 accuracy = accuracy_as_shipped(accuracy, path, spec, size, place, phase.beat)
         figures = _costs(model, size, file) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
+        figures |= weight_figures(spec, model)
         discard(file)
         shutil.rmtree(place, ignore_errors=True)
         return self._measurement(accuracy, figures, latency, phase)

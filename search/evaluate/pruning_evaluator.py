@@ -44,7 +44,7 @@ from search.evaluate.timing.latency_cache import LatencyCache, conditions, laten
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
-from search.evaluate.workload import accuracy_of, load_model, measure_accuracy, repair, save_model
+from search.evaluate.workload import accuracy_of, load_model, measure_accuracy, repair, save_model, weight_figures
 from search.run_folder.artefact_files import discard, size_bytes
 from search.run_folder.record import BATCHES
 from search.run_folder.weights import FILE as WEIGHTS
@@ -152,6 +152,8 @@ class PruningEvaluator:
         plan = self.plan(candidate)
         cost = plan.cost()
         figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
+        if "weights_mb" in self.spec.named_figures:
+            figures |= weight_figures(self.spec, plan.apply(load_model(self.spec.model)))
         if self.latency is not None:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
             ratio = self.latency.estimate(work_of(graph, widths, plan.removed, self.latency.tile)[0])
@@ -179,6 +181,7 @@ class PruningEvaluator:
         with phase("latency"):
             latency = self._latency(plan, model, timed, candidate, seed, turns)
         figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
+        figures |= weight_figures(self.spec, model)
         discard(timed)
         with phase("recover"):
             origin, place = Origin(plan, base), work_dir / "recover"

@@ -217,7 +217,7 @@ def measure_base_precision(
                 (latency,) = measure([side], reference.side(spec), spec.latency, turns, seed=spec.search.seed)
             with phase("accuracy"):
                 scored = _scored_in(precision, evaluator, base, artefact, folder, phase.beat)
-        costs = {name: base.figures[name] for name in ("params_m", "macs_g")}
+        costs = {name: base.figures[name] for name in ("params_m", "macs_g", "weights_mb") if name in base.figures}
         costs["size_mb"] = Estimate.exact(size_bytes(artefact) / 1e6)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from objectives.accuracy import measure as by_ultralytics
 from objectives.accuracy.measure import Accuracy
+from objectives.objective import Estimate
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics
+from objectives.weights import kernel_weights
 from pruning.checkpoints import checkpoint
 from pruning.recovery import bn_calibration
 from pruning.recovery import level_use as counting
@@ -28,6 +30,7 @@ from search.config.inputs import user_modules
 from search.config.inputs.ultralytics_safety import harden
 from search.config.inputs.user_code import UserReference
 from search.config.spec import StudySpec
+from search.config.targets.limits import FIGURE as WEIGHTS
 from search.evaluate import user_task
 
 harden()  # every reader of a model or data for a study imports this module
@@ -51,6 +54,11 @@ def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float
         checkpoint.save_model(model, path, dtype=torch.float16, **metadata)
     else:
         user_task.save_plain(model, Path(path), **metadata)
+
+
+def weight_figures(spec: StudySpec, model: nn.Module) -> dict[str, Estimate]:
+    """Return weights_mb (10^6 bytes in INT8) where the study names it; counting takes a copy of the network."""
+    return {WEIGHTS: Estimate.exact(kernel_weights(model) / 1e6)} if WEIGHTS in spec.named_figures else {}
 
 
 def example_input(model: nn.Module, imgsz: int) -> Tensor:

@@ -239,7 +239,7 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
         share = {n: limit[n] / base.figures[n].value for n in limit if n in base.figures and base.figures[n].value > 0}
         if "size_mb" in share:
             share["size_mb"] = _params_of_size(limit["size_mb"], base)
-        params = min((share[name] for name in ("params_m", "size_mb") if name in share), default=None)
+        params = min((share[name] for name in _OF_PARAMETERS if name in share), default=None)
         latency = share.get("latency_ms")
         yield (
             _tight(None if latency is None else PLANNED * latency),
@@ -260,6 +260,8 @@ def _params_of_size(limit_mb: float, base: Measurement) -> float:
 
 
 _BYTES = 4
+_OF_PARAMETERS = ("params_m", "size_mb", "weights_mb")
+"""Figures whose share of the base's limits that of its parameters: kernels shrink faster than biases do."""
 
 
 def _tight(share: float | None) -> float | None:

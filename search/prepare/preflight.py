@@ -9,6 +9,7 @@ from typing import Any
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
+from objectives.weights import module_count
 from search.config.bases import check_same
 from search.config.devices import check_device
 from search.config.inputs.checkpoint_facts import ModelOutputs
@@ -17,7 +18,8 @@ from search.config.inputs.user_code import UserReference
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
 from search.config.spec import StudySpec
-from search.errors import ConfigError
+from search.config.targets.limits import family_of_blocks
+from search.errors import ConfigError, near_miss
 from search.trial import Measurement
 
 
@@ -36,6 +38,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
         _check_own(spec)
         return
     _check_task(spec, str(getattr(model, "task", "detect")))
+    check_target(spec, model)
     _check_precisions(spec)
     check_data(model, Path(spec.data))
 
@@ -80,14 +83,42 @@ def _check_task(spec: StudySpec, task: str) -> None:
                 raise ConfigError(f"{name} is no figure of a {task} model", where=where, expected=", ".join(own))
 
 
+def check_target(spec: StudySpec, model: Any) -> None:
+    """Check that the exporter of the study's target takes such a network, by its task and its number of modules.
+
+    Raises:
+        ConfigError: it does not, or there is no such format.
+    """
+    from search.export.format_table import FORMATS
+
+    if spec.target is None:
+        return
+    target, base = spec.target, Path(spec.model).name
+    if (form := target.export.format) not in FORMATS:
+        what = f"target {target.name} is exported as {form!r}, which is no format"
+        raise ConfigError(what, where="export: format", expected=", ".join(FORMATS), near=near_miss(form, FORMATS))
+    task = str(getattr(model, "task", "detect"))
+    family = family_of_blocks({type(module).__name__ for module in model.modules()})
+    limits = target.network(family, task)
+    if limits is None:
+        what = f"target {target.name} takes {', '.join(target.tasks)}; {base} is a model of task {task}"
+        raise ConfigError(what, where="target", expected="such a model, or another target")
+    if limits.modules and (count := module_count(model)) not in limits.modules:
+        wanted = " or ".join(map(str, limits.modules))
+        raise ConfigError(
+            f"the exporter for target {target.name} takes networks of {wanted} modules; {base} has {count} when fused",
+            where="target",
+            expected="a model of the family and the depth that it takes, pruned in width only",
+        )
+
+
 def check_objectives(spec: StudySpec, base: Measurement) -> None:
     """Check that the base has every figure that the study names; trials would lack it too.
 
     Raises:
         ConfigError: names the figure, and the measured ones.
     """
-    named = (*spec.objectives, *spec.constraints, *spec.budget_figures)
-    missing = [name for name in named if name not in base.figures]
+    missing = [name for name in spec.named_figures if name not in base.figures]
     if missing:
         what = f"the base has no {missing[0]}"
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""

@@ -214,7 +214,8 @@ def prepare_in_child(
         guide = guide_of(subject, base, phase)
         evaluator = replace(evaluator, latency=read_model(subject.run / "latency"))
     rows, final = pruning_evaluator.group_rows(graph), PruningFinalMeasurements(evaluator, base)
-    return Prepared(evaluator, space, base, rows, (*notes, *_notes(graph, base)), PRELOAD, guide, final)
+    said = () if further or spec.target is None else spec.target.said()
+    return Prepared(evaluator, space, base, rows, (*said, *notes, *_notes(graph, base)), PRELOAD, guide, final)
 
 
 def levels_of(

@@ -98,7 +98,8 @@ def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, 
     }
     worst = largest_drop(base.per_class, per_class, {})
     figures |= {} if worst is None else {"per_class_drop": worst[1]}
-    figures |= {name: trial.measurement.figures[name] for name in ("params_m", "macs_g")}
+    known = trial.measurement.figures
+    figures |= {name: known[name] for name in ("params_m", "macs_g", "weights_mb") if name in known}
     ratio = Estimate(**check.latency["ratio"])
     figures["latency_ms"] = ratio.scaled(base.figures["latency_ms"].value)
     figures["size_mb"] = Estimate.exact(check.size_bytes / 1e6)

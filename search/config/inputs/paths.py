@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from objectives.errors import LatencyError
+from objectives.runtimes.names import COMMAND, command_words, is_command
 
 
 def exists(path: Path) -> bool:
@@ -38,3 +44,18 @@ def absolute(path: Path, folder: Path) -> Path:
         return Path(os.path.realpath(folder / path))
     except ValueError:  # NUL, or half a character: no file has such a name
         return folder / path
+
+
+def with_program(data: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    """Return `data` with the program of a runtime `command:./time.sh` as it lies in `folder`, wherever one starts."""
+    runtime = data.get(key)
+    if not isinstance(runtime, str) or not is_command(runtime):
+        return dict(data)
+    try:
+        program, *rest = command_words(runtime)
+    except LatencyError:  # the section's own check says what is wrong
+        return dict(data)
+    path = folder / program
+    if "/" not in program or not is_file(path):
+        return dict(data)
+    return {**data, key: COMMAND + shlex.join([str(path.resolve()), *rest])}

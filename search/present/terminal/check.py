@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.present.terminal.columns import plain_table
+from search.present.terminal.target import target_lines
 from search.results.snapshot_reader import duration
 
 
@@ -18,7 +19,8 @@ def render_check(facts: Mapping[str, Any], *, with_groups: bool = False) -> Rend
 
     `with_groups` adds the table of what has a ratio of its own, which is as long as the network.
     """
-    parts: list[RenderableType] = [*_budgets(facts), Text(_time(facts["time"])), Text()]
+    parts: list[RenderableType] = [*target_lines(facts.get("target")), *_budgets(facts)]
+    parts += [Text(_time(facts["time"])), Text()]
     parts += [_reach(facts["reach"]), Text(), Text("\n".join(_space(facts)))]
     parts += [Text(line, style="yellow") for line in facts["left_out"]]
     for base in facts.get("bases", [])[1:]:
@@ -110,7 +112,8 @@ def _space(facts: Mapping[str, Any]) -> list[str]:
     if facts["depth"]:
         count = len(facts["blocks"])
         lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
-    lines += level_lines(facts.get("levels"))
+    may_go = "space.levels" not in (facts.get("target") or {}).get("off", {})
+    lines += level_lines(facts.get("levels"), may_go=may_go)
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
     return lines
@@ -124,8 +127,10 @@ def _dimensions(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def level_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what each detection level is used for, and what `space.levels` makes of those that are not."""
+def level_lines(found: Mapping[str, Any] | None, *, may_go: bool = True) -> Iterator[str]:
+    """Yield what each detection level is used for, and what `space.levels` makes of those that are not, if they
+    `may_go`.
+    """
     if found is None:
         return
     shares = ", ".join(f"{name} {_percent(share)}" for name, share in found["shares"].items())
@@ -133,7 +138,7 @@ def level_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
     idle, offered = [name for name in found["idle"] if name not in found["offered"]], found["offered"]
     if offered:
         yield f"{' and '.join(offered)} can be removed whole"
-    if idle:
+    if idle and may_go:
         share, gets = sum(found["shares"][name] for name in idle), "gets" if len(idle) == 1 else "get"
         yield f"{' and '.join(idle)} {gets} {_percent(share)} of the assignments:"
         yield f"  space.levels=true offers to remove {'it' if len(idle) == 1 else 'them'}"

@@ -1,0 +1,1 @@
+"""Target packs: what a device asks of a study."""
