@@ -15,7 +15,10 @@ from objectives.objective import MAIN_FIGURES
 from search.config import yaml_source
 from search.config.budgets import without_replaced
 from search.config.inputs.checkpoint_facts import checkpoint_facts
+from search.config.inputs.paths import absolute
 from search.config.spec import folder_name, load_spec
+from search.config.targets.pack import SUFFIXES
+from search.config.targets.record import TargetRecord
 from search.errors import ConfigError
 from search.run_folder.atomic import write_atomic
 
@@ -78,8 +81,9 @@ def write_starter(path: Path, /, model: str | Sequence[str] = "best.pt", data: s
     if path.exists():
         raise ConfigError(f"{path} exists already", next_command=f"paretoprune search {path}")
     models = [model] if isinstance(model, str) else list(model)
-    if keys:
-        load_spec(None, {"model": model, "data": data, **keys}, check_paths=False)  # its faults, before a file is there
+    target = None
+    if keys:  # its faults, before a file is there
+        target = load_spec(None, {"model": model, "data": data, **_beside(path, keys)}, check_paths=False).target
     facts = checkpoint_facts(path.parent / models[0])
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
     name, shown = keys.get("name") or folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
@@ -87,10 +91,34 @@ def write_starter(path: Path, /, model: str | Sequence[str] = "best.pt", data: s
     if len(models) > 1:
         shown = yaml.safe_dump(models, default_flow_style=True, allow_unicode=True, width=math.inf).strip()
     text = _TEXT.format(model=shown, data=_scalar(data), name=_flow(name), run=run, **asked)
+    if target is not None:
+        text = _for_target(text, str(keys["target"]), target)
     if keys:
         text = _changed(text, keys)
     write_atomic(path, text)
     return path
+
+
+def _beside(study: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys with the file of a target as it lies beside the study."""
+    target = keys.get("target")
+    is_file = isinstance(target, str) and target.endswith(SUFFIXES)
+    return {**keys, "target": str(absolute(Path(str(target)), study.resolve().parent))} if is_file else dict(keys)
+
+
+def _for_target(text: str, asked: str, target: TargetRecord) -> str:
+    """Return the study with its target, without what the target's pack sets or forbids: lines of its own would win."""
+    after = re.search(r"^data: .*\n", text, re.MULTILINE)
+    assert after is not None
+    remark = f"  # {target.title}: sets what is not said here; paretoprune check shows it" if target.title else ""
+    text = f"{text[: after.end()]}target: {_scalar(asked)}{remark}\n{text[after.end() :]}"
+    for section, _, key in (dotted.partition(".") for dotted in (*target.sets, *target.forbidden)):
+        if section == "space":
+            text = re.sub(rf"^  {key}: .*\n", "", text, flags=re.MULTILINE)
+    if "latency.runtime" in target.sets:  # which decides, too, what there is to compare with
+        text = text.replace("runtime: onnxruntime, device: cpu, ", "")
+        text = re.sub(r"^baselines: .*\n", "", text, flags=re.MULTILINE)
+    return text
 
 
 def _changed(text: str, keys: Mapping[str, Any]) -> str:

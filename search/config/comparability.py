@@ -71,7 +71,7 @@ def check_comparable(old: Mapping[str, Any], new: Mapping[str, Any], *, run: Pat
     raise NotComparable(
         f"{run} was made by a different study:\n" + "\n".join(f"  {row}" for row in rows),
         expected="the same values (trials, hours, workers, budgets and keep may change)",
-        next_command="change them back, or start a new run with name=NEW_NAME",
+        next_command=f"paretoprune resume {run} goes on as it began; or start a new run with name=NEW_NAME",
     )
 
 

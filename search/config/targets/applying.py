@@ -54,9 +54,9 @@ def with_target(study: Mapping[str, Any], words: Mapping[str, Any], networks: Ne
         keys[f"constraints.{FIGURE}"] = f"<={ceiling:.5f}"
     sets, kept = _set_below(found, keys)
     _check_precision(name, found, sets)
-    off = {f"space.{move}": reason for move, reason in pack.forbid.items()}
-    for move in pack.forbid:
-        _turn_off(found, move, name, words, pack.forbid[move])
+    forbidden = {f"space.{move}": reason for move, reason in pack.forbid.items()}
+    for move, reason in pack.forbid.items():
+        _turn_off(found, move, name, words, reason)
     found[KEY] = TargetRecord(
         name=name,
         device=pack.device,
@@ -65,7 +65,7 @@ def with_target(study: Mapping[str, Any], words: Mapping[str, Any], networks: Ne
         networks=pack.networks,
         sets=sets,
         kept=kept,
-        off=off,
+        forbidden=forbidden,
         measured=measured_instead(pack, found),
         export=pack.export,
         notes=pack.notes,
@@ -203,15 +203,16 @@ def measured_instead(pack: Pack, study: Mapping[str, Any], board: Path = BOARD) 
     if not isinstance(latency, Mapping) or not isinstance(space, Mapping):
         return ()
     runtime = str(latency.get("runtime") or LatencySpec().runtime)
-    precisions = space.get("precision") or SpaceSpec().precision
-    reduced = [one for one in ([precisions] if isinstance(precisions, str) else precisions) if one != "fp32"]
+    said = space.get("precision") or SpaceSpec().precision
+    precisions = said if isinstance(said, list | tuple) else [said]
+    reduced = [str(one) for one in precisions if one != "fp32"]
     own, found = pack.study.latency.runtime, []
     if not is_command(runtime):
         found += _latency_said(pack, runtime, own, board)
     if own is None and reduced:
         of = "an ONNX file" if is_command(runtime) else f"{runtime}'s file"
         found.append(
-            f"accuracy in {' and '.join(map(str, reduced))} is that of {of} quantised here: the compiler of the "
+            f"accuracy in {' and '.join(reduced)} is that of {of} quantised here: the compiler of the "
             f"{pack.device} quantises in its own way"
         )
     return tuple(found)

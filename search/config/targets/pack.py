@@ -50,7 +50,7 @@ class PackLatency(Section):
 class PackSpace(Section):
     """Precisions and rounding of the study's `space`; null leaves the study's default."""
 
-    precision: tuple[Precision, ...] | None = Field(default=None, min_length=1)
+    precision: tuple[Precision, ...] | None = None
     round_to: Literal["auto"] | Whole | None = None
 
     @field_validator("round_to")

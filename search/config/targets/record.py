@@ -15,8 +15,8 @@ class TargetRecord(Limits):
     """The target of a study, resolved: a run goes on by this, whatever becomes of the pack.
 
     `sets`: dotted key -> value that the pack set. `kept`: dotted key -> the pack's value, where the study has its own.
-    `off`: moves of the search that are off, dotted, with the reason. `measured`: sentences that say what is measured
-    instead of the device.
+    `forbidden`: moves of the search that are off, dotted, with the reason. `measured`: what is measured instead of the
+    device, a sentence each.
     """
 
     name: str
@@ -24,7 +24,7 @@ class TargetRecord(Limits):
     title: str = ""
     sets: dict[str, Any] = Field(default_factory=dict)
     kept: dict[str, Any] = Field(default_factory=dict)
-    off: dict[str, str] = Field(default_factory=dict)
+    forbidden: dict[str, str] = Field(default_factory=dict)
     measured: tuple[str, ...] = ()
     export: PackExport = PackExport()
     notes: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class TargetRecord(Limits):
         name, own = self.name, "nothing: the study has all its keys"
         found = [f"target {name} sets {', '.join(f'{key}: {shown(value)}' for key, value in self.sets.items()) or own}"]
         found += [f"{key} is the study's own; target {name} has {shown(value)}" for key, value in self.kept.items()]
-        found += [f"{move} is off: {reason}" for move, reason in self.off.items()]
+        found += [f"{move} is off: {reason}" for move, reason in self.forbidden.items()]
         return (*found, *self.measured)
 
 

@@ -112,7 +112,7 @@ def _space(facts: Mapping[str, Any]) -> list[str]:
     if facts["depth"]:
         count = len(facts["blocks"])
         lines.append(f"{count} blocks can be removed whole" if count else "no block of this model can be removed whole")
-    may_go = "space.levels" not in (facts.get("target") or {}).get("off", {})
+    may_go = "space.levels" not in (facts.get("target") or {}).get("forbidden", {})
     lines += level_lines(facts.get("levels"), may_go=may_go)
     if facts["unsupported"]:
         lines.append(f"operators without a rule: {', '.join(facts['unsupported'])}")
