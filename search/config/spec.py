@@ -19,7 +19,7 @@ from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.bases import base_names, check_alike, models_fault
 from search.config.budgets import FOLDER_NAME, bounds_of, budget_limits, without_replaced
-from search.config.inputs.checkpoint_facts import checkpoint_blocks, checkpoint_facts
+from search.config.inputs.checkpoint_facts import checkpoint_facts, checkpoint_network
 from search.config.inputs.paths import absolute, exists, expanded, is_file, with_program
 from search.config.inputs.ultralytics_config import shipped_settings
 from search.config.inputs.user_code import UserReference, located, with_task
@@ -398,12 +398,12 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _networks(data: Mapping[str, Any]) -> Iterator[tuple[str, Family, str | None]]:
-    """Yield name, family and task of every base that is a checkpoint."""
+    """Yield name, family and task of every base; of a network of the user's own no task."""
     models = data.get("model")
     for model in models if isinstance(models, list | tuple) else [models]:
-        if isinstance(model, str) and UserReference.parse(model) is None:
-            path = Path(model)
-            yield path.name, family_of_blocks(checkpoint_blocks(path)), checkpoint_facts(path).task
+        own = UserReference.parse(model) is not None or not isinstance(model, str)
+        task, blocks = (None, frozenset[str]()) if own else checkpoint_network(Path(model))
+        yield Path(str(model)).name, family_of_blocks(blocks), task
 
 
 def _usual_size() -> int:

@@ -55,14 +55,16 @@ def checkpoint_outputs(path: Path) -> ModelOutputs:
     return ModelOutputs() if document is None else ModelOutputs(_task(document), _classes(document))
 
 
-def checkpoint_blocks(path: Path) -> frozenset[str]:
-    """Read the names of the blocks of an Ultralytics checkpoint's network; raises as `checkpoint_facts`."""
+def checkpoint_network(path: Path) -> tuple[str | None, frozenset[str]]:
+    """Read an Ultralytics checkpoint's task, and the names of its network's blocks; raises as `checkpoint_facts`."""
     document = _document(path)
     model = None if document is None else document.get("ema") or document.get("model")
-    made_of = _state(model).get("yaml") if isinstance(model, Inert) else None
+    if document is None or not isinstance(model, Inert):
+        return None, frozenset()
+    made_of = _state(model).get("yaml")
     parts = [made_of.get(part) for part in ("backbone", "head")] if isinstance(made_of, Mapping) else []
     rows = [row for part in parts if isinstance(part, list) for row in part]
-    return frozenset(str(row[2]) for row in rows if isinstance(row, list | tuple) and len(row) > 2)
+    return _task(document), frozenset(str(row[2]) for row in rows if isinstance(row, list | tuple) and len(row) > 2)
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ BOARD = Path("/proc/device-tree/model")
 """Where a board says what it is."""
 KEY = "target"
 Networks = Callable[[], Iterable[tuple[str, Family, str | None]]]
-"""Name, family and task of every base, read from the checkpoints; a task is None where nothing says it."""
+"""Name, family and task of every base, as its checkpoint says; a task is None where nothing says it."""
 
 
 def with_target(study: Mapping[str, Any], words: Mapping[str, Any], networks: Networks, size: int) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _ceiling(
     """Return the lowest ceiling of the kernels of any base, 10^6 bytes; None if there is none."""
     found = []
     for base, family, task in networks:
-        limits = None if task is None else pack.network(family, task)
+        limits = None if task is None and pack.networks else pack.network(family, task or "")
         if task is not None and limits is None:
             what = f"target {name} takes {', '.join(pack.tasks)}; {base} is a model of task {task}"
             raise ConfigError(what, where=KEY, expected="such a model, or another target")

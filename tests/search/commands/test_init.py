@@ -124,3 +124,25 @@ def test_several_models_are_written_as_a_list(tmp_path: Path, monkeypatch: pytes
     assert run("init", "model=['large, old.pt', small.pt]").exit_code == 0
     spec = load_spec(tmp_path / "study.yaml")
     assert [Path(model).name for model in spec.models] == ["large, old.pt", "small.pt"]
+
+
+def test_a_study_for_a_target_leaves_to_the_pack_what_it_sets_and_forbids(place: Path) -> None:
+    done = run("init", "model=best.pt", "data=data.yaml", "target=imx500", "space.ratio=[0.1, 0.6]")
+    assert done.exit_code == 0, done.output
+    text = (place / "study.yaml").read_text()
+    assert "\ntarget: imx500  # Sony IMX500" in text and "latency: {threads: 1, batch: 1}" in text
+    assert not any(f"\n{key}:" in text for key in ("  round_to", "  depth", "  levels", "baselines"))
+    spec = load_spec(place / "study.yaml")
+    assert spec.target is not None and spec.target.kept == {} and spec.space.ratio == (0.1, 0.6)
+    assert spec.space.precision == ("int8",) and not spec.space.depth and not spec.space.levels
+
+
+def test_a_study_for_a_target_of_ones_own_names_it_as_it_lies(place: Path) -> None:
+    (place / "away").mkdir()
+    for name in ("best.pt", "data.yaml", "mine.yaml"):
+        (place / "away" / name).write_text("device: board\nstudy: {space: {round_to: 4}}\n")
+    done = run("init", "away/study.yaml", "model=best.pt", "data=data.yaml", "target=mine.yaml", "space.depth=false")
+    assert done.exit_code == 0, done.output
+    spec = load_spec(place / "away" / "study.yaml")
+    assert spec.target is not None and spec.space.round_to == 4 and not spec.space.depth and spec.space.levels
+    assert run("init", "other.yaml", "model=best.pt", "target=nothing.yaml").exit_code == 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from objectives.objective import Estimate
+from objectives.weights import kernel_weights
 from search.config.spec import StudySpec, load_spec
 from search.evaluate.timing.progress import Phases
 from search.prepare import guide_setup
@@ -47,6 +48,18 @@ def test_budgets_become_shares_of_the_base(workplace: Path) -> None:
     spec = load_spec(workplace / "study.yaml", {"budgets": BUDGETS})
     assert targets_of(spec, BASE) == (0.485,)
     assert limits(spec) == [(None, 0.4016, None), (0.485, None, 0.5)]
+
+
+def test_a_ceiling_of_weights_is_one_of_parameters(workplace: Path) -> None:
+    """Of a plan that keeps it kernels are fewer still: biases and norms shrink with the root of them."""
+    graph = zoo.traced("yolov8n.yaml")
+    full, small = zoo.build("yolov8n.yaml"), graph.plan(0.5, "l2", 8)
+    base = Measurement({**BASE.figures, "weights_mb": Estimate.exact(kernel_weights(full) / 1e6)})
+    spec = load_spec(workplace / "study.yaml", {"constraints": {"weights_mb": 1.0}})
+    (found,) = limits_of(spec, base, graph)
+    assert found is not None and found.params == pytest.approx(1e6 / kernel_weights(full), abs=1e-4)
+    share = small.cost().params / graph.cost().params
+    assert kernel_weights(small.apply(full)) / kernel_weights(full) < share
 
 
 def test_constraints_hold_for_every_budget(workplace: Path) -> None:

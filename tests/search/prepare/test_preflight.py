@@ -12,8 +12,9 @@ import torch
 from objectives.objective import Estimate
 from search.config.spec import load_spec
 from search.errors import ConfigError
-from search.prepare.preflight import check_before, check_data, check_objectives, check_sizes
+from search.prepare.preflight import check_before, check_data, check_objectives, check_sizes, check_target
 from search.trial import Measurement
+from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
 
 
@@ -96,3 +97,27 @@ def test_a_split_without_images_is_named(split: str, kind: str, task: str, tmp_p
         file.unlink()
     with pytest.raises(ConfigError, match=f"no {kind} images|no training images found"):
         check_data(model(task=task), data)
+
+
+def test_a_network_that_the_exporter_of_the_target_refuses_is_refused_before_work(workplace: Path) -> None:
+    """By its modules, which a removed block or another depth changes; fewer channels do not."""
+    spec = load_spec(workplace / "study.yaml", {"target": "imx500"})
+    graph = zoo.traced("yolov8n.yaml")
+    check_target(spec, zoo.build("yolov8n.yaml"))
+    check_target(spec, graph.plan(0.5).apply(zoo.build("yolov8n.yaml")))
+    without = graph.plan(0.0, removed=(graph.blocks[0].path,)).apply(zoo.build("yolov8n.yaml"))
+    with pytest.raises(ConfigError, match=r"networks of 168 or 169 modules; best\.pt has 1\d\d when fused"):
+        check_target(spec, without)
+    with pytest.raises(ConfigError, match=r"238 or 239 modules; best\.pt has 282"):
+        check_target(spec, zoo.build("yolo26n.yaml"))
+    with pytest.raises(ConfigError, match=r"takes detect, segment, pose, classify; best\.pt is a model of task obb"):
+        check_target(spec, SimpleNamespace(task="obb", modules=lambda: ()))
+    check_target(load_spec(workplace / "study.yaml", {"target": "coral"}), zoo.build("yolo26n.yaml"))
+
+
+def test_a_format_that_there_is_not_is_a_fault_of_the_target(workplace: Path) -> None:
+    (workplace / "mine.yaml").write_text("device: x\nexport: {format: imx500}\n")
+    spec = load_spec(workplace / "study.yaml", {"target": "mine.yaml"})
+    with pytest.raises(ConfigError, match="exported as 'imx500', which is no format") as caught:
+        check_target(spec, zoo.build("yolov8n.yaml"))
+    assert caught.value.near == "imx"

@@ -73,3 +73,35 @@ def test_idle_levels_are_named_with_what_they_get(found: dict[str, Any] | None, 
     assert lines[1:] == expected and all(len(line) < 80 for line in lines)
     if found is not None:
         assert lines[0] == "assignments of 1790 objects on 128 images: P3 99.8 %, P4 0.2 %, P5 under 0.1 %"
+
+
+TARGET: dict[str, Any] = {
+    "name": "imx500",
+    "device": "IMX500",
+    "sets": {"space.precision": ["int8"], "constraints.weights_mb": "<=2.50854"},
+    "kept": {"space.round_to": 8},
+    "forbidden": {"space.levels": "its export counts the modules"},
+    "measured": ["latency is that of onnxruntime on this machine, a stand-in"],
+    "notes": ["a note"],
+    "sources": ["https://example.org"],
+    "export": {"format": "imx", "quantize": 8},
+    "fits": [{"base": "yolov8s", "ratio": 0.57, "mb": 2.228752, "limit_mb": 2.5505408}],
+}
+
+
+def test_a_target_comes_first_with_what_it_set_and_what_stands_in_for_it() -> None:
+    text = io.StringIO()
+    use = {**USE, "idle": ["P5"], "offered": []}
+    Console(file=text, width=200).print(render_check({**FACTS, "target": TARGET, "levels": use}))
+    lines = [line.strip() for line in text.getvalue().splitlines()]
+    assert lines[0] == "yolov8s fits the IMX500 from ratio 0.57 on: 2.229 of 2.551 MB"
+    assert lines[1] == "target imx500 sets space.precision: [int8], constraints.weights_mb: <=2.50854"
+    assert lines[2:8] == [
+        "space.round_to is the study's own; target imx500 has 8",
+        "space.levels is off: its export counts the modules",
+        "latency is that of onnxruntime on this machine, a stand-in",
+        "a note",
+        "deliver: paretoprune export RUN:pick format=imx quantize=8",
+        "sources: https://example.org",
+    ]
+    assert not any("offers to remove" in line for line in lines), "a level that may not go is not offered"
