@@ -122,3 +122,18 @@ def test_what_an_interrupted_start_prepared_is_used(workplace: Path) -> None:
     assert len(study_that(look, **{"search.trials": 2}).search().trials()) == 2
     with pytest.raises(NotComparable, match="imgsz: 640 in the run, 320 now"):
         study_that(look, imgsz=320).search()
+
+
+def test_a_run_for_a_target_goes_on_though_its_pack_has_changed(make_study: MakeStudy, workplace: Path) -> None:
+    """`resume` does, with what the run recorded; a study that would now mean something else is refused."""
+    pack = workplace / "mine.yaml"
+    pack.write_text("device: board\nstudy: {space: {round_to: 16}}\n")
+    (workplace / "study.yaml").write_text("model: best.pt\ndata: data.yaml\nname: known\ntarget: mine.yaml\n")
+    first = make_study(**{"search.trials": 2}).search()
+    pack.write_text("device: board\nstudy: {space: {round_to: 4}}\n")
+    with pytest.raises(NotComparable, match=r"space\.round_to: 16 in the run, 4 now") as refused:
+        make_study().search()
+    assert "paretoprune resume" in str(refused.value.next_command)
+    again = Study.load(first.record.path, parts=first._parts, **{"search.trials": 3})
+    assert again.spec.space.round_to == 16 and again.spec.target == first.spec.target
+    assert len(again.search().trials()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from search.config.targets.limits import Network
 from search.present.terminal.target import fit_sentence
 from search.space import Space
 from tests.pruning import zoo
+from tests.search.conftest import run
 
 CONSTANTS = Network(constants=5).constants_mb(64)
 
@@ -78,3 +80,15 @@ def test_a_base_that_fits_and_one_that_never_does(
 def test_the_sentence_says_from_where_on() -> None:
     row = {"base": "yolov8s", "ratio": 0.57, "mb": 2.228752, "limit_mb": 2.5505408}
     assert fit_sentence(row, "IMX500") == "yolov8s fits the IMX500 from ratio 0.57 on: 2.229 of 2.551 MB"
+
+
+@pytest.mark.slow
+def test_check_says_it_of_a_real_study(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (f"model={tiny / 'base.pt'}", f"data={tiny / 'data' / 'data.yaml'}", "imgsz=64", "latency.seconds=0.3")
+    done = run("check", *words, "recover.epochs=0", "target=imx500", "-f", "json")
+    assert done.exit_code == 0, done.output
+    target = json.loads(done.stdout)["target"]
+    (row,) = target["fits"]
+    assert target["name"] == "imx500" and row["base"] == "base" and 0.05 < row["ratio"] < 0.2
+    assert row["mb"] <= row["limit_mb"] and "stand-in" in target["measured"][0]

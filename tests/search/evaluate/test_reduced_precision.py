@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from objectives.objective import Estimate
+from objectives.weights import kernel_weights
+from pruning.checkpoints.checkpoint import load_model
 from search.config.precision_support import precision_fault, precisions_of
+from search.config.sections import SearchSpec
 from search.config.spec import StudySpec, load_spec
 from search.deliver import verified_export
 from search.deliver.picked_trial import PickedTrial
@@ -30,7 +33,7 @@ from search.references import resolve
 from search.results.exported_points import exported_trials
 from search.run_folder.record import RunRecord
 from search.study import Study
-from search.trial import Candidate, Measurement, Trial, TrialState
+from search.trial import Candidate, Measurement, ScreeningLimit, Trial, TrialState
 from studies.digits.make_data import make_data
 from tests.search.conftest import run
 
@@ -46,6 +49,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudySpec, RunRec
         "model": str(DIGITS), "data": str(data), "imgsz": 128, "device": "cpu", "name": "digits",
         "project": str(folder / "runs"), "search.sampler": "random", "space.precision": ["fp32", "int8"],
         "space.groups": ["model.9.*"], "recover.epochs": 0, "latency.seconds": 0.5, "keep.weights": "all",
+        "constraints": {"weights_mb": 99},
     })  # fmt: skip
     record = RunRecord(Path(spec.project) / spec.run_name)
     record.base_dir.mkdir(parents=True)
@@ -82,6 +86,8 @@ def test_an_int8_trial_has_the_figures_of_its_own_file(studied: Any, trials: dic
     record, full, small = studied[1], trials["fp32"], trials["int8"]
     assert value(small, "size_mb") < 0.4 * value(full, "size_mb")
     assert value(small, "params_m") == value(full, "params_m")
+    kernels = kernel_weights(load_model(record.trial_dir(0) / "weights.pt")) / 1e6
+    assert value(small, "weights_mb") == value(full, "weights_mb") == kernels < studied[3].figures["weights_mb"].value
     assert value(full, "map50_95") > 0.6
     assert 0 < abs(value(small, "map50_95") - value(full, "map50_95")) < 0.05, "quantised, but not broken"
     assert small.measurement is not None and full.measurement is not None
@@ -89,6 +95,15 @@ def test_an_int8_trial_has_the_figures_of_its_own_file(studied: Any, trials: dic
     assert sorted(path.name for path in record.trial_dir(1).glob("weights*")) == ["weights.pt", "weights_int8.onnx"]
     assert [path.name for path in record.trial_dir(1).iterdir() if path.is_dir()] == ["samples"]
     assert studied[2].pruned(small.candidate).key != studied[2].pruned(full.candidate).key
+
+
+def test_a_screened_trial_has_the_weights_that_a_constraint_bounds(
+    studied: Any, trials: dict[str, Trial], tmp_path: Path
+) -> None:
+    evaluator, full = studied[2], trials["fp32"]
+    auto = evaluator.spec.model_copy(update={"search": SearchSpec(sampler="auto")})
+    screened = replace(evaluator, spec=auto).evaluate(full.candidate, 9, 0, tmp_path, ScreeningLimit(0.0))
+    assert screened.screened and screened.figures["weights_mb"].value == value(full, "weights_mb")
 
 
 def test_the_base_in_int8_is_an_honest_row(studied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
