@@ -83,3 +83,32 @@ def test_all_faults_of_a_pack_are_reported_with_their_lines(tmp_path: Path) -> N
 )
 def test_what_is_no_target_is_refused_with_what_is(asked: object, said: str) -> None:
     assert said in (target_fault(asked) or "")
+
+
+PAGE = Path(__file__).parents[4] / "docs" / "targets.md"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_says_what_a_pack_sets(name: str) -> None:
+    text, pack = PAGE.read_text(), read_pack(name)
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    ceiling = "by family and task" if pack.networks else f"{pack.weights_mb:g} MB" if pack.weights_mb else ""
+    assert cells[1:8] == [
+        pack.title,
+        pack.study.latency.runtime or "",
+        ", ".join(pack.study.space.precision or ()),
+        str(pack.study.space.round_to),
+        ceiling,
+        ", ".join(pack.forbid),
+        f"`{pack.export.format}` {pack.export.quantize}",
+    ]
+    assert all(f"<{source}>" in text for source in pack.sources)
+
+
+def test_the_pack_of_the_page_is_one(tmp_path: Path) -> None:
+    block = next(part for part in PAGE.read_text().split("```") if part.startswith("yaml\n"))
+    (tmp_path / "mine.yaml").write_text(block.removeprefix("yaml\n"))
+    pack = read_pack(str(tmp_path / "mine.yaml"))
+    assert set(type(pack).model_fields) - pack.model_fields_set == {"networks"}, "it shows every other key"
+    assert (pack.device, pack.weights_mb, pack.study.space.round_to) == ("ACME camera", 4, 16)
