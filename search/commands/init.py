@@ -110,7 +110,11 @@ def _for_target(text: str, asked: str, target: TargetRecord) -> str:
     """Return the study with its target, without what the target's pack sets or forbids: lines of its own would win."""
     after = re.search(r"^data: .*\n", text, re.MULTILINE)
     assert after is not None
-    remark = f"  # {target.title}: sets what is not said here; paretoprune check shows it" if target.title else ""
+    remark = (
+        f"  # {' '.join(target.title.split())}: sets what is not said here; paretoprune check shows it"
+        if target.title
+        else ""
+    )
     text = f"{text[: after.end()]}target: {_scalar(asked)}{remark}\n{text[after.end() :]}"
     for section, _, key in (dotted.partition(".") for dotted in (*target.sets, *target.forbidden)):
         if section == "space":

@@ -8,9 +8,10 @@ const KNOWN = {
   precision: { title: "precision", unit: "", direction: "max" }, recall: { title: "recall", unit: "", direction: "max" },
   latency_ms: { title: "latency", unit: "ms", direction: "min" }, params_m: { title: "parameters", unit: "M", direction: "min" },
   macs_g: { title: "MACs", unit: "G", direction: "min" }, size_mb: { title: "file size", unit: "MB", direction: "min" },
+  weights_mb: { title: "weights in INT8", unit: "MB", direction: "min" },
 };
 const RECORDED = ["latency_ms", "params_m", "macs_g", "size_mb", "map50"];
-const EXACT = ["params_m", "macs_g", "size_mb"];
+const EXACT = ["params_m", "macs_g", "size_mb", "weights_mb"];
 const LATENCY = "latency_ms";
 /** The choice of the study's own runtime; no device can be called so. */
 export const OWN = "-";
