@@ -401,9 +401,10 @@ def _networks(data: Mapping[str, Any]) -> Iterator[tuple[str, Family, str | None
     """Yield name, family and task of every base; of a network of the user's own no task."""
     models = data.get("model")
     for model in models if isinstance(models, list | tuple) else [models]:
-        own = UserReference.parse(model) is not None or not isinstance(model, str)
-        task, blocks = (None, frozenset[str]()) if own else checkpoint_network(Path(model))
-        yield Path(str(model)).name, family_of_blocks(blocks), task
+        path = Path(str(model))
+        is_own = UserReference.parse(model) is not None
+        task, blocks = (None, frozenset[str]()) if is_own else checkpoint_network(path)
+        yield path.name, family_of_blocks(blocks), task
 
 
 def _usual_size() -> int:
