@@ -36,7 +36,7 @@ SAID = {
     "space.round_to": "a whole number, 1 to 256, or `auto`",
     "track": f"list of {', '.join(map('`{}`'.format, TRACKERS))}",
 }
-SAID |= {"model": "text, or a list of texts", "baselines": "list", "constraints": "figure: limit"}
+SAID |= {"target": "text", "model": "text, or a list of texts", "baselines": "list", "constraints": "figure: limit"}
 SAID |= {"budgets": "name: {figure: limit}", "space.groups": "`auto`, `each`, or a list of patterns"}
 """Types that the code checks by itself, in a word."""
 HEAD = """\
