@@ -25,7 +25,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT, IterableSimpleNamespace
 
 from pruning.errors import PlanError
 from pruning.importance import DATA_CRITERIA, Floats, Scores, as_scores, produced
-from pruning.recovery.finetune import Recovery, quiet, settings_for, trainer_of
+from pruning.recovery.finetune import Recovery, data_trainer, quiet, settings_for, trainer_of
+from pruning.recovery.images import Size
+from pruning.recovery.judge import evaluation_dataset
 from pruning.trace.groups import GroupTable
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -39,14 +41,26 @@ def ultralytics_loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     return model(batch)[0].sum()  # type: ignore[no-any-return]
 
 
-def labelled_batches(model: nn.Module, data: str | Path, imgsz: int, count: int = 128, batch: int = 16) -> list[Any]:
+def labelled_batches(model: nn.Module, data: str | Path, imgsz: Size, count: int = 128, batch: int = 16) -> list[Any]:
     """Load about `count` labelled training images, not augmented, in batches of Ultralytics' loader."""
+    if not isinstance(imgsz, int):
+        return _rectangular_batches(model, data, imgsz, count, batch)
     with tempfile.TemporaryDirectory() as folder, quiet():
         settings = settings_for(model, data, Recovery(imgsz=imgsz, batch=batch), None, Path(folder))
         trainer = trainer_of(model)(overrides=settings)
         trainer.model, trainer.stride = trainer.get_model(weights=copy.deepcopy(model)), 32
         loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="val")
         return [trainer.preprocess_batch(one) for one in itertools.islice(loader, max(1, count // batch))]
+
+
+def _rectangular_batches(model: nn.Module, data: str | Path, imgsz: Size, count: int, batch: int) -> list[Any]:
+    """Load the first training images, all in one shape: a loader of Ultralytics' would give each batch its own."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        trainer = data_trainer(copy.deepcopy(model), data, Recovery(imgsz=imgsz, batch=batch), Path(folder))
+        dataset = evaluation_dataset(trainer)
+        chosen = range(min(count, len(dataset)))
+        parts = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
+        return [trainer.preprocess_batch(dataset.collate_fn([dataset[index] for index in part])) for part in parts]
 
 
 def score_on_batches(

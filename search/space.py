@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Protocol
 
+from objectives.image_size import Size, area, written
 from search.config.sections import STRIDE, SpaceSpec
 from search.errors import ConfigError, near_miss
 from search.trial import Candidate
@@ -100,7 +101,7 @@ class Space:
     """
 
     dimensions: tuple[Dimension, ...]
-    sizes: tuple[int, ...]
+    sizes: tuple[Size, ...]
     precisions: tuple[str, ...] = ("fp32",)
     blocks: tuple[Block, ...] = ()
     stride: int = STRIDE
@@ -110,7 +111,7 @@ class Space:
         cls,
         graph: GraphLike,
         spec: SpaceSpec,
-        sizes: tuple[int, ...],
+        sizes: tuple[Size, ...],
         stride: int = STRIDE,
         levels: Sequence[LevelLike] = (),
     ) -> Space:
@@ -135,10 +136,15 @@ class Space:
         removable = tuple(_removable(groups, parts, spec.ignore))
         return cls(dimensions, sizes, spec.precision, removable, stride)
 
+    @property
+    def _sizes(self) -> dict[Value, Size]:
+        """Value in a vector -> input size: samplers choose among numbers and words."""
+        return {written(size): size for size in self.sizes}
+
     def candidate(self, vector: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point; choices with one value may be absent from the vector."""
         ratios = {dimension.name: float(vector[dimension.name]) for dimension in self.dimensions}
-        size = int(vector.get(SIZE, self.sizes[0]))
+        size = self._sizes[vector[SIZE]] if SIZE in vector else self.sizes[0]
         removed = tuple(block.path for block in self.blocks if vector.get(block.parameter, False))
         return Candidate(ratios, size, str(vector.get(PRECISION, self.precisions[0])), removed)
 
@@ -146,7 +152,7 @@ class Space:
         """Invert `candidate`; holds exactly the searched parameters."""
         point: dict[str, Value] = {d.name: candidate.ratios[d.name] for d in self.dimensions}
         if len(self.sizes) > 1:
-            point[SIZE] = candidate.imgsz
+            point[SIZE] = written(candidate.imgsz)
         if len(self.precisions) > 1:
             point[PRECISION] = candidate.precision
         point |= {block.parameter: block.path in candidate.removed for block in self.blocks}
@@ -154,7 +160,7 @@ class Space:
 
     def choices(self) -> dict[str, tuple[Value, ...]]:
         """Categorical parameters: those with more than one value."""
-        found: dict[str, tuple[Value, ...]] = {SIZE: self.sizes, PRECISION: self.precisions}
+        found: dict[str, tuple[Value, ...]] = {SIZE: tuple(self._sizes), PRECISION: self.precisions}
         found |= {block.parameter: (False, True) for block in self.blocks}
         return {name: values for name, values in found.items() if len(values) > 1}
 
@@ -167,7 +173,7 @@ class Space:
         named = ((group, candidate.ratios[d.name]) for d in self.dimensions for group in d.groups)
         return {group: ratio for group, ratio in named if group not in gone}
 
-    def uniform(self, ratio: float, imgsz: int | None = None, removed: tuple[str, ...] = ()) -> Candidate:
+    def uniform(self, ratio: float, imgsz: Size | None = None, removed: tuple[str, ...] = ()) -> Candidate:
         """Return the candidate with the same ratio everywhere, clipped to the bounds."""
         ratios = {d.name: min(max(ratio, d.low), d.high) for d in self.dimensions}
         return Candidate(ratios, imgsz or self.sizes[0], self.precisions[0], removed)
@@ -175,7 +181,7 @@ class Space:
     def smallest(self) -> Candidate:
         """Return the smallest candidate: the largest ratio everywhere and every block removed."""
         highest = max(d.high for d in self.dimensions)
-        return self.uniform(highest, min(self.sizes), tuple(block.path for block in self.blocks))
+        return self.uniform(highest, min(self.sizes, key=area), tuple(block.path for block in self.blocks))
 
 
 @dataclass(frozen=True)

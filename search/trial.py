@@ -25,6 +25,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from objectives.image_size import Size, size_of, written
 from objectives.objective import Estimate
 
 
@@ -73,10 +74,10 @@ class PromotionRow(TypedDict):
 
 
 class CandidateRow(TypedDict):
-    """A candidate in JSON; `base` is left out of those of the study's first base."""
+    """A candidate in JSON; `imgsz` is 640 or "384x640", `base` is left out of those of the study's first base."""
 
     ratios: dict[str, float]
-    imgsz: int
+    imgsz: int | str
     precision: str
     removed: list[str]
     base: NotRequired[int]
@@ -109,7 +110,7 @@ class Candidate:
 
     Attributes:
         ratios: dimension name -> share of channels to remove, 0 to below 1.
-        imgsz: input size in pixels.
+        imgsz: input size in pixels: a side, or (height, width).
         precision: number format of the delivered model.
         removed: paths of the blocks to remove whole, in network order.
         base: place of its base in the study's `model`, from 0.
@@ -117,7 +118,7 @@ class Candidate:
     """
 
     ratios: Mapping[str, float]
-    imgsz: int = 640
+    imgsz: Size = 640
     precision: str = "fp32"
     removed: tuple[str, ...] = ()
     base: int = 0
@@ -135,7 +136,7 @@ class Candidate:
     def to_json(self) -> CandidateRow:
         row: CandidateRow = {
             "ratios": dict(self.ratios),
-            "imgsz": self.imgsz,
+            "imgsz": written(self.imgsz),
             "precision": self.precision,
             "removed": list(self.removed),
         }
@@ -151,7 +152,14 @@ class Candidate:
         ratios = {str(name): float(value) for name, value in data["ratios"].items()}
         removed = tuple(map(str, data.get("removed", ())))  # absent in records from before blocks could go
         promotion = None if data.get("promotion") is None else _promotion(data["promotion"])
-        return cls(ratios, int(data["imgsz"]), str(data["precision"]), removed, int(data.get("base", 0)), promotion)
+        return cls(ratios, _size(data["imgsz"]), str(data["precision"]), removed, int(data.get("base", 0)), promotion)
+
+
+def _size(value: Any) -> Size:
+    size = size_of(value)
+    if size is None:
+        raise ValueError(f"{value!r} is no input size")
+    return size
 
 
 def _promotion(data: Mapping[str, Any]) -> Promotion:

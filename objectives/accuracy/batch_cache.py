@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from objectives.image_size import size_of, written
+
 MOST_BYTES = 2_000_000_000
 """Larger splits are prepared anew each time: the disk and its cache are there for the training images too."""
 
@@ -123,7 +125,7 @@ def batch_key(places: Sequence[str | Path], settings: Mapping[str, Any]) -> str:
         except OSError:  # an image without objects has no label file
             continue
         digest.update(os.fsencode(path) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
-    return f"{settings['task']}{settings['imgsz']}-{digest.hexdigest()[:20]}"
+    return f"{settings['task']}{written(size_of(settings['imgsz']) or 0)}-{digest.hexdigest()[:20]}"
 
 
 def _files(places: Sequence[str | Path]) -> list[str]:

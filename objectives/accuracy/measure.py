@@ -31,6 +31,7 @@ from objectives.accuracy.bootstrap import Floats, ImageStats, resample_weights, 
 from objectives.accuracy.subjects import check_data, exported_subject, subject_of
 from objectives.accuracy.validators import VALIDATORS, ValidationStats, arguments, validate
 from objectives.errors import AccuracyError
+from objectives.image_size import Size, written
 from objectives.objective import Estimate
 from objectives.ultralytics_door import quiet
 
@@ -57,7 +58,7 @@ def measure_accuracy(
     model: nn.Module | Path | str,
     data: str | Path,
     *,
-    imgsz: int,
+    imgsz: Size,
     device: str = "cpu",
     batch: int = 32,
     split: str = "val",
@@ -75,7 +76,7 @@ def measure_accuracy(
         model: an Ultralytics module, pruned or not (copied; never fused, changed or rebuilt), or a `.pt` or `.onnx`
             file.
         data: a data YAML, or a folder to classify.
-        imgsz: in pixels.
+        imgsz: in pixels. Images are letterboxed to exactly (height, width) of a rectangle, whatever `rect` says.
         work_dir: parent of temporary files, which are removed.
         seed: draws the resamples.
         shelf: a folder that keeps prepared batches for later calls, also of other processes (see `batch_cache`).
@@ -90,6 +91,8 @@ def measure_accuracy(
     if facts.task not in VALIDATORS:
         known = ", ".join(VALIDATORS)
         raise AccuracyError(f"The accuracy of task {facts.task!r} cannot be measured yet. Tasks that can: {known}.")
+    if facts.task == "classify" and not isinstance(imgsz, int):
+        raise AccuracyError(f"A classifier's images are cropped to squares: imgsz={max(imgsz)}, not {written(imgsz)}.")
     check_data(data, split, facts)
     single = facts.single_cls
     asked = arguments(

@@ -1,7 +1,8 @@
 """Run Ultralytics' validators in this process and keep their per-image statistics.
 
 Settings are pinned, so that base, trials and exported files are comparable whatever the defaults become: float32,
-rectangular batches as in `yolo val` (Ultralytics turns them off by itself for files of fixed shape), one metric (COCO
+rectangular batches as in `yolo val` (Ultralytics turns them off by itself for files of fixed shape; at an input size of
+two sides every image is letterboxed to exactly these, as at deployment), one metric (COCO
 data would switch to pycocotools for the unpruned figure only), Ultralytics' confidence and IoU thresholds, no plots, no
 files left behind.
 
@@ -25,6 +26,7 @@ from torch import nn
 from objectives.accuracy.batch_cache import BatchCache, batch_key
 from objectives.accuracy.small_objects import SmallMatches, match_small
 from objectives.errors import AccuracyError
+from objectives.image_size import Size
 
 VALIDATORS: Mapping[str, str] = MappingProxyType(
     {
@@ -77,6 +79,8 @@ def validate(
     try:
         kind = _watched(getattr(importlib.import_module(module), name), seen, shelf)
         validator = kind(args=dict(arguments), save_dir=folder)
+        if isinstance(arguments["imgsz"], list):  # the constructor takes the larger side, its data set takes both
+            validator.args.imgsz = arguments["imgsz"]
         validator.add_callback("on_val_batch_start", lambda validator: beat())
         validator(model=subject)
     except Exception as fault:
@@ -96,20 +100,20 @@ def _short(fault: Exception) -> str:
 
 
 def arguments(
-    task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool, rect: bool
+    task: str, data: str | Path, *, imgsz: Size, device: str, batch: int, split: str, single_cls: bool, rect: bool
 ) -> Mapping[str, Any]:
     """Return the pinned settings of a validation; see the module's docstring."""
     return {
         "task": task,
         "mode": "val",
         "data": str(data),
-        "imgsz": imgsz,
+        "imgsz": imgsz if isinstance(imgsz, int) else list(imgsz),
         "device": device,
         "batch": batch,
         "split": split,
         "single_cls": single_cls,
         "quantize": None,  # float32 for modules; a file keeps its own precision
-        "rect": rect,
+        "rect": rect and isinstance(imgsz, int),
         "val": False,  # with True, COCO data switch to pycocotools
         "plots": False,
         "save_json": False,

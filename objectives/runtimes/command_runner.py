@@ -1,7 +1,8 @@
 """A user's own program as a runtime: `command:./time_on_board.sh {model}`.
 
 The protocol. The program is called once per block, without a shell, with the path of the exported file: in the place
-of `{model}`, else as its last word; `{imgsz}`, `{batch}` and `{threads}` are filled in too. It does its own warm-up,
+of `{model}`, else as its last word; `{imgsz}` (640, or 384x640), `{height}`, `{width}`, `{batch}` and
+`{threads}` are filled in too. It does its own warm-up,
 ends with exit code 0 and prints milliseconds per inference (of the whole batch) to its standard output: one number a
 line, or JSON (`{"latency_ms": [5.1, 5.2]}`, a list, or one number), alone or as the last line. What it has to say
 goes to its standard error. Calls for the base and for the candidate alternate, so drift of the board cancels.
@@ -23,6 +24,7 @@ import numpy as np
 import psutil
 
 from objectives.errors import CommandFailed, ProgramMissing
+from objectives.image_size import Size, sides, written
 from objectives.runtimes.names import command_words
 from objectives.runtimes.runner import Conditions, Floats
 
@@ -41,14 +43,17 @@ class CommandRunner:
         path: Path,
         *,
         runtime: str,
-        imgsz: int,
+        imgsz: Size,
         threads: int,
         batch: int,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._runtime, self._timeout_s = runtime, timeout_s
-        self._facts = {"imgsz": imgsz, "batch": batch, "threads": threads}
-        self._words = _filled(command_words(runtime), {"model": path.resolve(), **self._facts})
+        self._facts: dict[str, str | int] = {"imgsz": written(imgsz), "batch": batch, "threads": threads}
+        height, width = sides(imgsz)
+        self._words = _filled(
+            command_words(runtime), {"model": path.resolve(), "height": height, "width": width, **self._facts}
+        )
         check_program(self._words[0], runtime)
 
     def run(self) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.image_size import Size, sides, written
 from objectives.runtimes.edge.conversion import CONVERTERS, onnx_to_mnn, without_scratch
 from objectives.runtimes.edge.mnn_runner import without_telemetry
 from objectives.runtimes.names import check_packages, file_suffix
@@ -31,7 +32,7 @@ PLAIN_GRAPH = {"simplify": False, "opset": OPSET}
 
 
 def export_for_timing(
-    model: nn.Module, path: Path, *, imgsz: int, batch: int = 1, runtime: str = "onnxruntime"
+    model: nn.Module, path: Path, *, imgsz: Size, batch: int = 1, runtime: str = "onnxruntime"
 ) -> Path:
     """Write the file that `runtime` is timed on to `path`, and return `path`.
 
@@ -59,7 +60,7 @@ def export_for_timing(
         except Exception as fault:
             form = "ONNX" if suffix == ".onnx" else runtime
             raise LatencyError(
-                f"{type(model).__name__} could not be exported to {form} at imgsz={imgsz}: {fault}"
+                f"{type(model).__name__} could not be exported to {form} at imgsz={written(imgsz)}: {fault}"
             ) from fault
         if path.is_dir():  # a folder cannot be replaced in one step
             shutil.rmtree(path)
@@ -67,19 +68,19 @@ def export_for_timing(
     return path
 
 
-def _export_ultralytics(model: nn.Module, target: Path, imgsz: int, batch: int, runtime: str) -> None:
+def _export_ultralytics(model: nn.Module, target: Path, imgsz: Size, batch: int, runtime: str) -> None:
     from ultralytics.engine.exporter import Exporter
 
     twin = twin_of(model)
     stride = int(max(twin.stride))
-    if imgsz % stride:
+    if any(side % stride for side in sides(imgsz)):
         raise LatencyError(
-            f"imgsz={imgsz} is not a multiple of the model's stride {stride}; Ultralytics would round it up."
+            f"imgsz={written(imgsz)} is not a multiple of the model's stride {stride}; Ultralytics would round it up."
         )
     twin.pt_path = str(target.with_name("model.pt"))  # the exporter writes beside the checkpoint, which need not exist
     settings: dict[str, Any] = {
         "format": "onnx" if target.suffix == ".onnx" else runtime,
-        "imgsz": imgsz,
+        "imgsz": list(sides(imgsz)),
         "batch": 1 if runtime == "ncnn" else batch,
         "device": "cpu",
         "dynamic": False,
@@ -107,10 +108,10 @@ def _converters_silent(runtime: str) -> Iterator[None]:
         raise LatencyError(f"the conversion to {runtime} failed: {fault}{f' ({last})' if last else ''}") from fault
 
 
-def _export_plain(model: nn.Module, target: Path, imgsz: int, batch: int, runtime: str) -> None:
+def _export_plain(model: nn.Module, target: Path, imgsz: Size, batch: int, runtime: str) -> None:
     twin = cast(nn.Module, twin_of(model)).eval().float().cpu()
     image = torch.from_numpy(random_image(batch, input_channels(model), imgsz))
-    facts = {"imgsz": [imgsz, imgsz], "channels": image.shape[1], "batch": batch}
+    facts = {"imgsz": list(sides(imgsz)), "channels": image.shape[1], "batch": batch}
     without_telemetry()
     with warnings.catch_warnings(), quiet(), _converters_silent(runtime):
         warnings.simplefilter("ignore")

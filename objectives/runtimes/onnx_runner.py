@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.runner import Conditions, Image, describe, image_for, import_runtime
 
 
 class OnnxRunner:
     """An ONNX Runtime session of one file."""
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         self._ort = import_runtime("onnxruntime")
         self._device = device
         self._threads = threads

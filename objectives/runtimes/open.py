@@ -15,6 +15,7 @@ from torch import nn
 
 from objectives.errors import LatencyError
 from objectives.held_folder import held_folder, make_held_folder, release
+from objectives.image_size import Size, sides
 from objectives.runtimes.command_runner import TIMEOUT_S, CommandRunner
 from objectives.runtimes.edge.executorch_runner import ExecutorchRunner
 from objectives.runtimes.edge.litert_runner import LitertRunner
@@ -63,7 +64,7 @@ def open_runner(
     artefact: Artefact,
     *,
     runtime: str,
-    imgsz: int,
+    imgsz: Size,
     device: str = "cpu",
     threads: int = 1,
     batch: int = 1,
@@ -73,7 +74,7 @@ def open_runner(
 
     A module, or a checkpoint (`.pt`), is copied, and for every runtime but torch exported by `export_for_timing`;
     files of the runtime's own format, and `.onnx` files where it reads those, are opened as they are. `threads` are
-    those that compute one inference (CPU). The input is random, float32, of shape (batch, channels, imgsz, imgsz).
+    those that compute one inference (CPU). The input is random, float32, of shape (batch, channels, height, width).
     `timeout_s` bounds one call of a `command:`.
 
     Raises `BackendMissing`, or `LatencyError` if the artefact cannot be opened or does not take that input.
@@ -88,7 +89,7 @@ def open_side(
     count: int,
     *,
     runtime: str,
-    imgsz: int,
+    imgsz: Size,
     device: str = "cpu",
     threads: int = 1,
     batch: int = 1,
@@ -100,7 +101,7 @@ def open_side(
     `OPENING_S` seconds (a large model, an engine that is built), and for a `command:`, whose calls open the file.
     """
     check_runtime(runtime)
-    if min(imgsz, threads, batch, count) < 1:
+    if min(*sides(imgsz), threads, batch, count) < 1:
         raise LatencyError(f"Expected imgsz, threads and batch of at least 1, found {imgsz}, {threads}, {batch}.")
     if runtime == "torch":
         module = _module(artefact)
@@ -123,7 +124,9 @@ def _opened(count: int, opened: Callable[[], Runner]) -> tuple[Runner, ...]:
     return tuple(runners)
 
 
-def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: int, timeout_s: float) -> CommandRunner:
+def _command(
+    artefact: Artefact, runtime: str, imgsz: Size, threads: int, batch: int, timeout_s: float
+) -> CommandRunner:
     """Open a `command:`; its file exists as long as the runner, since every call reads it."""
     folder = make_held_folder("timing")
     try:
@@ -136,7 +139,7 @@ def _command(artefact: Artefact, runtime: str, imgsz: int, threads: int, batch: 
     return runner
 
 
-def _as_file(artefact: Artefact, folder: Path, imgsz: int, batch: int, runtime: str) -> Path:
+def _as_file(artefact: Artefact, folder: Path, imgsz: Size, batch: int, runtime: str) -> Path:
     if isinstance(artefact, nn.Module) or Path(artefact).suffix == ".pt":
         path = folder / f"model{file_suffix(runtime)}"
         return export_for_timing(_module(artefact), path, imgsz=imgsz, batch=batch, runtime=runtime)

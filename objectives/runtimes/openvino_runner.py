@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.runner import Conditions, Image, describe, image_for, import_runtime
 
 
@@ -20,7 +21,7 @@ class OpenvinoRunner:
     compiled model into `describe()`.
     """
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         self._openvino = import_runtime("openvino")
         self._threads = threads
         self._device = device.upper()

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.image_size import Size, sides, size_of, written
 from objectives.runtimes.names import module_of, pip_name
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +37,7 @@ class Computes(Protocol):
     """A runner whose outputs can be had: it is held against the module that its file was made from."""
 
     def outputs(self, image: Image) -> list[Image]:
-        """Return the raw outputs for an image batch (batch, channels, imgsz, imgsz), as float32."""
+        """Return the raw outputs for an image batch (batch, channels, height, width), as float32."""
 
 
 @runtime_checkable
@@ -65,21 +66,21 @@ def cpu_only(runtime: str, device: str) -> None:
         raise LatencyError(f"runtime={runtime} is timed on the CPU here, found device={device}. Use device=cpu.")
 
 
-def random_image(batch: int, channels: int, imgsz: int) -> Image:
+def random_image(batch: int, channels: int, imgsz: Size) -> Image:
     """Return random image values, 0 to 1: zeros could be faster than images on some kernels, denormals slower."""
-    return np.random.default_rng(0).random((batch, channels, imgsz, imgsz), dtype=np.float32)
+    return np.random.default_rng(0).random((batch, channels, *sides(imgsz)), dtype=np.float32)
 
 
-def image_for(path: Path, shape: list[Any], imgsz: int, batch: int) -> Image:
+def image_for(path: Path, shape: list[Any], imgsz: Size, batch: int) -> Image:
     """Return an input that the artefact accepts; `shape` may have free dimensions (anything but an int above 0)."""
     if len(shape) != 4:
         raise LatencyError(f"{path}: expected an image input of 4 dimensions, found {shape}.")
     sizes = [side if isinstance(side, int) and side > 0 else None for side in shape]
-    wanted = (batch, sizes[1] or 3, imgsz, imgsz)
+    wanted = (batch, sizes[1] or 3, *sides(imgsz))
     fixed = tuple(size or want for size, want in zip(sizes, wanted, strict=True))
     if fixed != wanted:
         raise LatencyError(
-            f"{path} takes an input of {fixed}, but batch={batch} and imgsz={imgsz} were asked for. Export it "
+            f"{path} takes an input of {fixed}, but batch={batch} and imgsz={written(imgsz)} were asked for. Export it "
             f"with these."
         )
     return random_image(wanted[0], wanted[1], imgsz)
@@ -95,7 +96,7 @@ def describe(
         "device": device,
         "threads": threads,
         "batch": shape[0],
-        "imgsz": shape[-1],
+        "imgsz": written(size_of(shape[-2:]) or shape[-1]),
         "precision": precision,
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.runner import Conditions, describe, image_for, import_runtime
 from objectives.runtimes.torch_runner import torch_device
 
@@ -20,7 +21,7 @@ class TensorrtRunner:
     convolutions: the accuracy that Ultralytics validates on a GPU is that of TF32 too.
     """
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         self._trt = import_runtime("tensorrt")
         self._device = torch_device("0" if device in ("cpu", "auto") else device)
         if not torch.cuda.is_available():
@@ -34,7 +35,7 @@ class TensorrtRunner:
         except Exception as fault:
             raise LatencyError(f"TensorRT cannot open {path}: {fault}") from fault
 
-    def _open(self, path: Path, imgsz: int, batch: int) -> None:
+    def _open(self, path: Path, imgsz: Size, batch: int) -> None:
         logger = self._trt.Logger(self._trt.Logger.ERROR)
         plan = plan_of(path) if path.suffix == ".engine" else self._build(path, logger)
         self._engine = self._trt.Runtime(logger).deserialize_cuda_engine(plan)
@@ -55,7 +56,7 @@ class TensorrtRunner:
             raise LatencyError(f"TensorRT could not build an engine of {path}.")
         return plan
 
-    def _bind(self, index: int, path: Path, imgsz: int, batch: int) -> torch.Tensor:
+    def _bind(self, index: int, path: Path, imgsz: Size, batch: int) -> torch.Tensor:
         name = self._engine.get_tensor_name(index)
         shape = list(self._engine.get_tensor_shape(name))
         if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from objectives.errors import BackendMissing, LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.runner import Conditions, Image, describe, random_image
 from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 
@@ -16,7 +17,7 @@ from objectives.ultralytics_door import is_ultralytics, quiet, twin_of
 class TorchRunner:
     """Eager PyTorch, fused as Ultralytics deploys it, in inference mode."""
 
-    def __init__(self, model: nn.Module, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, model: nn.Module, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         self._device = torch_device(device)
         twin = twin_of(model)
         if is_ultralytics(model):

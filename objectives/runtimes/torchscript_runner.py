@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.edge.declared import declared_input
 from objectives.runtimes.runner import Conditions, Image, cpu_only, describe, image_for
 from objectives.runtimes.torch_runner import tensors_in
@@ -19,7 +20,7 @@ PROFILED_RUNS = 3
 class TorchscriptRunner:
     """A TorchScript file on the CPU."""
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         cpu_only("torchscript", device)
         self._threads = threads
         self._input = torch.from_numpy(image_for(path, declared_input(path), imgsz, batch))

@@ -27,7 +27,7 @@ from ultralytics.data.augment import LetterBox
 
 from pruning.errors import RecoveryError
 from pruning.plan import Plan
-from pruning.recovery.images import checked_data, letterboxed, split_files
+from pruning.recovery.images import Size, checked_data, letterboxed, sides, split_files
 
 _log = logging.getLogger(__name__)
 _Norm = nn.modules.batchnorm._BatchNorm
@@ -253,9 +253,9 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def calibration_batches(
-    data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
+    data: str | Path, imgsz: Size, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
-    """Yield `count` training images, chosen by `seed`, letterboxed to (B, C, imgsz, imgsz), 0 to 1.
+    """Yield `count` training images, chosen by `seed`, letterboxed to (B, C, height, width), 0 to 1.
 
     C is what the data set says, 3 (RGB) unless it says otherwise. Images that cannot be read are skipped and named in a
     warning, as Ultralytics' own training does; the next ones in the order of `seed` take their place. Raises
@@ -264,7 +264,7 @@ def calibration_batches(
     said = checked_data(data, task)
     files, channels = split_files(said, "train", task), int(said["channels"])
     order = np.random.default_rng(seed).permutation(len(files))
-    fit = LetterBox((imgsz, imgsz), auto=False)
+    fit = LetterBox(sides(imgsz), auto=False)
     images = itertools.islice(_readable((files[i] for i in order), fit, channels), count)
     first = True
     while part := list(itertools.islice(images, batch)):

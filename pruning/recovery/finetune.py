@@ -44,8 +44,10 @@ from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.distillation import fit_projectors, teacher_of
+from pruning.recovery.images import Size, sides
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
+from pruning.recovery.rectangles import give_rectangles
 from pruning.recovery.weight_masks import WeightMasks
 
 _log = logging.getLogger(__name__)
@@ -122,6 +124,9 @@ Spend = Literal["need", "equal"]
 class Recovery:
     """Fine-tune settings: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
 
+    Of an `imgsz` of two sides, (height, width), the images are letterboxed into exactly these (`rectangles`); with
+    `rect: True` in `train` they have Ultralytics' shapes of batches instead.
+
     `slimming` is the weight of the L1 penalty on batch-norm scales (sparsity training before `bn_gamma` pruning:
     network slimming, Liu et al., ICCV 2017, arXiv 1708.06519); 0 is none, 1e-4 to 1e-2 are usual.
 
@@ -135,7 +140,7 @@ class Recovery:
     reconstruct: bool = True
     fraction: float = 1.0
     distill: bool = True
-    imgsz: int = 640
+    imgsz: Size = 640
     batch: int = 16
     device: str = "cpu"
     seed: int = 0
@@ -206,11 +211,14 @@ class ShortRun(_Trainer):
     best_epoch: tuple[float, nn.Module] | None = None
     on_best: Callable[[nn.Module], None] | None = None
     asked_batch: int | None = None
+    rectangle: tuple[int, int] | None = None
     cool_down: CoolDown | None = None
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Build Ultralytics' data set without the held-out training images."""
+        """Build Ultralytics' data set without the held-out training images, of inputs of the size that is asked for."""
         dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train" and self.rectangle is not None and not self.args.rect:
+            give_rectangles(dataset, *self.rectangle)
         return TrainingSubset(dataset, self.held_out) if mode == "train" and self.held_out else dataset
 
     def _build_train_pipeline(self) -> None:
@@ -423,6 +431,7 @@ def recover(
         if fitness is not None and recovery.epochs > (patience if patience < math.inf else PATIENCE):
             trainer.cool_down = CoolDown(patience)
         trainer.asked_batch, trainer.on_best = recovery.batch, on_best
+        trainer.rectangle = None if isinstance(recovery.imgsz, int) else recovery.imgsz
         trainer.correct_statistics = correct_statistics
         trainer.slimming, trainer.masks, trainer.held_out = recovery.slimming, masks, held_out
         trainer.damage, trainer.rate_given = damage, "lr0" in recovery.train
@@ -500,6 +509,8 @@ def data_trainer(model: nn.Module, data: str | Path, recovery: Recovery, work_di
         trainer.model = trainer.get_model(weights=model)
         unset_deterministic()
     trainer.args.multi_scale = 0.0
+    if not isinstance(recovery.imgsz, int):  # data sets take two sides, where nothing is trained
+        trainer.args.imgsz = list(recovery.imgsz)
     return trainer
 
 
@@ -518,7 +529,7 @@ def settings_for(
         "data": str(data),
         "epochs": max(1, recovery.epochs),  # of a trainer that only prepares batches it is 0
         "fraction": recovery.fraction,
-        "imgsz": recovery.imgsz,
+        "imgsz": max(sides(recovery.imgsz)),
         "batch": recovery.batch,
         "device": recovery.device,
         "seed": recovery.seed,

@@ -18,8 +18,15 @@ from ultralytics.engine import trainer as engine_trainer
 from ultralytics.utils.patches import imread
 
 Pixels = npt.NDArray[np.uint8]
+Size = int | tuple[int, int]
+"""Of a network's input in px: the side of a square, or (height, width)."""
 
 _FLAGS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return (height, width)."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def checked_data(data: str | Path, task: str, split: str = "val") -> dict[str, Any]:

@@ -26,6 +26,8 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils.loss import E2ELoss
 
+from pruning.recovery.images import Size, sides
+
 Floats = npt.NDArray[np.float64]
 
 BATCHES = 8
@@ -88,7 +90,7 @@ class TrainingLoss:
         """Choose the held-out images of a trainer that has its model."""
         dataset = evaluation_dataset(trainer)
         files = files_of(dataset)
-        chosen = held_out(len(files), most_images(int(trainer.args.imgsz)))
+        chosen = held_out(len(files), most_images(input_size(trainer)))
         judged = chosen or list(range(len(files)))
         parts = [part for part in np.array_split(np.array(judged), BATCHES) if len(part)]
         collate = getattr(dataset, "collate_fn", default_collate)
@@ -141,7 +143,7 @@ def trained_criterion(model: Any) -> Any:
 
 
 def evaluation_dataset(trainer: Any) -> Any:
-    """Return the trainer's training images, prepared as in a validation with square inputs."""
+    """Return the trainer's training images, prepared as in a validation at the input size of its `data_trainer`."""
     arguments, images = copy.copy(trainer.args), trainer.data["train"]
     arguments.cache, arguments.rect = False, False
     if isinstance(trainer, RTDETRTrainer):
@@ -155,15 +157,21 @@ def evaluation_dataset(trainer: Any) -> Any:
     )
 
 
+def input_size(trainer: Any) -> Size:
+    """Return the input size of a `data_trainer`, whose arguments may have two sides, in px."""
+    size = trainer.args.imgsz
+    return size if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
 def files_of(dataset: Any) -> list[str]:
     """Return the image file of each index."""
     samples = getattr(dataset, "samples", None)
     return [str(sample[0]) for sample in samples] if samples is not None else list(map(str, dataset.im_files))
 
 
-def most_images(imgsz: int) -> int:
+def most_images(imgsz: Size) -> int:
     """Return the largest useful number of held-out images at an input size."""
-    return max(64, min(128, MOST_PIXELS // (imgsz * imgsz)))
+    return max(64, min(128, MOST_PIXELS // math.prod(sides(imgsz))))
 
 
 def held_out(total: int, most: int) -> list[int]:

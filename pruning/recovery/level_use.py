@@ -24,7 +24,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from ultralytics.utils.tal import TaskAlignedAssigner
 
 from pruning.recovery.finetune import Recovery, data_trainer, quiet
-from pruning.recovery.judge import Floats, evaluation_dataset, most_images, with_its_loss
+from pruning.recovery.images import Size
+from pruning.recovery.judge import Floats, evaluation_dataset, input_size, most_images, with_its_loss
 from pruning.structure.level_removal import Pyramid, pyramid_of
 
 IDLE = 0.01
@@ -93,7 +94,7 @@ def level_use(
     model: nn.Module,
     data: str | Path,
     *,
-    imgsz: int,
+    imgsz: Size,
     device: str,
     work_dir: Path,
     beat: Callable[[], None] = lambda: None,
@@ -126,7 +127,7 @@ def _batches(trainer: Any) -> Iterator[dict[str, Any]]:
     """Yield batches of training images, in the same order every time."""
     with quiet():
         dataset = evaluation_dataset(trainer)
-    order = np.random.default_rng(0).permutation(len(dataset))[: 2 * most_images(int(trainer.args.imgsz))]
+    order = np.random.default_rng(0).permutation(len(dataset))[: 2 * most_images(input_size(trainer))]
     for start in range(0, len(order), BATCH):
         yield dataset.collate_fn([dataset[int(index)] for index in order[start : start + BATCH]])
 

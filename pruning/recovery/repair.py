@@ -29,6 +29,7 @@ from pruning.checkpoints.checkpoint import load_model
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
 from pruning.recovery.finetune import Recovery, data_trainer, norms_of, paced, recover
+from pruning.recovery.images import Size, sides
 from pruning.recovery.judge import Floats, Judge, TrainingLoss, Verdict, compare
 from pruning.recovery.level_use import IDLE, share_lost
 from pruning.recovery.reconstruction import BaseOutputs, reconstruct
@@ -125,9 +126,9 @@ def is_sliced(model: nn.Module, origin: Origin) -> bool:
     )
 
 
-def calibration_images(imgsz: int) -> int:
+def calibration_images(imgsz: Size) -> int:
     """Return the number of images on which statistics are corrected."""
-    return max(16, min(CALIBRATION_IMAGES, CALIBRATION_PIXELS // (imgsz * imgsz)))
+    return max(16, min(CALIBRATION_IMAGES, CALIBRATION_PIXELS // math.prod(sides(imgsz))))
 
 
 def repair(

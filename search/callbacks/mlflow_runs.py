@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.image_size import written
 from search.callbacks.callback import Callback
 from search.callbacks.records import metrics, parameters, tags
 from search.errors import Interrupted
@@ -103,7 +104,7 @@ class MlflowRuns(Callback):
         said = {
             "model": " ".join(spec.models),
             "data": spec.data,
-            "imgsz": spec.imgsz,
+            "imgsz": written(spec.imgsz),
             "objectives": " ".join(spec.objectives),
         }
         self._log(made.info.run_id, parameters={**said, "sampler": spec.search.sampler, "seed": spec.search.seed})

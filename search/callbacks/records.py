@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from objectives.image_size import written
 from search.trial import Candidate, Trial
 
 
@@ -10,7 +11,7 @@ def parameters(candidate: Candidate) -> dict[str, float | str]:
     blocks, the place of its `base` in the study, and the trial that it `continues`.
     """
     found: dict[str, float | str] = {f"ratio.{name}": ratio for name, ratio in candidate.ratios.items()}
-    found |= {"imgsz": candidate.imgsz, "precision": candidate.precision}
+    found |= {"imgsz": written(candidate.imgsz), "precision": candidate.precision}
     if candidate.removed:
         found["removed"] = " ".join(candidate.removed)
     if candidate.base:

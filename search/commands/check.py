@@ -12,6 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.held_folder import held_folder
+from objectives.image_size import area
 from search.callbacks.trackers import check_trackers
 from search.commands.target_fit import target_facts
 from search.config.comparability import comparable
@@ -121,7 +122,10 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
     from search.space import Space, offered_levels
 
     folder.mkdir()
-    graphs = {size: trace(model, example_input(model, size)) for size in dict.fromkeys((spec.imgsz, min(spec.sizes)))}
+    graphs = {
+        size: trace(model, example_input(model, size))
+        for size in dict.fromkeys((spec.imgsz, min(spec.sizes, key=area)))
+    }
     graph = graphs[spec.imgsz]
     device = resolve_device(spec.device)
     used = level_use(model, spec.data, imgsz=spec.imgsz, device=device, work_dir=folder) if graph.levels else None

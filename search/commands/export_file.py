@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from search.config.overrides import Data, Drop, File, Names, Order, Place, Positive, Size, Word, trained_size
+from search.config.overrides import Data, Drop, File, InputSize, Names, Order, Place, Positive, Word, trained_size
 from search.config.sections import LatencySpec
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class FileExport(Order):
     model: Path
     data: Data
     base: File | None = None
-    imgsz: Size = Field(default_factory=trained_size)
+    imgsz: InputSize = Field(default_factory=trained_size)
     format: Names = ("onnx",)
     device: Word = "cpu"
     quantize: object = None

@@ -12,12 +12,13 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
+from objectives.image_size import Size, sides, written
 from search.config import yaml_source
 from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.paths import absolute, exists, expanded, is_file
 from search.config.inputs.user_code import UserReference, located
 from search.config.inputs.user_modules import declare, name_fault
-from search.config.sections import RecoverSpec
+from search.config.sections import STRIDE, RecoverSpec, image_size
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
 
@@ -92,8 +93,8 @@ def recover_spec(keys: Mapping[str, Any], expected: str, section: str = "") -> R
         raise ConfigError(f"{name}: {first['msg']}", where="command line", expected=expected) from error
 
 
-def trained_size(data: Mapping[str, Any]) -> int:
-    """Return the input size that the checkpoint `model` was trained at; 640 if unknown."""
+def trained_size(data: Mapping[str, Any]) -> Size:
+    """Return the input size that the checkpoint `model` was trained at, or pruned for; 640 if unknown."""
     return ("model" in data and checkpoint_facts(data["model"]).imgsz) or 640
 
 
@@ -135,10 +136,21 @@ def _seed(value: Any, info: ValidationInfo) -> int:
     return value
 
 
-def _size(value: Any, info: ValidationInfo) -> int:
-    found = _count(value, info)
-    if found % 32 and UserReference.parse(info.data.get("model")) is None:
-        raise ConfigError(f"{found} is not a multiple of 32, the stride of the models", where=f"{info.field_name}=")
+def _size(value: Any, info: ValidationInfo) -> Size:
+    where, model = f"{info.field_name}=", info.data.get("model")
+    try:
+        found = image_size(value)
+    except ValueError as error:
+        what, expected = f"{clipped(value)} is no size in pixels", "for example 640, or 384,640 (height, width)"
+        raise ConfigError(what, where=where, expected=expected) from error
+    if UserReference.parse(model) is not None:
+        return found
+    if any(side % STRIDE for side in sides(found)):
+        raise ConfigError(f"{written(found)} is not a multiple of {STRIDE}, the stride of the models", where=where)
+    if not isinstance(found, int) and model is not None and checkpoint_facts(Path(str(model))).task == "classify":
+        raise ConfigError(
+            f"{written(found)}: a classifier's images are cropped to squares", where=where, expected=f"{max(found)}"
+        )
     return found
 
 
@@ -217,8 +229,8 @@ Positive = Annotated[float, BeforeValidator(_positive)]
 Count = Annotated[int, BeforeValidator(_count)]
 """A whole number above 0."""
 Seed = Annotated[int, BeforeValidator(_seed)]
-Size = Annotated[int, BeforeValidator(_size)]
-"""An input size in pixels; a network of one's own may have any."""
+InputSize = Annotated[Size, BeforeValidator(_size)]
+"""An input size in pixels, a side or `height,width`; a network of one's own may have any."""
 Word = Annotated[str, BeforeValidator(str)]
 Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 """`{model.4: 0.5}`, or the name of a YAML file of such lines; each 0 to below 1."""

@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size, sides, size_of, written
 from objectives.objective import Objective
 from objectives.runtimes.names import SUFFIXES, check_runtime, is_command
 from search.config.inputs.ultralytics_config import fault_of
 from search.config.storage_url import shown
+from search.config.yaml_source import clipped
 from search.errors import near_miss
 
 Sampler = Literal["auto", "tpe", "nsga2", "random", "qmc", "gp", "cmaes"]
@@ -30,6 +32,26 @@ def _no_truth_value(value: object) -> object:
     return value
 
 
+def image_size(value: object) -> Size:
+    """Parse 640, [384, 640], `384x640` or `384,640`, height first. Raises ValueError."""
+    _no_truth_value(value)
+    given: object = value
+    if isinstance(value, str):
+        words = [word.strip() for word in value.split(",")]
+        given = [int(word) for word in words] if all(word.isdecimal() for word in words) else value.strip()
+    if isinstance(given, list | tuple) and len(given) == 1:
+        given = given[0]
+    found = size_of(int(given) if isinstance(given, float) and given.is_integer() else given)
+    if found is None:
+        raise ValueError(
+            f"expected one size, 640 or [height, width], found {clipped(value)}; several to search are "
+            f"space.imgsz: [640, 512], or [[384, 640], [320, 512]]"
+        )
+    return found
+
+
+ImageSize = Annotated[Size, BeforeValidator(image_size)]
+"""An input size."""
 Whole = Annotated[int, BeforeValidator(_no_truth_value)]
 """A whole number; `true`, which Python takes for 1, is none."""
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth_value)]
@@ -123,7 +145,8 @@ class SpaceSpec(Section):
     """The search space.
 
     `ratio` bounds the share of channels removed; `depth`: whole residual blocks may be removed; `levels`: so may
-    detection levels, those with less than 1 % of the objects' assignments or those named; imgsz null: the study's.
+    detection levels, those with less than 1 % of the objects' assignments or those named; imgsz null: the study's,
+    else sizes to choose from, each a side or [height, width].
     `round_to` may be `auto` in a study file: a number that follows from the runtime and the precisions
     (`precision_support.rounding_of`). The first of `precision` is the study's own: in it the base is timed, weighed and
     validated, and latency is predicted.
@@ -136,7 +159,7 @@ class SpaceSpec(Section):
     importance: str = "l2"
     depth: bool = False
     levels: bool | tuple[str, ...] = False
-    imgsz: tuple[Whole, ...] | None = None
+    imgsz: tuple[ImageSize, ...] | None = None
     precision: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32",)
 
     @field_validator("ratio")
@@ -170,11 +193,13 @@ class SpaceSpec(Section):
     @field_validator("imgsz", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return [value] if isinstance(value, int) else value
+        if isinstance(value, str):
+            return [word.strip() for word in value.split(",")]
+        return value if value is None or isinstance(value, list | tuple) else [value]
 
     @field_validator("imgsz")
     @classmethod
-    def _sizes(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    def _sizes(cls, value: tuple[Size, ...] | None) -> tuple[Size, ...] | None:
         if value is None:
             return None
         if not value or len(set(value)) != len(value):
@@ -336,10 +361,12 @@ class NotifySpec(Section):
     command: str | None = None
 
 
-def check_size(size: int) -> int:
+def check_size(size: Size) -> Size:
     """Validate an input size. Raises ValueError."""
-    if not STRIDE <= size <= MAX_SIZE or size % STRIDE:
-        raise ValueError(f"{size} is not a multiple of {STRIDE}, the stride of the models, of at most {MAX_SIZE}")
+    if not all(STRIDE <= side <= MAX_SIZE and not side % STRIDE for side in sides(size)):
+        raise ValueError(
+            f"{written(size)} is not a multiple of {STRIDE}, the stride of the models, of at most {MAX_SIZE}"
+        )
     return size
 
 

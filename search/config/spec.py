@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
+from objectives.image_size import Size, sides
 from objectives.objective import MAIN_FIGURES, objectives_named, register
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
@@ -29,6 +30,7 @@ from search.config.sections import (
     MAX_SIZE,
     STRIDE,
     FigureSpec,
+    ImageSize,
     KeepSpec,
     LatencySpec,
     NotifySpec,
@@ -36,7 +38,6 @@ from search.config.sections import (
     SearchSpec,
     Section,
     SpaceSpec,
-    Whole,
     check_size,
     sampler_fault,
     tracker_names,
@@ -70,7 +71,7 @@ class StudySpec(Section):
 
     models: tuple[str, ...] = Field(alias="model")
     data: str
-    imgsz: Whole = 640
+    imgsz: ImageSize = 640
     device: str = "auto"
     name: str | None = None
     project: str = "runs/prune"
@@ -135,17 +136,10 @@ class StudySpec(Section):
             raise ValueError(fault)
         return value
 
-    @field_validator("imgsz", mode="before")
-    @classmethod
-    def _one_size(cls, value: object) -> object:
-        if isinstance(value, list | tuple) or (isinstance(value, str) and "," in value):
-            raise ValueError("expected one size, as the base was trained; several to search are space.imgsz: [64, 96]")
-        return value
-
     @field_validator("imgsz")
     @classmethod
-    def _size(cls, value: int, info: ValidationInfo) -> int:
-        own = _is_own(info) and 0 < value <= MAX_SIZE
+    def _size(cls, value: Size, info: ValidationInfo) -> Size:
+        own = _is_own(info) and max(sides(value)) <= MAX_SIZE
         return value if own else check_size(value)
 
     @field_validator("device", mode="before")
@@ -291,7 +285,7 @@ class StudySpec(Section):
         return self.space.precision[0]
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sizes(self) -> tuple[Size, ...]:
         """Input sizes to search."""
         return self.space.imgsz or (self.imgsz,)
 
@@ -392,7 +386,7 @@ def _said_by_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if facts.task is not None and facts.task in MAIN_FIGURES:
         found["objectives"] = [MAIN_FIGURES[facts.task], *_COSTS]
-    if facts.imgsz is not None and not facts.imgsz % STRIDE:
+    if facts.imgsz is not None and not any(side % STRIDE for side in sides(facts.imgsz)):
         found["imgsz"] = facts.imgsz
     return found
 

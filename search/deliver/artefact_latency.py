@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from objectives.image_size import Size, sides, size_of, written
 from objectives.runtimes.names import SUFFIXES, is_command
 from objectives.runtimes.runner import Runner
 from objectives.ultralytics_door import quiet
@@ -23,7 +24,7 @@ from search.export.formats import Format
 
 
 def time_artefact(
-    path: Path, form: Format, base: Path, model: Path, imgsz: int, spec: LatencySpec, turns: MeasurementLock
+    path: Path, form: Format, base: Path, model: Path, imgsz: Size, spec: LatencySpec, turns: MeasurementLock
 ) -> dict[str, Any]:
     """Measure milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
 
@@ -56,7 +57,7 @@ def _here(form: Format, spec: LatencySpec) -> LatencySpec:
     return spec.model_copy(update={"runtime": form.runtime or spec.runtime, "batch": 1, **here})
 
 
-def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runner, ...]:
+def _side(path: Path, form: Format, imgsz: Size, spec: LatencySpec) -> tuple[Runner, ...]:
     if form.runtime is None and not is_command(spec.runtime):
         return (_BackendRunner(path, form.name, imgsz),)
     return open_timed(_here(form, spec), path, path, imgsz)
@@ -65,12 +66,12 @@ def _side(path: Path, form: Format, imgsz: int, spec: LatencySpec) -> tuple[Runn
 class _BackendRunner:
     """A format without its own runtime here, run by Ultralytics' backend as `YOLO(path)` does."""
 
-    def __init__(self, path: Path, form: str, imgsz: int) -> None:
+    def __init__(self, path: Path, form: str, imgsz: Size) -> None:
         from ultralytics.nn.autobackend import AutoBackend
 
         with quiet():
             self._backend: Any = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
-        shape = (1, int(self._backend.channels), imgsz, imgsz)
+        shape = (1, int(self._backend.channels), *sides(imgsz))
         self._input = torch.from_numpy(np.random.default_rng(0).random(shape, dtype=np.float32))
         self._form = form
 
@@ -79,7 +80,7 @@ class _BackendRunner:
             self._backend(self._input)
 
     def describe(self) -> Mapping[str, str | int]:
-        batch, imgsz = self._input.shape[0], self._input.shape[-1]
+        batch, imgsz = self._input.shape[0], written(size_of(tuple(self._input.shape[-2:])) or 0)
         # The backend chooses the number of threads of its runtime; it cannot be set.
         runtime = f"ultralytics {self._form}"
         return {"runtime": runtime, "device": "cpu", "threads": "own", "batch": batch, "imgsz": imgsz}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from objectives.image_size import Size, written
 from search.config.inputs.user_code import UserReference
 from search.export.report import ArtefactCheck, ExportReport
 from search.results import snapshot_reader as reading
@@ -123,11 +124,15 @@ def _exported(check: ArtefactCheck, name: str) -> float | None:
     return check.accuracy.get(name)
 
 
+def _shape(imgsz: Size) -> str:
+    return f"square {imgsz}" if isinstance(imgsz, int) else f"{written(imgsz)} (height x width)"
+
+
 def _artefacts(export: ExportReport) -> str:
     lost = f"{export.metric} lost"
     heads = ("file", "precision", "size MB", "output difference", lost, "latency", "memory", "checks")
     notes = [
-        f"Artefacts are validated on square {export.imgsz} px images, as is the checkpoint that they are held "
+        f"Artefacts are validated on {_shape(export.imgsz)} px images, as is the checkpoint that they are held "
         f"against ({export.metric} {export.accuracy[export.metric]:.4f}); a validation with padded rectangles differs "
         "a little.",
         "Latency is of the file itself, interleaved with the base's float32 file in the same runtime, and as a share "

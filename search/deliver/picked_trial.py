@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.choice import Bound
+from objectives.image_size import Size
 from search.config.comparability import base_key
 from search.config.inputs.user_code import UserReference
 from search.errors import ConfigError, RunCorrupt
@@ -93,7 +94,7 @@ class PickedTrial:
         return f"{self.results.record.path}:{name}"
 
     @property
-    def imgsz(self) -> int:
+    def imgsz(self) -> Size:
         """Input size in pixels."""
         return self.results.spec.imgsz if self.trial is None else self.trial.candidate.imgsz
 

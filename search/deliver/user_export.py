@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from objectives.image_size import Size
 from objectives.objective import OBJECTIVES
 from pruning.errors import first_line
 from search.config.inputs.user_code import UserReference
@@ -66,7 +67,7 @@ class _Order:
 
 
 def export_plain(
-    model_path: Path, out_dir: Path, formats: Sequence[str], *, data: str, imgsz: int, max_drop: float | None = None
+    model_path: Path, out_dir: Path, formats: Sequence[str], *, data: str, imgsz: Size, max_drop: float | None = None
 ) -> ExportReport:
     """Export a network of `workload.save_model` (or `module.py:function`), verify each file, write export.json.
 
@@ -179,7 +180,7 @@ def _only(output: Any) -> Tensor:
     return output
 
 
-def _report(order: _Order, model_path: Path, data: str, imgsz: int, checks: tuple[ArtefactCheck, ...]) -> ExportReport:
+def _report(order: _Order, model_path: Path, data: str, imgsz: Size, checks: tuple[ArtefactCheck, ...]) -> ExportReport:
     return ExportReport(
         model=model_path.name,
         model_digest=digest(model_path) if model_path.is_file() else "",

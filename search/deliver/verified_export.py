@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
+from objectives.image_size import Size
 from objectives.objective import MAIN_FIGURES
 from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
@@ -67,7 +68,7 @@ class _Order:
     model: Path
     base: Path
     data: Path
-    imgsz: int
+    imgsz: Size
     device: str
     max_drop: float | None
     latency: LatencySpec | None
@@ -87,7 +88,7 @@ def export_model(
     formats: Sequence[str],
     *,
     data: Path,
-    imgsz: int,
+    imgsz: Size,
     device: str = "cpu",
     quantize: object = None,
     max_drop: float | None = None,
@@ -134,7 +135,7 @@ def _prepare(
     model_path: Path,
     base: Path,
     data: Path,
-    imgsz: int,
+    imgsz: Size,
     device: str,
     max_drop: float | None,
     latency: LatencySpec | None,

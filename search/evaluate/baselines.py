@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from objectives.image_size import Size, area, rounded, written
 from search.config.baseline_names import SIBLING, TRAIN, TRAINED
 from search.run_folder.artefact_files import digest as file_digest
 from search.space import AnySpace, JointSpace, Space
@@ -49,7 +50,7 @@ class Baseline:
     slug: str
     candidate: Candidate | None = None
     ratio: float | None = None
-    imgsz: int | None = None
+    imgsz: Size | None = None
     model: Path | None = None
     precision: str | None = None
     seconds: float | None = None
@@ -74,7 +75,7 @@ class Baseline:
 
 
 def baseline_rows(
-    named: Sequence[str], space: AnySpace, imgsz: int, seed: int, names: Sequence[str] = ()
+    named: Sequence[str], space: AnySpace, imgsz: Size, seed: int, names: Sequence[str] = ()
 ) -> tuple[Baseline, ...]:
     """Return the baselines that a study's `baselines` name, without duplicates; of several bases those of each.
 
@@ -96,19 +97,20 @@ def baseline_rows(
     return tuple(found.values())
 
 
-def _base(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _base(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     """Yield nothing: every table begins with the base already."""
     yield from ()
 
 
-def _lower_sizes(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _lower_sizes(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     for share in _SIZES:
-        size = max(space.stride, round(share * imgsz / space.stride) * space.stride)
-        if size < imgsz:
-            yield Baseline(f"{_THE_BASE} at {size} px", "lower_size", f"lower_size-{size}", imgsz=size)
+        size = rounded(imgsz, space.stride, share)
+        if area(size) < area(imgsz):
+            name = written(size)
+            yield Baseline(f"{_THE_BASE} at {name} px", "lower_size", f"lower_size-{name}", imgsz=size)
 
 
-def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _int8(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     """Yield the base in INT8; where the study's own precision is INT8, which every table begins with, in float32."""
     if space.precisions[0] == "int8":
         yield Baseline(f"{_THE_BASE} in FP32", "fp32", "fp32", precision="fp32")
@@ -116,7 +118,7 @@ def _int8(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
         yield Baseline(f"{_THE_BASE} in INT8", "int8", "int8", precision="int8")
 
 
-def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _uniform(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     seen: list[Candidate] = []
     for ratio in _UNIFORM:
         candidate = space.uniform(ratio, imgsz if imgsz in space.sizes else None)
@@ -125,12 +127,12 @@ def _uniform(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
             yield Baseline(f"uniform {ratio:g}", "uniform", f"uniform-{ratio:g}", candidate)
 
 
-def _global(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _global(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     for ratio in _GLOBAL:
         yield Baseline(f"global ranking {ratio:g}", "global", f"global-{ratio:g}", ratio=ratio)
 
 
-def _random(space: Space, imgsz: int, seed: int) -> Iterator[Baseline]:
+def _random(space: Space, imgsz: Size, seed: int) -> Iterator[Baseline]:
     size = imgsz if imgsz in space.sizes else space.sizes[0]
     for number in range(1, _RANDOM + 1):
         draw = np.random.default_rng([seed, number, 4])
@@ -154,7 +156,7 @@ def _to_train(text: str) -> Iterator[Baseline]:
     yield Baseline(name, "train", f"train-{path.stem}-{digest}", model=path)
 
 
-_MAKERS: Mapping[str, Callable[[Space, int, int], Iterator[Baseline]]] = {
+_MAKERS: Mapping[str, Callable[[Space, Size, int], Iterator[Baseline]]] = {
     "base": _base,
     "lower_size": _lower_sizes,
     "int8": _int8,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from objectives.accuracy.measure import Accuracy
+from objectives.image_size import Size, sides
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS
@@ -81,9 +82,9 @@ class PruningFinalMeasurements:
             phase = Phases(work_dir, turns.pause)
             with phase("recover"):
                 trained = train_anew(
-                    str(row.model), spec.data, like=load_model(spec.model), seconds=seconds, imgsz=spec.imgsz,
-                    batch=spec.recover.batch, device=self.evaluator.device, seed=seed, target=work_dir / TRAINED_FILE,
-                    on_progress=phase.advance, beat=phase.beat,
+                    str(row.model), spec.data, like=load_model(spec.model), seconds=seconds,
+                    imgsz=max(sides(spec.imgsz)), batch=spec.recover.batch, device=self.evaluator.device, seed=seed,
+                    target=work_dir / TRAINED_FILE, on_progress=phase.advance, beat=phase.beat,
                 )  # fmt: skip
         found = self._unpruned(replace(row, model=trained), seed, work_dir)
         note = f"trained on the study's data for at most {seconds / 60:.3g} minutes, as long as the trials took"
@@ -192,7 +193,7 @@ def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningE
     return replace(evaluator, space=space), Candidate(ratios, spec.imgsz, spec.precision)
 
 
-def _costs(model: Any, imgsz: int, file: Path) -> dict[str, Estimate]:
+def _costs(model: Any, imgsz: Size, file: Path) -> dict[str, Estimate]:
     """Return params_m, macs_g if the model can be traced, and size_mb, as for trials."""
     from pruning import trace
     from pruning.errors import PruningError

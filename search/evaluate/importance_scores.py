@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from objectives.image_size import Size
 from pruning import ChannelGraph, Scores
 from pruning.data_importance import labelled_batches, score_on_batches
 from pruning.importance import DATA_CRITERIA
@@ -16,7 +17,7 @@ from search.run_folder.quarantine import set_aside
 
 
 def scores_of(
-    model: Any, graph: ChannelGraph, criterion: str, *, data: str, imgsz: int, folder: Path | None = None
+    model: Any, graph: ChannelGraph, criterion: str, *, data: str, imgsz: Size, folder: Path | None = None
 ) -> Scores:
     """Compute scores by a data-free criterion, or by one measured on training images (taylor, fisher, activation).
 

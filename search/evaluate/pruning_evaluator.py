@@ -19,6 +19,7 @@ from torch import nn
 
 from objectives.accuracy.measure import Accuracy
 from objectives.class_drop import largest_drop
+from objectives.image_size import Size
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import FLAGS, Latency, compare
 from objectives.objective import MAIN_FIGURES, Estimate
@@ -63,7 +64,7 @@ class Reference:
 
     onnx: Path
     model: Path
-    imgsz: int
+    imgsz: Size
     latency_ms: float
     per_class: Mapping[str, float] = field(default_factory=dict)
     replicates: Replicates = field(default_factory=dict)
@@ -100,7 +101,7 @@ class PruningEvaluator:
 
     spec: StudySpec
     space: Space
-    graphs: Mapping[int, ChannelGraph]
+    graphs: Mapping[Size, ChannelGraph]
     scores: Scores
     reference: Reference
     device: str
@@ -283,7 +284,7 @@ def repair_by(
     spec: StudySpec,
     model: nn.Module,
     device: str,
-    imgsz: int,
+    imgsz: Size,
     seed: int,
     folder: Path,
     phase: Phases,
@@ -310,7 +311,7 @@ def repair_by(
 
 
 def fitness_of(
-    data: str | Path, imgsz: int, device: str, folder: Path, pause: Callable[[], None] = lambda: None
+    data: str | Path, imgsz: Size, device: str, folder: Path, pause: Callable[[], None] = lambda: None
 ) -> Callable[[nn.Module], float]:
     """Return the fitness of a final fine-tune: the task's main figure on the validation split after every epoch."""
 
@@ -322,7 +323,7 @@ def fitness_of(
     return fitness
 
 
-def recovery_of(asked: RecoverSpec, *, imgsz: int, device: str, seed: int) -> Recovery:
+def recovery_of(asked: RecoverSpec, *, imgsz: Size, device: str, seed: int) -> Recovery:
     """Convert the study's `recover` to the arguments of `pruning.recovery.finetune`."""
     return Recovery(
         epochs=asked.epochs,
@@ -406,6 +407,6 @@ def _row(group: Any, levels: tuple[str, ...]) -> dict[str, Any]:
     return {**row, "levels": list(levels)} if levels else row
 
 
-def sizes_of(spec: StudySpec) -> Iterable[int]:
+def sizes_of(spec: StudySpec) -> Iterable[Size]:
     """Return the input sizes to trace at: the base's and the searched ones."""
     return dict.fromkeys((spec.imgsz, *spec.sizes))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from objectives.accuracy.measure import Accuracy
 from objectives.class_drop import largest_drop
+from objectives.image_size import Size
 from objectives.objective import Estimate
 from objectives.runtimes.names import file_suffix
 from pruning.checkpoints.checkpoint import save_model
@@ -61,7 +62,7 @@ def timed_name(spec: StudySpec, precision: str, stem: str) -> str:
     return target_of(spec, precision).file_name(stem)
 
 
-def file_to_time(model: nn.Module, spec: StudySpec, precision: str, imgsz: int, stem: Path) -> Path:
+def file_to_time(model: nn.Module, spec: StudySpec, precision: str, imgsz: Size, stem: Path) -> Path:
     """Make the file on which the study's runtime is timed in a precision: `stem` with the suffix of its kind.
 
     Raises:
@@ -80,7 +81,7 @@ def file_to_time(model: nn.Module, spec: StudySpec, precision: str, imgsz: int, 
     return target
 
 
-def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
+def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz: Size, folder: Path) -> Path:
     """Make a file as fast as the validated one, in the temporary `folder`.
 
     Raises:
@@ -94,7 +95,7 @@ def timing_file(model: nn.Module | Path, spec: StudySpec, precision: str, imgsz:
     return _made(checkpoint, spec, precision, imgsz, folder / "file", batch, TIMING_IMAGES)
 
 
-def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, folder: Path) -> Path:
+def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: Size, folder: Path) -> Path:
     """Make the quantised file of a checkpoint, beside it: `weights_int8.onnx` of `weights.pt`.
 
     Raises:
@@ -111,7 +112,7 @@ def scored_file(weights: Path, spec: StudySpec, precision: str, imgsz: int, fold
     return target
 
 
-def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: int, place: Path, batch: int, *few: int) -> Path:
+def _made(checkpoint: Path, spec: StudySpec, precision: str, imgsz: Size, place: Path, batch: int, *few: int) -> Path:
     shutil.rmtree(place, ignore_errors=True)  # of a process that was killed: links to images cannot be made twice
     target = target_of(spec, precision)
     device = "0" if target.form.gpu else "cpu"
@@ -127,7 +128,7 @@ def score(
     weights: Path,
     artefact: Path,
     spec: StudySpec,
-    imgsz: int,
+    imgsz: Size,
     beat: Callable[[], None],
 ) -> Scored:
     """Return the accuracy of an artefact, comparable with those of checkpoints.
@@ -155,7 +156,7 @@ def score(
 
 
 def in_precision(
-    accuracy: Accuracy, weights: Path, artefact: Path, spec: StudySpec, imgsz: int, beat: Callable[[], None]
+    accuracy: Accuracy, weights: Path, artefact: Path, spec: StudySpec, imgsz: Size, beat: Callable[[], None]
 ) -> Accuracy:
     """Return the accuracy of a checkpoint as that of its artefact (`score`).
 
@@ -167,7 +168,7 @@ def in_precision(
 
 
 def accuracy_as_shipped(
-    accuracy: Accuracy, weights: Path, spec: StudySpec, imgsz: int, folder: Path, beat: Callable[[], None]
+    accuracy: Accuracy, weights: Path, spec: StudySpec, imgsz: Size, folder: Path, beat: Callable[[], None]
 ) -> Accuracy:
     """Return the accuracy of a checkpoint in the study's own precision, by a file that is not kept.
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from objectives.image_size import Size, sides
 from objectives.ultralytics_door import quiet
 from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.images import read_image
@@ -29,7 +30,7 @@ _log = logging.getLogger("search")
 Image = npt.NDArray[np.uint8]
 
 
-def draw_samples(weights: Path, data: str | Path, *, imgsz: int, device: str, folder: Path) -> tuple[Path, ...]:
+def draw_samples(weights: Path, data: str | Path, *, imgsz: Size, device: str, folder: Path) -> tuple[Path, ...]:
     """Write `folder`/0.jpg, 1.jpg, ...: the same validation images for every model of a study.
 
     Returns the written files; none if the images cannot be read or the model cannot predict.
@@ -55,16 +56,16 @@ def spread(files: Sequence[str], count: int) -> list[str]:
     return list(files[::step][:count])
 
 
-def _predicted(model: Any, images: list[Image], imgsz: int, device: str) -> list[Image]:
+def _predicted(model: Any, images: list[Image], imgsz: Size, device: str) -> list[Image]:
     with quiet():
         predictor = predictor_class(model)(
             overrides={
-                "imgsz": imgsz,
+                "imgsz": list(sides(imgsz)),
                 "device": device,
                 "verbose": False,
                 "save": False,
                 "mode": "predict",
-                "rect": True,
+                "rect": isinstance(imgsz, int),  # two sides are what the network gets
             }
         )
         predictor.setup_model(model=model, verbose=False)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from objectives.accuracy import measure as by_ultralytics
 from objectives.accuracy.measure import Accuracy
+from objectives.image_size import Size, sides
 from objectives.objective import Estimate
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import is_ultralytics
@@ -61,13 +62,13 @@ def weight_figures(spec: StudySpec, model: nn.Module) -> dict[str, Estimate]:
     return {WEIGHTS: Estimate.exact(kernel_weights(model) / 1e6)} if WEIGHTS in spec.named_figures else {}
 
 
-def example_input(model: nn.Module, imgsz: int) -> Tensor:
-    """Return one input of zeros, (1, channels, imgsz, imgsz)."""
-    return torch.zeros(1, input_channels(model), imgsz, imgsz)
+def example_input(model: nn.Module, imgsz: Size) -> Tensor:
+    """Return one input of zeros, (1, channels, height, width)."""
+    return torch.zeros(1, input_channels(model), *sides(imgsz))
 
 
 def calibration_batches(
-    data: str | Path, imgsz: int, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
+    data: str | Path, imgsz: Size, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
 ) -> Iterator[Tensor]:
     """Yield `count` training inputs; a user's task yields batches of its own size. Raises RecoveryError if none."""
     reference = UserReference.parse(data)
@@ -80,7 +81,7 @@ def level_use(
     model: nn.Module,
     data: str | Path,
     *,
-    imgsz: int,
+    imgsz: Size,
     device: str,
     work_dir: Path,
     beat: Callable[[], None] = lambda: None,
@@ -128,7 +129,7 @@ def measure_accuracy(model: nn.Module, data: str | Path, **settings: Any) -> Acc
 def accuracy_of(
     weights: Path,
     spec: StudySpec,
-    imgsz: int,
+    imgsz: Size,
     device: str,
     folder: Path,
     shelf: Path | None = None,

@@ -12,12 +12,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
+from objectives.image_size import Size
 from objectives.runtimes.native_output import native_output
 from search.config.inputs.ultralytics_safety import harden
 
 
 def validate(
-    artefact: Path, model: Path, data: Path, *, imgsz: int, device: str, beat: Callable[[], None] = lambda: None
+    artefact: Path, model: Path, data: Path, *, imgsz: Size, device: str, beat: Callable[[], None] = lambda: None
 ) -> Accuracy:
     """Validate on square images.
 

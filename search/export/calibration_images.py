@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from objectives.image_size import Size
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.export.parity import Array, letterboxed
 
@@ -35,12 +36,12 @@ def _spread(dataset: Dataset, count: int) -> tuple[Path, ...]:
     return dataset.usable(dataset.files("train"), count)
 
 
-def calibration_arrays(files: Sequence[Path], imgsz: int, task: str, channels: int = 3) -> Iterator[Array]:
-    """Yield the images as model inputs: (1, channels, imgsz, imgsz) float32, 0 to 1. Unreadable files are left out."""
+def calibration_arrays(files: Sequence[Path], imgsz: Size, task: str, channels: int = 3) -> Iterator[Array]:
+    """Yield the images as model inputs: (1, channels, height, width) float32, 0 to 1. Unreadable files are left out."""
     return _cropped(files, imgsz) if task == "classify" else letterboxed(files, imgsz, channels)
 
 
-def _cropped(files: Sequence[Path], imgsz: int) -> Iterator[Array]:
+def _cropped(files: Sequence[Path], imgsz: Size) -> Iterator[Array]:
     from PIL import Image
     from ultralytics.data.augment import classify_transforms
 

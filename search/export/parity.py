@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from objectives.image_size import Size, sides, size_of
 from objectives.runtimes.native_output import native_output
 from objectives.runtimes.open import open_runner
 from objectives.runtimes.runner import Computes
@@ -38,8 +39,8 @@ SAYS_SOMETHING = 0.1
 """A channel is looked at for loudness when it reaches this: a score of one in ten, a tenth of a pixel."""
 
 
-def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) -> tuple[list[Array], str]:
-    """Return `count` letterboxed images, each (1, channels, imgsz, imgsz) float32 in 0 to 1, and "val".
+def load_images(files: Sequence[Path], imgsz: Size, count: int, channels: int) -> tuple[list[Array], str]:
+    """Return `count` letterboxed images, each (1, channels, height, width) float32 in 0 to 1, and "val".
 
     Random ones, and "random", if none can be read.
     """
@@ -47,7 +48,7 @@ def load_images(files: Sequence[Path], imgsz: int, count: int, channels: int) ->
     if found:
         return found, "val"
     rng = np.random.default_rng(0)
-    return [rng.random((1, channels, imgsz, imgsz), dtype=np.float32) for _ in range(count)], "random"
+    return [rng.random((1, channels, *sides(imgsz)), dtype=np.float32) for _ in range(count)], "random"
 
 
 def model_outputs(model: Any, images: Sequence[Array]) -> list[list[Array]]:
@@ -171,7 +172,7 @@ def _run_openvino(path: Path, images: Sequence[Array]) -> list[list[Array]]:
 
 def _run_runner(path: Path, form: str, images: Sequence[Array]) -> list[list[Array]]:
     """Run the runner that times such files."""
-    runner = open_runner(path, runtime=form, imgsz=images[0].shape[-1])
+    runner = open_runner(path, runtime=form, imgsz=size_of(images[0].shape[-2:]) or 0)
     if not isinstance(runner, Computes):
         raise TypeError(f"{type(runner).__name__} has no outputs")
     return [runner.outputs(image) for image in images]
@@ -186,11 +187,11 @@ def run_backend(path: Path, images: Sequence[Array]) -> list[list[Array]]:
         return [[part.cpu().numpy() for part in _tensors(backend(torch.from_numpy(image)))] for image in images]
 
 
-def letterboxed(files: Sequence[Path], imgsz: int, channels: int) -> Iterator[Array]:
-    """Yield each readable image as the validator prepares it: (1, channels, imgsz, imgsz) float32, 0 to 1."""
+def letterboxed(files: Sequence[Path], imgsz: Size, channels: int) -> Iterator[Array]:
+    """Yield each readable image as the validator prepares it: (1, channels, height, width) float32, 0 to 1."""
     from ultralytics.data.augment import LetterBox
 
-    fit = LetterBox((imgsz, imgsz), auto=False)
+    fit = LetterBox(sides(imgsz), auto=False)
     for file in files:
         planes = read_letterboxed(file, fit, channels)
         if planes is not None:

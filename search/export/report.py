@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size
+
 FORMAT = 2
 
 
@@ -91,7 +93,7 @@ class ExportReport:
     model_digest: str
     size_bytes: int
     data: str
-    imgsz: int
+    imgsz: Size
     metric: str
     accuracy: Mapping[str, float]
     per_class: Mapping[str, float]

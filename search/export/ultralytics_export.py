@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size, sides
 from objectives.runtimes.edge.conversion import without_scratch
 from objectives.runtimes.edge.mnn_runner import without_telemetry
 from objectives.runtimes.names import SUFFIXES
@@ -33,7 +34,7 @@ def make_artefact(
     place: Path,
     *,
     data: Path,
-    imgsz: int,
+    imgsz: Size,
     device: str = "cpu",
     batch: int = 1,
     images: int = IMAGES,
@@ -50,7 +51,7 @@ def make_artefact(
     place.mkdir(parents=True, exist_ok=True)
     # Ultralytics writes beside the checkpoint, so it gets one of its own.
     source = Path(shutil.copyfile(model, place / f"{model.stem}.pt"))
-    options = {**target.form.options, "imgsz": imgsz, "device": device, "batch": batch}
+    options = {**target.form.options, "imgsz": list(sides(imgsz)), "device": device, "batch": batch}
     ours = target.bits == 8 and target.form.name == "onnx"
     if target.bits != 32 and not ours:
         options["quantize"] = target.bits
@@ -79,7 +80,7 @@ def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
     return Path(YOLO(source).export(format=target.form.name, **options))
 
 
-def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: int, batch: int, images: int) -> None:
+def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: Size, batch: int, images: int) -> None:
     import numpy as np
 
     module: Any = load_module(model)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.image_size import Size
 from search.config.spec import StudySpec
 from search.evaluate.sample_images import FOLDER, draw_samples
 from search.prepare.whatif_table import FILE, what_if_table
@@ -53,12 +54,12 @@ def trace_table(spec: StudySpec) -> dict[str, Any]:
     from search.space import Space
 
     model = load_model(spec.model)
-    graphs = {size: trace(model, example_input(model, size)) for size in sizes_of(spec)}
+    graphs: dict[Size, Any] = {size: trace(model, example_input(model, size)) for size in sizes_of(spec)}
     space = Space.from_graph(graphs[spec.imgsz], spec.space, spec.sizes)
     return what_if_table(graphs, space, spec.space.round_to)
 
 
-def _lacking(study: Study) -> Iterator[tuple[str, Path, int, Path]]:
+def _lacking(study: Study) -> Iterator[tuple[str, Path, Size, Path]]:
     base = study.record.base_dir / FOLDER
     if not base.is_dir():
         yield "the base", Path(study.spec.model), study.spec.imgsz, base

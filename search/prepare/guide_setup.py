@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size, written
 from objectives.latency.model import LatencyModel
 from objectives.latency.protocol import Latency
 from objectives.objective import first_accuracy, objectives_named
@@ -50,7 +51,7 @@ class Subject:
     scores: Scores
     onnx: Path
     run: Path
-    graphs: Mapping[int, ChannelGraph]
+    graphs: Mapping[Size, ChannelGraph]
     device: str
 
 
@@ -110,16 +111,16 @@ def variants_of(subject: Subject, gain: AccuracyGoal, phase: Phases) -> tuple[Va
     known: dict[str, list[float]] = derived_json(path)
     macs = subject.graphs[spec.imgsz].cost().macs
     for number, size in enumerate(spec.sizes):
-        if str(size) not in known and size != spec.imgsz:
+        if str(written(size)) not in known and size != spec.imgsz:
             place = path.parent / "accuracy"
             found = accuracy_of(Path(spec.model), spec, size, subject.device, place, pause=phase.beat)
             found = accuracy_as_shipped(found, Path(spec.model), spec, size, place, phase.beat)
             share = gain.share(found.figures[gain.name].value)
-            known[str(size)] = [subject.graphs[size].cost().macs / macs, share]
+            known[str(written(size))] = [subject.graphs[size].cost().macs / macs, share]
             write_json(path, known, durable=False)
         phase.advance((number + 1) / len(spec.sizes))
     shutil.rmtree(path.parent / "accuracy", ignore_errors=True)
-    figures = {size: known.get(str(size), [1.0, 1.0]) for size in spec.sizes}
+    figures = {size: known.get(str(written(size)), [1.0, 1.0]) for size in spec.sizes}
     return tuple(Variant(s, p, *figures[s]) for s in spec.sizes for p in spec.space.precision)
 
 
@@ -127,7 +128,7 @@ def write_page_model(subject: Subject, latency: LatencyModel, base_ms: float) ->
     """Write latency/layers.json: the latency model of the report's what-if view, in the base's milliseconds."""
     rates = layer_rates(subject.graph, latency, base_ms)
     content = {
-        "imgsz": subject.spec.imgsz,
+        "imgsz": written(subject.spec.imgsz),
         "constant_ms": float(base_ms * latency.coefficients[0]),
         "error_ms": base_ms * latency.residual,
         "tile": latency.tile,

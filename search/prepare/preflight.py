@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size, rounded, sides, written
 from objectives.objective import TASK_FIGURES
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
@@ -141,15 +142,24 @@ def _facts(model: Any) -> ModelOutputs:
     return ModelOutputs(str(getattr(model, "task", "detect")), classes=classes or None)
 
 
-def check_sizes(model: Any, sizes: Iterable[int]) -> None:
-    """Refuse input sizes, in px, that are no multiples of the model's largest stride, 64 for P6 models."""
+def check_sizes(model: Any, sizes: Iterable[Size]) -> None:
+    """Refuse input sizes, in px, that are no multiples of the model's largest stride, 64 for P6 models.
+
+    And rectangles for a classifier: its images are cropped to squares, in training and in every validation.
+    """
     stride = stride_of(model)
     for size in sizes:
-        if size % stride:
+        if any(side % stride for side in sides(size)):
             raise ConfigError(
-                f"{size} is not a multiple of {stride}, the largest stride of this model",
+                f"{written(size)} is not a multiple of {stride}, the largest stride of this model",
                 where="imgsz",
-                expected=f"{max(stride, round(size / stride) * stride)}",
+                expected=f"{written(rounded(size, stride))}",
+            )
+        if not isinstance(size, int) and getattr(model, "task", None) == "classify":
+            raise ConfigError(
+                f"{written(size)}: a classifier is trained and validated on squares, cropped from the images",
+                where="imgsz",
+                expected=f"one side, such as {max(size)}",
             )
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.image_size import Size
 from search.config.sections import STRIDE
 from search.config.spec import StudySpec
 from search.errors import NotComparable
@@ -191,7 +192,9 @@ def prepare_in_child(
             else record_data(spec, model, base_dir.parent, is_measured=known is not None, beat=phase.beat).notes
         )
     with phase("trace"):
-        graphs = {size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)}
+        graphs: dict[Size, Any] = {
+            size: trace(model, example_input(model, size)) for size in pruning_evaluator.sizes_of(spec)
+        }
     graph = graphs[spec.imgsz]
     device = pruning_evaluator.resolve_device(spec.device)
     with phase("levels"):

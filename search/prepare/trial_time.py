@@ -17,6 +17,7 @@ import yaml
 from torch import nn
 
 from objectives.accuracy.measure import measure_accuracy
+from objectives.image_size import Size
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches
 from pruning.recovery.finetune import recover
 from pruning.recovery.judge import held_out, most_images
@@ -84,7 +85,7 @@ class _Stopwatch:
         return max(0.0, self.ticks[0] - self.began - step), step
 
 
-def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: int, folder: Path) -> TrialTime:
+def profile_trial(spec: StudySpec, model: nn.Module, device: str, imgsz: Size, folder: Path) -> TrialTime:
     """Time the parts of a trial on a small sample of the data. `model` is pruned and trained."""
     task, batch = task_of(model), spec.recover.batch
     dataset = open_dataset(Path(spec.data), LabelRules.of(model))
@@ -116,7 +117,7 @@ def steps_of(spec: StudySpec, train_images: int) -> int:
 
 
 def _training_pace(
-    spec: StudySpec, model: nn.Module, device: str, imgsz: int, data: Path, folder: Path
+    spec: StudySpec, model: nn.Module, device: str, imgsz: Size, data: Path, folder: Path
 ) -> tuple[float, float]:
     asked = recovery_of(spec.recover, imgsz=imgsz, device=device, seed=0)
     watch = _Stopwatch()

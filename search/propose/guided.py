@@ -27,6 +27,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from objectives.image_size import Size, area
 from search.propose.allocation import Allocator, CostOf, Floats, Vector
 from search.propose.front_area import WORST, Front, added_volume, undominated
 from search.propose.promotion import PROMOTED, Effort, Tuned, promotion
@@ -55,7 +56,7 @@ class Variant:
         share: accuracy as a share of the base's.
     """
 
-    imgsz: int
+    imgsz: Size
     precision: str = "fp32"
     cost: float = 1.0
     share: float = 1.0
@@ -404,7 +405,7 @@ class Guide:
     def _filling(
         self, allocator: Allocator, limit: LimitedBudget, weights: Mapping[str, float], variant: Variant
     ) -> Vector:
-        work = (variant.imgsz / self.variants[0].imgsz) ** 2
+        work = area(variant.imgsz) / area(self.variants[0].imgsz)
         limited = limit.over(allocator.cost_of, variant.cost, work)
         return replace(allocator, cost_of=limited, _paths={}).vector_within(1.0, weights)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.image_size import Size
 from objectives.objective import Estimate
 from search.config.spec import StudySpec
 from search.evaluate.evaluator import Evaluator, EvaluatorByBase, PrunedCandidate
@@ -57,7 +58,7 @@ def known_evaluators(small: ScaledEvaluator) -> EvaluatorByBase:
     return EvaluatorByBase((small.inner, small))
 
 
-def known_joint(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,)) -> JointSpace:
+def known_joint(low: float = 0.0, high: float = 0.8, sizes: tuple[Size, ...] = (640,)) -> JointSpace:
     """Return the space of two bases; the second lacks the first one's removable blocks."""
     return JointSpace((known_space(low, high, sizes, depth=True), known_space(low, high, sizes)))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from objectives.image_size import Size, area, sides, written
 from objectives.objective import Estimate, objectives_named
 from search.config.spec import StudySpec
 from search.evaluate.baselines import Baseline
@@ -35,7 +36,7 @@ OBJECTIVES = objectives_named(("map50_95", "latency_ms", "params_m"))
 _SIZE = 64
 
 
-def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[int, ...] = (640,), *, depth: bool = False) -> Space:
+def known_space(low: float = 0.0, high: float = 0.8, sizes: tuple[Size, ...] = (640,), *, depth: bool = False) -> Space:
     """Return three dimensions of one group each; with `depth`, two removable blocks."""
     dimensions = tuple(Dimension(name, (name,), low, high) for name in DIMENSIONS)
     return Space(dimensions, sizes, blocks=tuple(map(Block, BLOCKS)) if depth else ())
@@ -128,11 +129,11 @@ class StallingEvaluator(KnownFrontEvaluator):
         return 3600.0 if number >= self.stalls_from else 0.0
 
 
-def known_figures(shares: Mapping[str, float], imgsz: int = 640, removed: int = 0) -> dict[str, Estimate]:
+def known_figures(shares: Mapping[str, float], imgsz: Size = 640, removed: int = 0) -> dict[str, Estimate]:
     """Return the figures for the share of channels removed per dimension, and the number of removed blocks."""
     loss = sum((1 + index) * share**2 for index, share in enumerate(shares.values()))
     mean = sum(shares.values()) / len(shares)
-    scale = (imgsz / 640) ** 2
+    scale = area(imgsz) / 640**2
     accuracy = 0.5 - 0.05 * loss - 0.1 * (1 - scale) - 0.02 * removed
     latency = 10.0 * (1 - 0.8 * mean) * scale * (1 - 0.05 * removed)
     return {
@@ -310,18 +311,21 @@ class KnownFront:
         return Prepared(self.evaluator, space, base, groups, (), PRELOAD, self.guide, self.final)
 
 
-def known_what_if(low: float, high: float, sizes: Sequence[int]) -> dict[str, Any]:
+def known_what_if(low: float, high: float, sizes: Sequence[Size]) -> dict[str, Any]:
     """Return base/whatif.json of the known front: 15,625 parameters a channel, as `known_figures`; MACs the square."""
     groups, params = list(DIMENSIONS), round(3e6 / len(DIMENSIONS) / _SIZE)
     columns = [{"of": []}, *({"of": [[number, 1]]} for number in range(len(groups)))]
     terms = [[params, 0, number + 1] for number in range(len(groups))]
-    macs = {str(size): [[size, number + 1, number + 1] for number in range(len(groups))] for size in sizes}
+    macs = {
+        str(written(size)): [[max(sides(size)), number + 1, number + 1] for number in range(len(groups))]
+        for size in sizes
+    }
     rule = [{"groups": [name], "steps": [1], "n": _SIZE, "step": 1, "minimum": 1} for name in groups]
     return {
         "format": 1,
         "dimensions": [{"name": name, "groups": [name], "low": low, "high": high} for name in groups],
         "blocks": [],
-        "sizes": list(sizes),
+        "sizes": list(map(written, sizes)),
         "rule": rule,
         "cost": {"groups": groups, "columns": columns, "params": terms, "macs": macs, "layers": {}, "blocks": []},
     }

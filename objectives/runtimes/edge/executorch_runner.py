@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.edge.declared import only_file
 from objectives.runtimes.names import distribution_of
 from objectives.runtimes.native_output import native_output
@@ -21,7 +22,7 @@ _OPEN: weakref.WeakSet[ExecutorchRunner] = weakref.WeakSet()
 class ExecutorchRunner:
     """The method `forward` of a program."""
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         cpu_only("executorch", device)
         self._threads, file = threads, only_file(path, "*.pte")
         with native_output() as said:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.names import distribution_of
 from objectives.runtimes.native_output import native_output
 from objectives.runtimes.runner import Conditions, Image, cpu_only, describe, image_for, import_runtime
@@ -17,7 +18,7 @@ from objectives.runtimes.runner import Conditions, Image, cpu_only, describe, im
 class LitertRunner:
     """An interpreter with its default delegate (XNNPACK). Boxes in files of Ultralytics are shares of the image."""
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         cpu_only("litert", device)
         interpreter = import_runtime("litert", ".interpreter").Interpreter
         self._threads = threads

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.native_output import native_output
 from objectives.runtimes.runner import Conditions, Image, cpu_only, describe, image_for, import_runtime
 
@@ -23,7 +24,7 @@ class MnnRunner:
     float32, as on every runtime here; one that was exported in half precision may be.
     """
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         cpu_only("mnn", device)
         self._threads, self._half = threads, False
         self._net, self._manager = _opened(path, threads, "high")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from objectives.errors import LatencyError
+from objectives.image_size import Size
 from objectives.runtimes.edge.declared import FREE, declared_input, only_file
 from objectives.runtimes.names import distribution_of
 from objectives.runtimes.native_output import native_output
@@ -28,7 +29,7 @@ class NcnnRunner:
     computed in float32. One of half-precision weights is computed as ncnn likes.
     """
 
-    def __init__(self, path: Path, *, imgsz: int, device: str, threads: int, batch: int) -> None:
+    def __init__(self, path: Path, *, imgsz: Size, device: str, threads: int, batch: int) -> None:
         cpu_only("ncnn", device)
         self._ncnn, self._threads = import_runtime("ncnn"), threads
         graph = only_file(path, "*.param")

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field
 
 from objectives.held_folder import held_folder
+from objectives.image_size import Size
 from search.commands.prune.sparsify import MASK
 from search.config.inputs.paths import absolute, is_file
 from search.config.inputs.user_code import located, refuse_own
-from search.config.overrides import Data, File, Order, Place, Seed, Size, Word, recover_spec, trained_size
+from search.config.overrides import Data, File, InputSize, Order, Place, Seed, Word, recover_spec, trained_size
 from search.config.sections import RecoverSpec
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
@@ -74,7 +75,7 @@ def finetune(picked: PickedTrial, train: Mapping[str, Any]) -> Measurement:
     return result
 
 
-def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: int, folder: Path, run: Path) -> Measurement:
+def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: Size, folder: Path, run: Path) -> Measurement:
     """Run `finetune` in a quiet child process, on the data that the run was measured on."""
     from pruning import Plan
     from pruning.recovery.repair import Origin
@@ -120,7 +121,7 @@ class Tuning(Order):
     model: Path
     data: Data
     base: File | None = None
-    imgsz: Size = Field(default_factory=trained_size)
+    imgsz: InputSize = Field(default_factory=trained_size)
     device: Word = "auto"
     seed: Seed = 0
     recover: RecoverSpec = RecoverSpec()

@@ -15,7 +15,20 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from objectives.held_folder import held_folder
-from search.config.overrides import Count, Data, Drop, File, Names, Order, Place, Seed, Share, Size, Word, trained_size
+from search.config.overrides import (
+    Count,
+    Data,
+    Drop,
+    File,
+    InputSize,
+    Names,
+    Order,
+    Place,
+    Seed,
+    Share,
+    Word,
+    trained_size,
+)
 from search.errors import ConfigError
 from search.run_folder.atomic import csv_text, write_atomic
 from search.workers.run_isolated import run_isolated
@@ -34,7 +47,7 @@ class GroupwisePruning(Order):
     groups: Names
     ratio: Share
     max_drop: Drop | None = None
-    imgsz: Size = Field(default_factory=trained_size)
+    imgsz: InputSize = Field(default_factory=trained_size)
     round_to: Count = 8
     importance: Word = "l2"
     device: Word = "auto"

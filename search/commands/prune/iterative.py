@@ -27,12 +27,12 @@ from search.config.overrides import (
     Data,
     Drop,
     File,
+    InputSize,
     Names,
     Order,
     Place,
     Seed,
     Share,
-    Size,
     Word,
     one_of,
     recover_spec,
@@ -67,7 +67,7 @@ class IterativePruning(Order):
     ratio: Share
     steps: Count = 10
     max_drop: Drop | None = None
-    imgsz: Size = Field(default_factory=trained_size)
+    imgsz: InputSize = Field(default_factory=trained_size)
     round_to: Count = 8
     importance: Word = "l2"
     ranking: Annotated[Literal["local", "global"], one_of("local", "global")] = "local"

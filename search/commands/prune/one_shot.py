@@ -13,13 +13,13 @@ from search.config.overrides import (
     Count,
     Counts,
     File,
+    InputSize,
     Names,
     Network,
     Order,
     Place,
     Share,
     Shares,
-    Size,
     Word,
     one_of,
     trained_size,
@@ -46,7 +46,7 @@ class OneShotPruning(Order):
     plan: File | None = None
     ratio: Share = 0.0
     ratios: Shares = Field(default_factory=dict)
-    imgsz: Size = Field(default_factory=trained_size)
+    imgsz: InputSize = Field(default_factory=trained_size)
     round_to: Count = 8
     importance: Word = "l2"
     ranking: Annotated[Literal["local", "global"], one_of("local", "global")] = "local"

@@ -11,12 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from objectives.held_folder import held_folder
+from objectives.image_size import Size, sides, written
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
 from objectives.runtimes.names import file_suffix, is_command
 from objectives.runtimes.runner import Runner
 from search.commands.timing.models import Model, models_of, runtime_for, split_words
-from search.config.sections import LatencySpec
+from search.config.sections import STRIDE, LatencySpec, image_size
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError, near_miss
 from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
@@ -81,9 +82,7 @@ def order_of(words: Sequence[str]) -> Order:
     """
     named, keys = split_words(words)
     _check_keys(keys)
-    imgsz = keys.pop("imgsz", None)
-    if imgsz is not None and (isinstance(imgsz, bool) or not isinstance(imgsz, int) or imgsz < 32):
-        raise ConfigError(f"{imgsz!r} is not a size in pixels", where="imgsz=", expected="for example 640")
+    imgsz = _asked_size(keys.pop("imgsz", None))
     models = tuple(models_of(named, imgsz))
     asked = _asked_runtimes(keys.pop("runtime", None))
     spec = _settings(_given(models[0]), {**keys, **({"runtime": asked[0]} if asked else {})})
@@ -98,6 +97,17 @@ def order_of(words: Sequence[str]) -> Order:
         for model in rows:
             _check_opens(model, runtime)
     return order
+
+
+def _asked_size(value: object) -> Size | None:
+    try:
+        found = None if value is None else image_size(value)
+    except ValueError:
+        found = 0
+    if found is not None and min(sides(found)) < STRIDE:
+        expected = "for example 640, or 384,640 (height, width)"
+        raise ConfigError(f"{value!r} is not a size in pixels", where="imgsz=", expected=expected)
+    return found
 
 
 def _asked_runtimes(value: object) -> tuple[str, ...]:
@@ -297,7 +307,7 @@ def facts_of(order: Order, rows: Sequence[Timed]) -> list[dict[str, Any]]:
             "rounds": row.rounds,
             "flags": list(row.flags),
             "cached": row.cached,
-            "imgsz": row.model.imgsz,
+            "imgsz": written(row.model.imgsz),
             **conditions(order.spec_of(row.model)),
             "batch": order.spec.batch,
         }

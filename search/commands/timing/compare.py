@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.held_folder import held_folder
+from objectives.image_size import Size, sides
 from search.commands.timing import bench as timed
 from search.commands.timing.bench import Say
 from search.commands.timing.models import Model
@@ -38,7 +39,7 @@ class Subject:
     """What the child process needs of a model. `like`: the checkpoint that an exported file was made from."""
 
     path: Path
-    imgsz: int
+    imgsz: Size
     like: Path | None = None
 
 
@@ -138,7 +139,7 @@ def _accuracy(subject: Subject, data: Path | None, square: bool, exported: bool,
     return {"found": found, "labels": accuracy.labels, "figures": figures}
 
 
-def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
+def found_objects(path: Path, data: Path, imgsz: Size) -> int | None:
     """Count boxes above CONFIDENCE on all validation images; None for a task without boxes."""
     from objectives.ultralytics_door import quiet
     from pruning.checkpoints.checkpoint import load_model
@@ -148,7 +149,15 @@ def found_objects(path: Path, data: Path, imgsz: int) -> int | None:
     model: Any = load_model(path)
     if getattr(model, "task", "detect") not in ("detect", "segment", "pose", "obb"):
         return None
-    settings = {"imgsz": imgsz, "conf": CONFIDENCE, "device": "cpu", "verbose": False, "save": False, "mode": "predict"}
+    settings = {
+        "imgsz": list(sides(imgsz)),
+        "rect": isinstance(imgsz, int),
+        "conf": CONFIDENCE,
+        "device": "cpu",
+        "verbose": False,
+        "save": False,
+        "mode": "predict",
+    }
     with quiet():
         predictor = predictor_class(model)(overrides=settings)
         predictor.setup_model(model=model, verbose=False)

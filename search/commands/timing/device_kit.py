@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.held_folder import held_folder
+from objectives.image_size import Size
 from objectives.runtimes.names import SUFFIXES
 from objectives.runtimes.torch_runner import input_channels
 from search.commands.timing.models import Model, front_of, model_of
@@ -86,7 +87,7 @@ def _export(
     wanted: Sequence[PickedTrial], spec: LatencySpec, folder: Path, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Return one row per distinct network: file, sha256, input size, and the trials that it represents."""
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, Size], dict[str, Any]] = {}
     for number, picked in enumerate(wanted, 1):
         model = model_of(picked)
         key = (_widths(picked), model.imgsz)
@@ -106,7 +107,7 @@ def _exported(model: Model, picked: PickedTrial, spec: LatencySpec, folder: Path
         "file": f"models/{path.name}",
         "channels": input_channels(module),
         "sha256": digest(path),
-        "imgsz": model.imgsz,
+        "imgsz": model.imgsz,  # [height, width] of a rectangle
         "base": model.is_base,
         "trials": [],
     }

@@ -9,8 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size, size_of
 from objectives.runtimes.names import Runtime
 from search.config import yaml_source
+from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.config.inputs.user_code import UserReference
 from search.deliver.picked_trial import PickedTrial
 from search.errors import ConfigError
@@ -47,7 +49,7 @@ class Model:
     """
 
     name: str
-    imgsz: int
+    imgsz: Size
     path: Path | None
     runtime: str | None = None
     picked: PickedTrial | None = field(default=None, compare=False)
@@ -101,7 +103,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return [word for word in words if word not in keys], yaml_source.parse_overrides(keys)
 
 
-def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
+def models_of(words: Sequence[str], imgsz: Size | None = None) -> list[Model]:
     """Return the named models, each once: files, `RUN:REF`, or `RUN`, which is its base and its front.
 
     Raises:
@@ -113,7 +115,7 @@ def models_of(words: Sequence[str], imgsz: int | None = None) -> list[Model]:
     return list({(model.name, model.imgsz): model for model in found}.values())
 
 
-def model_of(picked: PickedTrial, name: str | None = None, imgsz: int | None = None) -> Model:
+def model_of(picked: PickedTrial, name: str | None = None, imgsz: Size | None = None) -> Model:
     """Return a trial or base of a run as it was measured, with its weights if kept; in INT8 its quantised file."""
     if picked.trial is not None and picked.trial.candidate.precision != "fp32":
         return Model(name or picked.name, imgsz or picked.imgsz, _quantised(picked), picked=picked)
@@ -152,7 +154,7 @@ def _latency(trial: Trial) -> float:
     return figures["latency_ms"].value if "latency_ms" in figures else 0.0
 
 
-def _named(word: str, imgsz: int | None) -> list[Model]:
+def _named(word: str, imgsz: Size | None) -> list[Model]:
     path = Path(word)
     if path.suffix in _SUFFIXES or (path.is_dir() and _folder_runtime(path) is not None):
         if not path.exists():
@@ -169,7 +171,7 @@ def _named(word: str, imgsz: int | None) -> list[Model]:
     return [model_of(picked, f"{study.record.path.name}:{ref}", imgsz) for ref, picked in chosen.items()]
 
 
-def imgsz_of(path: Path) -> int:
+def imgsz_of(path: Path) -> Size:
     """Return the input size of a file: that of a static graph, or that of a checkpoint's training.
 
     Raises:
@@ -178,16 +180,21 @@ def imgsz_of(path: Path) -> int:
     if path.suffix == ".pt":
         from search.evaluate.workload import load_model
 
+        asked = checkpoint_facts(path).imgsz
+        if asked is not None and not isinstance(asked, int):  # it was pruned for a rectangle
+            return asked
         arguments = getattr(load_model(path), "args", None) or {}
         size = arguments.get("imgsz") if isinstance(arguments, Mapping) else getattr(arguments, "imgsz", None)
         return size if isinstance(size, int) else _FALLBACK_IMGSZ
     size = _static_size(path)
     if size is None:
-        raise ConfigError(f"{path} does not say its input size", where="bench", expected="imgsz=640, for example")
+        raise ConfigError(
+            f"{path} does not say its input size", where="bench", expected="imgsz=640, for example, or 384,640"
+        )
     return size
 
 
-def _static_size(path: Path) -> int | None:
+def _static_size(path: Path) -> Size | None:
     if path.suffix == ".onnx":
         import onnx
 
@@ -203,7 +210,7 @@ def _static_size(path: Path) -> int | None:
         sides = [side.get_length() if side.is_static else 0 for side in shape]
     else:
         sides = [side if isinstance(side, int) else 0 for side in _said_shape(path)]
-    return sides[-1] if len(sides) == 4 and sides[-1] > 0 and sides[-1] == sides[-2] else None
+    return size_of(list(sides[2:])) if len(sides) == 4 else None
 
 
 def _said_shape(path: Path) -> Sequence[Any]:

@@ -6,11 +6,13 @@ objects, so nothing runs, PyTorch is not imported, and a fraction of a second is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size, size_of
 from pruning.checkpoints.inert_reader import HarmfulCheckpoint, Inert, read_inert
 from pruning.errors import CheckpointError
 
@@ -25,10 +27,13 @@ _TASKS = {
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """Task and input size; None if the checkpoint does not record them."""
+    """Task and input size; None if the checkpoint does not record them.
+
+    The size is that of the training, which has one side; of a network that was pruned for a rectangle it is that.
+    """
 
     task: str | None = None
-    imgsz: int | None = None
+    imgsz: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,11 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
         HarmfulCheckpoint: loading it would exhaust memory or time.
     """
     document = _document(path)
-    return CheckpointFacts() if document is None else CheckpointFacts(_task(document), _imgsz(document))
+    return (
+        CheckpointFacts()
+        if document is None
+        else CheckpointFacts(_task(document), _rectangle(document) or _imgsz(document))
+    )
 
 
 def checkpoint_outputs(path: Path) -> ModelOutputs:
@@ -96,6 +105,17 @@ def _classes(document: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _state(model: Inert) -> Mapping[str, Any]:
     state = getattr(model, "state", {})
     return state if isinstance(state, Mapping) else {}
+
+
+def _rectangle(document: Mapping[str, Any]) -> Size | None:
+    """Return the input size that the plan of a pruned checkpoint was made for, where that has two sides."""
+    plan = document.get("paretoprune_plan")
+    try:
+        shape = json.loads(plan)["example_shape"] if isinstance(plan, str) else None
+    except (ValueError, LookupError, TypeError):
+        return None
+    size = size_of(shape[2:]) if isinstance(shape, list) else None
+    return None if isinstance(size, int) else size
 
 
 def _imgsz(document: Mapping[str, Any]) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from objectives.image_size import Size
 from objectives.latency.cpu_pinning import pinned
 from objectives.latency.protocol import Latency, Side, compare_many
 from objectives.runtimes.names import file_suffix, is_command
@@ -20,7 +21,7 @@ from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.user_folder import user_folder
 
 
-def export_timed(model: Any, spec: LatencySpec, stem: Path, imgsz: int) -> Path:
+def export_timed(model: Any, spec: LatencySpec, stem: Path, imgsz: Size) -> Path:
     """Export a module to the file that the study's runtime is timed on: `stem` with the suffix of the runtime.
 
     Raises:
@@ -30,7 +31,7 @@ def export_timed(model: Any, spec: LatencySpec, stem: Path, imgsz: int) -> Path:
     return export_for_timing(model, path, imgsz=imgsz, batch=spec.batch, runtime=spec.runtime)
 
 
-def open_timed(spec: LatencySpec, file: Path, model: Any, imgsz: int) -> tuple[Runner, ...]:
+def open_timed(spec: LatencySpec, file: Path, model: Any, imgsz: Size) -> tuple[Runner, ...]:
     """Open one side on the study's runtime: torch runs the module, every other runtime the exported file."""
     return open_side(
         model if spec.runtime == "torch" else file,

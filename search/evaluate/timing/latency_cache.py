@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from objectives.image_size import Size
 from objectives.latency.protocol import Latency
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
@@ -39,8 +40,8 @@ def widths_digest(widths: Mapping[str, int], removed: Iterable[str] = ()) -> str
 def timing_key(
     spec: LatencySpec,
     widths: str,
-    imgsz: int,
-    base_imgsz: int,
+    imgsz: Size,
+    base_imgsz: Size,
     precision: str = "fp32",
     base: int = 0,
     base_precision: str = "fp32",

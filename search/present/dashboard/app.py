@@ -23,6 +23,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Streamin
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
+from objectives.image_size import size_of
 from search.errors import ParetoPruneError
 from search.export.formats import FORMATS
 from search.present.dashboard.access import AccessGuard, ListenAddress
@@ -63,7 +64,7 @@ class CandidateBody(_Body):
     """A point of the space."""
 
     ratios: Annotated[dict[str, float], Field(max_length=2000)]
-    imgsz: int
+    imgsz: int | Annotated[str, Field(max_length=32)]
     removed: Annotated[list[str], Field(max_length=500)] = []
 
 
@@ -192,7 +193,9 @@ def make_app(runs: Sequence[Path], address: ListenAddress | None = None, jobs: J
         fault = outside((live.view().data.get("whatif") or {}), body)
         if fault:
             raise HTTPException(422, fault)
-        candidate = Candidate(body.ratios, body.imgsz, live.precision(), removed=tuple(body.removed))
+        size = size_of(body.imgsz)
+        assert size is not None  # it is one of the space's
+        candidate = Candidate(body.ratios, size, live.precision(), removed=tuple(body.removed))
         return {"request": leave_request(live.path, candidate)}
 
     @app.get("/artefacts/{name}")

@@ -45,6 +45,10 @@ export const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g,
 /** For a POSIX shell: quoted when it holds anything but harmless characters. */
 export const shell = (text) => (/^[A-Za-z0-9_.,:=+\/-]+$/.test(text) ? text : `'${String(text).replace(/'/g, "'\\''")}'`);
 
+/** An input size in words: 640, or 384x640 of two sides (height, width); and its pixels, by which sizes are sorted. */
+export const sizeText = (imgsz) => (Array.isArray(imgsz) ? imgsz.join("x") : imgsz);
+export const areaOf = (imgsz) => { const sides = String(sizeText(imgsz) ?? "").split("x").map(Number); return sides[0] * sides[sides.length - 1] || null; };
+
 export const byId = (id) => document.getElementById(id);
 
 /** An element with attributes and children; strings become text nodes, never markup; functions become listeners. */

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from objectives.image_size import written
 from search.export.report import ArtefactCheck, ExportReport
 from search.present.terminal.columns import Column, plain_table
 
@@ -37,8 +38,9 @@ def render_export(made: ExportReport, folder: Path) -> RenderableType:
         table.add_row(Text(check.path or check.label), *_export_cells(check, made.metric))
     remarks = [f"{check.label}: {said}" for check in made.artefacts for said in (*check.faults, *check.unchecked)]
     said = [Text(line) for line in (*made.notes, *remarks)]
+    shape = "square" if isinstance(made.imgsz, int) else written(made.imgsz)
     accuracy = (
-        f"{made.metric} of the model, on square images as the artefacts get them: {made.accuracy[made.metric]:.4f}"
+        f"{made.metric} of the model, on {shape} images as the artefacts get them: {made.accuracy[made.metric]:.4f}"
     )
     return Group(table, Text(f"\n{accuracy}"), *said, Text(f"written to {folder}"))
 

@@ -240,8 +240,9 @@ def file_in(folder: str, ending: str) -> str:
 def image(numpy: Any, shape: Sequence[Any], model: dict[str, Any], options: argparse.Namespace) -> Any:
     """Return a random image: zeros could be faster than images."""
     channels = shape[1] if isinstance(shape[1], int) else 3
-    size = (options.batch, channels, model["imgsz"], model["imgsz"])
-    return numpy.random.RandomState(0).random_sample(size).astype(numpy.float32)
+    said = model["imgsz"]
+    sides = said if isinstance(said, list) else [said, said]  # height and width
+    return numpy.random.RandomState(0).random_sample((options.batch, channels, *sides)).astype(numpy.float32)
 
 
 # What follows up to `measure` is arithmetic, held against ParetoPrune's own by its tests.

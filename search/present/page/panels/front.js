@@ -4,7 +4,7 @@ import { choose, chosen } from "../state/address.js";
 import { limits, picked } from "./budget.js";
 import { axisNamed, draw, layoutOf, redrawOver, theme } from "../charts/charts.js";
 import { CROWD, crowdImage, shadesOf } from "../charts/density.js";
-import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, tone, withUnit } from "../format.js";
+import { axisTitle, byId, choices, difference, element, fill, missing, plain, printed, sizeText, tone, withUnit } from "../format.js";
 import { OWN, accuracy, baseName, baseValue, baselines, bases, changesOn, costs, describe, devices, isDrawn, isEstimated, isExport, isFeasible, isGuess, marksOf, placeOf, namedPicks, spreadOf, study, trialOf, valueOf } from "../state/study.js";
 
 /** Marks of the trials by their base, in the order of the study; those of the first are as in a study of one. */
@@ -31,7 +31,7 @@ export function tipOf(row, name) {
 
 /** Input size and precision, where they are not the study's own. */
 function shape(row) {
-  const { imgsz, precision } = row.candidate || {}, own = (study.head.study || {}).imgsz;
+  const { imgsz, precision } = row.candidate || {}, own = sizeText((study.head.study || {}).imgsz);
   return [imgsz && own && imgsz !== own ? `${imgsz} px` : "", precision && precision !== "fp32" ? precision : ""].filter(Boolean).join(", ");
 }
 

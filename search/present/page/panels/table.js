@@ -4,7 +4,7 @@ import { choose, chosen } from "../state/address.js";
 import { limits } from "./budget.js";
 import { openTrial } from "./drawer.js";
 import { pickTags } from "./front.js";
-import { axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "../format.js";
+import { areaOf, axisTitle, byId, choices, difference, duration, element, fill, missing, printed, tone } from "../format.js";
 import { baseName, baseValue, baselines, bases, candidates, inOrder, isEstimated, isExport, isFeasible, isGuess, isMeasured, marksOf, secondsOf, study, valueOf, within } from "../state/study.js";
 
 const HEIGHT = 30, SPARE = 12;
@@ -20,8 +20,10 @@ function columns() {
   const places = study.device ? [{ key: "rank", title: "rank", value: (row) => (study.places.get(row.id) || {}).now, cell: placeCell }, { key: "own_rank", title: "own rank", value: (row) => (study.places.get(row.id) || {}).was }] : [];
   const several = bases().length ? [text("base", baseName)] : [];
   const precisions = study.rows.some((row) => (row.candidate.precision || "fp32") !== "fp32") ? [text("precision", (row) => (row.candidate && row.candidate.precision) || "")] : [];
-  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...several, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => row.candidate && row.candidate.imgsz }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.id ? marksOf(row.id).note : row.note || ""))];
+  return [{ key: "trial", title: "trial", value: (row) => (isExport(row) ? row.number + 0.1 : row.number), csv: (row) => row.id ?? row.name ?? "base", cell: nameCell }, ...several, ...figures, ...places, text("state", (row) => stateOf(row)), text("source", (row) => row.source || ""), { key: "px", title: "px", value: (row) => areaOf(row.candidate && row.candidate.imgsz), csv: pixels, cell: (row) => [String(pixels(row) ?? "–")] }, ...precisions, { key: "time", title: "time", value: secondsOf, cell: (row) => [duration(secondsOf(row))] }, text("note", (row) => (row.id ? marksOf(row.id).note : row.note || ""))];
 }
+
+const pixels = (row) => row.candidate && row.candidate.imgsz;
 
 function stateOf(row) {
   if (isEstimated(row)) return "estimated";

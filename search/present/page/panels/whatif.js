@@ -13,13 +13,13 @@ let bench = null;
 /** From so many ratios on the bars are the way to them, and their sliders are folded. */
 const FOLDED = 24;
 
-/** The vector in the address: "128|0.1,0.2|model.4.m.0", or "trial:17" to start from one. */
+/** The vector in the address: "128|0.1,0.2|model.4.m.0", "384x640|..." or "trial:17" to start from one. */
 function vectorOf(text) {
   const table = study.head.whatif, [size, ratios, blocks] = text.split("|"), row = text.startsWith("trial:") ? trialOf(text.slice(6)) : null;
   const said = row ? row.ratios : ratios ? ratios.split(",").map(Number) : [];
   const clipped = table.dimensions.map((dimension, at) => Math.min(dimension.high, Math.max(dimension.low, Number.isFinite(said[at]) ? said[at] : dimension.low)));
   const removed = row ? row.removed || [] : (blocks || "").split(",").filter((path) => table.blocks.some((block) => block.path === path));
-  const imgsz = row ? row.candidate.imgsz : Number(size);
+  const imgsz = row ? row.candidate.imgsz : table.sizes.find((one) => String(one) === size);
   return { ratios: Object.fromEntries(table.dimensions.map((dimension, at) => [dimension.name, clipped[at]])), removed: [...removed], imgsz: table.sizes.includes(imgsz) ? imgsz : table.sizes[0], alone: {} };
 }
 
@@ -55,7 +55,7 @@ function controls(table) {
   const start = element("select"), size = element("select"), alone = element("input", { type: "checkbox" });
   start.addEventListener("change", () => choose({ w: start.value }));
   choices(size, table.sizes.map((one) => [String(one), `${one} px`]));
-  size.addEventListener("change", () => change((vector) => { vector.imgsz = Number(size.value); }));
+  size.addEventListener("change", () => change((vector) => { vector.imgsz = table.sizes.find((one) => String(one) === size.value); }));
   const sliders = element("div", { class: "sliders", role: "group", "aria-label": "ratio of each part" }, table.dimensions.map(sliderOf));
   const blocks = table.blocks.length ? element("div", { class: "blocks", role: "group", "aria-label": "blocks that stay" }, element("span", { class: "muted" }, "blocks that stay:"), table.blocks.map(blockOf)) : null;
   const ask = { button: button("enqueue as a trial", enqueue, { class: "first" }), why: element("span", { role: "status" }) };
