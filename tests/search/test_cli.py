@@ -101,6 +101,8 @@ def test_a_faulty_study_is_one_message_without_traceback(workplace: Path) -> Non
         (("prune", "model=best.pt", "ratio=1.0"), "1.0 is not a ratio"),
         (("prune", "model=best.pt", "ratio=0.3", "ranking=globl"), "did you mean: global"),
         (("prune", "model=best.pt", "ratio=0.3", "imgsz=100"), "not a multiple of 32"),
+        (("prune", "model=best.pt", "ratio=0.3", "imgsz=64,100"), "64x100 is not a multiple of 32"),
+        (("prune", "model=best.pt", "ratio=0.3", "imgsz=64,96,128"), "for example 640, or 384,640 (height, width)"),
         (("prune", "model=best.pt", "ratio=0.3", "round_to=0"), "whole number above 0"),
         (("prune", "model=best.pt", "plan=nowhere.json"), "no such file"),
         (("prune", "model=best.pt", "plan=data.yaml", "ratio=0.3"), "plan= fixes everything"),

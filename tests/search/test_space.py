@@ -103,6 +103,16 @@ def test_vectors_and_candidates_are_inverse() -> None:
     assert "imgsz" not in known_space().vector(candidate)
 
 
+def test_a_size_of_two_sides_is_a_word_in_a_vector() -> None:
+    """Samplers and their databases choose among numbers and words."""
+    space = known_space(sizes=(640, (384, 640), (640, 384), (224, 416)))
+    assert space.choices()["imgsz"] == (640, "384x640", "640x384", "224x416")
+    for size in space.sizes:
+        candidate = space.uniform(0.25, size)
+        assert space.candidate(space.vector(candidate)) == candidate
+    assert space.smallest().imgsz == (224, 416), "of the fewest pixels"
+
+
 def test_blocks_are_choices_between_staying_and_going() -> None:
     space = _deep()
     assert [block.path for block in space.blocks] == ["model.4.m.0", "model.4.m.1", "model.6.m.0"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from objectives.image_size import Size
 from objectives.objective import Estimate
 from search.run_folder.atomic import write_atomic, write_json
 from search.run_folder.record import RunRecord
@@ -21,6 +22,16 @@ def test_candidates_from_before_blocks_could_go_are_read() -> None:
     data = CANDIDATE.to_json()
     del data["removed"]
     assert Candidate.from_json(data) == Candidate(CANDIDATE.ratios, 320)
+
+
+@pytest.mark.parametrize("size", [640, (384, 640)])
+def test_a_candidate_survives_json_with_either_kind_of_size(size: Size) -> None:
+    candidate = Candidate({"stem": 0.5}, size)
+    row = json.loads(json.dumps(candidate.to_json()))
+    assert row["imgsz"] == (640 if size == 640 else "384x640")
+    assert Candidate.from_json(row) == candidate
+    with pytest.raises(ValueError, match="no input size"):
+        Candidate.from_json({**row, "imgsz": "large"})
 
 
 @pytest.mark.parametrize("outcome", [known_measurement(CANDIDATE), Failure(FailureKind.SIGNAL, "SIGKILL")])

@@ -112,7 +112,7 @@ def _rectangle(document: Mapping[str, Any]) -> Size | None:
     plan = document.get("paretoprune_plan")
     try:
         shape = json.loads(plan)["example_shape"] if isinstance(plan, str) else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):  # no plan of ours
         return None
     size = size_of(shape[2:]) if isinstance(shape, list) else None
     return None if isinstance(size, int) else size

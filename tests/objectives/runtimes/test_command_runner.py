@@ -7,6 +7,7 @@ import pickle
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,13 @@ def test_the_program_gets_the_model_and_what_it_asks_for(tmp_path: Path) -> None
         os.chdir(here)
     assert appended == f'["{tmp_path}/m.onnx"]'
     assert (tmp_path / "said").read_text() == f'["--m={tmp_path}/m.onnx", "-t", "2", "64 x"]'
+
+
+def test_a_size_of_two_sides_is_one_word_and_two_numbers(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runtime": f"command:{sys.executable} {{imgsz}} {{height}} {{width}} {{model}}"}
+    own = CommandRunner(tmp_path / "m.onnx", **asked, imgsz=(384, 640), threads=1, batch=1)
+    assert own._words[1:] == ["384x640", "384", "640", f"{tmp_path}/m.onnx"]
+    assert own.describe()["imgsz"] == "384x640"
 
 
 def test_no_shell_reads_the_command(tmp_path: Path) -> None:

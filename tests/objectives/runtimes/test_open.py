@@ -83,6 +83,19 @@ def test_faults_of_export_are_named(tiny_yolo: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("model", [None, nn.Sequential(nn.Conv2d(3, 4, 3)).eval()], ids=["yolo", "plain"])
+def test_a_size_of_two_sides(model: Any, tiny_yolo: Any, tmp_path: Path) -> None:
+    path = export_for_timing(model or tiny_yolo, tmp_path / "m.onnx", imgsz=(32, 64))
+    for artefact, runtime in ((path, "onnxruntime"), (model or tiny_yolo, "torch")):
+        runner = open_runner(artefact, runtime=runtime, imgsz=(32, 64))
+        runner.run()
+        assert runner.describe()["imgsz"] == "32x64"
+    with pytest.raises(LatencyError, match=r"input of \(1, 3, 32, 64\), but batch=1 and imgsz=64x32 were asked for"):
+        open_runner(path, runtime="onnxruntime", imgsz=(64, 32))
+    with pytest.raises(LatencyError, match="imgsz=64x100 is not a multiple of the model's stride 32"):
+        export_for_timing(tiny_yolo, tmp_path / "other.onnx", imgsz=(64, 100))
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_a_module_runs_on_each_runtime_unchanged(tiny_yolo: Any, runtime: Any) -> None:
     before, threads = state_of(tiny_yolo), torch.get_num_threads()

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from objectives.runtimes.names import command_words
+from search.config import yaml_source
 from search.config.inputs.ultralytics_config import fault_of, training_keys
 from search.config.sections import RecoverSpec
 from search.config.spec import load_spec, with_defaults
@@ -72,6 +73,33 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("key", "said", "meant"),
+    [
+        ("imgsz", "640", 640),
+        ("imgsz", "[384, 640]", (384, 640)),
+        ("imgsz", "384x640", (384, 640)),
+        ("imgsz", "384,640", (384, 640)),
+        ("imgsz", "[640, 640]", 640),
+        ("space.imgsz", "[384, 640]", (384, 640)),
+        ("space.imgsz", "384", (384,)),
+        ("space.imgsz", "[[384, 640], [320, 512], 320]", ((384, 640), (320, 512), 320)),
+        ("space.imgsz", "384x640,320x512", ((384, 640), (320, 512))),
+        ("space.imgsz", "[[384, 640]]", ((384, 640),)),
+    ],
+)
+def test_two_numbers_are_one_size_of_the_study_and_two_of_the_space(
+    workplace: Path, key: str, said: str, meant: object
+) -> None:
+    """Height first; the same on a command line and in a file, and after a round through args.yaml."""
+    spec = load_spec(workplace / "study.yaml", yaml_source.parse_overrides([f"{key}={said}"]))
+    found = spec.imgsz if key == "imgsz" else spec.space.imgsz
+    assert found == meant and spec.sizes == (meant if key == "space.imgsz" else (meant,))
+    again = load_spec(None, spec.resolved(), check_paths=False)
+    assert (again.imgsz, again.space.imgsz) == (spec.imgsz, spec.space.imgsz)
+    assert load_spec(workplace / "study.yaml", {key: meant}) == spec, "as Python says it"
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("trials: 5\n", "did you mean search.trials?"),
@@ -85,6 +113,12 @@ def test_all_faults_are_reported_at_once_with_their_lines(workplace: Path) -> No
         ("latency: {runtime: ncnn, device: 0}\n", "ncnn is timed on the CPU, found device: 0"),
         ("space: {precision: [int8]}\nlatency: {runtime: ncnn}\n", "runtime ncnn on cpu cannot run int8"),
         ("imgsz: 100\n", "not a multiple of 32"),
+        ("imgsz: [384, 650]\n", "384x650 is not a multiple of 32"),
+        ("imgsz: [640, 320, 160]\n", "expected one size, 640 or [height, width], found [640, 320, 160]"),
+        ("imgsz: large\n", "several to search are space.imgsz: [640, 512], or [[384, 640], [320, 512]]"),
+        ("space: {imgsz: [[384, 640], 384x640]}\n", "space.imgsz: expected different sizes, at least one"),
+        ("space: {imgsz: []}\n", "expected different sizes, at least one"),
+        ("space: {imgsz: [640, wide]}\n", "space.imgsz[1]: expected one size"),
         ("budgets: {edge: {latncy_ms: 5}}\n", "Did you mean latency_ms?"),
         ("budgets: {edge: {}}\n", "limits nothing"),
         ("budgets: {edge: {latency_ms: '>=5'}}\n", "line 3: budgets: edge: latency_ms: '>=5': of latency_ms less"),

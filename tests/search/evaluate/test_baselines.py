@@ -25,6 +25,17 @@ def test_lower_sizes_are_multiples_of_the_models_stride() -> None:
     assert sizes_at(32) and sizes_at(64)
 
 
+def test_a_lower_size_of_two_sides_keeps_their_shape() -> None:
+    space = Space((Dimension("a", ("a",), 0.0, 0.8),), ((384, 640),))
+    rows = baseline_rows(["lower_size", "random"], space, (384, 640), 0)
+    assert [(row.imgsz, row.name, row.slug) for row in rows[:2]] == [
+        ((288, 480), "the base at 288x480 px", "lower_size-288x480"),
+        ((192, 320), "the base at 192x320 px", "lower_size-192x320"),
+    ]
+    assert {row.candidate.imgsz for row in rows[2:] if row.candidate is not None} == {(384, 640)}
+    assert not baseline_rows(["lower_size"], space, 32, 0), "nothing is lower than one stride"
+
+
 def test_the_rows_of_several_bases_are_those_of_each(tmp_path: Path) -> None:
     named = ["base", "lower_size", "int8", "uniform", f"sibling:{tmp_path}/n.pt"]
     rows = baseline_rows(named, known_joint(), 640, 0, ("s", "n"))

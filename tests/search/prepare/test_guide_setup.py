@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from objectives.image_size import Size, written
 from objectives.objective import Estimate
 from objectives.weights import kernel_weights
 from search.config.spec import StudySpec, load_spec
@@ -74,13 +76,17 @@ def test_a_probe_is_shorter_than_what_a_trial_is_ranked_by() -> None:
     assert [probe_seconds(limit) for limit in (1.0, 3.0, 6.0, 60.0)] == [0.5, 1.5, 1.5, 15.0]
 
 
+@pytest.mark.parametrize(("own_size", "lower"), [(640, 320), ((384, 640), (192, 320))])
 def test_an_input_size_is_held_against_the_base_in_the_studys_own_precision(
-    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_size: Size, lower: Size, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what INT8 loses would look like a merit of every size but the study's own."""
-    sizes = {"imgsz": 640, "space.imgsz": [640, 320], "space.precision": ["int8"]}
+    sizes = {"imgsz": own_size, "space.imgsz": [own_size, lower], "space.precision": ["int8"]}
     spec = load_spec(workplace / "study.yaml", sizes)
-    graphs = {size: SimpleNamespace(cost=lambda macs=size: SimpleNamespace(macs=macs)) for size in (640, 320)}
+    graphs = {
+        size: SimpleNamespace(cost=lambda macs=macs: SimpleNamespace(macs=macs))
+        for size, macs in ((own_size, 640), (lower, 320))
+    }
     subject: Any = SimpleNamespace(spec=spec, run=tmp_path, graphs=graphs, device="cpu")
     gain: Any = SimpleNamespace(name="map50_95", share=lambda value: value / 0.5)
     found = {
@@ -92,5 +98,8 @@ def test_an_input_size_is_held_against_the_base_in_the_studys_own_precision(
     phase = Phases(tmp_path)
     with phase("variants"):
         own, small = variants_of(subject, gain, phase)
-    assert (own.imgsz, own.precision, own.cost, own.share) == (640, "int8", 1.0, 1.0)
-    assert (small.imgsz, small.precision, small.cost, small.share) == (320, "int8", 0.5, 0.6)
+    assert (own.imgsz, own.precision, own.cost, own.share) == (own_size, "int8", 1.0, 1.0)
+    assert (small.imgsz, small.precision, small.cost, small.share) == (lower, "int8", 0.5, 0.6)
+    assert json.loads((tmp_path / "sensitivity" / "variants.json").read_text()) == {str(written(lower)): [0.5, 0.6]}
+    with phase("variants"):
+        assert variants_of(subject, gain, phase) == (own, small), "read again"

@@ -189,6 +189,7 @@ def test_the_table_says_on_what(planned: Study) -> None:
         (("planned", "runtime=onnxruntime,nccn"), 2, "Did you mean ncnn"),
         (("planned", "threads=0"), 2, "threads="),
         (("planned", "imgsz=big"), 2, "not a size in pixels"),
+        (("planned", "imgsz=16,640"), 2, "for example 640, or 384,640 (height, width)"),
         (("planned", "runtime=tensorrt"), 4, "pip install tensorrt"),
         (("planned", "runtime=mnn", "device=0"), 2, "mnn is timed on the CPU"),
         (("planned", "runtime=command:./nowhere"), 4, "name a program that is there"),

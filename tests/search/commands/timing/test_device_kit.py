@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import importlib.util
@@ -45,6 +46,12 @@ def runner() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize(("imgsz", "shape"), [(64, (2, 1, 64, 64)), ([64, 96], (2, 1, 64, 96))])
+def test_a_manifest_has_one_side_or_two(runner: ModuleType, imgsz: object, shape: tuple[int, ...]) -> None:
+    made = runner.image(np, ["batch", 1, "height", "width"], {"imgsz": imgsz}, argparse.Namespace(batch=2))
+    assert made.shape == shape and made.dtype == np.float32
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from objectives.image_size import Size
 from search.commands.init import write_starter
 from search.config.inputs.checkpoint_facts import CheckpointFacts, checkpoint_facts
+from search.config.overrides import trained_size
 from search.config.spec import load_spec
 
 STUDIES = Path(__file__).parents[4] / "studies"
@@ -44,6 +48,24 @@ def test_nothing_of_a_hostile_file_runs(tmp_path: Path) -> None:
     hostile = archive(tmp_path / "a.pt", {"model": Hostile(marker), "train_args": {"imgsz": [320, 640]}})
     assert checkpoint_facts(hostile) == CheckpointFacts(None, 640)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("plan", "size"),
+    [
+        ({"example_shape": [1, 3, 384, 640]}, (384, 640)),
+        ({"example_shape": [1, 3, 96, 96]}, 640),  # a square says less than the training
+        ({"example_shape": [1, 8]}, 640),
+        ({"kept": {}}, 640),
+        ("no plan", 640),
+        (["[" * 100_000], 640),
+    ],
+)
+def test_what_was_pruned_for_a_rectangle_runs_at_it(plan: Any, size: Size, tmp_path: Path) -> None:
+    text = plan[0] if isinstance(plan, list) else plan if isinstance(plan, str) else json.dumps(plan)
+    pruned = archive(tmp_path / "a.pt", {"model": 1, "train_args": {"imgsz": 640}, "paretoprune_plan": text})
+    assert checkpoint_facts(pruned).imgsz == size
+    assert trained_size({"model": pruned}) == size
 
 
 def test_a_task_is_a_text(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from search.present.dashboard.access import ListenAddress
 from search.present.dashboard.app import make_app
 from search.present.dashboard.jobs import Jobs
 from search.present.dashboard.live import LiveRun, Position, chunks
+from search.run_folder.atomic import write_json
 from search.run_folder.enqueue import MOST, Requests
 from search.run_folder.record import RunRecord
 from search.testing.known_front import known_what_if
@@ -177,6 +178,13 @@ def test_a_request_is_left_for_the_coordinator(client: TestClient, api: str, run
     assert client.post(f"{api}/enqueue", json=VECTOR).status_code == 200
     (request,) = Requests(run)
     assert request.candidate.ratios == VECTOR["ratios"] and request.candidate.precision == "fp32"
+
+
+def test_a_request_may_have_two_sides(client: TestClient, api: str, run: Path) -> None:
+    write_json(run / "base" / "whatif.json", known_what_if(0.0, 0.8, (640, (384, 640))))
+    assert client.post(f"{api}/enqueue", json={**VECTOR, "imgsz": "640x384"}).status_code == 422
+    assert client.post(f"{api}/enqueue", json={**VECTOR, "imgsz": "384x640"}).status_code == 200
+    assert [request.candidate.imgsz for request in Requests(run)] == [(384, 640)]
 
 
 def test_a_request_is_in_the_studys_own_precision(run: Path) -> None:
