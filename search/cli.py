@@ -408,8 +408,10 @@ def bench(
     """Time models (.pt, .onnx, RUN, RUN:17, RUN:pick) interleaved with the first, the reference: runtime=openvino.
 
     runtime= one or more (ncnn,mnn) of onnxruntime, torch, openvino, tensorrt, torchscript, ncnn, mnn, litert,
-    executorch, or "command:./time_on_board.sh {model}"; further keys: threads, device, batch, imgsz, seconds (per
-    model). Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
+    executorch, or "command:./time_on_board.sh {model}"; further keys: threads, device, batch, imgsz (640, or
+    384,640: height, width), seconds (per model).
+
+    Elsewhere: bench RUN --bundle kit.zip, bench RUN --import figures.json.
     """
     from search.commands.timing.command import run_bench
 
@@ -447,6 +449,8 @@ def prune(words: Keys = None, form: Form = "table", debug: Debug = False) -> Non
     ratios=ratios.yaml instead of a ratio: lines such as model.4.m.0.cv1: 0.5, for a group, a layer or a block.
 
     plan=plan.json instead of a ratio rebuilds the model of an earlier plan, bit for bit.
+
+    imgsz=384,640 is a height and a width, here and in every command; the pruned file remembers it.
 
     data=data.yaml ratio=0.5 steps=10 max_drop=0.05 prunes, fine-tunes and validates in steps until the metric has
     fallen too far [recover.epochs=1 ...]; the same command continues after an interruption.

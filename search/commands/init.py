@@ -83,7 +83,9 @@ def write_starter(path: Path, /, model: str | Sequence[str] = "best.pt", data: s
     models = [model] if isinstance(model, str) else list(model)
     target = None
     if keys:  # its faults, before a file is there
-        target = load_spec(None, {"model": model, "data": data, **_beside(path, keys)}, check_paths=False).target
+        spec = load_spec(None, {"model": model, "data": data, **_beside(path, keys)}, check_paths=False)
+        target = spec.target
+        keys |= {"imgsz": spec.resolved()["imgsz"]} if "imgsz" in keys else {}
     facts = checkpoint_facts(path.parent / models[0])
     asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
     name, shown = keys.get("name") or folder_name(Path(models[0]).stem) or "study", _scalar(models[0])

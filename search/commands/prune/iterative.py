@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from objectives.image_size import written
 from search.config.inputs.user_code import refuse_own
 from search.config.overrides import (
     Count,
@@ -292,7 +293,7 @@ class _Work:
                 on_progress=phase.advance, beat=phase.beat,
             ).model  # fmt: skip
             shutil.rmtree(work, ignore_errors=True)
-        save_model(model, self._path(number), paretoprune_step=number)
+        save_model(model, self._path(number), paretoprune_step=number, paretoprune_imgsz=written(order.imgsz))
         return load_model(self._path(number))
 
     def measure(self, model: Any) -> float:

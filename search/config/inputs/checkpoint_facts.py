@@ -108,13 +108,13 @@ def _state(model: Inert) -> Mapping[str, Any]:
 
 
 def _rectangle(document: Mapping[str, Any]) -> Size | None:
-    """Return the input size that the plan of a pruned checkpoint was made for, where that has two sides."""
-    plan = document.get("paretoprune_plan")
+    """Return the input size that a pruned checkpoint, or its plan, was made for, where that has two sides."""
+    plan, noted = document.get("paretoprune_plan"), size_of(document.get("paretoprune_imgsz"))
     try:
         shape = json.loads(plan)["example_shape"] if isinstance(plan, str) else None
     except (ValueError, LookupError, TypeError, RecursionError):  # no plan of ours
         return None
-    size = size_of(shape[2:]) if isinstance(shape, list) else None
+    size = size_of(shape[2:]) if isinstance(shape, list) else noted
     return None if isinstance(size, int) else size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ def test_a_trial_is_measured_exported_and_verified_at_its_size(wide: Study, tmp_
     assert imgsz_of(tmp_path / "out" / made.path) == OWN == imgsz_of(folder / "weights.pt")
 
 
+def written_commands(*names: str) -> list[list[str]]:
+    """The words of commands of docs/input_size.md at the sizes of this study; their files lie in the working folder."""
+    page = (Path(__file__).parents[3] / "docs" / "input_size.md").read_text().replace("384,640", "64,96")
+    lines = [line.split()[1:] for line in page.splitlines() if line.startswith("paretoprune ")]
+    found = [words for words in lines if words[0] in names]
+    assert {words[0] for words in found} == set(names)
+    return found
+
+
 @pytest.mark.slow
 def test_a_search_of_sizes_of_two_sides_and_what_comes_after_it(
     wide: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,14 +116,20 @@ def test_a_search_of_sizes_of_two_sides_and_what_comes_after_it(
     assert base is not None
     shares = {row["name"]: row["figures"]["macs_g"]["value"] / base.figures["macs_g"].value for row in said}
     assert shares == {"the base at 64 px": pytest.approx(2 / 3), "the base at 32x64 px": pytest.approx(1 / 3)}
-    monkeypatch.chdir(run_folder.parent)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(wide.spec.model, "best.pt")
+    shutil.copy(wide.spec.data, "data.yaml")
     size = str(written(trials[0].candidate.imgsz))
     made = run("export", f"{run_folder}:0", "format=onnx", "quantize=8,32", "--max-drop", "1")
     assert made.exit_code == 0, made.output
     assert f"validated on {size} (height x width)" in (run_folder / "picks/trial-0000/model_card.md").read_text()
     made = run("finetune", f"{run_folder}:0", "epochs=1")
     assert made.exit_code == 0 and imgsz_of(run_folder / "picks/trial-0000/finetuned.pt") == trials[0].candidate.imgsz
-    made = run("bench", f"{run_folder}:0", "--bundle", str(tmp_path / "kit.zip"), "seconds=0.2")
+    for words in written_commands("prune", "compare"):
+        made = run(*words)
+        assert made.exit_code == 0, made.output
+    assert imgsz_of(Path("wide/pruned.pt")) == OWN
+    made = run("bench", str(run_folder), "--bundle", str(tmp_path / "kit.zip"), "seconds=0.2")
     with zipfile.ZipFile(tmp_path / "kit.zip") as kit:
         models = json.loads(kit.read("manifest.json"))["models"]
     assert made.exit_code == 0 and models[0]["imgsz"] == list(OWN) and models[0]["channels"] == CHANNELS

@@ -66,6 +66,8 @@ def test_what_was_pruned_for_a_rectangle_runs_at_it(plan: Any, size: Size, tmp_p
     pruned = archive(tmp_path / "a.pt", {"model": 1, "train_args": {"imgsz": 640}, "paretoprune_plan": text})
     assert checkpoint_facts(pruned).imgsz == size
     assert trained_size({"model": pruned}) == size
+    noted = {"model": 1, "train_args": {"imgsz": 640}, "paretoprune_imgsz": "384x640"}  # of pruning in steps
+    assert checkpoint_facts(archive(tmp_path / "b.pt", noted)).imgsz == (384, 640)
 
 
 def test_a_task_is_a_text(tmp_path: Path) -> None:
