@@ -122,3 +122,36 @@ def vector_of(page: Any) -> Any:
     size, ratios, _ = page.evaluate("paretoprune.chosen.w").split("|")
     names = [d.name for d in runs.space().dimensions]
     return Candidate(dict(zip(names, map(float, ratios.split(",")), strict=True)), int(size))
+
+
+def test_sizes_of_two_sides_are_chosen_shown_and_enqueued(open_page: OpenPage, studio: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(studio, run)
+    content = json.loads((run / "snapshot.json").read_text())
+    for row in content["trials"]:
+        row["candidate"]["imgsz"] = "192x320" if row["number"] == 12 else "384x640"
+    content["study"]["imgsz"] = [384, 640]  # as args.yaml has it
+    (run / "snapshot.json").write_text(json.dumps(content))
+    table = json.loads((run / "base" / "whatif.json").read_text())
+    (macs,) = table["cost"]["macs"].values()
+    table["sizes"] = ["384x640", "192x320"]
+    table["cost"]["macs"] = {"384x640": [[4 * factor, *rest] for factor, *rest in macs], "192x320": macs}
+    (run / "base" / "whatif.json").write_text(json.dumps(table))
+    with Serving([run]).running() as served:
+        page = bench(open_page, served, "tab=whatif&w=trial:12&trial=12")
+        size = page.locator("#whatif-body label:has-text('input') select")
+        assert size.locator("option").all_inner_texts() == ["384x640 px", "192x320 px"]
+        assert size.input_value() == "192x320" and "192x320 px, fp32" in page.inner_text("#drawer-title ~ *, .drawer")
+        lower = int(page.get_attribute("#whatif-body .gauges", "data-macs"))
+        size.select_option("384x640")
+        assert int(page.get_attribute("#whatif-body .gauges", "data-macs")) == 4 * lower
+        size.select_option("192x320")
+        page.click("#whatif-body button:has-text('enqueue')")
+        page.wait_for_selector("#dialog:has-text('when it is resumed')")
+        page.click("#dialog button")
+        (request,) = (run / "enqueue").glob("*.json")
+        assert json.loads(request.read_text())["candidate"]["imgsz"] == "192x320"
+        page = open_page(f"{served.address}#tab=table&sort=px", height=1400)
+        page.wait_for_selector("#table tbody tr[data-id]")
+        cells = page.locator("#table tbody tr[data-id]").first.locator("td").all_inner_texts()
+        assert "192x320" in cells, "fewest pixels first"
