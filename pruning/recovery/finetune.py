@@ -44,10 +44,9 @@ from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
 from pruning.recovery.distillation import fit_projectors, teacher_of
-from pruning.recovery.images import Size, sides
+from pruning.recovery.images import Size, give_rectangles, sides
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
-from pruning.recovery.rectangles import give_rectangles
 from pruning.recovery.weight_masks import WeightMasks
 
 _log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ Spend = Literal["need", "equal"]
 class Recovery:
     """Fine-tune settings: `fraction` of the training images for `epochs` at `imgsz`; `train` overrides any key.
 
-    Of an `imgsz` of two sides, (height, width), the images are letterboxed into exactly these (`rectangles`); with
+    Of an `imgsz` of two sides, (height, width), the images are letterboxed into exactly these (`images`); with
     `rect: True` in `train` they have Ultralytics' shapes of batches instead.
 
     `slimming` is the weight of the L1 penalty on batch-norm scales (sparsity training before `bn_gamma` pruning:

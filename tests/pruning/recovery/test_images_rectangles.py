@@ -13,8 +13,8 @@ from ultralytics.models.rtdetr.val import RTDETRDataset
 from pruning.data_importance import labelled_batches
 from pruning.recovery.bn_calibration import calibration_batches
 from pruning.recovery.finetune import Recovery, data_trainer, recover, trainer_of
+from pruning.recovery.images import give_rectangles
 from pruning.recovery.judge import TrainingLoss, evaluation_dataset, most_images
-from pruning.recovery.rectangles import give_rectangles
 from pruning.recovery.repair import calibration_images
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
