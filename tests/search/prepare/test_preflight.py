@@ -121,3 +121,14 @@ def test_a_format_that_there_is_not_is_a_fault_of_the_target(workplace: Path) ->
     with pytest.raises(ConfigError, match="exported as 'imx500', which is no format") as caught:
         check_target(spec, zoo.build("yolov8n.yaml"))
     assert caught.value.near == "imx"
+
+
+def test_a_rectangle_is_whole_strides_and_not_for_a_classifier() -> None:
+    check_sizes(model(stride=64), [640, (384, 640)])
+    with pytest.raises(ConfigError, match="96x640 is not a multiple of 64") as refused:
+        check_sizes(model(stride=64), [(96, 640)])
+    assert "expected: 128x640" in str(refused.value) and refused.value.exit_code == 2
+    check_sizes(model(task="classify"), [224])
+    with pytest.raises(ConfigError, match="96x640: a classifier is trained and validated on squares") as refused:
+        check_sizes(model(task="classify"), [(96, 640)])
+    assert "one side, such as 640" in str(refused.value)
