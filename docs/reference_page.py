@@ -34,6 +34,8 @@ NAMED = "NAME"
 """Stands for a name that the user chooses, as in `figures.NAME.unit`."""
 SAID = {
     "space.round_to": "a whole number, 1 to 256, or `auto`",
+    "imgsz": "a side, or [height, width]",
+    "space.imgsz": "list of sides, or of [height, width]",
     "track": f"list of {', '.join(map('`{}`'.format, TRACKERS))}",
 }
 SAID |= {"target": "text", "model": "text, or a list of texts", "baselines": "list", "constraints": "figure: limit"}
