@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from math import floor
 from typing import Any, Literal
 
 from pydantic import Field
 
-from search.config.sections import Real, Section, Whole
+from objectives.image_size import Size, area
+from search.config.sections import Real, Section, Whole, image_size
 
 Family = Literal["yolov8", "yolo11"]
 FIGURE = "weights_mb"
@@ -34,12 +35,11 @@ class Network(Section):
     modules: tuple[Whole, ...] = ()
     constants: Whole = Field(default=0, ge=0, le=1000)
 
-    def constants_mb(self, size: int | Sequence[int]) -> float:
-        """Return 10^6 bytes of constants at an input size, in px: one side of a square, or height and width."""
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.constants * round(height * width * _PER_SQUARE) / 1e6
+    def constants_mb(self, size: Size) -> float:
+        """Return 10^6 bytes of constants at an input size, in px."""
+        return self.constants * round(area(size) * _PER_SQUARE) / 1e6
 
-    def kernels_mb(self, size: int | Sequence[int]) -> float | None:
+    def kernels_mb(self, size: Size) -> float | None:
         """Return what is left for the kernels, rounded down to ten bytes: a study writes six digits of a limit."""
         if self.weights_mb is None:
             return None
@@ -64,15 +64,16 @@ class Limits(Section):
         return tuple(dict.fromkeys(task for tasks in self.networks.values() for task in tasks))
 
 
-def largest_size(study: Mapping[str, Any], usual: int) -> int | Sequence[int]:
+def largest_size(study: Mapping[str, Any], usual: int) -> Size:
     """Return the input size of most pixels that an unchecked study names; what is no size is left to its checks."""
     space = study.get("space")
     searched = space.get("imgsz") if isinstance(space, Mapping) else None
     named = [study.get("imgsz") or usual, *(searched if isinstance(searched, list | tuple) else [searched])]
-    sizes = [size for size in named if _is_size(size)]
-    return max(sizes, key=lambda size: Network(constants=1).constants_mb(size), default=usual)
+    return max((size for size in map(_size_or_none, named) if size is not None), key=area, default=usual)
 
 
-def _is_size(size: object) -> bool:
-    sides = size if isinstance(size, list | tuple) and len(size) == 2 else [size]
-    return all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**20 for side in sides)
+def _size_or_none(value: object) -> Size | None:
+    try:
+        return image_size(value)
+    except ValueError:
+        return None
