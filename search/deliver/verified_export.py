@@ -1,9 +1,9 @@
 """Verified export: every artefact is reloaded, compared, validated and timed, and its memory measured, before delivery.
 
 An export that "succeeded" proves little (INT8 can lose all accuracy, see ultralytics#23987), so each artefact passes
-comparison of raw outputs (`parity.py`), a second validation, timing (`artefact_latency.py`) and a memory measurement
-(`peak_memory.py`). Work happens in a temporary folder inside the target; artefacts are renamed into place at the end.
-Artefacts that fail are not delivered; the others are.
+comparison of raw outputs (`parity.py`), a second validation, timing (`artefact_latency.py`) and a measurement of memory
+(`objectives.resources.peak_memory`). Work happens in a temporary folder inside the target; artefacts are renamed into
+place at the end. Artefacts that fail are not delivered; the others are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
 from objectives.objective import MAIN_FIGURES
+from objectives.resources.peak_memory import peak_memory
 from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
@@ -31,7 +32,6 @@ from search.config.inputs.dataset import LabelRules, check_classes, check_images
 from search.config.inputs.user_modules import declared, use
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
-from search.deliver.peak_memory import peak_memory
 from search.errors import ConfigError
 from search.export.artefact_accuracy import validate, values
 from search.export.errors import CheckFailed, DeliveryError, ExportFailed

@@ -39,7 +39,7 @@ class ArtefactCheck:
         accuracy: figures of the validation split, by objective name; empty if it could not be validated.
         drop: metric of the model minus metric of the artefact (positive: the artefact is worse).
         latency: of this very file; None if not requested. See `deliver/artefact_latency.py`.
-        memory: of a process that loads and runs it. See `deliver/peak_memory.py`.
+        memory: of a process that loads and runs it. See `objectives/resources/peak_memory.py`.
         unchecked: checks that this machine cannot perform, with reasons.
         faults: why it was not delivered; empty for a delivered one.
     """

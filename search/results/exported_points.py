@@ -89,7 +89,10 @@ def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
 
 
 def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
-    """Return the trial's figures with the artefact's accuracy, latency and size."""
+    """Return the trial's figures with the artefact's accuracy, latency, size and memory.
+
+    Other costs were measured of the trial's own file, so that the point has none of them.
+    """
     assert trial.measurement is not None and check.latency is not None
     figures = dict(shifted(trial.measurement.figures, report.accuracy, check.accuracy))
     per_class = {
@@ -103,6 +106,8 @@ def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, 
     ratio = Estimate(**check.latency["ratio"])
     figures["latency_ms"] = ratio.scaled(base.figures["latency_ms"].value)
     figures["size_mb"] = Estimate.exact(check.size_bytes / 1e6)
+    if check.memory is not None and "memory_mb" in trial.measurement.figures:
+        figures["memory_mb"] = Estimate.exact(check.memory["peak_mb"])
     said = f"exported from trial {trial.number} as {check.label} ({check.path}), not searched"
     return replace(
         trial.measurement,

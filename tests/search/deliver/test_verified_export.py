@@ -16,7 +16,6 @@ from objectives.errors import AccuracyError, BackendMissing
 from pruning.recovery.images import letterboxed
 from search.config.sections import LatencySpec
 from search.deliver import verified_export
-from search.deliver.peak_memory import peak_memory
 from search.deliver.verified_export import export_model
 from search.errors import ConfigError, DeviceMissing, exit_code
 from search.export import formats, ultralytics_export
@@ -233,12 +232,6 @@ def test_an_artefact_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportFailed, match=r"model\.onnx was written but cannot be run"):
         artefact_outputs(tmp_path / "model.onnx", "onnx", [np.zeros((1, 3, 8, 8), np.float32)])
-
-
-def test_memory_of_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ExportFailed, match=r"a process of its own could not run model\.onnx: .*INVALID"):
-        peak_memory(tmp_path / "model.onnx", "onnx", (1, 3, 8, 8))
 
 
 def test_a_wrong_score_is_not_lost_in_the_range_of_boxes() -> None:
