@@ -126,7 +126,7 @@ def open_counter(device: str) -> Counter:
     Raises:
         CounterMissing: none that can be read.
     """
-    return RaplCounter() if device == "cpu" else NvmlCounter(device)
+    return RaplCounter(POWERCAP) if device == "cpu" else NvmlCounter(device)
 
 
 class EnergyRunner:

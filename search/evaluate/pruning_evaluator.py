@@ -302,7 +302,7 @@ class PruningEvaluator:
         graph, model = self.graphs[candidate.imgsz], load_model(self.spec.model)
         levels = {level.path for level in graph.levels}
         removed = [path for path in candidate.removed if path in levels]
-        return graph.plan({}, removed=removed).apply(model) if removed else model
+        return graph.plan({}, importance=self.scores, removed=removed).apply(model) if removed else model
 
 
 def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Estimate]:
