@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from objectives import OBJECTIVES, Estimate, ObjectiveError, objectives_named
-from objectives.objective import MAIN_FIGURES, TASK_FIGURES, Objective, figure, objective_named, register
+from objectives.objective import DEPLOYED, MAIN_FIGURES, TASK_FIGURES, Objective, figure, objective_named, register
 
 SHIPPED = dict(OBJECTIVES)
 """As it is before any test has registered figures of its own."""
