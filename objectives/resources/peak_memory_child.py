@@ -63,7 +63,11 @@ def open_torchscript(path: str, image: Any, threads: int) -> Callable[[], object
     import torch
 
     torch.set_num_threads(threads)
-    module = torch.jit.load(path, map_location="cpu").eval()
+    try:
+        module = torch.jit.load(path, map_location="cpu").eval()
+    except RuntimeError:  # suppression inside is an operator of torchvision
+        importlib.import_module("torchvision")
+        module = torch.jit.load(path, map_location="cpu").eval()
     given = torch.from_numpy(image)
     return lambda: module(given)
 

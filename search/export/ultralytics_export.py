@@ -42,6 +42,7 @@ def make_artefact(
 
     Args:
         data: the training images of this data set calibrate INT8.
+        batch: images of one inference, of a graph that says nothing else.
         images: number of these; few are enough if only the latency matters.
 
     Raises:
@@ -50,7 +51,8 @@ def make_artefact(
     place.mkdir(parents=True, exist_ok=True)
     # Ultralytics writes beside the checkpoint, so it gets one of its own.
     source = Path(shutil.copyfile(model, place / f"{model.stem}.pt"))
-    options = {**target.form.options, "imgsz": imgsz, "device": device, "batch": batch}
+    batch = max(batch, target.graph.batch)
+    options = {**target.form.options, "imgsz": imgsz, "device": device, "batch": batch, **target.graph.arguments}
     ours = target.bits == 8 and target.form.name == "onnx"
     if target.bits != 32 and not ours:
         options["quantize"] = target.bits

@@ -85,7 +85,8 @@ def record_points(
 def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
     same_runtime = check.latency is not None and check.latency["runtime"] == spec.latency.runtime
     other = check.precision != trial.candidate.precision and spec.precision == trial.candidate.precision == "fp32"
-    return same_runtime and other and check.passed and check.drop is not None and spec.latency.batch == 1
+    alike = not check.graph and spec.latency.batch == 1
+    return same_runtime and other and alike and check.passed and check.drop is not None
 
 
 def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
