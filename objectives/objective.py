@@ -141,8 +141,8 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(_KNOWN)
 """Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
 bytes; `weights_mb`: 10^6 weights of convolutions and linear layers, a byte each in INT8 (`weights.kernel_weights`),
 counted where a study names it. A figure without a prefix is that of boxes; `map_small`: see `accuracy.small_objects`;
-`per_class_drop`: how much less accurate the class is that lost most against the base. End-to-end latency in milliseconds of one batch, peak memory
-of a process in 10^6 bytes, energy of one batch in millijoules: see `resources`."""
+`per_class_drop`: how much less accurate the class is that lost most against the base. End-to-end latency in
+milliseconds of a batch, peak memory of a process in 10^6 bytes, energy of a batch in millijoules: see `resources`."""
 
 DEPLOYED = ("e2e_ms", "memory_mb", "energy_mj")
 """Costs of a deployed network that are measured only where a study names them."""

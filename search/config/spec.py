@@ -327,11 +327,6 @@ class StudySpec(Section):
         return tuple(dict.fromkeys(figure for limits in self.budgets.values() for figure in limits))
 
     @property
-    def named_figures(self) -> tuple[str, ...]:
-        """Names of the figures of objectives, constraints and budgets, each once."""
-        return tuple(dict.fromkeys((*self.objectives, *self.constraints, *self.budget_figures)))
-
-    @property
     def deployed(self) -> tuple[str, ...]:
         """Costs of the deployed network beside its latency that the study names: they are measured, others are not."""
         return tuple(name for name in DEPLOYED if name in self.named_figures)
