@@ -7,7 +7,8 @@
     ├── LatencyError        world: an artefact that cannot be timed, a lock that is held; may be tried again
     │   └── CommandFailed   world: a user's timing program timed out, failed or printed no milliseconds
     ├── BackendMissing      world: a package is not installed; carries the line that installs it
-    │   └── ProgramMissing  world: the program of a `command:` is not there or may not be executed
+    │   ├── ProgramMissing  world: the program of a `command:` is not there or may not be executed
+    │   └── CounterMissing  world: no counter of energy can be read; carries how it could be
     └── NothingFits         an answer, not a fault: no row is within the budgets; carries the closest one
 
 Every message names the fault, its place, what was expected and the next step.
@@ -70,6 +71,15 @@ class ProgramMissing(BackendMissing):
         self.install = f"chmod +x {program}" if Path(program).is_file() else "name a program that is there"
         Exception.__init__(self, f"{program} cannot be executed, and runtime={runtime} needs it. Next: {self.install}")
         self.package = program
+
+
+class CounterMissing(BackendMissing):
+    """This machine has no counter of energy that this process may read. `install` is what would change that."""
+
+    def __init__(self, what: str, *, install: str) -> None:
+        Exception.__init__(self, f"{what}, and energy_mj needs it. Next: {install}")
+        self.package = "a counter of energy"
+        self.install = install
 
 
 class NothingFits(ObjectivesError):

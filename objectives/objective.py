@@ -133,12 +133,19 @@ _KNOWN: dict[str, Objective] = _table(
     Objective("macs_g", "G", "min", "MACs", is_cost=True),
     Objective("size_mb", "MB", "min", "Size", is_cost=True),
     Objective("weights_mb", "MB", "min", "Weights in INT8", is_cost=True),
+    Objective("e2e_ms", "ms", "min", "End-to-end latency", is_cost=True),
+    Objective("memory_mb", "MB", "min", "Peak memory", is_cost=True),
+    Objective("energy_mj", "mJ", "min", "Energy", is_cost=True),
 )
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(_KNOWN)
 """Accuracy as a fraction 0 to 1, latency in milliseconds, parameters in 10^6, MACs in 10^9, size in 10^6
 bytes; `weights_mb`: 10^6 weights of convolutions and linear layers, a byte each in INT8 (`weights.kernel_weights`),
 counted where a study names it. A figure without a prefix is that of boxes; `map_small`: see `accuracy.small_objects`;
-`per_class_drop`: how much less accurate the class is that lost most against the base."""
+`per_class_drop`: how much less accurate the class is that lost most against the base. End-to-end latency in
+milliseconds of a batch, peak memory of a process in 10^6 bytes, energy of a batch in millijoules: see `resources`."""
+
+DEPLOYED = ("e2e_ms", "memory_mb", "energy_mj")
+"""Costs of a deployed network that are measured only where a study names them."""
 
 _BOXES = ("map50_95", "map50", "precision", "recall", "map_small")
 TASK_FIGURES: Mapping[str, tuple[str, ...]] = MappingProxyType(

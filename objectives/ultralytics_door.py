@@ -53,6 +53,17 @@ def family_of(model: nn.Module) -> str:
     return next((name for name, kind in families.items() if isinstance(model, kind)), "yolo")
 
 
+def predictor_class(model: nn.Module) -> Any:
+    """Return Ultralytics' predictor for the network's family and task."""
+    from ultralytics.models.rtdetr import RTDETRPredictor
+    from ultralytics.models.yolo.model import YOLO
+
+    if family_of(model) == "rtdetr":
+        return RTDETRPredictor
+    tasks = YOLO.task_map.fget(None)  # type: ignore[attr-defined]
+    return tasks[getattr(model, "task", "detect")]["predictor"]
+
+
 def stride_of(model: nn.Module) -> int:
     """Return the largest stride of a model, in px; 1 if it does not say."""
     stride: Any = getattr(model, "stride", 1)

@@ -360,6 +360,8 @@ def export(
 ) -> None:
     """Export a trial and verify the artefacts: format=onnx,openvino quantize=8,32 [device=0].
 
+    batch=4, dynamic=True, nms=True [conf=0.25 iou=0.7] say what the graph takes and gives.
+
     A checkpoint instead of a trial: pruned.pt data=data.yaml [base=best.pt imgsz= out=].
     """
     from search.commands.progress import emit
@@ -386,7 +388,10 @@ def _exporting(ref: str, words: list[str] | None, max_drop: float | None) -> tup
     if target is None and ref.endswith(".pt"):
         order = FileExport.of_file(Path(ref), {**keys, **given})
         return functools.partial(export_file, order), order.folder
-    keys = {**only_keys(words, ("format", "quantize", "max_drop", "device")), **given}
+    keys = {
+        **only_keys(words, ("format", "quantize", "max_drop", "device", "batch", "dynamic", "nms", "conf", "iou")),
+        **given,
+    }
     picked = resolve(ref)
     return functools.partial(picked.export, keys.pop("format", "onnx"), **keys), picked.folder
 

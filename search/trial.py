@@ -309,18 +309,22 @@ class FinalLatency:
 
     Attributes:
         timing: as `Measurement.timing`.
+        further: other figures of that measurement, such as `e2e_ms`.
     """
 
     latency_ms: Estimate
     timing: Mapping[str, Any]
+    further: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {**figures_to_json({"latency_ms": self.latency_ms}), **self.timing}
+        figures = figures_to_json({"latency_ms": self.latency_ms})
+        return {**figures, **({"figures": figures_to_json(self.further)} if self.further else {}), **self.timing}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FinalLatency:
-        timing = {name: fact for name, fact in data.items() if name != "latency_ms"}
-        return cls(figures_from_json({"latency_ms": data["latency_ms"]})["latency_ms"], timing)
+        timing = {name: fact for name, fact in data.items() if name not in ("latency_ms", "figures")}
+        latency = figures_from_json({"latency_ms": data["latency_ms"]})["latency_ms"]
+        return cls(latency, timing, figures_from_json(data.get("figures", {})))
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def measure_accuracy(
     shelf: Path | None = None,
     rect: bool = True,
     like: Path | None = None,
+    conf: float | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> Accuracy:
     """Validate `model` on a split of `data`; equal arguments give equal figures.
@@ -82,6 +83,7 @@ def measure_accuracy(
         shelf: a folder that keeps prepared batches for later calls, also of other processes (see `batch_cache`).
         rect: False for square images, as exported files of fixed shape get them.
         like: the checkpoint that `model`, a file or folder of any format, was exported from.
+        conf: objects with a lower score are none; None: Ultralytics' own threshold of a validation, 0.001 (obb: 0.01).
         beat: called before every batch.
 
     Raises `AccuracyError`: not an Ultralytics model, an unknown task, data that are missing or unreadable, an empty or
@@ -96,7 +98,7 @@ def measure_accuracy(
     check_data(data, split, facts)
     single = facts.single_cls
     asked = arguments(
-        facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single, rect=rect
+        facts.task, data, imgsz=imgsz, device=device, batch=batch, split=split, single_cls=single, rect=rect, conf=conf
     )
     kept = None if shelf is None else BatchCache(shelf)
     with quiet(), tempfile.TemporaryDirectory(dir=_made(work_dir), prefix="accuracy-") as folder:

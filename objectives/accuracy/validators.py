@@ -100,10 +100,20 @@ def _short(fault: Exception) -> str:
 
 
 def arguments(
-    task: str, data: str | Path, *, imgsz: Size, device: str, batch: int, split: str, single_cls: bool, rect: bool
+    task: str,
+    data: str | Path,
+    *,
+    imgsz: Size,
+    device: str,
+    batch: int,
+    split: str,
+    single_cls: bool,
+    rect: bool,
+    conf: float | None = None,
 ) -> Mapping[str, Any]:
-    """Return the pinned settings of a validation; see the module's docstring."""
+    """Return the pinned settings of a validation; see the module's docstring. `conf` None: Ultralytics' own."""
     return {
+        "conf": conf,
         "task": task,
         "mode": "val",
         "data": str(data),

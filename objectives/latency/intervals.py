@@ -55,6 +55,13 @@ def clustered_interval(clusters: Sequence[Sequence[float]]) -> Estimate:
     return Estimate(pooled.value, low, max(pooled.high, pooled.value + margin))
 
 
+def mean_interval(samples: Sequence[float]) -> Estimate:
+    """Return the mean and its 95 % interval (Student's t); a single sample, whose error is unknown, without one."""
+    mean, count = float(np.mean(samples)), len(samples)
+    margin = _t95(count - 1) * float(np.std(samples, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    return Estimate(mean, mean - margin, mean + margin)
+
+
 def _t95(freedom: int) -> float:
     """Return the half-width of the central 95 % of Student's t."""
     from scipy import special

@@ -6,6 +6,9 @@ of `{model}`, else as its last word; `{imgsz}` (640, or 384x640), `{height}`, `{
 ends with exit code 0 and prints milliseconds per inference (of the whole batch) to its standard output: one number a
 line, or JSON (`{"latency_ms": [5.1, 5.2]}`, a list, or one number), alone or as the last line. What it has to say
 goes to its standard error. Calls for the base and for the candidate alternate, so drift of the board cancels.
+
+A JSON object may have further numbers beside `latency_ms`, of that call: `e2e_ms`, `memory_mb`, `energy_mj`, or figures
+of the user's own. They are kept as `readings`; `resources.command_figures` makes estimates of them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +40,26 @@ MOST_OUTPUT = 1 << 20
 _TAIL_LINES = 5
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What one call of a program said.
+
+    Attributes:
+        at: seconds of a clock that all readings of this process share.
+        figures: the numbers beside the milliseconds.
+    """
+
+    milliseconds: tuple[float, ...]
+    figures: Mapping[str, float] = field(default_factory=dict)
+    at: float = 0.0
+
+
 class CommandRunner:
-    """An exported file, timed by an external program with its own clock."""
+    """An exported file, timed by an external program with its own clock.
+
+    Attributes:
+        readings: what each call said, in their order.
+    """
 
     def __init__(
         self,
@@ -55,6 +78,7 @@ class CommandRunner:
             command_words(runtime), {"model": path.resolve(), "height": height, "width": width, **self._facts}
         )
         check_program(self._words[0], runtime)
+        self.readings: list[Reading] = []
 
     def run(self) -> None:
         self.times_s()
@@ -72,9 +96,11 @@ class CommandRunner:
         if code != 0:
             raise self._failed("exit", f"ended with exit code {code}", said, complained)
         try:
-            return np.array(milliseconds(said)) / 1e3
+            reading = reading_of(said, time.monotonic())
         except ValueError as fault:
             raise self._failed("output", str(fault), said, complained) from fault
+        self.readings.append(reading)
+        return np.array(reading.milliseconds) / 1e3
 
     def describe(self) -> Conditions:
         return {"runtime": self._runtime, "version": "", "device": "", **self._facts, "precision": "as exported"}
@@ -91,19 +117,26 @@ def check_program(program: str, runtime: str) -> None:
         raise ProgramMissing(program, runtime)
 
 
-def milliseconds(printed: str) -> list[float]:
-    """Parse the milliseconds that a program printed. Raises ValueError naming what was expected and found."""
+def reading_of(printed: str, at: float = 0.0) -> Reading:
+    """Parse what a program printed. Raises ValueError naming what was expected and found."""
     text = printed.strip()
     found = _json_of(text)
     if found is None:
         found = _json_of(text.rpartition("\n")[2])
+    further: dict[str, float] = {}
     if isinstance(found, dict):
+        further = {str(name): float(value) for name, value in found.items() if _is_number(value)}
+        further.pop("latency_ms", None)
         found = found.get("latency_ms")
     values: Sequence[Any] = found if isinstance(found, list) else [found] if found is not None else text.splitlines()
-    times = [_positive(value) for value in values if str(value).strip()]
+    times = tuple(_positive(value) for value in values if str(value).strip())
     if not times:
         raise ValueError('printed no number; expected milliseconds, one a line, or JSON with "latency_ms"')
-    return times
+    return Reading(times, further, at)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _json_of(text: str) -> Any:

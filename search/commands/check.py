@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives.choice import Bound
 from objectives.held_folder import held_folder
-from objectives.image_size import area
+from objectives.image_size import Size, area
 from search.callbacks.trackers import check_trackers
 from search.commands.target_fit import target_facts
 from search.config.comparability import comparable
@@ -145,6 +145,10 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
     reference = own if first is None else latency.open_timed(spec.latency, first.file, first.model, spec.imgsz)
     with MeasurementLock(latency.lock_path()) as turns:
         found = latency.measure(sides if first is None else [*sides, own], reference, spec.latency, turns)
+        with latency.alone(spec.latency, turns):
+            opened = ((own, file, model, spec.imgsz), (sides[0], least_file, model, least.imgsz))
+            beside = None if first is None else (reference, first)
+            further = _further(spec, opened, beside, folder)
     timing_s = time.perf_counter() - began
     reference_ms = found[0].reference_ms if first is None else first.figures["latency_ms"][0]
     before, after = graph.cost(), smallest.cost()
@@ -156,10 +160,37 @@ def _reach(spec: StudySpec, folder: Path, model: Any, first: _Reach | None) -> _
         "params_m": (before.params / 1e6, after.params / 1e6),
         "macs_g": (before.macs / 1e9, after.macs / 1e9),
         "size_mb": (size_bytes(file) / 1e6, size_bytes(least_file) / 1e6),
+        **further,
     }
     weights = [weight_figures(spec, network) for network in (model, small)]
     figures |= {name: (weights[0][name].value, weights[1][name].value) for name in weights[0]}
     return _Reach(model, file, graph, space, scores, figures, timing_s, used, levels)
+
+
+def _further(
+    spec: StudySpec, opened: Sequence[tuple[Any, Path, Any, Size]], beside: tuple[Any, _Reach] | None, folder: Path
+) -> dict[str, tuple[float, float]]:
+    """Return the further costs that the study names, or a program prints, of a base and its smallest candidate.
+
+    Args:
+        opened: both: runners, file, the unpruned network, input size.
+        beside: runners of the study's first base, and what it reaches; None if this is the first.
+    """
+    from search.evaluate.deployment.measured import Opened, further_costs
+    from search.evaluate.deployment.pictures import deployment_pictures
+
+    def side(runners: Any, file: Path, model: Any, imgsz: Size) -> Opened:
+        return Opened(runners, file, lambda: model, imgsz)
+
+    own, least = (side(*one) for one in opened)
+    base = own if beside is None else side(beside[0], beside[1].file, beside[1].model, spec.imgsz)
+    pictures = deployment_pictures(spec, own.origin(), folder, spec.deployed)
+    ours, theirs = (further_costs(spec, one, base, spec.deployed, pictures, seed=0) for one in (own, least))
+    found = {}
+    for name in ours.keys() & theirs.keys():
+        whole = ours[name].of_base.value if beside is None else beside[1].figures[name][0]
+        found[name] = (ours[name].estimate(whole).value if beside else whole, theirs[name].estimate(whole).value)
+    return {name: found[name] for name in sorted(found)}
 
 
 def _levels(reach: _Reach) -> dict[str, Any] | None:
@@ -194,7 +225,10 @@ def _budgets(spec: StudySpec, reaches: Sequence[_Reach], number: int) -> dict[st
         return all(figures[b.name][which] <= b.limit for b in bounds if b.op == "<=" and b.name in figures)
 
     def limit_ms(bounds: Sequence[Bound]) -> float | None:
-        return next((b.limit for b in bounds if b.op == "<=" and b.name == "latency_ms"), None)
+        """Return the limit of the network alone: an end-to-end one less what the base takes before and after it."""
+        whole = figures.get("e2e_ms", figures["latency_ms"])[0]
+        around = {"latency_ms": 0.0, "e2e_ms": max(0.0, whole - figures["latency_ms"][0])}
+        return min((b.limit - around[b.name] for b in bounds if b.op == "<=" and b.name in around), default=None)
 
     return {
         name: {

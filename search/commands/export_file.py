@@ -27,6 +27,11 @@ class FileExport(Order):
     format: Names = ("onnx",)
     device: Word = "cpu"
     quantize: object = None
+    batch: object = None
+    dynamic: object = None
+    nms: object = None
+    conf: object = None
+    iou: object = None
     max_drop: Drop | None = None
     seconds: Positive = LatencySpec.model_fields["seconds"].default
     out: Place | None = None
@@ -40,8 +45,10 @@ class FileExport(Order):
 def export_file(order: FileExport) -> ExportReport:
     """Export and verify as for a trial. Raises as `search.deliver.verified_export.export_model`."""
     from search.export.formats import checked_targets
+    from search.export.graph_options import GraphOptions
 
-    checked_targets(order.format, order.quantize, device=order.device)  # before PyTorch is loaded
+    graph = GraphOptions.of(order.model_dump())
+    checked_targets(order.format, order.quantize, device=order.device, graph=graph)  # before PyTorch is loaded
     from search.deliver.verified_export import export_model
 
     return export_model(
@@ -55,4 +62,5 @@ def export_file(order: FileExport) -> ExportReport:
         max_drop=order.max_drop,
         latency=LatencySpec(seconds=order.seconds),
         base=order.base,
+        graph=graph,
     )

@@ -51,6 +51,7 @@ space:
   levels: true          # so may detection levels (P3, P4, P5) that get less than 1 % of the objects; or name them: [P5]
 
 objectives: [{accuracy}, latency_ms, params_m]
+# measured where they are named: e2e_ms (picture to objects), memory_mb, energy_mj; docs/latency.md
 constraints: {{}}       # for example {{latency_ms: "<=8", per_class_drop: 0.1}}: what is worse is never on the front
 budgets:                # the front is searched once; each budget gets its pick; 60% of the base's, or fps: 30, do too
   edge: {{latency_ms: 5}}

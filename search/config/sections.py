@@ -256,7 +256,8 @@ class LatencySpec(Section):
     """Latency measurement: `runtime` is a name of `objectives.runtimes.names`, or `command:PROGRAM`.
 
     `seconds`: limit of one candidate's comparison with the base; 60 for a command by default. `timeout_s`: limit of one
-    call of a command. `batch`: images of one inference; a latency is that of the whole batch.
+    call of a command. `batch`: images of one inference; a latency is that of the whole batch. `conf`, `iou`: thresholds
+    of non-maximum suppression where `e2e_ms` is measured; Ultralytics' own of `predict`.
     """
 
     runtime: str = "onnxruntime"
@@ -265,6 +266,8 @@ class LatencySpec(Section):
     batch: Whole = Field(default=1, ge=1, le=65_536)
     seconds: Real = Field(default=6.0, gt=0, le=_YEARS_S)
     timeout_s: Real = Field(default=300.0, gt=0, le=_YEARS_S)
+    conf: Real = Field(default=0.25, gt=0, lt=1)
+    iou: Real = Field(default=0.7, gt=0, le=1)
 
     @property
     def together_s(self) -> float:
@@ -299,15 +302,18 @@ class LatencySpec(Section):
 
 
 class FigureSpec(Section):
-    """A figure of a user's own task: its unit ("" for none, "fraction" for a share) and its direction."""
+    """A figure of a user's own task, or one that a `command:` prints: its unit ("" for none, "fraction" for a share)
+    and its direction. `cost`: it is what a model takes, as against how good it is; those of a command always are.
+    """
 
     unit: str = ""
     direction: Literal["max", "min"]
     title: str | None = None
+    cost: bool = False
 
-    def objective(self, name: str) -> Objective:
+    def objective(self, name: str, *, is_cost: bool = False) -> Objective:
         """Return the corresponding `Objective`."""
-        return Objective(name, self.unit, self.direction, self.title or name)
+        return Objective(name, self.unit, self.direction, self.title or name, is_cost or self.cost)
 
 
 class KeepSpec(Section):

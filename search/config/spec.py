@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
 from objectives.image_size import Size, sides
-from objectives.objective import MAIN_FIGURES, objectives_named, register
+from objectives.objective import DEPLOYED, MAIN_FIGURES, Objective, objectives_named, register
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.bases import base_names, check_alike, models_fault
@@ -61,7 +61,8 @@ class StudySpec(Section):
 
     `models`, in YAML `model`: the checkpoint to prune, or several that share one front; the first is the reference of
     all latencies.
-    `figures`: figures of a user's own task, by name; known in every process that has the study. `baselines`: baselines
+    `figures`: figures of a user's own task, or further ones that a `command:` prints, by name; known in every process
+    that has the study. `baselines`: baselines
     measured at the end (`search.evaluate.baselines`); null: the cheap ones. `trust`: sha256 of a checkpoint that the
     restricted loader refuses; it is unpickled once (`search.prepare.trusted_checkpoint`). `modules`: a Python file with
     classes of the network that are not Ultralytics' own (`search.config.inputs.user_modules`). `track`: where the
@@ -181,17 +182,17 @@ class StudySpec(Section):
 
     @field_validator("figures")
     @classmethod
-    def _registered(cls, value: dict[str, FigureSpec]) -> dict[str, FigureSpec]:
+    def _registered(cls, value: dict[str, FigureSpec], info: ValidationInfo) -> dict[str, FigureSpec]:
         for name, said in value.items():
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be a figure: letters, digits and underscores, no digit first")
-            register(said.objective(name))
+            register(_figure(name, said, info.data.get("data")))
         return value
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         for name, said in self.figures.items():  # in a process that did not read the study but was handed it
-            register(said.objective(name))
+            register(_figure(name, said, self.data))
 
     @field_validator("objectives")
     @classmethod
@@ -318,6 +319,11 @@ class StudySpec(Section):
     def budget_figures(self) -> tuple[str, ...]:
         """Names of the figures that the budgets limit, each once."""
         return tuple(dict.fromkeys(figure for limits in self.budgets.values() for figure in limits))
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """Costs of the deployed network beside its latency that the study names: they are measured, others are not."""
+        return tuple(name for name in DEPLOYED if name in self.named_figures)
 
     def budget(self, name: str, base: Mapping[str, float]) -> tuple[Bound, ...]:
         """Return the limits of a named budget; shares of figures that `base` lacks are left out."""
@@ -482,6 +488,11 @@ def _file_of(value: str) -> Path:
     """Return the file that must exist: for a user's own model or task the one before the colon."""
     own = UserReference.parse(value)
     return Path(value) if own is None else own.file
+
+
+def _figure(name: str, said: FigureSpec, data: object) -> Objective:
+    """Return a figure that the study declares: one of the user's own task, or a cost that a `command:` measures."""
+    return said.objective(name, is_cost=UserReference.parse(data) is None)
 
 
 def _is_own(info: ValidationInfo) -> bool:

@@ -24,19 +24,28 @@ from search.export.formats import Format
 
 
 def time_artefact(
-    path: Path, form: Format, base: Path, model: Path, imgsz: Size, spec: LatencySpec, turns: MeasurementLock
+    path: Path,
+    form: Format,
+    base: Path,
+    model: Path,
+    imgsz: Size,
+    spec: LatencySpec,
+    turns: MeasurementLock,
+    batch: int = 1,
 ) -> dict[str, Any]:
     """Measure milliseconds and ratios, with their 95 % intervals, by the protocol of the search.
 
     Args:
         base: the base's float32 artefact of the same format.
         model: the exported checkpoint, run by eager PyTorch.
+        batch: images of one inference.
 
     Raises:
         LatencyError, BackendMissing: it cannot be timed.
     """
+    spec = spec.model_copy(update={"batch": batch})
     side, reference = (_side(one, form, imgsz, spec) for one in (path, base))
-    eager = open_timed(spec.model_copy(update={"runtime": "torch", "batch": 1}), path, model, imgsz)
+    eager = open_timed(spec.model_copy(update={"runtime": "torch"}), path, model, imgsz)
     found, torch_found = measure([side, eager], reference, _here(form, spec), turns)
     return {
         **side[0].describe(),
@@ -51,10 +60,10 @@ def time_artefact(
 
 def _here(form: Format, spec: LatencySpec) -> LatencySpec:
     """Return the study's settings for the format's runtime (an ONNX file is timed by ONNX Runtime, whatever was
-    searched) with one image at a time, as the files are exported. A `command:` times what has no runtime here.
+    searched). A `command:` times what has no runtime here.
     """
     here = {"device": "cpu"} if form.runtime in SUFFIXES else {}
-    return spec.model_copy(update={"runtime": form.runtime or spec.runtime, "batch": 1, **here})
+    return spec.model_copy(update={"runtime": form.runtime or spec.runtime, **here})
 
 
 def _side(path: Path, form: Format, imgsz: Size, spec: LatencySpec) -> tuple[Runner, ...]:

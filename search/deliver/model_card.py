@@ -138,6 +138,7 @@ def _artefacts(export: ExportReport) -> str:
         "Latency is of the file itself, interleaved with the base's float32 file in the same runtime, and as a share "
         "of that file's; memory is the peak of a process that opens and runs it, in brackets without the runtime.",
         *(f"{check.label}: not looked at: {said}" for check in export.artefacts for said in check.unchecked),
+        *(f"{check.label}: {said}" for check in export.artefacts for said in check.remarks),
         *export.notes,
     ]
     digests = _table(("file", "sha256"), ((check.path, check.digest) for check in export.artefacts if check.path))

@@ -175,7 +175,8 @@ class PickedTrial:
 
         Args:
             options: quantize (the precision of the trial, or of the study's base, by default), max_drop, device of
-                `search.deliver.verified_export.export_model`.
+                `search.deliver.verified_export.export_model`; batch, dynamic, nms, conf, iou of
+                `search.export.graph_options.GraphOptions`.
 
         Raises:
             DeliveryError: what failed is named; what passed is delivered, and on the card.
@@ -194,12 +195,14 @@ class PickedTrial:
     def _export_verified(self, formats: tuple[str, ...], options: dict[str, Any]) -> ExportReport:
         from search.export.errors import DeliveryError
         from search.export.formats import checked_targets
+        from search.export.graph_options import KEYS, GraphOptions
 
         spec = self.results.spec
+        graph = GraphOptions.of(options)
         options.setdefault("quantize", self._bits())
         options["device"] = str(options.get("device", "cpu"))
         # before suggesting to make weights for it, and before PyTorch is loaded
-        checked_targets(formats, options["quantize"], device=options["device"])
+        checked_targets(formats, options["quantize"], device=options["device"], graph=graph)
         from search.deliver.verified_export import export_model
         from search.evaluate.data_record import check_data
         from search.evaluate.workload import load_model
@@ -207,8 +210,9 @@ class PickedTrial:
         check_data(
             spec, load_model(self.model()), self.results.record.path
         )  # its accuracy is compared with the trial's
-        settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **options}
-        settings["ready"] = self._ready()
+        own = {key: value for key, value in options.items() if key not in KEYS}
+        settings = {"imgsz": self.imgsz, "latency": spec.latency, "base": Path(spec.model), **own}
+        settings |= {"ready": self._ready(), "graph": graph}
         try:
             report = export_model(self.model(), self.folder, formats, data=Path(spec.data), **settings)
         except DeliveryError as error:
@@ -221,9 +225,13 @@ class PickedTrial:
     def _export_own(self, formats: tuple[str, ...], options: Mapping[str, Any]) -> ExportReport:
         from search.deliver.user_export import export_plain
         from search.evaluate.data_record import check_data
+        from search.export.graph_options import KEYS
 
         if options.get("quantize") not in (None, 32):
             raise ConfigError("a model of your own is exported in float32", where="quantize", expected="32")
+        if named := [key for key in KEYS if options.get(key) is not None]:
+            what = f"{named[0]} is for Ultralytics models"
+            raise ConfigError(what, where=f"{named[0]}=", expected="its file takes any number of images as it is")
         spec = self.results.spec
         check_data(spec, None, self.results.record.path)  # its score is compared with the trial's
         most = options.get("max_drop")

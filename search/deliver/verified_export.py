@@ -1,9 +1,9 @@
 """Verified export: every artefact is reloaded, compared, validated and timed, and its memory measured, before delivery.
 
 An export that "succeeded" proves little (INT8 can lose all accuracy, see ultralytics#23987), so each artefact passes
-comparison of raw outputs (`parity.py`), a second validation, timing (`artefact_latency.py`) and a memory measurement
-(`peak_memory.py`). Work happens in a temporary folder inside the target; artefacts are renamed into place at the end.
-Artefacts that fail are not delivered; the others are.
+comparison of raw outputs (`parity.py`), a second validation, timing (`artefact_latency.py`) and a measurement of memory
+(`objectives.resources.peak_memory`). Work happens in a temporary folder inside the target; artefacts are renamed into
+place at the end. Artefacts that fail are not delivered; the others are.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 from objectives.accuracy.measure import Accuracy
 from objectives.errors import AccuracyError, BackendMissing, LatencyError
-from objectives.image_size import Size
+from objectives.image_size import Size, sides
 from objectives.objective import MAIN_FIGURES
+from objectives.resources.peak_memory import peak_memory
 from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import load_module
@@ -32,12 +33,21 @@ from search.config.inputs.dataset import LabelRules, check_classes, check_images
 from search.config.inputs.user_modules import declared, use
 from search.config.sections import LatencySpec
 from search.deliver.artefact_latency import time_artefact
-from search.deliver.peak_memory import peak_memory
 from search.errors import ConfigError
 from search.export.artefact_accuracy import validate, values
 from search.export.errors import CheckFailed, DeliveryError, ExportFailed
-from search.export.formats import Format, Target, checked_targets
-from search.export.parity import Array, artefact_outputs, compare_outputs, load_images, model_outputs, parity_fault
+from search.export.formats import Format, Target, check_graph, checked_targets
+from search.export.graph_options import PLAIN, GraphOptions
+from search.export.object_parity import compare_objects
+from search.export.parity import (
+    Array,
+    artefact_outputs,
+    batches,
+    compare_outputs,
+    load_images,
+    model_outputs,
+    parity_fault,
+)
 from search.export.report import ArtefactCheck, ExportReport, Parity
 from search.export.ultralytics_export import make_artefact
 from search.run_folder.artefact_files import digest, size_bytes
@@ -78,8 +88,10 @@ class _Order:
     outputs: list[list[Array]]
     accuracy: Accuracy
     metric: str
+    graph: GraphOptions
+    network: Any
     references: dict[str, Path] = field(default_factory=dict)
-    """The base's float32 file by format, made when it is first needed."""
+    """The base's float32 file by format, with the same options, made when it is first needed."""
 
 
 def export_model(
@@ -95,6 +107,7 @@ def export_model(
     latency: LatencySpec | None = None,
     base: Path | None = None,
     ready: Mapping[str, Path] | None = None,
+    graph: GraphOptions = PLAIN,
 ) -> ExportReport:
     """Export a checkpoint to `out_dir` in every format and precision, verify each artefact, and write export.json.
 
@@ -107,6 +120,7 @@ def export_model(
         latency: threads, device and seconds to time with, on the runtime of each format; None: do not time.
         base: the checkpoint whose float32 file is the reference of latencies; None: the model itself.
         ready: label ("onnx int8") -> an existing artefact, which is verified instead of exporting it again.
+        graph: how many images the graphs take, and whether they suppress by themselves.
 
     Raises:
         ConfigError, BackendMissing, DeviceMissing: before any work (format, precision, packages, model, data set).
@@ -114,13 +128,14 @@ def export_model(
         ExportFailed: an export stopped or cannot be run. CheckFailed: an artefact's outputs or accuracy differ too
             much. Either carries the report; the others are delivered, and export.json holds the figures of all.
     """
-    targets, notes = checked_targets(formats, quantize, device=device)
+    targets, notes = checked_targets(formats, quantize, device=device, graph=graph)
     check_device(device)
     for path in (model_path, base or model_path):
         if not path.is_file():
             raise ConfigError(f"there is no model at {path}", expected="an Ultralytics checkpoint (.pt)")
     use(declared())
-    order = _prepare(model_path, base or model_path, data, imgsz, device, max_drop, latency, ready or {})
+    order = _prepare(model_path, base or model_path, data, imgsz, device, max_drop, latency, ready or {}, graph)
+    check_graph(targets, str(order.network.task))
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=out_dir) as name:
         checks = tuple(_delivered(order, target, Path(name), out_dir) for target in targets)
@@ -140,22 +155,30 @@ def _prepare(
     max_drop: float | None,
     latency: LatencySpec | None,
     ready: Mapping[str, Path],
+    graph: GraphOptions,
 ) -> _Order:
     model: Any = load_module(model_path)
     dataset = open_dataset(data, LabelRules.of(model))
     check_classes(model, dataset)
     check_images(dataset, ("val",))
     files = [Path(file) for file in dataset.files("val")]
-    images, inputs = load_images(files, imgsz, PARITY_IMAGES, input_channels(model))
-    accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device)
+    single, inputs = load_images(files, imgsz, PARITY_IMAGES, input_channels(model))
+    images = batches(single, graph)
+    accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device, conf=_threshold(graph))
     asked = (model_path, base, data, imgsz, device, max_drop, latency, ready)
-    return _Order(*asked, images, inputs, model_outputs(model, images), accuracy, MAIN_FIGURES[str(model.task)])
+    metric = MAIN_FIGURES[str(model.task)]
+    return _Order(*asked, images, inputs, model_outputs(model, images), accuracy, metric, graph, model)
+
+
+def _threshold(graph: GraphOptions) -> float | None:
+    """Return the score below which a graph gives no objects, so that the checkpoint is judged without these, too."""
+    return graph.conf if graph.nms else None
 
 
 def _delivered(order: _Order, target: Target, work: Path, out_dir: Path) -> ArtefactCheck:
     """Make, check and, if it passed, deliver one artefact."""
     began = time.perf_counter()
-    empty = ArtefactCheck(target.form.name, target.precision)
+    empty = ArtefactCheck(target.form.name, target.precision, graph=target.graph.label)
     try:
         path = _made(order, target, work / target.label.replace(" ", "-"))
         check = _checked(order, target, path, replace(empty, path=path.name), work)
@@ -181,10 +204,9 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
     if form.runs_on:
         return _passed_on(order, form, path, empty, work)
     unchecked: list[str] = []
-    parity = compare_outputs(order.outputs, artefact_outputs(path, form.name, order.images), order.inputs)
-    accuracy = _tried(
-        "accuracy", unchecked, lambda: validate(path, order.model, order.data, imgsz=order.imgsz, device=order.device)
-    )
+    parity = _compared(order, artefact_outputs(path, form.name, order.images))
+    keys: dict[str, Any] = {"imgsz": order.imgsz, "device": order.device, "conf": _threshold(order.graph)}
+    accuracy = _tried("accuracy", unchecked, lambda: validate(path, order.model, order.data, **keys))
     latency, threads = None, 1
     if spec is not None:
         threads = spec.threads
@@ -205,6 +227,12 @@ def _checked(order: _Order, target: Target, path: Path, empty: ArtefactCheck, wo
         unchecked=tuple(unchecked),
     )
     return replace(check, faults=tuple(_faults(order, check, parity)))
+
+
+def _compared(order: _Order, found: list[list[Array]]) -> Parity:
+    if not order.graph.nms:
+        return compare_outputs(order.outputs, found, order.inputs)
+    return compare_objects(order.network, order.outputs, found, order.graph, max(sides(order.imgsz)), order.inputs)
 
 
 def _passed_on(order: _Order, form: Format, path: Path, empty: ArtefactCheck, work: Path) -> ArtefactCheck:
@@ -238,9 +266,10 @@ def _timed(order: _Order, form: Format, path: Path, spec: LatencySpec, work: Pat
         place = work / f"reference-{form.name}"
         keys: dict[str, Any] = {"data": order.data, "imgsz": order.imgsz, "device": order.device}
         bits = 32 if 32 in form.precisions else next(iter(form.precisions))
-        order.references[form.name] = make_artefact(order.base, Target(form, bits), place, **keys)
+        order.references[form.name] = make_artefact(order.base, Target(form, bits, order.graph), place, **keys)
+    reference, batch = order.references[form.name], order.graph.batch
     with MeasurementLock(lock_path()) as turns:
-        return time_artefact(path, form, order.references[form.name], order.model, order.imgsz, spec, turns)
+        return time_artefact(path, form, reference, order.model, order.imgsz, spec, turns, batch)
 
 
 def _faults(order: _Order, check: ArtefactCheck, parity: Parity | None) -> Iterator[str]:

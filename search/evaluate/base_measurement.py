@@ -56,6 +56,8 @@ def measure_base(
     from objectives.objective import Estimate
     from objectives.paired import paired_errors
     from search.evaluate import pruning_evaluator
+    from search.evaluate.deployment.measured import Opened, measure_costs
+    from search.evaluate.deployment.pictures import deployment_pictures
     from search.evaluate.reduced_precision import accuracy_as_shipped
     from search.evaluate.timing import latency as timing
     from search.evaluate.timing import latency_cache
@@ -66,15 +68,24 @@ def measure_base(
     run, shelf = (base_dir.parent, base_dir / BATCHES) if reference is None else (reference.run, reference.shelf)
     with MeasurementLock(timing.lock_path(), work_dir=base_dir) as turns:
         with phase("latency"):
-            side = timing.open_timed(spec.latency, onnx, model, spec.imgsz)
-            beside = (
-                timing.open_timed(spec.latency, onnx, model, spec.imgsz) if reference is None else reference.side(spec)
+            names = spec.deployed if reference is None else tuple(reference.further)
+            pictures = () if reference is None else reference.pictures
+            if reference is None:
+                pictures = deployment_pictures(spec, model, base_dir, names, phase.beat)
+
+            def unpruned() -> Any:
+                return model
+
+            side, again = (
+                Opened(timing.open_timed(spec.latency, onnx, model, spec.imgsz), onnx, unpruned, spec.imgsz)
+                for _ in range(2)
             )
-            (latency,) = timing.measure([side], beside, spec.latency, turns, seed=spec.search.seed)
+            beside = again if reference is None else reference.opened(spec)
+            costs = measure_costs(spec, side, beside, names, pictures, turns, seed=spec.search.seed)
             digest, imgsz = latency_cache.widths_digest(widths), spec.imgsz if reference is None else reference.imgsz
             own = spec.precision
             key = latency_cache.timing_key(spec.latency, digest, spec.imgsz, imgsz, own, number, own)
-            latency_cache.LatencyCache(run / "latency").add(key, latency)
+            latency_cache.LatencyCache(run / "latency").add(key, costs.latency, costs.further)
         limit_threads(share_of_cores(1))
         with phase("accuracy"):
             place = base_dir / "accuracy"
@@ -83,10 +94,10 @@ def measure_base(
     shutil.rmtree(base_dir / "accuracy", ignore_errors=True)
     figures = pruning_evaluator.cost_figures(graph.cost(), onnx) | weight_figures(spec, model)
     if reference is not None:
-        figures["latency_ms"] = latency.in_ms(reference.latency_ms)
+        figures |= reference.costs(costs)
         figures |= pruning_evaluator.guard_figures(reference.per_class, accuracy)
     else:
-        figures["latency_ms"] = Estimate.exact(latency.reference_ms)
+        figures |= costs.of_base()
         figures |= {"per_class_drop": Estimate.exact(0.0)} if accuracy.per_class else {}
     before = accuracy.replicates if reference is None else reference.replicates
     return Measurement(
@@ -96,8 +107,8 @@ def measure_base(
         per_class=accuracy.per_class,
         paired=paired_errors(accuracy.replicates, before) if further else dict.fromkeys(accuracy.replicates, 0.0),
         replicates=accuracy.replicates,
-        notes=pruning_evaluator.latency_notes(latency),
-        timing={**pruning_evaluator.timing_facts(spec.latency, latency), PRECISION: spec.precision},
+        notes=pruning_evaluator.cost_notes(costs),
+        timing={**pruning_evaluator.timing_facts(spec.latency, costs), PRECISION: spec.precision},
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,24 @@ import numpy as np
 
 from objectives.accuracy.measure import Accuracy
 from objectives.image_size import Size, sides
-from objectives.latency.protocol import Latency, Side, compare_many
+from objectives.latency.protocol import compare_many
 from objectives.objective import Estimate
 from objectives.runtimes.open import OPENINGS
 from pruning.recovery.new_training import train_anew
 from search.config.inputs.user_code import UserReference
 from search.errors import TrialFailed
 from search.evaluate.baselines import Baseline
+from search.evaluate.deployment.measured import Opened, end_to_end_sides, measure_costs
 from search.evaluate.pruning_evaluator import (
     PruningEvaluator,
+    cost_notes,
     guard_figures,
-    latency_notes,
     timing_facts,
 )
 from search.evaluate.reduced_precision import accuracy_as_shipped, file_to_time, measure_base_precision
-from search.evaluate.timing.latency import alone, lock_path, measure, open_timed
+from search.evaluate.timing.latency import alone, lock_path, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
+from search.evaluate.timing.network_costs import Costs, Further
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import accuracy_of, example_input, load_model, weight_figures
@@ -100,20 +103,22 @@ class PruningFinalMeasurements:
                 model = load_model(path)
                 file = file_to_time(model, spec, spec.precision, size, work_dir / "timing")
             with phase("latency"):
-                side = open_timed(spec.latency, file, model, size)
-                (latency,) = measure([side], self._reference(), spec.latency, turns, seed=seed)
+                side = Opened(open_timed(spec.latency, file, model, size), file, partial(load_model, path), size)
+                reference, base = self.evaluator.reference, self._reference()
+                names, pictures = tuple(reference.further), reference.pictures
+                costs = measure_costs(spec, side, base, names, pictures, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device
                 accuracy = accuracy_of(path, spec, size, device, place, pause=phase.beat)
                 accuracy = accuracy_as_shipped(accuracy, path, spec, size, place, phase.beat)
-        figures = _costs(model, size, file) | {"latency_ms": latency.in_ms(self.evaluator.reference.latency_ms)}
+        figures = _costs(model, size, file) | reference.costs(costs)
         figures |= weight_figures(spec, model)
         discard(file)
         shutil.rmtree(place, ignore_errors=True)
-        return self._measurement(accuracy, figures, latency, phase)
+        return self._measurement(accuracy, figures, costs, phase)
 
     def _measurement(
-        self, accuracy: Accuracy, figures: Mapping[str, Estimate], latency: Latency, phase: Phases
+        self, accuracy: Accuracy, figures: Mapping[str, Estimate], costs: Costs, phase: Phases
     ) -> Measurement:
         reference = self.evaluator.reference
         return Measurement(
@@ -121,8 +126,8 @@ class PruningFinalMeasurements:
             seconds=phase.seconds,
             per_class=accuracy.per_class,
             replicates=accuracy.replicates,
-            notes=latency_notes(latency),
-            timing=timing_facts(self.evaluator.spec.latency, latency),
+            notes=cost_notes(costs),
+            timing=timing_facts(self.evaluator.spec.latency, costs),
         )
 
     def _in_precision(self, row: Baseline, precision: str, work_dir: Path) -> Measurement:
@@ -132,7 +137,6 @@ class PruningFinalMeasurements:
 
     def together(self, candidates: Mapping[int, Candidate], seed: int, work_dir: Path) -> dict[int, FinalLatency]:
         """See `FinalMeasurements.together`; each candidate in its own precision."""
-        spec, base_ms = self.evaluator.spec.latency, self.evaluator.reference.latency_ms
         limit_threads(share_of_cores(1))
         found: dict[int, FinalLatency] = {}
         with MeasurementLock(lock_path(), work_dir=work_dir) as turns:
@@ -143,11 +147,16 @@ class PruningFinalMeasurements:
                 for done, group in enumerate(_groups(files)):
                     sides = [self._side(candidates[number], files[number], phase.beat) for number in group]
                     measured = self._compared(sides, turns, seed + done, beat)
-                    for number, latency in zip(group, measured, strict=True):
-                        found[number] = FinalLatency(latency.in_ms(base_ms), timing_facts(spec, latency))
+                    for number, costs in zip(group, measured, strict=True):
+                        found[number] = self._final(costs)
         for file in files.values():
             discard(file)
         return found
+
+    def _final(self, costs: Costs) -> FinalLatency:
+        figures = self.evaluator.reference.costs(costs)
+        facts = timing_facts(self.evaluator.spec.latency, costs)
+        return FinalLatency(figures.pop("latency_ms"), facts, figures)
 
     def _exported(self, number: int, candidate: Candidate, folder: Path, beat: Callable[[], None]) -> Path:
         """Export the pruned base: latency does not depend on the values of the weights."""
@@ -159,24 +168,33 @@ class PruningFinalMeasurements:
         own, _ = self._of(candidate.base)
         return own.plan(candidate).apply(load_model(own.spec.model))
 
-    def _side(self, candidate: Candidate, file: Path, beat: Callable[[], None]) -> Side:
+    def _side(self, candidate: Candidate, file: Path, beat: Callable[[], None]) -> Opened:
         beat()
-        spec = self.evaluator.spec.latency
+        spec, (own, _) = self.evaluator.spec.latency, self._of(candidate.base)
         model = self._pruned(candidate) if spec.runtime == "torch" else None
-        return open_timed(spec, file, model, candidate.imgsz)
+        runners = open_timed(spec, file, model, candidate.imgsz)
+        return Opened(runners, file, partial(own.origin_of, candidate), candidate.imgsz)
 
     def _compared(
-        self, sides: Sequence[Side], turns: MeasurementLock, seed: int, beat: Callable[[], None]
-    ) -> tuple[Latency, ...]:
-        spec = self.evaluator.spec.latency
-        cap_s, reference = spec.together_s, self._reference()
+        self, sides: Sequence[Opened], turns: MeasurementLock, seed: int, beat: Callable[[], None]
+    ) -> list[Costs]:
+        """Return the latencies, and end to end ones if the study has them: what is interleaved with the base."""
+        spec, reference = self.evaluator.spec.latency, self._reference()
+        settings: dict[str, Any] = {"half_width": HALF_WIDTH, "cap_s": spec.together_s, "seed": seed}
         with alone(spec, turns):
-            return compare_many(
-                sides, reference, half_width=HALF_WIDTH, cap_s=cap_s, seed=seed, watch=lambda share: beat()
-            )
+            ours, base = [side.runners for side in sides], reference.runners
+            found = [Costs(one) for one in compare_many(ours, base, **settings, watch=lambda share: beat())]
+            if self.evaluator.reference.pictures:
+                *whole, whole_base = end_to_end_sides(spec, [*sides, reference], self.evaluator.reference.pictures)
+                timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat())
+                found = [
+                    replace(costs, further={"e2e_ms": Further.interleaved(one)})
+                    for costs, one in zip(found, timed, strict=True)
+                ]
+        return found
 
-    def _reference(self) -> Side:
-        return self.evaluator.reference.side(self.evaluator.spec)
+    def _reference(self) -> Opened:
+        return self.evaluator.reference.opened(self.evaluator.spec)
 
 
 def globally_ranked(evaluator: PruningEvaluator, ratio: float) -> tuple[PruningEvaluator, Candidate]:

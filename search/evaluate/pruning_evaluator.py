@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from objectives.accuracy.measure import Accuracy
 from objectives.class_drop import largest_drop
 from objectives.image_size import Size
 from objectives.latency.model import LatencyModel
-from objectives.latency.protocol import FLAGS, Latency, compare
+from objectives.latency.protocol import FLAGS
 from objectives.objective import MAIN_FIGURES, Estimate
 from objectives.paired import Replicates, paired_errors
-from objectives.runtimes.runner import Runner
 from pruning import ChannelGraph, Cost, Plan, Scores
 from pruning.channels import work_of
 from pruning.checkpoints.checkpoint import file_digest
@@ -35,6 +35,7 @@ from search.config.devices import check_device
 from search.config.inputs.user_modules import use
 from search.config.sections import LatencySpec, RecoverSpec
 from search.config.spec import StudySpec
+from search.evaluate.deployment.measured import Opened, costs_of
 from search.evaluate.evaluator import PrunedCandidate
 from search.evaluate.output_divergence import output_probe
 from search.evaluate.reduced_precision import file_to_time, in_precision, scored_file
@@ -43,6 +44,7 @@ from search.evaluate.sample_images import draw_samples
 from search.evaluate.timing.latency import alone, lock_path, open_timed
 from search.evaluate.timing.latency_cache import LatencyCache, conditions, latency_to_json, timing_key, widths_digest
 from search.evaluate.timing.measurement_lock import MeasurementLock
+from search.evaluate.timing.network_costs import Costs
 from search.evaluate.timing.progress import Phases
 from search.evaluate.timing.threads import limit_threads, share_of_cores
 from search.evaluate.workload import accuracy_of, load_model, measure_accuracy, repair, save_model, weight_figures
@@ -60,6 +62,10 @@ class Reference:
 
     `onnx`: that file; of the runtime's own format where the runtime does not read ONNX. Of several bases it is the
     first, whichever base a candidate is made of: figures are compared on one scale.
+
+    Attributes:
+        further: the base's costs beside its latency, by figure: those that candidates are measured by too.
+        pictures: files on which end-to-end latency is timed.
     """
 
     onnx: Path
@@ -68,6 +74,8 @@ class Reference:
     latency_ms: float
     per_class: Mapping[str, float] = field(default_factory=dict)
     replicates: Replicates = field(default_factory=dict)
+    further: Mapping[str, float] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
 
     @property
     def shelf(self) -> Path:
@@ -79,10 +87,18 @@ class Reference:
         """The run's folder."""
         return self.onnx.parent.parent
 
-    def side(self, spec: StudySpec) -> tuple[Runner, ...]:
+    def opened(self, spec: StudySpec) -> Opened:
         """Open the base on the study's runtime, as the reference of a comparison."""
-        unpruned = load_model(self.model) if spec.latency.runtime == "torch" else self.model
-        return open_timed(spec.latency, self.onnx, unpruned, self.imgsz)
+        unpruned = self.network() if spec.latency.runtime == "torch" else self.model
+        return Opened(open_timed(spec.latency, self.onnx, unpruned, self.imgsz), self.onnx, self.network, self.imgsz)
+
+    def network(self) -> nn.Module:
+        """Return the unpruned network."""
+        return load_model(self.model)
+
+    def costs(self, costs: Costs) -> dict[str, Estimate]:
+        """Return the latency and the further costs of a network in their own units."""
+        return costs.figures(self.latency_ms, self.further)
 
 
 @dataclass(frozen=True)
@@ -159,6 +175,7 @@ class PruningEvaluator:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
             ratio = self.latency.estimate(work_of(graph, widths, plan.removed, self.latency.tile)[0])
             figures["latency_ms"] = ratio.scaled(self.base_ms or self.reference.latency_ms)
+            figures |= self._predicted_end_to_end(figures["latency_ms"])
         return Measurement(
             figures=figures,
             widths=plan.widths,
@@ -170,6 +187,13 @@ class PruningEvaluator:
             screened=True,
         )
 
+    def _predicted_end_to_end(self, latency: Estimate) -> dict[str, Estimate]:
+        """Return a predicted latency and what the base takes before and after its network, if that is measured."""
+        if "e2e_ms" not in self.reference.further:
+            return {}
+        around = max(0.0, self.reference.further["e2e_ms"] - self.reference.latency_ms)
+        return {"e2e_ms": Estimate(latency.value + around, latency.low + around, latency.high + around)}
+
     def _measured(
         self, candidate: Candidate, number: int, seed: int, work_dir: Path, phase: Phases, turns: MeasurementLock
     ) -> Measurement:
@@ -180,8 +204,8 @@ class PruningEvaluator:
         with phase("export"):
             timed = file_to_time(model, self.spec, candidate.precision, size, work_dir / "timing")
         with phase("latency"):
-            latency = self._latency(plan, model, timed, candidate, seed, turns)
-        figures = cost_figures(plan.cost(), timed) | {"latency_ms": latency.in_ms(self.reference.latency_ms)}
+            costs = self._costs(plan, model, timed, candidate, seed, turns)
+        figures = cost_figures(plan.cost(), timed) | self.reference.costs(costs)
         figures |= weight_figures(self.spec, model)
         discard(timed)
         with phase("recover"):
@@ -214,9 +238,9 @@ class PruningEvaluator:
             per_class=accuracy.per_class,
             paired=paired_errors(accuracy.replicates, self.reference.replicates),
             replicates=accuracy.replicates if candidate.precision == "fp32" else {},  # they are the checkpoint's
-            notes=(*latency_notes(latency), *self._notes(candidate, repaired, had)),
+            notes=(*cost_notes(costs), *self._notes(candidate, repaired, had)),
             epochs=repaired.epochs,
-            timing=timing_facts(self.spec.latency, latency),
+            timing=timing_facts(self.spec.latency, costs),
             weights=weights,
             repair=repair_steps(repaired),
         )
@@ -250,9 +274,9 @@ class PruningEvaluator:
         artefact = scored_file(weights, self.spec, candidate.precision, size, work_dir)
         return in_precision(accuracy, weights, artefact, self.spec, size, beat)
 
-    def _latency(
+    def _costs(
         self, plan: Plan, model: nn.Module, file: Path, candidate: Candidate, seed: int, turns: MeasurementLock
-    ) -> Latency:
+    ) -> Costs:
         """Time candidate and base, interleaved, while no other trial of this machine times or trains.
 
         Equal widths are timed once per run: the cache is checked again under the lock, since another trial may have
@@ -262,16 +286,24 @@ class PruningEvaluator:
         known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
         key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place, self.spec.precision)
-        if (found := known.find(key)) is not None:
+        if (found := known.costs(key, base.further)) is not None:
             return found
-        side = open_timed(spec, file, model, imgsz)
-        reference = base.side(self.spec)
+        side = Opened(open_timed(spec, file, model, imgsz), file, partial(self.origin_of, candidate), imgsz)
+        reference = base.opened(self.spec)
         with alone(spec, turns):
-            found = known.find(key)
+            found = known.costs(key, base.further)
             if found is None:
-                found = compare(side, reference, cap_s=spec.seconds, seed=seed)
-                known.add(key, found)
+                names = tuple(base.further)
+                found = costs_of(self.spec, side, reference, names, base.pictures, seed=seed)
+                known.add(key, found.latency, found.further)
         return found
+
+    def origin_of(self, candidate: Candidate) -> nn.Module:
+        """Return the unpruned network whose boxes are those of a candidate: with the detection levels that it has."""
+        graph, model = self.graphs[candidate.imgsz], load_model(self.spec.model)
+        levels = {level.path for level in graph.levels}
+        removed = [path for path in candidate.removed if path in levels]
+        return graph.plan({}, importance=self.scores, removed=removed).apply(model) if removed else model
 
 
 def guard_figures(base: Mapping[str, float], accuracy: Accuracy) -> dict[str, Estimate]:
@@ -350,9 +382,9 @@ def cost_figures(cost: Cost, file: Path) -> dict[str, Estimate]:
     return {name: Estimate.exact(value) for name, value in exact.items()}
 
 
-def timing_facts(spec: LatencySpec, latency: Latency) -> dict[str, Any]:
-    """Return the measurement behind a latency: ratio to the base, p50 and p90, flags and conditions."""
-    return {**latency_to_json(latency), "batch": spec.batch, **conditions(spec)}
+def timing_facts(spec: LatencySpec, costs: Costs) -> dict[str, Any]:
+    """Return the measurement behind a latency: ratio to the base, p50 and p90, flags and conditions; further costs."""
+    return {**latency_to_json(costs.latency), "batch": spec.batch, **conditions(spec), **costs.facts}
 
 
 def repair_steps(repaired: Repaired) -> tuple[RepairStep, ...]:
@@ -379,9 +411,10 @@ def _worse_by(step: Verdict) -> str:
     return f"judged worse on training images by {step.change:.3g}{error}"
 
 
-def latency_notes(latency: Latency) -> tuple[str, ...]:
-    """Return one sentence per flag of the latency measurement."""
-    return tuple(f"latency: {FLAGS.get(flag, flag)}" for flag in latency.flags)
+def cost_notes(costs: Costs) -> tuple[str, ...]:
+    """Return one sentence per flag of the measurements of latency and further costs."""
+    further = (f"{name}: {FLAGS.get(flag, flag)}" for name, flag in costs.flags)
+    return (*(f"latency: {FLAGS.get(flag, flag)}" for flag in costs.latency.flags), *further)
 
 
 def task_of(model: nn.Module) -> str:

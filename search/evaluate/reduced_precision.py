@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from objectives.runtimes.names import file_suffix
 from pruning.checkpoints.checkpoint import save_model
 from search.config.precision_support import file_format
 from search.config.spec import StudySpec
-from search.evaluate.timing.latency import export_timed, lock_path, measure, open_timed
+from search.evaluate.deployment.measured import Opened, measure_costs
+from search.evaluate.timing.latency import export_timed, lock_path, open_timed
 from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.evaluate.timing.progress import Phases
 from search.evaluate.workload import accuracy_of, load_model
@@ -214,8 +216,10 @@ def measure_base_precision(
                 timed = file_to_time(network, spec, precision, imgsz, folder / "timed")
                 artefact = timed if precision == "fp32" else _made(model, spec, precision, imgsz, folder / "scored", 1)
             with phase("latency"):
-                side = open_timed(spec.latency, timed, network, imgsz)
-                (latency,) = measure([side], reference.side(spec), spec.latency, turns, seed=spec.search.seed)
+                side = Opened(open_timed(spec.latency, timed, network, imgsz), timed, partial(load_model, model), imgsz)
+                names, beside = tuple(reference.further), reference.opened(spec)
+                seed = spec.search.seed
+                found = measure_costs(spec, side, beside, names, reference.pictures, turns, seed=seed)
             with phase("accuracy"):
                 scored = _scored_in(precision, evaluator, base, artefact, folder, phase.beat)
         costs = {name: base.figures[name] for name in ("params_m", "macs_g", "weights_mb") if name in base.figures}
@@ -224,7 +228,7 @@ def measure_base_precision(
         shutil.rmtree(folder, ignore_errors=True)
     figures = {**scored.figures, **guarded(reference.per_class, scored), **costs}
     return Measurement(
-        figures={**figures, "latency_ms": latency.in_ms(reference.latency_ms)},
+        figures={**figures, **reference.costs(found)},
         widths=base.widths,
         seconds=phase.seconds,
         per_class=scored.per_class,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.image_size import Size, sides
-from objectives.ultralytics_door import quiet
+from objectives.ultralytics_door import predictor_class, quiet
 from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.images import read_image
 from search.config.inputs.dataset import LabelRules, open_dataset
@@ -75,17 +75,6 @@ def _predicted(model: Any, images: list[Image], imgsz: Size, device: str) -> lis
 def _plotted(results: Iterable[Any]) -> Image:
     drawn: Image = next(iter(results)).plot(conf=True, line_width=2)
     return drawn
-
-
-def predictor_class(model: Any) -> Any:
-    """Return Ultralytics' predictor for the network's task."""
-    from ultralytics.models.rtdetr import RTDETRPredictor
-    from ultralytics.models.yolo.model import YOLO
-
-    if type(model).__name__ == "RTDETRDetectionModel":
-        return RTDETRPredictor
-    tasks = YOLO.task_map.fget(None)  # type: ignore[attr-defined]
-    return tasks[getattr(model, "task", "detect")]["predictor"]
 
 
 def _enlarged(image: Image) -> Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from objectives.accuracy.measure import Accuracy, measure_accuracy
 from objectives.image_size import Size
@@ -18,12 +19,20 @@ from search.config.inputs.ultralytics_safety import harden
 
 
 def validate(
-    artefact: Path, model: Path, data: Path, *, imgsz: Size, device: str, beat: Callable[[], None] = lambda: None
+    artefact: Path,
+    model: Path,
+    data: Path,
+    *,
+    imgsz: Size,
+    device: str,
+    conf: float | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Accuracy:
     """Validate on square images.
 
     Args:
         model: the checkpoint that the artefact was exported from; may be the artefact itself.
+        conf: objects with a lower score are none; None: a validation's own threshold.
         beat: called before every image.
 
     Raises:
@@ -31,7 +40,8 @@ def validate(
     """
     harden()
     with native_output() if artefact != model else nullcontext():  # some runtimes greet on standard output
-        return measure_accuracy(artefact, data, imgsz=imgsz, device=device, batch=1, rect=False, like=model, beat=beat)
+        settings: dict[str, Any] = {"imgsz": imgsz, "device": device, "batch": 1, "rect": False}
+        return measure_accuracy(artefact, data, **settings, like=model, conf=conf, beat=beat)
 
 
 def values(accuracy: Accuracy) -> dict[str, float]:

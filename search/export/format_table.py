@@ -27,6 +27,8 @@ class Format:
             written, and its time by a `command:`; empty for a format that is checked.
         programs: what must be on the PATH besides, which Ultralytics would install by itself.
         vendor: where packages that PyPI does not have come from.
+        takes: which of `GraphOptions` it can have (`batch`, `dynamic`, `nms`): what Ultralytics' exporter knows, and of
+            a format that is checked here only what is checked.
     """
 
     name: str
@@ -40,13 +42,29 @@ class Format:
     runs_on: str = ""
     programs: tuple[str, ...] = ()
     vendor: str = ""
+    takes: frozenset[str] = frozenset()
 
 
 def _checked() -> Iterator[Format]:
-    yield Format("onnx", ("onnx", "onnxruntime"), {32: (), 16: (), 8: ()}, ".onnx", "onnxruntime", options=PLAIN_GRAPH)
-    yield Format("torchscript", (), {32: ()}, ".torchscript", "torchscript")
+    every = frozenset({"batch", "dynamic", "nms"})
     yield Format(
-        "openvino", ("openvino",), {32: (), 16: (), 8: ("nncf",)}, "_openvino_model", "openvino", calibrates=True
+        "onnx",
+        ("onnx", "onnxruntime"),
+        {32: (), 16: (), 8: ()},
+        ".onnx",
+        "onnxruntime",
+        options=PLAIN_GRAPH,
+        takes=every,
+    )
+    yield Format("torchscript", (), {32: ()}, ".torchscript", "torchscript", takes=every)
+    yield Format(
+        "openvino",
+        ("openvino",),
+        {32: (), 16: (), 8: ("nncf",)},
+        "_openvino_model",
+        "openvino",
+        calibrates=True,
+        takes=every,
     )
     yield Format(
         "engine",
@@ -57,6 +75,7 @@ def _checked() -> Iterator[Format]:
         calibrates=True,
         gpu=True,
         options=PLAIN_GRAPH,
+        takes=every,
     )
     yield Format("ncnn", ("ncnn", "pnnx"), {32: (), 16: ()}, "_ncnn_model", "ncnn")
     yield Format("mnn", ("MNN", "onnx"), {32: (), 16: (), 8: ()}, ".mnn", "mnn", options=PLAIN_GRAPH)
@@ -79,13 +98,15 @@ def _passed_on() -> Iterator[Format]:
     """Yield the formats of devices and tools that we do not have: packages as Ultralytics' exporters import them."""
     tensorflow = ("tensorflow", "tf_keras", "onnx2tf", "sng4onnx", "onnx_graphsurgeon", "ai_edge_litert", "onnx")
     float_half, whole = {32: (), 16: ()}, {8: ()}
-    yield _only("coreml", ("coremltools",), {**float_half, **whole}, ".mlpackage", "Apple devices")
-    yield _only("coreai", ("coreai_torch",), float_half, ".aimodel", "Apple devices")
+    batch = frozenset({"batch"})
+    apple = {**float_half, **whole}
+    yield _only("coreml", ("coremltools",), apple, ".mlpackage", "Apple devices", takes=batch | {"dynamic", "nms"})
+    yield _only("coreai", ("coreai_torch",), float_half, ".aimodel", "Apple devices", takes=batch)
     yield _only("saved_model", tensorflow, {32: (), 8: ()}, "_saved_model", "TensorFlow", calibrates=True)
-    yield _only("pb", tensorflow, {32: ()}, ".pb", "TensorFlow")
+    yield _only("pb", tensorflow, {32: ()}, ".pb", "TensorFlow", takes=batch)
     coral = "a Coral Edge TPU"
     yield _only("edgetpu", tensorflow, whole, "_edgetpu.tflite", coral, calibrates=True, programs=("edgetpu_compiler",))
-    yield _only("paddle", ("paddle", "x2paddle"), {32: ()}, "_paddle_model", "PaddlePaddle")
+    yield _only("paddle", ("paddle", "x2paddle"), {32: ()}, "_paddle_model", "PaddlePaddle", takes=batch)
     sony = ("model_compression_toolkit", "edgemdt_tpc", "edgemdt_cl", "onnx")
     yield _only("imx", sony, whole, "_imx_model", "a Sony IMX500", calibrates=True, programs=("imxconv-pt", "java"))
     yield _only("rknn", ("rknn", "onnx"), {16: (), 8: ()}, "_rknn_model", "a Rockchip NPU", calibrates=True)

@@ -12,6 +12,7 @@ from objectives.errors import BackendMissing
 from objectives.runtimes.names import pip_name
 from search.errors import ConfigError, DeviceMissing, near_miss
 from search.export.format_table import CHECKED, FORMATS, NOT_ON_PYPI, PASSED_ON, PIP, Format
+from search.export.graph_options import PLAIN, GraphOptions
 
 __all__ = ["BITS", "FORMATS", "PRECISIONS", "Format", "Target", "asked_bits", "asked_formats", "checked_targets"]
 
@@ -25,6 +26,7 @@ class Target:
 
     form: Format
     bits: int
+    graph: GraphOptions = PLAIN
 
     @property
     def precision(self) -> str:
@@ -33,12 +35,12 @@ class Target:
 
     @property
     def label(self) -> str:
-        """`onnx int8`."""
-        return f"{self.form.name} {self.precision}"
+        """`onnx int8`, or `onnx fp32 nms`."""
+        return f"{self.form.name} {self.precision} {self.graph.label}".rstrip()
 
     def file_name(self, stem: str) -> str:
-        """Return model.onnx, model_int8.onnx or model_fp16_openvino_model, by content."""
-        return f"{stem}{'' if self.bits == 32 else f'_{self.precision}'}{self.form.suffix}"
+        """Return model.onnx, model_int8.onnx, model_nms.onnx or model_fp16_openvino_model, by content."""
+        return f"{stem}{'' if self.bits == 32 else f'_{self.precision}'}{self.graph.suffix}{self.form.suffix}"
 
 
 def asked_formats(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -63,14 +65,21 @@ def asked_bits(quantize: object) -> tuple[int, ...]:
 
 
 def checked_targets(
-    formats: Sequence[str], quantize: object = None, *, device: str = "cpu"
+    formats: Sequence[str],
+    quantize: object = None,
+    *,
+    device: str = "cpu",
+    graph: GraphOptions = PLAIN,
 ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
     """Return (artefacts to make, a sentence for each combination that does not exist), after all checks.
 
     A format without one of the requested precisions is left out in that one if it has another.
 
+    Args:
+        graph: what the graphs take and give.
+
     Raises:
-        ConfigError: no format, an unknown one, or one that has none of the precisions.
+        ConfigError: no format, an unknown one, or one that has none of the precisions, or not these options.
         BackendMissing: packages are not installed; carries one pip line for all.
         DeviceMissing: a format that needs a GPU.
     """
@@ -79,11 +88,25 @@ def checked_targets(
     known = [(form, _bits(form, quantize)) for form in map(_known, dict.fromkeys(formats))]
     for form, bits in known:
         _check_precisions(form, bits)
-    targets = tuple(Target(form, one) for form, bits in known for one in bits if one in form.precisions)
+    targets = tuple(Target(form, one, graph) for form, bits in known for one in bits if one in form.precisions)
+    check_graph(targets)
     _check_packages(targets)
     _check_programs(targets)
     _check_device(targets, device)
     return targets, tuple(note for form, bits in known for note in _left_out(form, bits))
+
+
+def check_graph(targets: Sequence[Target], task: str | None = None) -> None:
+    """Check that the formats can have the options of their graphs, of a network of that task if it is known.
+
+    Raises:
+        ConfigError: one cannot.
+    """
+    for target in targets:
+        fault = target.graph.fault_of(target.form.name, target.form.takes, target.bits, task)
+        if fault is not None:
+            able = ", ".join(name for name in CHECKED if FORMATS[name].takes)
+            raise ConfigError(fault, where=target.label, expected=f"of those that are checked here: {able}")
 
 
 def _bits(form: Format, quantize: object) -> tuple[int, ...]:

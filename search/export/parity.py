@@ -21,6 +21,7 @@ from objectives.runtimes.runner import Computes
 from objectives.ultralytics_door import quiet, twin_of
 from pruning.recovery.images import letterboxed as read_letterboxed
 from search.export.errors import ExportFailed
+from search.export.graph_options import GraphOptions
 from search.export.report import Parity
 
 Array = npt.NDArray[np.float32]
@@ -51,8 +52,24 @@ def load_images(files: Sequence[Path], imgsz: Size, count: int, channels: int) -
     return [rng.random((1, channels, *sides(imgsz)), dtype=np.float32) for _ in range(count)], "random"
 
 
+def batches(images: Sequence[Array], graph: GraphOptions) -> list[Array]:
+    """Return the inputs on which a graph is looked at: single images, or as many at once as it takes.
+
+    A dynamic graph gets single ones, pairs, and one of half the size where the stride allows that.
+    """
+    if not graph.dynamic:
+        return _together(images, graph.batch)
+    half = [np.ascontiguousarray(images[0][:, :, ::2, ::2])] if images[0].shape[-1] % 64 == 0 else []
+    return [*images, *_together(images, 2), *half]
+
+
+def _together(images: Sequence[Array], many: int) -> list[Array]:
+    places = range(len(images))
+    return [np.concatenate([images[(place + more) % len(images)] for more in range(many)]) for place in places]
+
+
 def model_outputs(model: Any, images: Sequence[Array]) -> list[list[Array]]:
-    """Return the raw output tensors of the Ultralytics module, per image. The module is not changed."""
+    """Return the raw output tensors of the Ultralytics module, per input. The module is not changed."""
     twin = twin_of(model).float().cpu().eval()
     if hasattr(twin, "end2end"):
         twin.end2end = False

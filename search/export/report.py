@@ -41,7 +41,8 @@ class ArtefactCheck:
         accuracy: figures of the validation split, by objective name; empty if it could not be validated.
         drop: metric of the model minus metric of the artefact (positive: the artefact is worse).
         latency: of this very file; None if not requested. See `deliver/artefact_latency.py`.
-        memory: of a process that loads and runs it. See `deliver/peak_memory.py`.
+        memory: of a process that loads and runs it. See `objectives/resources/peak_memory.py`.
+        graph: what tells its graph from the plain one: `nms`, `dynamic`, `batch4`.
         unchecked: checks that this machine cannot perform, with reasons.
         faults: why it was not delivered; empty for a delivered one.
     """
@@ -58,6 +59,7 @@ class ArtefactCheck:
     drop: float | None = None
     latency: Mapping[str, Any] | None = None
     memory: Mapping[str, float] | None = None
+    graph: str = ""
     unchecked: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -68,8 +70,16 @@ class ArtefactCheck:
 
     @property
     def label(self) -> str:
-        """`onnx int8`."""
-        return f"{self.format} {self.precision}"
+        """`onnx int8`, or `onnx fp32 nms`."""
+        return f"{self.format} {self.precision} {self.graph}".rstrip()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of its accuracy has to know."""
+        if "nms" not in self.graph.split():
+            return ()
+        said = "it gives objects above its own threshold, each of one class; the checkpoint is held against it so"
+        return (f"{said}, except that a validation lets a box have several classes",)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ArtefactCheck:

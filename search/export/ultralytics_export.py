@@ -43,6 +43,7 @@ def make_artefact(
 
     Args:
         data: the training images of this data set calibrate INT8.
+        batch: images of one inference, of a graph that says nothing else.
         images: number of these; few are enough if only the latency matters.
 
     Raises:
@@ -51,7 +52,9 @@ def make_artefact(
     place.mkdir(parents=True, exist_ok=True)
     # Ultralytics writes beside the checkpoint, so it gets one of its own.
     source = Path(shutil.copyfile(model, place / f"{model.stem}.pt"))
-    options = {**target.form.options, "imgsz": list(sides(imgsz)), "device": device, "batch": batch}
+    batch = max(batch, target.graph.batch)
+    shape = {"imgsz": list(sides(imgsz)), "device": device, "batch": batch}
+    options = {**target.form.options, **shape, **target.graph.arguments}
     ours = target.bits == 8 and target.form.name == "onnx"
     if target.bits != 32 and not ours:
         options["quantize"] = target.bits

@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from objectives.errors import ObjectiveError
 from objectives.objective import Objective
 from objectives.runtimes.names import is_command
+from search.config.spec import StudySpec
 from search.errors import Interrupted
 from search.evaluate.baselines import Baseline, baseline_rows
 from search.evaluate.evaluator import recorded
@@ -226,7 +227,7 @@ def seconds_of(results: Results, prepared: Prepared, usual_s: float) -> float:
     rows = _rows_left(results, prepared, spec.baseline_rows, again=False) if prepared.final is not None else []
     found = sum(usual_s if row.is_trained else cheap_s for row in rows) / spec.search.workers
     timed = _to_time(results) if prepared.final is not None else []
-    found += len(timed) * 2 * spec.latency.seconds
+    found += len(timed) * 2 * spec.latency.seconds * _timings(spec)
     repeats = (spec.search.confirm - 1) * max(len(spec.budgets), 1)
     return found + repeats * usual_s / spec.search.workers
 
@@ -247,9 +248,15 @@ def _timing(
     candidates, spec = {trial.number: trial.candidate for trial in trials}, results.spec.latency
     work = partial(final.together, candidates, results.spec.search.seed + turn)
     folder = results.record.path / "latency" / "together"
-    title, more_s = f"timing {len(trials)} trials of the front together", 2 * spec.together_s * len(trials)
+    title = f"timing {len(trials)} trials of the front together"
+    more_s = 2 * spec.together_s * len(trials) * _timings(results.spec)
     silent_s = 2 * spec.timeout_s * len(trials) if is_command(spec.runtime) else 0.0
     return Task(title, work, folder, more_s=more_s, silent_s=silent_s)
+
+
+def _timings(spec: StudySpec) -> int:
+    """Return how often each trial is timed: its network alone, and end to end if the study names that."""
+    return 2 if "e2e_ms" in spec.deployed and not is_command(spec.latency.runtime) else 1
 
 
 def _is_timed(results: Results, done: set[int]) -> bool:
@@ -266,7 +273,7 @@ def _to_time(results: Results) -> list[Trial]:
     """Return the front and the trials that may still reach it; none if latency is no objective."""
     spec, ranked = results.spec, results.ranked
     limited = (name for limits in spec.budgets.values() for name in limits)
-    if "latency_ms" not in (*spec.objectives, *spec.constraints, *limited):
+    if not {"latency_ms", "e2e_ms"} & {*spec.objectives, *spec.constraints, *limited}:
         return []
     near = [point for point in ranked.undominated if point not in ranked.on_front]
     by_id = {trial.id: trial for trial in ranked.trials if not trial.exported}

@@ -67,7 +67,7 @@ def guide_of(subject: Subject, base: Measurement, phase: Phases) -> Guide | None
         curves = sensitivity_curves(probe, subject.space, subject.run / "sensitivity", phase.advance)
     targets = targets_of(spec, base)
     latency, correction, relearning, base_ms = None, None, None, base.figures["latency_ms"].value
-    if any(name == "latency_ms" for name in (*spec.objectives, *spec.constraints)):
+    if any(name in ("latency_ms", "e2e_ms") for name in (*spec.objectives, *spec.constraints)):
         with phase("probes"):
             shares = sorted({share for share, _, _ in _asked(spec, base) if share is not None})
             latency, timed = latency_model(subject, curves, shares, phase)
@@ -237,6 +237,9 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
         for bound in (*spec.bounds, *bounds):
             if bound.op == "<=":
                 limit[bound.name] = min(bound.limit, limit.get(bound.name, bound.limit))
+        if "e2e_ms" in limit and "e2e_ms" in base.figures:
+            network_ms = _network_part(limit["e2e_ms"], base)
+            limit["latency_ms"] = min(network_ms, limit.get("latency_ms", network_ms))
         share = {n: limit[n] / base.figures[n].value for n in limit if n in base.figures and base.figures[n].value > 0}
         if "size_mb" in share:
             share["size_mb"] = _params_of_size(limit["size_mb"], base)
@@ -247,6 +250,12 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
             _tight(params),
             _tight(share.get("macs_g")),
         )
+
+
+def _network_part(limit_ms: float, base: Measurement) -> float:
+    """Return the latency that an end-to-end limit leaves: pruning changes nothing before and after the network."""
+    around = max(0.0, base.figures["e2e_ms"].value - base.figures["latency_ms"].value)
+    return max(0.0, limit_ms - around)
 
 
 def _params_of_size(limit_mb: float, base: Measurement) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from objectives.image_size import Size, rounded, sides, written
-from objectives.objective import TASK_FIGURES
+from objectives.objective import DEPLOYED, TASK_FIGURES
+from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
 from objectives.weights import module_count
@@ -34,6 +35,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
     if spec.latency.runtime in ("torch", "onnxruntime", "tensorrt"):  # the others have devices of their own
         check_device(spec.latency.device)
     check_runtime(spec.latency.runtime)
+    check_deployed(spec)
     check_sizes(model, spec.sizes)
     if UserReference.parse(spec.data) is not None:
         _check_own(spec)
@@ -113,6 +115,43 @@ def check_target(spec: StudySpec, model: Any) -> None:
         )
 
 
+def check_deployed(spec: StudySpec) -> None:
+    """Check that the costs beside latency which the study names can be measured on its runtime.
+
+    Raises:
+        ConfigError: one cannot. CounterMissing: no counter of energy can be read.
+    """
+    runtime, is_own = spec.latency.runtime, UserReference.parse(spec.data) is not None
+    if is_command(runtime):
+        return  # what its program does not print is refused after its first call
+    if spec.figures and not is_own:
+        name = next(iter(spec.figures))
+        what = f"nothing measures {name}: figures of your own come from a task of your own, or from a program"
+        raise ConfigError(what, where="figures", expected="latency.runtime: command:PROGRAM, which prints it as JSON")
+    for name in spec.deployed:
+        fault = _deployment_fault(name, runtime, spec.latency.device, is_own=is_own)
+        if fault is not None:
+            where = "objectives, constraints and budgets"
+            raise ConfigError(fault, where=where, expected=f"another runtime, or a command: that prints {name}")
+    if "energy_mj" in spec.deployed:
+        from objectives.resources.energy import open_counter
+
+        open_counter(spec.latency.device)
+
+
+def _deployment_fault(name: str, runtime: str, device: str, *, is_own: bool) -> str | None:
+    """Return why a cost cannot be measured on a runtime, or None."""
+    if name == "e2e_ms" and is_own:
+        return "e2e_ms is timed with Ultralytics' pre- and post-processing, which a task of your own does not have"
+    if name == "e2e_ms" and runtime == "tensorrt":
+        return "e2e_ms is not timed on tensorrt, whose inputs and outputs stay on the GPU here"
+    if name == "memory_mb" and runtime == "torch":
+        return "memory_mb is that of a process that runs an exported file, and torch runs none"
+    if name == "memory_mb" and (runtime == "tensorrt" or device not in ("cpu", "CPU")):
+        return f"memory_mb is that of a process on the CPU, and {runtime} computes on another device"
+    return None
+
+
 def check_objectives(spec: StudySpec, base: Measurement) -> None:
     """Check that the base has every figure that the study names; trials would lack it too.
 
@@ -123,6 +162,8 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
     if missing:
         what = f"the base has no {missing[0]}"
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
+        if missing[0] in DEPLOYED:
+            hint = ": it was measured before the study named that; start a new run with name=NEW_NAME"
         where = "objectives, constraints and budgets"
         raise ConfigError(what + hint, where=where, expected=", ".join(base.figures))
 

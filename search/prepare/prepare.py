@@ -88,10 +88,14 @@ def _with_limits_of(spec: StudySpec, base: Measurement) -> StudySpec:
 
 def reference_of(spec: StudySpec, onnx: Path, base: Measurement) -> Reference:
     """Return what candidates of every base are compared with: the first base and its ONNX file."""
+    from search.evaluate.deployment.pictures import recorded_pictures
     from search.evaluate.pruning_evaluator import Reference
 
-    milliseconds = base.figures["latency_ms"].value
-    return Reference(onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates)
+    milliseconds, pictures = base.figures["latency_ms"].value, recorded_pictures(onnx.parent)
+    further = {name: base.figures[name].value for name in base.timing.get("further", {})}
+    return Reference(
+        onnx, Path(spec.model), spec.imgsz, milliseconds, base.per_class, base.replicates, further, pictures
+    )
 
 
 def joined(parts: Sequence[Prepared], names: Sequence[str]) -> Prepared:
@@ -168,6 +172,7 @@ def prepare_in_child(
     from pruning import trace
     from search.evaluate import pruning_evaluator
     from search.evaluate.data_record import record_data
+    from search.evaluate.deployment.pictures import deployment_pictures
     from search.evaluate.final_measurements import PruningFinalMeasurements
     from search.evaluate.importance_scores import scores_of
     from search.evaluate.workload import example_input, load_model
@@ -206,6 +211,8 @@ def prepare_in_child(
         onnx = base_file(spec, model, base_dir, is_measured=known is not None)
     base = known or measure_base(spec, model, graph, onnx, device, base_dir, phase, further)
     check_objectives(spec, base)
+    if further is None:  # also where the record of them is gone
+        deployment_pictures(spec, model, base_dir, base.timing.get("further", {}), phase.beat)
     _write_for_the_page(spec, graphs, space, device, base_dir)
     reference = further.reference if further else reference_of(spec, onnx, base)
     evaluator = pruning_evaluator.PruningEvaluator(spec, space, graphs, scores, reference, device)

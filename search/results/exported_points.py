@@ -85,11 +85,15 @@ def record_points(
 def _comparable(check: ArtefactCheck, spec: StudySpec, trial: Trial) -> bool:
     same_runtime = check.latency is not None and check.latency["runtime"] == spec.latency.runtime
     other = check.precision != trial.candidate.precision and spec.precision == trial.candidate.precision == "fp32"
-    return same_runtime and other and check.passed and check.drop is not None and spec.latency.batch == 1
+    alike = not check.graph and spec.latency.batch == 1
+    return same_runtime and other and alike and check.passed and check.drop is not None
 
 
 def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, trial: Trial) -> Measurement:
-    """Return the trial's figures with the artefact's accuracy, latency and size."""
+    """Return the trial's figures with the artefact's accuracy, latency, size and memory.
+
+    Other costs were measured of the trial's own file, so that the point has none of them.
+    """
     assert trial.measurement is not None and check.latency is not None
     figures = dict(shifted(trial.measurement.figures, report.accuracy, check.accuracy))
     per_class = {
@@ -103,6 +107,8 @@ def _measurement(check: ArtefactCheck, report: ExportReport, base: Measurement, 
     ratio = Estimate(**check.latency["ratio"])
     figures["latency_ms"] = ratio.scaled(base.figures["latency_ms"].value)
     figures["size_mb"] = Estimate.exact(check.size_bytes / 1e6)
+    if check.memory is not None and "memory_mb" in trial.measurement.figures:
+        figures["memory_mb"] = Estimate.exact(check.memory["peak_mb"])
     said = f"exported from trial {trial.number} as {check.label} ({check.path}), not searched"
     return replace(
         trial.measurement,

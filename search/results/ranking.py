@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -46,6 +46,11 @@ class Ranked:
     def on_front(self) -> frozenset[PointId]:
         """The front, to look up points in."""
         return frozenset(self.front)
+
+    def having(self, names: Set[str]) -> Ranked:
+        """Return the trials with these figures, which an export need not have; all if none has them."""
+        known = tuple(trial for trial in self.trials if names <= trial.figures.keys())
+        return replace(self, trials=known) if 0 < len(known) < len(self.trials) else self
 
     @property
     def labels(self) -> list[str]:
@@ -101,8 +106,9 @@ def pick(ranked: Ranked, bounds: Sequence[Bound], objectives: Sequence[Objective
         NothingFits: no trial is within the bounds; `sentence` names the closest.
         ObjectiveError: there are no feasible trials yet.
     """
-    chosen = choice.pick(ranked.rows, bounds, objectives, labels=ranked.labels)
-    return _chosen(ranked, chosen)
+    known = ranked.having({bound.name for bound in bounds})
+    chosen = choice.pick(known.rows, bounds, objectives, labels=known.labels)
+    return _chosen(known, chosen)
 
 
 def knee(ranked: Ranked, objectives: Sequence[Objective]) -> tuple[Trial, str]:

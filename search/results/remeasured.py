@@ -41,8 +41,10 @@ def _refined(trial: Trial, final: FinalLatency | None, repeats: Sequence[Measure
         return trial
     measured = trial.measurement
     if final is not None and _LATENCY in measured.figures:
-        figures = {**measured.figures, _LATENCY: final.latency_ms}
-        measured = replace(measured, figures=figures, timing=final.timing)
+        figures = {**measured.figures, _LATENCY: final.latency_ms, **final.further}
+        further = {**measured.timing.get("further", {}), **final.timing.get("further", {})}
+        timing = {**final.timing, **({"further": further} if further else {})}
+        measured = replace(measured, figures=figures, timing=timing)
     return replace(trial, measurement=confirmed(measured, repeats))
 
 

@@ -150,15 +150,19 @@ class Results:
         """Return the results by another device's latencies, as imported by `bench --import`.
 
         They hold the trials that were timed there, and no exports, which were timed here. Constraints on latency refer
-        to the study's own runtime and are ignored; budgets apply.
+        to the study's own runtime and are ignored; budgets apply. Costs that were measured on this runtime only (end to
+        end, memory, energy, those of a `command:`) are no figures there: latency takes their place among the
+        objectives, and constraints on them are ignored.
 
         Raises:
             ConfigError: no figures of such a device. RunCorrupt: figures that cannot be read.
         """
         here, target = self.here, read_target(self.record, device)
-        constraints = {name: text for name, text in self.spec.constraints.items() if name != "latency_ms"}
+        own = {"latency_ms", *({} if here.base is None else here.base.timing.get("further", {}))}
+        constraints = {name: text for name, text in self.spec.constraints.items() if name not in own}
+        objectives = tuple(dict.fromkeys("latency_ms" if name in own else name for name in self.spec.objectives))
         return Results(
-            spec=self.spec.model_copy(update={"constraints": constraints}),
+            spec=self.spec.model_copy(update={"constraints": constraints, "objectives": objectives}),
             record=self.record,
             trials=target.trials(here.trials),
             base=None if here.base is None else target.base(here.base),

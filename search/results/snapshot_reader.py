@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from objectives.objective import OBJECTIVES
+from objectives.objective import DEPLOYED, OBJECTIVES
 from search.errors import ConfigError, RunCorrupt
 from search.results.schema import FORMAT, Measured, Snapshot, TrialRow
 
@@ -46,6 +46,9 @@ _SHORT = {
     "latency_ms": "latency",
     "params_m": "params",
     "size_mb": "size",
+    "e2e_ms": "end to end",
+    "memory_mb": "memory",
+    "energy_mj": "energy",
 }
 """Titles short enough for a column of a terminal; names, units and directions are those of the objectives."""
 
@@ -53,7 +56,7 @@ _KNOWN = {
     one.name: Figure(one.name, _SHORT.get(one.name, one.title), "" if one.is_fraction else one.unit, one.direction)
     for one in OBJECTIVES.values()
 }
-_COSTS = ("latency_ms", "params_m", "macs_g", "size_mb")
+_COSTS = ("latency_ms", "params_m", "macs_g", "size_mb", *DEPLOYED)
 
 
 def check_format(snapshot: Snapshot) -> None:

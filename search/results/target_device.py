@@ -110,18 +110,26 @@ class Target:
         )
 
     def base(self, measured: Measurement) -> Measurement:
-        """Return the base's figures, with its latency on this device."""
-        return replace(measured, figures={**measured.figures, _FIGURE: Estimate.exact(self.base_ms)})
+        """Return the base's figures, with its latency on this device; see `trials`."""
+        return _there(measured, Estimate.exact(self.base_ms))
 
     def trials(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """Return those that were timed on this device, with their latency there; copies share their original's."""
+        """Return those that were timed on this device, with their latency there; copies share their original's.
+
+        Other costs of the runtime (end to end, memory, energy) were measured here: nobody knows them there.
+        """
         found = []
         for trial in trials:
             number = trial.number if trial.same_as is None else trial.same_as
             if trial.measurement is not None and number in self.latency_ms:
-                figures = {**trial.measurement.figures, _FIGURE: self.latency_ms[number]}
-                found.append(replace(trial, measurement=replace(trial.measurement, figures=figures)))
+                found.append(replace(trial, measurement=_there(trial.measurement, self.latency_ms[number])))
         return tuple(found)
+
+
+def _there(measured: Measurement, latency_ms: Estimate) -> Measurement:
+    further = measured.timing.get("further", {})
+    figures = {name: one for name, one in measured.figures.items() if name not in further}
+    return replace(measured, figures={**figures, _FIGURE: latency_ms})
 
 
 def kit_path(record: RunRecord, kit: str) -> Path:

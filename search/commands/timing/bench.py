@@ -26,7 +26,8 @@ from search.evaluate.timing.measurement_lock import MeasurementLock
 from search.prepare.preflight import check_runtime
 from search.study import Study
 
-KEYS = (*LatencySpec.model_fields, "imgsz")
+KEYS = (*(name for name in LatencySpec.model_fields if name not in ("conf", "iou")), "imgsz")
+"""Without those that are for post-processing, of which `bench` has none."""
 AT_ONCE = 4
 """Candidates that share the reference's blocks: each is open several times, and memory is not for ever."""
 

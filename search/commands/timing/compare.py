@@ -141,10 +141,9 @@ def _accuracy(subject: Subject, data: Path | None, square: bool, exported: bool,
 
 def found_objects(path: Path, data: Path, imgsz: Size) -> int | None:
     """Count boxes above CONFIDENCE on all validation images; None for a task without boxes."""
-    from objectives.ultralytics_door import quiet
+    from objectives.ultralytics_door import predictor_class, quiet
     from pruning.checkpoints.checkpoint import load_model
     from search.config.inputs.dataset import LabelRules, open_dataset
-    from search.evaluate.sample_images import predictor_class
 
     model: Any = load_model(path)
     if getattr(model, "task", "detect") not in ("detect", "segment", "pose", "obb"):

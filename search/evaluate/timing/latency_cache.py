@@ -1,6 +1,7 @@
 """Cache of a run's latency measurements: equal widths are timed only once.
 
-    latency/<key>.json    {"format", "key": what was timed and on what, "latency": figures and flags}
+    latency/<key>.json    {"format", "key": what was timed and on what, "latency": figures and flags,
+                           "further": other costs, if the study names any}
 
 Figures flagged as disturbed are stored, but measured again at the next request. Unreadable files count as absent, since
 everything here can be measured again.
@@ -24,6 +25,7 @@ from objectives.objective import Estimate
 from objectives.runtimes.names import command_words, distribution_of, is_command
 from objectives.runtimes.runner import processor
 from search.config.sections import LatencySpec
+from search.evaluate.timing.network_costs import Costs, Further
 from search.run_folder.artefact_files import digest
 from search.run_folder.atomic import write_json
 
@@ -96,17 +98,40 @@ class LatencyCache:
 
     def find(self, key: Key) -> Latency | None:
         """Return the undisturbed measurement with this key, or None."""
-        try:
-            content = json.loads(self._path(key).read_text(encoding="utf-8"))
-            found = latency_from_json(content["latency"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return None if content.get("key") != dict(key) or DISTURBED & set(found.flags) else found
+        found = self.costs(key)
+        return None if found is None else found.latency
 
-    def add(self, key: Key, latency: Latency) -> None:
-        """Store a measurement, replacing an earlier one."""
+    def costs(self, key: Key, names: Iterable[str] = ()) -> Costs | None:
+        """Return the undisturbed latency with this key and the further costs `names`; None if one is not known."""
+        try:
+            content = self._content(key)
+            latency = latency_from_json(content["latency"])
+            further = {name: Further.from_json(row) for name, row in content.get("further", {}).items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        found = Costs(latency, further)
+        known = content.get("key") == dict(key) and set(names) <= further.keys()
+        disturbed = DISTURBED & {*latency.flags, *(flag for _, flag in found.flags)}
+        return found if known and not disturbed else None
+
+    def add(self, key: Key, latency: Latency, further: Mapping[str, Further] | None = None) -> None:
+        """Store a measurement, replacing an earlier one; further costs of that one stay unless others are given."""
         content = {"format": FORMAT, "key": dict(key), "latency": latency_to_json(latency)}
+        if further is not None:
+            content["further"] = {name: one.to_json() for name, one in further.items()}
+        else:
+            content |= self._known_further(key)
         write_json(self._path(key), content)
+
+    def _known_further(self, key: Key) -> dict[str, Any]:
+        try:
+            content = self._content(key)
+        except (OSError, ValueError):
+            return {}
+        return {"further": content["further"]} if isinstance(content, dict) and content.get("further") else {}
+
+    def _content(self, key: Key) -> Any:
+        return json.loads(self._path(key).read_text(encoding="utf-8"))
 
     def _path(self, key: Key) -> Path:
         name = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()

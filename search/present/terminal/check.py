@@ -45,7 +45,7 @@ def _budgets(facts: Mapping[str, Any]) -> Iterator[Text]:
 
 def _is_forecast(budget: Mapping[str, Any]) -> bool:
     """Return whether it is said what a latency limit takes: where it can be met, by pruning."""
-    limited = any(limit.startswith("latency_ms") for limit in budget["limits"])
+    limited = any(limit.startswith(("latency_ms", "e2e_ms")) for limit in budget["limits"])
     return budget["reachable"] and not budget["by_base"] and limited
 
 

@@ -36,7 +36,11 @@ def render_export(made: ExportReport, folder: Path) -> RenderableType:
     table = _table("artefact", "size", f"{made.metric}", "drop", "latency", "of base", "memory", "checks")
     for check in made.artefacts:
         table.add_row(Text(check.path or check.label), *_export_cells(check, made.metric))
-    remarks = [f"{check.label}: {said}" for check in made.artefacts for said in (*check.faults, *check.unchecked)]
+    remarks = [
+        f"{check.label}: {said}"
+        for check in made.artefacts
+        for said in (*check.faults, *check.unchecked, *check.remarks)
+    ]
     said = [Text(line) for line in (*made.notes, *remarks)]
     shape = "square" if isinstance(made.imgsz, int) else written(made.imgsz)
     accuracy = (

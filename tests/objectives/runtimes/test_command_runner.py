@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from objectives import BackendMissing, CommandFailed, LatencyError
 from objectives.latency.protocol import compare
-from objectives.runtimes.command_runner import CommandRunner, milliseconds
+from objectives.runtimes.command_runner import CommandRunner, reading_of
 from objectives.runtimes.open import open_runner, open_side
 from tests.objectives.rectangles import SIZE
 from tests.waiting import is_gone, until
@@ -49,7 +49,7 @@ def runner(
     ],
 )
 def test_milliseconds_that_are_understood(printed: str, expected: list[float]) -> None:
-    assert milliseconds(printed) == expected
+    assert list(reading_of(printed).milliseconds) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_milliseconds_that_are_understood(printed: str, expected: list[float]) -
 )
 def test_garbage_is_refused(printed: str, said: str) -> None:
     with pytest.raises(ValueError, match="printed") as caught:
-        milliseconds(printed)
+        reading_of(printed)
     assert said in str(caught.value)
 
 
 @given(st.text(max_size=60))
 def test_no_output_gives_anything_but_times_or_a_refusal(printed: str) -> None:
     try:
-        times = milliseconds(printed)
+        times = reading_of(printed).milliseconds
     except ValueError:
         return
     assert times and all(0 < found < float("inf") for found in times)

@@ -16,7 +16,6 @@ from objectives.errors import AccuracyError, BackendMissing
 from pruning.recovery.images import letterboxed
 from search.config.sections import LatencySpec
 from search.deliver import verified_export
-from search.deliver.peak_memory import peak_memory
 from search.deliver.verified_export import export_model
 from search.errors import ConfigError, DeviceMissing, exit_code
 from search.export import formats, ultralytics_export
@@ -24,6 +23,7 @@ from search.export.artefact_accuracy import validate
 from search.export.calibration_images import calibration_files
 from search.export.errors import CheckFailed, ExportFailed
 from search.export.formats import Format, checked_targets
+from search.export.graph_options import GraphOptions
 from search.export.parity import LIMIT, artefact_outputs, compare_outputs, load_images, parity_fault
 from search.run_folder.artefact_files import digest, size_bytes
 from tests.objectives.runtimes import contract
@@ -68,6 +68,39 @@ def test_a_lossy_export_fails_loudly_and_is_not_delivered(checkpoint: Path, data
     written = json.loads((tmp_path / "export.json").read_text())
     assert not written["passed"]
     assert [row["drop"] > 0.001 for row in written["artefacts"]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("form", "graph", "file", "shape"),
+    [
+        ("onnx", GraphOptions(nms=True, conf=0.05), "model_nms.onnx", (1, 3, SIZE, SIZE)),
+        ("onnx", GraphOptions(batch=2), "model_batch2.onnx", (2, 3, SIZE, SIZE)),
+        ("onnx", GraphOptions(dynamic=True), "model_dynamic.onnx", (3, 3, SIZE // 2, SIZE)),
+        pytest.param(
+            "torchscript", GraphOptions(nms=True, conf=0.05), "model_nms.torchscript", None, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_batches_free_shapes_and_suppression_are_verified_as_they_are(
+    checkpoint: Path, dataset: Path, tmp_path: Path, form: str, graph: GraphOptions, file: str, shape: Any
+) -> None:
+    spec = LatencySpec(seconds=0.1) if graph.batch > 1 else None
+    report = export_model(checkpoint, tmp_path, [form], data=dataset, imgsz=SIZE, graph=graph, latency=spec)
+    (check,) = report.artefacts
+    assert names(tmp_path) == ["export.json", file] and check.passed, check.faults
+    assert (check.path, check.graph, check.label) == (file, graph.label, f"{form} fp32 {graph.label}")
+    assert check.parity is not None and check.parity.relative < 1e-3 and check.memory is not None, check.unchecked
+    assert report.accuracy["map50_95"] > 0.2, "there are objects to compare"
+    assert check.drop is not None and abs(check.drop) < 0.05 and bool(check.remarks) == graph.nms
+    if shape is not None:
+        (outputs,) = artefact_outputs(tmp_path / file, form, [np.zeros(shape, np.float32)])
+        assert len(outputs[0]) == shape[0] and (outputs[0].shape[-1] == 6) == graph.nms
+    if spec is not None:
+        assert check.latency is not None and check.latency["batch"] == 2, "of the whole batch, beside the base's"
+    if not graph.dynamic:
+        return
+    again = export_model(checkpoint, tmp_path, [form], data=dataset, imgsz=SIZE)
+    assert {check.path for check in again.artefacts} == {file, f"model.{form}"}, "one beside the other"
 
 
 def test_half_precision_is_named_and_smaller(checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
@@ -233,12 +266,6 @@ def test_an_artefact_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportFailed, match=r"model\.onnx was written but cannot be run"):
         artefact_outputs(tmp_path / "model.onnx", "onnx", [np.zeros((1, 3, 8, 8), np.float32)])
-
-
-def test_memory_of_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ExportFailed, match=r"a process of its own could not run model\.onnx: .*INVALID"):
-        peak_memory(tmp_path / "model.onnx", "onnx", (1, 3, 8, 8))
 
 
 def test_a_wrong_score_is_not_lost_in_the_range_of_boxes() -> None:

@@ -19,6 +19,7 @@ from search.config.spec import load_spec
 from search.evaluate import pruning_evaluator
 from search.evaluate.baselines import baseline_rows
 from search.evaluate.data_record import data_digest
+from search.evaluate.deployment import measured as measured_costs
 from search.evaluate.pruning_evaluator import PruningEvaluator
 from search.evaluate.timing.progress import Phases
 from search.evaluate.workload import accuracy_of
@@ -113,7 +114,7 @@ def test_a_trial_that_begins_again_is_not_timed_again(
     for path in (study.record.path / "latency").glob("*.json"):  # a busy machine's flags would ask for another go
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "latency": {**content["latency"], "flags": []}}))
-    monkeypatch.setattr(pruning_evaluator, "compare", lambda *a, **k: pytest.fail("timed again"))
+    monkeypatch.setattr(measured_costs, "compare", lambda *a, **k: pytest.fail("timed again"))
     further = candidate.promoted(Promotion(0, 1, 1))
     assert prepared.evaluator.pruned(further).key != prepared.evaluator.pruned(candidate).key
     again = _evaluated(prepared.evaluator, further, study.record.trial_dir(1))

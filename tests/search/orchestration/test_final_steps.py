@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from search.config.spec import load_spec
 from search.errors import ConfigError, Interrupted
 from search.evaluate.baselines import baseline_rows
 from search.results.baseline_results import read_rows, row_dir
-from search.results.remeasured import confirmed, read_final, write_final
+from search.results.remeasured import confirmed, read_final, refined, write_final
 from search.study import Study
 from search.testing.known_front import KnownFinalMeasurements, KnownFrontEvaluator, known_space
 from search.testing.simulated import Cut, SimulatedClock
@@ -180,6 +181,18 @@ def test_a_disturbed_figure_replaces_only_a_wider_one(make_study: MakeStudy) -> 
     assert content["trials"]["1"] == {"latency_ms": figure, "flags": ["not_settled"]}, "as version 0.1 has it"
     (study.record.path / "latency" / "final.json").write_text("{ torn")
     assert read_final(study.record) == {} and len(study.trials()) == 2
+
+
+def test_further_figures_of_the_last_timing_replace_those_of_the_trial(make_study: MakeStudy) -> None:
+    study = make_study(**{"search.trials": 1}).search()
+    facts = {"flags": [], "further": {"e2e_ms": {"relative": True}}}
+    final = FinalLatency(Estimate.exact(8.0), facts, {"e2e_ms": Estimate.exact(9.0)})
+    (before,) = study.trials()
+    measured = replace(before.measured, timing={"further": {"memory_mb": {}, "e2e_ms": {}}})
+    assert write_final(study.record, [before], {0: final}) == 1 and read_final(study.record) == {0: final}
+    (found,) = refined(study.record, [replace(before, measurement=measured)])
+    assert (found.figures["latency_ms"].value, found.figures["e2e_ms"].value) == (8.0, 9.0)
+    assert found.measured.timing["further"] == {"memory_mb": {}, "e2e_ms": {"relative": True}}
 
 
 @pytest.mark.parametrize("step", ["together", "lower_size", "seeds"])

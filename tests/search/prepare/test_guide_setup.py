@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from search.config.spec import StudySpec, load_spec
 from search.evaluate.timing.progress import Phases
 from search.prepare import guide_setup
 from search.prepare.guide_setup import limits_of, probe_seconds, targets_of, variants_of
+from search.propose.allocation import PLANNED
 from search.trial import Measurement
 from tests.pruning import zoo
 
@@ -70,6 +72,16 @@ def test_constraints_hold_for_every_budget(workplace: Path) -> None:
     assert targets_of(spec, BASE) == ()
     third = 0.3333
     assert limits(spec) == [(None, third, None), (0.485, third, None), (0.485, third, 0.5)]
+
+
+def test_an_end_to_end_limit_is_one_of_the_network_in_it(workplace: Path) -> None:
+    """Pruning changes nothing before and after the network: 1 of 3 ms here. The tighter limit counts."""
+    base = replace(BASE, figures={**BASE.figures, "e2e_ms": Estimate.exact(3.0)})
+    budgets = {"edge": {"e2e_ms": 2.0}, "both": {"e2e_ms": 2.0, "latency_ms": 0.5}, "never": {"e2e_ms": 0.9}}
+    spec = load_spec(workplace / "study.yaml", {"budgets": budgets})
+    assert targets_of(spec, base) == (1e-4, PLANNED * 0.25, PLANNED * 0.5)
+    half = load_spec(workplace / "study.yaml", {"budgets": {"edge": {"e2e_ms": "50%"}}})
+    assert targets_of(half, base) == (PLANNED * 0.25,)
 
 
 def test_a_probe_is_shorter_than_what_a_trial_is_ranked_by() -> None:

@@ -9,10 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from objectives.objective import Estimate
+from objectives.errors import CounterMissing
+from objectives.objective import OBJECTIVES, Estimate
+from objectives.resources import energy
 from search.config.spec import load_spec
-from search.errors import ConfigError
-from search.prepare.preflight import check_before, check_data, check_objectives, check_sizes, check_target
+from search.errors import ConfigError, exit_code
+from search.prepare.preflight import (
+    check_before,
+    check_data,
+    check_deployed,
+    check_objectives,
+    check_sizes,
+    check_target,
+)
 from search.trial import Measurement
 from tests.pruning import zoo
 from tests.tiny_data import make_tiny_data
@@ -132,3 +141,54 @@ def test_a_rectangle_is_whole_strides_and_not_for_a_classifier() -> None:
     with pytest.raises(ConfigError, match="96x640: a classifier is trained and validated on squares") as refused:
         check_sizes(model(task="classify"), [(96, 640)])
     assert "one side, such as 640" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("figure", "latency", "said"),
+    [
+        ("e2e_ms", {"runtime": "tensorrt"}, "e2e_ms is not timed on tensorrt"),
+        ("memory_mb", {"runtime": "torch"}, "a process that runs an exported file, and torch runs none"),
+        ("memory_mb", {"runtime": "onnxruntime", "device": 0}, "onnxruntime computes on another device"),
+    ],
+)
+@pytest.mark.parametrize("where", ["objectives", "constraints", "budgets"])
+def test_what_a_runtime_cannot_measure_is_refused(
+    workplace: Path, where: str, figure: str, latency: dict[str, Any], said: str
+) -> None:
+    named: dict[str, Any] = {
+        "objectives": ["map50_95", figure],
+        "constraints": {figure: 30},
+        "budgets": {"edge": {figure: "80%"}},
+    }
+    spec = load_spec(workplace / "study.yaml", {where: named[where], "latency": latency})
+    assert spec.deployed == (figure,)
+    with pytest.raises(ConfigError, match=said) as refused:
+        check_deployed(spec)
+    assert "command:" in str(refused.value.expected)
+    check_deployed(load_spec(workplace / "study.yaml", {"latency": latency}))
+
+
+def test_energy_without_a_counter_is_refused_before_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "POWERCAP", workplace / "powercap")
+    spec = load_spec(workplace / "study.yaml", {"objectives": ["map50_95", "energy_mj"]})
+    with pytest.raises(CounterMissing, match="no counter of a processor's package") as refused:
+        check_deployed(spec)
+    assert exit_code(refused.value) == 4
+    program = {"latency.runtime": "command:true", "objectives": ["map50_95", "energy_mj"]}
+    check_deployed(load_spec(workplace / "study.yaml", program))
+
+
+def test_figures_of_ones_own_need_somebody_who_measures_them(workplace: Path) -> None:
+    said = {"figures": {"temperature_c": {"unit": "C", "direction": "min"}}}
+    with pytest.raises(ConfigError, match="nothing measures temperature_c"):
+        check_deployed(load_spec(workplace / "study.yaml", said))
+    spec = load_spec(workplace / "study.yaml", {**said, "latency.runtime": "command:true"})
+    check_deployed(spec)
+    assert OBJECTIVES["temperature_c"].is_cost, "no accuracy: a pick by it would be nonsense"
+
+
+def test_a_base_from_before_a_cost_was_named_is_refused_with_what_to_do(workplace: Path) -> None:
+    spec = load_spec(workplace / "study.yaml", {"budgets": {"edge": {"e2e_ms": 5}}})
+    base = Measurement({name: Estimate.exact(1.0) for name in ("map50_95", "latency_ms", "params_m")})
+    with pytest.raises(ConfigError, match=r"the base has no e2e_ms: .*start a new run with name=NEW_NAME"):
+        check_objectives(spec, base)

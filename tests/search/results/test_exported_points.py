@@ -180,6 +180,18 @@ def test_a_snapshot_of_the_first_version_had_no_exports(study: Study) -> None:
     assert current({"format": 99}) == {"format": 99}, "whatever else it is, the next check refuses it"
 
 
+def test_an_export_has_its_own_memory_and_no_other_cost_of_the_trial(study: Study) -> None:
+    trial, base = study.trial(3).chosen, study.record.read_base()
+    costs = {name: Estimate.exact(1.0) for name in ("macs_g", "memory_mb", "e2e_ms")}
+    trial = replace(trial, measurement=replace(trial.measured, figures={**trial.figures, **costs}))
+    timed = {"runtime": study.spec.latency.runtime, "ratio": {"value": 0.5, "low": 0.5, "high": 0.5}}
+    check = ArtefactCheck("onnx", "fp16", "a.onnx", drop=0.0, latency=timed, memory={"peak_mb": 77.0})
+    report = ExportReport("m.pt", "", 0, "", 640, "", {}, {}, None, {}, (check,))
+    assert record_points(study.record, study.spec, base, trial, report) == ("3-fp16",)
+    (point,) = [one for one in exported_trials(study.record, study.trials()) if one.candidate.precision == "fp16"]
+    assert point.figures["memory_mb"].value == 77.0 and "e2e_ms" not in point.figures
+
+
 @pytest.mark.parametrize(
     ("own", "precision", "points"), [("fp32", "fp32", ("3-fp16",)), ("int8", "fp32", ()), ("fp32", "int8", ())]
 )

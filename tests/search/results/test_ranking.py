@@ -9,6 +9,7 @@ import pytest
 
 from objectives import pareto
 from objectives.choice import Bound
+from objectives.errors import ObjectiveError
 from objectives.objective import Estimate, Objective, objectives_named, register
 from search.results.ranking import VolumeTrack, knee, pick, rank
 from search.results.verdict import verdict
@@ -28,6 +29,19 @@ def test_a_network_that_came_up_twice_is_on_the_front_once() -> None:
     )
     assert ranked.front == (PointId(0), PointId(1))
     assert [one.number for one in ranked.trials] == [0, 1, 3]
+
+
+def test_who_lacks_a_limited_figure_is_not_picked_by_it() -> None:
+    """An export has no end-to-end latency: the trials that have one are chosen from."""
+    objectives = objectives_named(["map50_95", "latency_ms"])
+    known = trial(0, 0.5, 2.0)
+    known = replace(known, measurement=Measurement({**known.figures, "e2e_ms": Estimate.exact(3.0)}))
+    ranked = rank([known, trial(1, 0.6, 1.0)], [], objectives)
+    assert pick(ranked, [Bound.budget("e2e_ms", 4.0)], objectives)[0].number == 0
+    assert pick(ranked, [Bound.budget("latency_ms", 4.0)], objectives)[0].number == 1
+    nobody = rank([trial(1, 0.6, 1.0)], [], objectives)
+    with pytest.raises(ObjectiveError, match="trial 1 has no figure for e2e_ms"):
+        pick(nobody, [Bound.budget("e2e_ms", 4.0)], objectives)
 
 
 def base_of(accuracy: float, latency: float) -> Measurement:

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from objectives.choice import Bound
+from objectives.errors import ObjectiveError
 from objectives.latency.quality_flags import FLAGS
+from objectives.objective import Estimate
 from search.commands.timing.command import _front_change
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
@@ -95,6 +99,32 @@ def test_the_front_is_re_ranked(study: Study) -> None:
     shown = run("bench", RUN, "--import", "figures.json", "--name", "again").stdout
     assert "ranks changed" in shown and "known --target again --max" in " ".join(shown.split())
     assert target_names(study.record) == ["again", "pi5"]
+
+
+def test_costs_that_were_measured_here_are_no_figures_there(study: Study) -> None:
+    """Their objectives become latency, constraints on them do not count, and a limit of them says that nobody knows."""
+    import_figures(study.record, write(figures(study)), "pi5")
+    plain, facts = study.results(), {"further": {"e2e_ms": {}}}
+    with_it = [
+        replace(
+            trial,
+            measurement=replace(
+                trial.measured, figures={**trial.figures, "e2e_ms": Estimate.exact(30.0)}, timing=facts
+            ),
+        )
+        for trial in plain.trials
+    ]
+    assert plain.base is not None
+    base = replace(plain.base, figures={**plain.base.figures, "e2e_ms": Estimate.exact(50.0)}, timing=facts)
+    named = {"objectives": ("map50_95", "e2e_ms"), "constraints": {"e2e_ms": "<=1"}}
+    here = replace(plain, trials=tuple(with_it), base=base, spec=plain.spec.model_copy(update=named))
+    there, before = here.on("pi5"), plain.on("pi5")
+    assert there.spec.objectives == ("map50_95", "latency_ms") and not there.spec.constraints
+    assert all("e2e_ms" not in trial.figures for trial in there.trials) and there.base is not None
+    assert "e2e_ms" not in there.base.figures and there.base.figures["latency_ms"].value == 40.0
+    assert [trial.figures["latency_ms"] for trial in there.trials] == [t.figures["latency_ms"] for t in before.trials]
+    with pytest.raises(ObjectiveError, match="no figure for e2e_ms"):
+        there.pick([Bound.budget("e2e_ms", 60.0)])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ const KNOWN = {
   latency_ms: { title: "latency", unit: "ms", direction: "min" }, params_m: { title: "parameters", unit: "M", direction: "min" },
   macs_g: { title: "MACs", unit: "G", direction: "min" }, size_mb: { title: "file size", unit: "MB", direction: "min" },
   weights_mb: { title: "weights in INT8", unit: "MB", direction: "min" },
+  e2e_ms: { title: "end to end", unit: "ms", direction: "min" }, memory_mb: { title: "memory", unit: "MB", direction: "min" }, energy_mj: { title: "energy", unit: "mJ", direction: "min" },
 };
-const RECORDED = ["latency_ms", "params_m", "macs_g", "size_mb", "map50"];
+const HERE = ["e2e_ms", "memory_mb", "energy_mj"];
+const RECORDED = ["latency_ms", "params_m", "macs_g", "size_mb", ...HERE, "map50"];
 const EXACT = ["params_m", "macs_g", "size_mb", "weights_mb"];
 const LATENCY = "latency_ms";
 /** The choice of the study's own runtime; no device can be called so. */
@@ -50,16 +52,23 @@ export function lookBy(device) {
   study.places = view ? placesOn(study.rows) : new Map();
 }
 
-/** What was timed here does not count there: baselines, the prediction of what-if, a constraint on latency. */
+/** What was timed here does not count there: baselines, the prediction of what-if, a constraint on latency, costs of this runtime. */
 function headOn(told, view) {
   const { front, picks, hypervolume, verdict, summary } = view;
-  return { ...told, front, picks, hypervolume, verdict, summary, baselines: [], latency_model: null, constraints: (told.constraints || []).filter((one) => one.name !== LATENCY) };
+  return { ...told, front, picks, hypervolume, verdict, summary, baselines: [], latency_model: null, objectives: objectivesOn(told.objectives || []), constraints: (told.constraints || []).filter((one) => one.name !== LATENCY && !HERE.includes(one.name)) };
 }
 
-const timed = (row, latency) => ({ ...row.figures, [LATENCY]: latency });
+/** Costs that were measured on this runtime only make way for the latency there. */
+function objectivesOn(said) {
+  const there = said.map((one) => HERE.includes(one.name) ? { name: LATENCY, ...KNOWN[LATENCY] } : one);
+  return [...new Map(there.map((one) => [one.name, one])).values()];
+}
+
+const elsewhere = (figures) => Object.fromEntries(Object.entries(figures).filter(([name]) => !HERE.includes(name)));
+const timed = (row, latency) => ({ ...elsewhere(row.figures), [LATENCY]: latency });
 
 function rowOn(row, view) {
-  const latency = view.latency_ms[row.id], { [LATENCY]: own, ...rest } = row.figures;
+  const latency = view.latency_ms[row.id], { [LATENCY]: own, ...rest } = elsewhere(row.figures);
   if (!latency) return { ...row, figures: rest, timing: null, untimed: isMeasured(row) };
   return { ...row, figures: timed(row, latency), own: own && own[0], timing: null, feasible: (view.feasible || []).includes(row.id), breaks: [], notes: (view.flags || {})[row.id] || [] };
 }

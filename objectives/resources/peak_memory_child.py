@@ -53,8 +53,8 @@ def open_onnx(path: str, image: Any, threads: int) -> Callable[[], object]:
 def open_openvino(path: str, image: Any, threads: int) -> Callable[[], object]:
     import openvino
 
-    source = sorted(glob.glob(os.path.join(path, "*.xml")))[0]
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads)}
+    source = sorted(glob.glob(os.path.join(path, "*.xml")))[0] if os.path.isdir(path) else path
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(source, "CPU", options)
     return lambda: compiled([image])
 
@@ -63,7 +63,11 @@ def open_torchscript(path: str, image: Any, threads: int) -> Callable[[], object
     import torch
 
     torch.set_num_threads(threads)
-    module = torch.jit.load(path, map_location="cpu").eval()
+    try:
+        module = torch.jit.load(path, map_location="cpu").eval()
+    except RuntimeError:  # suppression inside is an operator of torchvision
+        importlib.import_module("torchvision")
+        module = torch.jit.load(path, map_location="cpu").eval()
     given = torch.from_numpy(image)
     return lambda: module(given)
 
