@@ -61,8 +61,13 @@ def stride_of(model: nn.Module) -> int:
 
 def load_module(path: Path) -> nn.Module:
     """Load the float32 module of a checkpoint by Ultralytics' own loader, whose errors pass through."""
+    from ultralytics_versions.parts import part
+    from ultralytics_versions.restricted_loading import install
+
+    install()
+    loader = part("nn.tasks", "load_checkpoint", "attempt_load_one_weight")
     with quiet():
-        module: nn.Module = _tasks().load_checkpoint(str(path), device=torch.device("cpu"))[0]
+        module: nn.Module = loader(str(path), device=torch.device("cpu"))[0]
     return module
 
 

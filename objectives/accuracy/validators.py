@@ -99,7 +99,9 @@ def arguments(
     task: str, data: str | Path, *, imgsz: int, device: str, batch: int, split: str, single_cls: bool, rect: bool
 ) -> Mapping[str, Any]:
     """Return the pinned settings of a validation; see the module's docstring."""
-    return {
+    from ultralytics_versions.parts import known_settings
+
+    settings = {
         "task": task,
         "mode": "val",
         "data": str(data),
@@ -116,6 +118,7 @@ def arguments(
         "save_txt": False,
         "verbose": False,
     }
+    return known_settings(settings)
 
 
 def _watched(kind: type[Any], seen: ValidationStats, shelf: BatchCache | None) -> type[Any]:

@@ -21,12 +21,15 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.nn.distill_model import FeatureHook
-from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+from ultralytics.nn.tasks import guess_model_task
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from pruning.checkpoints.inert_reader import NOT_ZIP, read_inert
 from pruning.errors import CheckpointError, first_line
+from ultralytics_versions.parts import FeatureHook
+from ultralytics_versions.restricted_loading import install, load
+
+install()  # what Ultralytics' own trainers and exporters open is read in the same way
 
 LEAST_TORCH = (2, 10)
 PRUNED = (
@@ -67,7 +70,7 @@ def _opened(path: Path) -> Any:
     _check_loader()
     check_restricted(path)
     try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        checkpoint = load(path)
     except Exception as error:  # a malicious file may raise anything
         if _of_yolov5(path):
             raise CheckpointError(

@@ -37,9 +37,8 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
-from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import RTDETRDetectionModel, WorldModel, YOLOEModel
-from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
+from ultralytics.utils.torch_utils import unset_deterministic
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
@@ -47,6 +46,7 @@ from pruning.recovery.distillation import fit_projectors, teacher_of
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
+from ultralytics_versions.parts import DistillationModel, can_distill, known_settings, unwrap_model
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any: ...
         def preprocess_batch(self, batch: Any) -> Any: ...
-        def _setup_train(self) -> None: ...
+        def _setup_train(self, *world_size: int) -> None: ...
         def _build_train_pipeline(self) -> None: ...
         def final_eval(self) -> None: ...
         def optimizer_step(self) -> None: ...
@@ -173,10 +173,10 @@ class KeepsArchitecture(_Trainer):
                 f"the model has {len(names)} classes, the data set {classes}: give the data it was trained on"
             )
 
-    def _setup_train(self) -> None:
+    def _setup_train(self, *world_size: int) -> None:  # the number of GPUs, which older releases hand over
         if not self.expected_parameters and isinstance(self.model, nn.Module):  # in the processes of several GPUs
             self.expected_parameters = count_parameters(student_of(self.model))
-        super()._setup_train()
+        super()._setup_train(*world_size)
         check_parameters(student_of(self.model), self.expected_parameters)
 
     def final_eval(self) -> None:
@@ -222,8 +222,8 @@ class ShortRun(_Trainer):
                 f"run is not comparable. Set recover.batch={self.batch_size} for the whole study."
             )
 
-    def _setup_train(self) -> None:
-        super()._setup_train()
+    def _setup_train(self, *world_size: int) -> None:
+        super()._setup_train(*world_size)
         student: Any = student_of(self.model)
         student.criterion = trained_criterion(student)
         mixed = in_bfloat16(self.args.amp, self.device)
@@ -509,8 +509,7 @@ def settings_for(
     """Return the keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
     settings = {
-        **inherited_from(model),
-        **RECIPE,
+        **known_settings({**inherited_from(model), **RECIPE}),
         "nbs": recovery.batch,
         "task": task,
         "mode": "train",
@@ -533,7 +532,8 @@ def settings_for(
         "amp": recovery.device != "mps",
         **recovery.train,
     }
-    if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
+    teachable = can_distill and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel)
+    if recovery.distill and base is not None and teachable:
         settings["distill_model"] = str(teacher_of(model, base, work_dir))
     return settings
 

@@ -17,6 +17,8 @@ from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.engine import trainer as engine_trainer
 from ultralytics.utils.patches import imread
 
+from ultralytics_versions.parts import read_data
+
 Pixels = npt.NDArray[np.uint8]
 
 _FLAGS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}
@@ -36,8 +38,7 @@ def checked_data(data: str | Path, task: str, split: str = "val") -> dict[str, A
     if task == "classify":
         found: dict[str, Any] = readers.check_cls_dataset(str(data), split=split)
         return found
-    found = readers.check_det_dataset(str(data), autodownload=False, split=split)
-    return found
+    return read_data(readers.check_det_dataset, data, split)
 
 
 def split_files(said: Mapping[str, Any], split: str, task: str) -> list[str]:

@@ -53,7 +53,9 @@ def make_artefact(
     options = {**target.form.options, "imgsz": imgsz, "device": device, "batch": batch}
     ours = target.bits == 8 and target.form.name == "onnx"
     if target.bits != 32 and not ours:
-        options["quantize"] = target.bits
+        from ultralytics_versions.parts import export_precision
+
+        options |= export_precision(target.bits)
     if target.bits == 8 and target.form.calibrates:
         linked = calibration_set(data, place / "calibration", images, LabelRules.of(load_module(model)))
         options |= {"data": str(linked), "split": "train"}
@@ -75,6 +77,9 @@ def make_artefact(
 def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
     from ultralytics.models import YOLO
 
+    from ultralytics_versions.restricted_loading import install
+
+    install()
     without_telemetry()
     return Path(YOLO(source).export(format=target.form.name, **options))
 

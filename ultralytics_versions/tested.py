@@ -1,0 +1,58 @@
+"""The releases of Ultralytics that work, those that are tested, and what older ones lack. Imports none of them."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import NamedTuple
+
+OLDEST = "8.3.170"
+"""Before, validators matched boxes in pixels of the original image, and names that are used everywhere were others."""
+TESTED = ("8.3.170", "8.3.253", "8.4.0", "8.4.190")
+"""By `make matrix`: the oldest, those between, the newest."""
+BEYOND = "8.5"
+"""The first release that may differ in anything."""
+
+
+class Part(NamedTuple):
+    """Something that came with a release; before it, `without` is what happens instead."""
+
+    since: str
+    what: str
+    without: str
+
+
+PARTS = (
+    Part("8.4.0", "YOLO26", "its models cannot be loaded"),
+    Part("8.4.100", "distillation", "a fine-tune has no teacher, whatever recover.distill says"),
+)
+
+
+def installed() -> str:
+    """Return the installed release. Raises PackageNotFoundError if there is none."""
+    return metadata.version("ultralytics")
+
+
+def warning(version: str) -> str | None:
+    """Return what to tell the user of a release that is older or newer than what is tested; None of the others."""
+    if _order(OLDEST) <= _order(version) < _order(BEYOND):
+        return None
+    what = "older than anything" if _order(version) < _order(OLDEST) else "newer than anything"
+    return (
+        f"warning: Ultralytics {version} is {what} that ParetoPrune is tested with ({', '.join(TESTED)}). It may work; "
+        f'if it does not: pip install "ultralytics>={OLDEST},<{BEYOND}"'
+    )
+
+
+def lacking(version: str) -> tuple[str, ...]:
+    """Return a line for each thing that came after `version`."""
+    return tuple(
+        f"Ultralytics {version} has no {part.what} (since {part.since}): {part.without}"
+        for part in PARTS
+        if _order(version) < _order(part.since)
+    )
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """Return a release as numbers that compare: of 8.4.0rc1 and 8.4.0+cpu the first three."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
