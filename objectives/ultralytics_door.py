@@ -25,10 +25,12 @@ def quiet() -> Iterator[None]:
     """Silence Ultralytics below CRITICAL, its progress bars and warnings; restore all on exit."""
     from ultralytics.utils import LOGGER
 
+    from ultralytics_versions.parts import without_bars
+
     level, threads, visible = LOGGER.level, torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
     LOGGER.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_bars():
             warnings.simplefilter("ignore")
             yield
     finally:

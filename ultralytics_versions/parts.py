@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch.onnx
 from torch import nn
+from ultralytics import utils
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 _NONE = object()
@@ -76,6 +79,35 @@ def read_data(reader: Callable[..., Any], data: str | Path, split: str) -> dict[
 def export_precision(bits: int) -> dict[str, Any]:
     """Return the setting of YOLO.export for 8 or 16 bits, which has had two names."""
     return {"quantize": bits} if "quantize" in DEFAULT_CFG_DICT else {8: {"int8": True}, 16: {"half": True}}[bits]
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Suppress the progress bars of releases whose bars do not follow the level of their log."""
+    switch: Any = utils
+    before, switch.VERBOSE = switch.VERBOSE, False
+    try:
+        yield
+    finally:
+        switch.VERBOSE = before
+
+
+@contextmanager
+def traced_onnx() -> Iterator[None]:
+    """Let PyTorch export ONNX files by tracing while inside, unless it is told how.
+
+    Releases before 8.3.2xx do not say it, and mean what was PyTorch's default until 2.8.
+    """
+    before = torch.onnx.export
+
+    def export(*arguments: Any, dynamo: bool = False, **options: Any) -> Any:
+        return before(*arguments, dynamo=dynamo, **options)
+
+    torch.onnx.export = export
+    try:
+        yield
+    finally:
+        torch.onnx.export = before
 
 
 def known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

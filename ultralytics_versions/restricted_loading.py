@@ -41,7 +41,10 @@ _lock = threading.Lock()
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Return the document of a checkpoint. Raises UnpicklingError for what no network of Ultralytics has, and others."""
+    """Return the document of a checkpoint.
+
+    Raises UnpicklingError for what no network of Ultralytics has, and whatever PyTorch does for a damaged file.
+    """
     if HAS_OWN:
         found: dict[str, Any] = _UNRESTRICTED(str(path), safe_only=True)[0]
         return found

@@ -6,9 +6,9 @@ import re
 from importlib import metadata
 from typing import NamedTuple
 
-OLDEST = "8.3.170"
+OLDEST = "8.3.168"
 """Before, validators matched boxes in pixels of the original image, and names that are used everywhere were others."""
-TESTED = ("8.3.170", "8.3.253", "8.4.0", "8.4.190")
+TESTED = ("8.3.168", "8.3.253", "8.4.0", "8.4.100", "8.4.190")
 """By `make matrix`: the oldest, those between, the newest."""
 BEYOND = "8.5"
 """The first release that may differ in anything."""
@@ -22,10 +22,8 @@ class Part(NamedTuple):
     without: str
 
 
-PARTS = (
-    Part("8.4.0", "YOLO26", "its models cannot be loaded"),
-    Part("8.4.100", "distillation", "a fine-tune has no teacher, whatever recover.distill says"),
-)
+DISTILLATION = Part("8.4.77", "distillation", "a fine-tune has no teacher, whatever recover.distill says")
+PARTS = (Part("8.4.0", "YOLO26", "its models cannot be loaded"), DISTILLATION)
 
 
 def installed() -> str:
@@ -46,11 +44,18 @@ def warning(version: str) -> str | None:
 
 def lacking(version: str) -> tuple[str, ...]:
     """Return a line for each thing that came after `version`."""
-    return tuple(
-        f"Ultralytics {version} has no {part.what} (since {part.since}): {part.without}"
-        for part in PARTS
-        if _order(version) < _order(part.since)
-    )
+    return tuple(line for part in PARTS if (line := _gap(part, version)) is not None)
+
+
+def without_teacher(version: str) -> str | None:
+    """Return a line if `version` cannot distil."""
+    return _gap(DISTILLATION, version)
+
+
+def _gap(part: Part, version: str) -> str | None:
+    if _order(version) >= _order(part.since):
+        return None
+    return f"Ultralytics {version} has no {part.what} (since {part.since}): {part.without}"
 
 
 def _order(version: str) -> tuple[int, ...]:

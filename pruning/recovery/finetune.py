@@ -46,7 +46,7 @@ from pruning.recovery.distillation import fit_projectors, teacher_of
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
-from ultralytics_versions.parts import DistillationModel, can_distill, known_settings, unwrap_model
+from ultralytics_versions.parts import DistillationModel, can_distill, known_settings, unwrap_model, without_bars
 
 _log = logging.getLogger(__name__)
 
@@ -367,7 +367,8 @@ def trainer_of(model: nn.Module) -> type[Any]:
 def student_of(model: nn.Module) -> nn.Module:
     """Return the trained network without the wrappers of several GPUs and of distillation."""
     plain = unwrap_model(model)
-    return plain.student_model if isinstance(plain, DistillationModel) else plain
+    student: nn.Module = plain.student_model if isinstance(plain, DistillationModel) else plain
+    return student
 
 
 def check_parameters(model: nn.Module, expected: int) -> None:
@@ -556,7 +557,7 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), without_bars():
             yield
     finally:
         logger.setLevel(level)

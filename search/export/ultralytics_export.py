@@ -77,11 +77,13 @@ def make_artefact(
 def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
     from ultralytics.models import YOLO
 
+    from ultralytics_versions.parts import traced_onnx
     from ultralytics_versions.restricted_loading import install
 
     install()
     without_telemetry()
-    return Path(YOLO(source).export(format=target.form.name, **options))
+    with traced_onnx():
+        return Path(YOLO(source).export(format=target.form.name, **options))
 
 
 def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: int, batch: int, images: int) -> None:

@@ -28,7 +28,7 @@ def _converter(runtime: str, name: str) -> Any:
     found = part(f"utils.export.{runtime}", name, otherwise=None)
     if found is None:
         raise BackendMissing(
-            f"the converter that later releases of Ultralytics have",
+            "the converter that later releases of Ultralytics have",
             needed_for=f"a module of your own as {runtime}",
             install=f'pip install "ultralytics>={TESTED[-1]}"',
         )
