@@ -111,5 +111,10 @@ def traced_onnx() -> Iterator[None]:
 
 
 def known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that this release has; it would refuse the others."""
-    return {key: value for key, value in settings.items() if key in DEFAULT_CFG_DICT}
+    """Return the settings that this release has, as it takes them; it would refuse the others.
+
+    What is a number now was a switch before (`multi_scale`).
+    """
+    known = {key: value for key, value in settings.items() if key in DEFAULT_CFG_DICT}
+    switches = {key for key in known if isinstance(DEFAULT_CFG_DICT[key], bool) and isinstance(known[key], float)}
+    return {**known, **{key: bool(known[key]) for key in switches}}

@@ -35,11 +35,14 @@ def test_a_package_that_is_missing_is_no_older_release(monkeypatch: pytest.Monke
         part("nn.tasks", "anything", otherwise=None)
 
 
-def test_options_and_settings_of_later_releases_are_left_out() -> None:
+def test_options_and_settings_of_later_releases_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def early(root: str, args: Any) -> None: ...
 
     assert accepted(early, root="x", names={}) == {"root": "x"}
     assert known_settings({"epochs": 3, "no_such_setting": 1}) == {"epochs": 3}
+    monkeypatch.setattr(parts, "DEFAULT_CFG_DICT", {"multi_scale": False, "lr0": 0.01})
+    switched = known_settings({"multi_scale": 0.25, "lr0": 0.5})
+    assert switched == {"multi_scale": True, "lr0": 0.5} and switched["multi_scale"] is True
 
 
 def test_precision_is_asked_for_by_the_name_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
