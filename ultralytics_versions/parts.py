@@ -96,7 +96,7 @@ def without_bars() -> Iterator[None]:
 def traced_onnx() -> Iterator[None]:
     """Let PyTorch export ONNX files by tracing while inside, unless it is told how.
 
-    Releases before 8.3.2xx do not say it, and mean what was PyTorch's default until 2.8.
+    Early releases (8.3.212 is one) do not say it, and mean what was PyTorch's default until 2.8.
     """
     before = torch.onnx.export
 

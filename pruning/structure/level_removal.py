@@ -146,6 +146,8 @@ def pyramid_of(model: nn.Module) -> Pyramid | None:
     kind = next((name for name in HEADS if name == type(head).__name__), None)
     if kind is None or not type(head).__module__.startswith("ultralytics."):
         return None
+    if not hasattr(head, "forward_head"):  # before 8.4.0 predictions are returned in another form
+        return None
     strides = tuple(int(stride) for stride in head.stride)
     if any(stride < 1 or log2(stride) % 1 for stride in strides):
         return None

@@ -47,6 +47,6 @@ def test_the_documentation_names_the_releases_that_are_tested() -> None:
 
 def test_what_came_later_is_named_with_what_happens_without_it() -> None:
     early, between = lacking("8.3.200"), lacking("8.4.10")
-    assert len(early) == 2 and "no YOLO26 (since 8.4.0)" in early[0]
+    assert len(early) == 3 and "no YOLO26 (since 8.4.0)" in early[0]
     assert between == (without_teacher("8.4.10"),) and "no teacher" in between[0]
     assert lacking(TESTED[-1]) == () and without_teacher("8.4.77") is None
