@@ -26,7 +26,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from pruning.checkpoints.inert_reader import NOT_ZIP, read_inert
 from pruning.errors import CheckpointError, first_line
-from ultralytics_versions.parts import FeatureHook
+from ultralytics_versions.parts import Absent, E2ELoss, FeatureHook
 from ultralytics_versions.restricted_loading import install, load
 
 install()  # what Ultralytics' own trainers and exporters open is read in the same way
@@ -59,11 +59,23 @@ def load_model(path: str | Path) -> nn.Module:
     path = Path(path)
     checkpoint = _opened(path)
     model: Any = network_of(path, checkpoint)
+    _check_release(path, model)
     said = checkpoint.get("train_args")
     model.args = {**DEFAULT_CFG_DICT, **(said if isinstance(said, Mapping) else {})}
     model.pt_path = path.name
     model.task = getattr(model, "task", None) or guess_model_task(model)
     return model  # type: ignore[no-any-return]
+
+
+def _check_release(path: Path, model: Any) -> None:
+    """Refuse a YOLO26 in a release before it, which would run its other head, and train that by another loss."""
+    head = model.model[-1] if isinstance(getattr(model, "model", None), nn.Sequential) else None
+    is_later = "one2one_cv2" in getattr(head, "_modules", {}) and type(head).__name__ != "v10Detect"
+    if is_later and E2ELoss is Absent:
+        raise CheckpointError(
+            f"{path}: a YOLO26, which Ultralytics {ultralytics_version} cannot run. Expected 8.4.0 or later: "
+            f"pip install 'ultralytics>=8.4,<8.5'."
+        )
 
 
 def _opened(path: Path) -> Any:
