@@ -13,6 +13,11 @@ TESTED = ("8.3.168", "8.4.0", "8.4.190")
 BEYOND = "8.5"
 """The first release that may differ in anything."""
 
+_TWO_IMAGES = (
+    "cannot train segmentation on a batch of two images (its loss takes them for a pair of outputs), which a repair "
+    'has: pip install "ultralytics>=8.4.20,<8.5", or 8.3'
+)
+
 
 class Part(NamedTuple):
     """Something that came with a release; before it, `without` is what happens instead."""
@@ -47,8 +52,14 @@ def warning(version: str) -> str | None:
 
 
 def lacking(version: str) -> tuple[str, ...]:
-    """Return a line for each thing that came after `version`."""
-    return tuple(line for part in PARTS if (line := _gap(part, version)) is not None)
+    """Return a line for each thing that came after `version`, or that is broken in it."""
+    gaps = tuple(line for part in PARTS if (line := _gap(part, version)) is not None)
+    return gaps if trains_masks(version) else (*gaps, f"Ultralytics {version} {_TWO_IMAGES}")
+
+
+def trains_masks(version: str) -> bool:
+    """Tell whether a release can train segmentation on every batch; an early 8.4 cannot on one of two images."""
+    return not (8, 4) <= _order(version) < (8, 4, 20)
 
 
 def without_teacher(version: str) -> str | None:

@@ -46,7 +46,14 @@ def test_the_documentation_names_the_releases_that_are_tested() -> None:
 
 
 def test_what_came_later_is_named_with_what_happens_without_it() -> None:
-    early, between = lacking("8.3.200"), lacking("8.4.10")
+    early, between = lacking("8.3.200"), lacking("8.4.20")
     assert len(early) == 3 and "no YOLO26 (since 8.4.0)" in early[0]
-    assert between == (without_teacher("8.4.10"),) and "no teacher" in between[0]
+    assert between == (without_teacher("8.4.20"),) and "no teacher" in between[0]
     assert lacking(TESTED[-1]) == () and without_teacher("8.4.77") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "works"), [("8.3.253", True), ("8.4.0", False), ("8.4.14", False), ("8.4.20", True)]
+)
+def test_releases_that_cannot_train_masks_say_so(version: str, works: bool) -> None:
+    assert any("batch of two images" in line for line in lacking(version)) is not works
