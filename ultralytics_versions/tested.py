@@ -27,10 +27,12 @@ class Part(NamedTuple):
     without: str
 
 
+LEVELS = Part("8.4.20", "detection heads whose levels can be removed", "space.levels finds none")
+"""Before 8.4.0 heads answer in another form, and in the first ones after it the loss needs two levels."""
 DISTILLATION = Part("8.4.77", "distillation", "a fine-tune has no teacher, whatever recover.distill says")
 PARTS = (
     Part("8.4.0", "YOLO26", "its models cannot be loaded"),
-    Part("8.4.0", "detection heads whose levels can be removed", "space.levels finds none"),
+    LEVELS,
     DISTILLATION,
 )
 
@@ -60,6 +62,11 @@ def lacking(version: str) -> tuple[str, ...]:
 def trains_masks(version: str) -> bool:
     """Tell whether a release can train segmentation on every batch; an early 8.4 cannot on one of two images."""
     return not (8, 4) <= _order(version) < (8, 4, 20)
+
+
+def levels_can_go(version: str) -> bool:
+    """Tell whether the heads of a release work with fewer levels, down to one."""
+    return _gap(LEVELS, version) is None
 
 
 def without_teacher(version: str) -> str | None:
