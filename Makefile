@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 
-.PHONY: demo test test-slow zoo reference docs check format clean browser-deps pictures soak fuzz
+.PHONY: demo test test-slow zoo reference docs check format clean browser-deps pictures soak fuzz matrix
 
 # Where an environment forbids Python to keep what it compiles (container images do), each of the processes that the tests
 # start would compile PyTorch anew: 15 s instead of 5 s.
@@ -50,6 +50,25 @@ soak: .venv/installed
 # Random studies and command lines: none may end as an internal error.
 fuzz: .venv/installed
 	$(BIN)/python benchmarks/fuzz.py --minutes $(or $(MINUTES),10)
+
+# The core of the tests with each release of Ultralytics that docs/versions.md names, or with others:
+# make matrix RELEASES="8.3.200 8.4.100". Each has an environment of its own that borrows PyTorch and the rest from .venv,
+# a few megabytes, and settings of its own. Old releases warn of new PyTorch; that is theirs.
+RELEASES ?= $(shell $(PYTHON) -c "from ultralytics_versions.tested import TESTED; print(*TESTED)")
+
+matrix: $(RELEASES:%=.envs/ultralytics-%/installed)
+	for release in $(RELEASES); do \
+	  echo "Ultralytics $$release"; \
+	  PYTHONPATH=$(CURDIR) YOLO_CONFIG_DIR=$(CURDIR)/.envs/ultralytics-$$release .envs/ultralytics-$$release/bin/python -m pytest \
+	    -n $(or $(WORKERS),2) -W ignore -m core tests/scenarios/versions || exit 1; \
+	done
+
+.envs/ultralytics-%/installed: .venv/installed
+	$(PYTHON) -m venv .envs/ultralytics-$*
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > $$(.envs/ultralytics-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
+	.envs/ultralytics-$*/bin/python -m pip install --quiet --no-compile ultralytics==$*
+	touch $@
 
 zoo: .venv/installed
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

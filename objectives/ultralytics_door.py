@@ -25,10 +25,12 @@ def quiet() -> Iterator[None]:
     """Silence Ultralytics below CRITICAL, its progress bars and warnings; restore all on exit."""
     from ultralytics.utils import LOGGER
 
+    from ultralytics_versions.parts import without_bars
+
     level, threads, visible = LOGGER.level, torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
     LOGGER.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_bars():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -72,8 +74,13 @@ def stride_of(model: nn.Module) -> int:
 
 def load_module(path: Path) -> nn.Module:
     """Load the float32 module of a checkpoint by Ultralytics' own loader, whose errors pass through."""
+    from ultralytics_versions.parts import part
+    from ultralytics_versions.restricted_loading import install
+
+    install()
+    loader = part("nn.tasks", "load_checkpoint", "attempt_load_one_weight")
     with quiet():
-        module: nn.Module = _tasks().load_checkpoint(str(path), device=torch.device("cpu"))[0]
+        module: nn.Module = loader(str(path), device=torch.device("cpu"))[0]
     return module
 
 

@@ -23,6 +23,7 @@ from pruning.importance import Scores
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, match_statistics
 from pruning.recovery.judge import Floats
+from ultralytics_versions.heads import named_outputs
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 
@@ -245,6 +246,7 @@ def _confidence(name: str, target: Tensor, expected: Mapping[str, Tensor]) -> Te
 
 def _outputs(value: Any) -> dict[str, Tensor]:
     """Return raw outputs by name, class scores as probabilities. Decoded predictions are dropped if raw ones exist."""
+    value = named_outputs(value)
     if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], dict):
         value = value[1]
     return {name: leaf.sigmoid() if name.endswith("scores") else leaf for name, leaf in _leaves(value, "")}

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from search.commands.arguments import FORMATS, check_form, file_and_keys, only_keys, split, study_and_keys
 from search.errors import ConfigError, Interrupted, ParetoPruneError, check_system, exit_code, is_foreseen, printable
+from ultralytics_versions.tested import installed, warning
 
 app = typer.Typer(
     name="paretoprune",
@@ -66,6 +67,8 @@ def about(
     ] = False,
 ) -> None:
     """Search the pruning ratio of each layer of a YOLO model, and show the Pareto front."""
+    if (said := warning(installed())) is not None:
+        print(said, file=sys.stderr)
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ from search.run_folder.weights import discard_undelivered
 from search.trial import Measurement, PointId, Trial, json_digest
 from search.workers.clock import Clock, SystemClock
 from search.workers.engine import Engine
+from ultralytics_versions.tested import installed, without_teacher
 
 EngineMaker = Callable[[StudySpec, Prepared], Engine[Any]]
 """An engine takes jobs of any kind: trials, and what comes after the last one."""
@@ -332,6 +333,8 @@ class Study:
         discard_undelivered(self.record)
         prints, resolved = fingerprint(self.spec), self.spec.resolved()
         here, digest = environment.environment(), None
+        if self.spec.recover.distill and (gap := without_teacher(installed())) is not None:
+            told.note(gap)
         if self.record.args_path.is_file():
             old, old_prints = self.record.read_args()
             old = with_defaults(old)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("pruning", "objectives", "search")
+PACKAGES = ("pruning", "objectives", "search", "ultralytics_versions")
 MOST_MODULES = 12
 FLOORS = (
     ("errors", "trial"),
@@ -33,7 +33,7 @@ FLOORS = (
     ("cli", "__init__"),
 )
 """The children of `search`, the lowest first."""
-MIRRORED = ("pruning", "objectives", "search")
+MIRRORED = PACKAGES
 """Folders of tests/ whose files are named after the module that they test."""
 
 Edges = set[tuple[str, str]]

@@ -93,10 +93,12 @@ def check_data(data: str | Path, split: str, facts: ModelFacts) -> None:
         return
     from ultralytics.engine import validator
 
+    from ultralytics_versions.parts import read_data
+
     readers: Any = validator  # by the readers of its validators: where those are replaced by safer ones, these are
     try:
         with quiet():
-            found = readers.check_det_dataset(str(data), autodownload=False, split=split)
+            found = read_data(readers.check_det_dataset, data, split)
     except Exception as fault:
         raise AccuracyError(f"Data {data}, split {split!r}, cannot be used: {str(fault).strip()}") from fault
     _check_names(data, _names(found["names"]), facts)

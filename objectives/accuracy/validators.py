@@ -12,6 +12,7 @@ keypoints, and matches of small objects. The figures themselves stay Ultralytics
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ def validate(
         if isinstance(arguments["imgsz"], list):  # the constructor takes the larger side, its data set takes both
             validator.args.imgsz = arguments["imgsz"]
         validator.add_callback("on_val_batch_start", lambda validator: beat())
-        validator(model=subject)
+        validator(model=subject if hasattr(kind, "get_model") else copy.deepcopy(subject))  # older ones fuse it
     except Exception as fault:
         raise AccuracyError(
             f"Ultralytics' validator failed on split {arguments['split']!r} of {arguments['data']}: {_short(fault)}"
@@ -112,7 +113,9 @@ def arguments(
     conf: float | None = None,
 ) -> Mapping[str, Any]:
     """Return the pinned settings of a validation; see the module's docstring. `conf` None: Ultralytics' own."""
-    return {
+    from ultralytics_versions.parts import known_settings
+
+    settings = {
         "conf": conf,
         "task": task,
         "mode": "val",
@@ -130,6 +133,7 @@ def arguments(
         "save_txt": False,
         "verbose": False,
     }
+    return known_settings(settings)
 
 
 def _watched(kind: type[Any], seen: ValidationStats, shelf: BatchCache | None) -> type[Any]:
@@ -177,7 +181,8 @@ def _of_batches(validator: Any, batch_size: int) -> dict[str, Any]:
 
     args = validator.args
     asked = {key: getattr(args, key) for key in ("task", "imgsz", "rect", "single_cls", "classes", "split")}
-    names = list(validator.names.values()) if args.task == "classify" else validator.data.get("kpt_shape")
+    own = validator.names or validator.data["names"]  # older releases set the network's only later
+    names = list(own.values()) if args.task == "classify" else validator.data.get("kpt_shape")
     kind = type(validator).__mro__[1].__name__  # of which `Watched` is a subclass
     about = {"batch": batch_size, "kind": kind, "stride": int(np.max(validator.stride)), "names": names}
     return {**asked, **about, "version": ultralytics.__version__}
@@ -189,14 +194,20 @@ def _joined(parts: list[Any]) -> Any:
 
 def _small(validator: Any, preds: Any, batch: Any, count: int) -> list[SmallMatches]:
     """Match small objects in one image, for each kind of true positive; see `small_objects`."""
-    gain = float(batch["ratio_pad"][0][0])
-    label_areas = _label_areas(batch) / gain**2
-    box_areas = _box_areas(preds["bboxes"]) / gain**2
-    areas = [box_areas, _mask_areas(preds["masks"], batch["imgsz"]) / gain**2 if "masks" in preds else box_areas]
+    gain = _area_gain(batch["ratio_pad"])
+    label_areas = _label_areas(batch) / gain
+    box_areas = _box_areas(preds["bboxes"]) / gain
+    areas = [box_areas, _mask_areas(preds["masks"], batch["imgsz"]) / gain if "masks" in preds else box_areas]
     empty = np.zeros((len(label_areas), len(box_areas)))
     overlaps = validator.overlaps or [empty] * count  # without detections or labels nothing is matched
     thresholds = validator.iouv.cpu().numpy()
     return [match_small(overlaps[i], thresholds, areas[i], label_areas) for i in range(count)]
+
+
+def _area_gain(ratio_pad: Any) -> float:
+    """Return by how much an image's area grew: of ((height, width), padding), or of (height, width) without padding."""
+    sides = ratio_pad if np.isscalar(ratio_pad[0]) else (ratio_pad[0][0], ratio_pad[0][0])
+    return float(sides[0] * sides[1])
 
 
 def _label_areas(batch: Any) -> Any:

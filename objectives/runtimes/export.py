@@ -71,6 +71,8 @@ def export_for_timing(
 def _export_ultralytics(model: nn.Module, target: Path, imgsz: Size, batch: int, runtime: str) -> None:
     from ultralytics.engine.exporter import Exporter
 
+    from ultralytics_versions.parts import traced_onnx
+
     twin = twin_of(model)
     stride = int(max(twin.stride))
     if any(side % stride for side in sides(imgsz)):
@@ -87,7 +89,7 @@ def _export_ultralytics(model: nn.Module, target: Path, imgsz: Size, batch: int,
         **(PLAIN_GRAPH if target.suffix in (".onnx", ".mnn") else {}),
     }
     without_telemetry()
-    with quiet(), _converters_silent(runtime):
+    with quiet(), _converters_silent(runtime), traced_onnx():
         Exporter(overrides=settings)(model=twin)
     if not target.exists():
         raise LatencyError(f"Ultralytics' exporter wrote no {target.name}.")

@@ -21,12 +21,15 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.nn.distill_model import FeatureHook
-from ultralytics.nn.tasks import guess_model_task, torch_safe_load
+from ultralytics.nn.tasks import guess_model_task
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from pruning.checkpoints.inert_reader import NOT_ZIP, read_inert
 from pruning.errors import CheckpointError, first_line
+from ultralytics_versions.parts import Absent, E2ELoss, FeatureHook
+from ultralytics_versions.restricted_loading import install, load
+
+install()  # what Ultralytics' own trainers and exporters open is read in the same way
 
 LEAST_TORCH = (2, 10)
 PRUNED = (
@@ -56,6 +59,7 @@ def load_model(path: str | Path) -> nn.Module:
     path = Path(path)
     checkpoint = _opened(path)
     model: Any = network_of(path, checkpoint)
+    _check_release(path, model)
     said = checkpoint.get("train_args")
     model.args = {**DEFAULT_CFG_DICT, **(said if isinstance(said, Mapping) else {})}
     model.pt_path = path.name
@@ -63,11 +67,22 @@ def load_model(path: str | Path) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
+def _check_release(path: Path, model: Any) -> None:
+    """Refuse a YOLO26 in a release before it, which would run its other head, and train that by another loss."""
+    head = model.model[-1] if isinstance(getattr(model, "model", None), nn.Sequential) else None
+    is_later = "one2one_cv2" in getattr(head, "_modules", {}) and type(head).__name__ != "v10Detect"
+    if is_later and E2ELoss is Absent:
+        raise CheckpointError(
+            f"{path}: a YOLO26, which Ultralytics {ultralytics_version} cannot run. Expected 8.4.0 or later: "
+            f"pip install 'ultralytics>=8.4,<8.5'."
+        )
+
+
 def _opened(path: Path) -> Any:
     _check_loader()
     check_restricted(path)
     try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+        checkpoint = load(path)
     except Exception as error:  # a malicious file may raise anything
         if _of_yolov5(path):
             raise CheckpointError(

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.checkpoints.checkpoint import load_model, save_model
 from pruning.structure.level_removal import pyramid_of, remove_levels
@@ -46,8 +45,13 @@ def teacher_of(student: nn.Module, base: Path, work_dir: Path) -> Path:
 
 
 @torch.no_grad()
-def fit_projectors(model: DistillationModel, images: Iterable[Tensor]) -> None:
-    """Set every projector to the least-squares map from student to teacher features on `images` ((B, 3, H, W) each)."""
+def fit_projectors(model: Any, images: Iterable[Tensor]) -> None:
+    """Set every projector to the least-squares map from student to teacher features.
+
+    Args:
+        model: Ultralytics' DistillationModel.
+        images: batches (B, 3, H, W).
+    """
     moments = [_Moments() for _ in model.projector]
     was_training = model.training
     model.eval()

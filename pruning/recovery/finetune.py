@@ -37,9 +37,8 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
-from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import RTDETRDetectionModel, WorldModel, YOLOEModel
-from ultralytics.utils.torch_utils import unset_deterministic, unwrap_model
+from ultralytics.utils.torch_utils import unset_deterministic
 
 from pruning.checkpoints.checkpoint import count_parameters, without_feature_hooks
 from pruning.errors import DivergedError, GrewBackError, RecoveryError
@@ -48,6 +47,7 @@ from pruning.recovery.images import Size, give_rectangles, sides
 from pruning.recovery.judge import TrainingSubset, trained_criterion
 from pruning.recovery.rate_schedule import PATIENCE, CoolDown, linear_decay
 from pruning.recovery.weight_masks import WeightMasks
+from ultralytics_versions.parts import DistillationModel, can_distill, known_settings, unwrap_model, without_bars
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
         def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any: ...
         def preprocess_batch(self, batch: Any) -> Any: ...
-        def _setup_train(self) -> None: ...
+        def _setup_train(self, *world_size: int) -> None: ...
         def _build_train_pipeline(self) -> None: ...
         def final_eval(self) -> None: ...
         def optimizer_step(self) -> None: ...
@@ -177,10 +177,10 @@ class KeepsArchitecture(_Trainer):
                 f"the model has {len(names)} classes, the data set {classes}: give the data it was trained on"
             )
 
-    def _setup_train(self) -> None:
+    def _setup_train(self, *world_size: int) -> None:  # the number of GPUs, which older releases hand over
         if not self.expected_parameters and isinstance(self.model, nn.Module):  # in the processes of several GPUs
             self.expected_parameters = count_parameters(student_of(self.model))
-        super()._setup_train()
+        super()._setup_train(*world_size)
         check_parameters(student_of(self.model), self.expected_parameters)
 
     def final_eval(self) -> None:
@@ -229,8 +229,8 @@ class ShortRun(_Trainer):
                 f"run is not comparable. Set recover.batch={self.batch_size} for the whole study."
             )
 
-    def _setup_train(self) -> None:
-        super()._setup_train()
+    def _setup_train(self, *world_size: int) -> None:
+        super()._setup_train(*world_size)
         student: Any = student_of(self.model)
         student.criterion = trained_criterion(student)
         mixed = in_bfloat16(self.args.amp, self.device)
@@ -374,7 +374,8 @@ def trainer_of(model: nn.Module) -> type[Any]:
 def student_of(model: nn.Module) -> nn.Module:
     """Return the trained network without the wrappers of several GPUs and of distillation."""
     plain = unwrap_model(model)
-    return plain.student_model if isinstance(plain, DistillationModel) else plain
+    student: nn.Module = plain.student_model if isinstance(plain, DistillationModel) else plain
+    return student
 
 
 def check_parameters(model: nn.Module, expected: int) -> None:
@@ -519,8 +520,7 @@ def settings_for(
     """Return the keys of YOLO.train for a short fine-tune: the base's own, then RECIPE, then the user's."""
     task = str(getattr(model, "task", "detect"))
     settings = {
-        **inherited_from(model),
-        **RECIPE,
+        **known_settings({**inherited_from(model), **RECIPE}),
         "nbs": recovery.batch,
         "task": task,
         "mode": "train",
@@ -543,7 +543,8 @@ def settings_for(
         "amp": recovery.device != "mps",
         **recovery.train,
     }
-    if recovery.distill and base is not None and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel):
+    teachable = can_distill and task in DISTILLABLE and not isinstance(model, RTDETRDetectionModel)
+    if recovery.distill and base is not None and teachable:
         settings["distill_model"] = str(teacher_of(model, base, work_dir))
     return settings
 
@@ -566,7 +567,7 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), without_bars():
             yield
     finally:
         logger.setLevel(level)

@@ -28,6 +28,8 @@ from ultralytics.engine import trainer as engine_trainer
 from ultralytics.models.rtdetr.val import RTDETRDataset
 from ultralytics.utils.patches import imread
 
+from ultralytics_versions.parts import read_data
+
 Pixels = npt.NDArray[np.uint8]
 Size = int | tuple[int, int]
 """Of a network's input in px: the side of a square, or (height, width)."""
@@ -54,8 +56,7 @@ def checked_data(data: str | Path, task: str, split: str = "val") -> dict[str, A
     if task == "classify":
         found: dict[str, Any] = readers.check_cls_dataset(str(data), split=split)
         return found
-    found = readers.check_det_dataset(str(data), autodownload=False, split=split)
-    return found
+    return read_data(readers.check_det_dataset, data, split)
 
 
 def split_files(said: Mapping[str, Any], split: str, task: str) -> list[str]:

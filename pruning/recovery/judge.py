@@ -22,11 +22,10 @@ from torch import nn
 from torch.utils.data import Dataset, default_collate
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.dataset import ClassificationDataset
-from ultralytics.data.utils import get_split_fraction
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.utils.loss import E2ELoss
 
 from pruning.recovery.images import Size, sides
+from ultralytics_versions.parts import E2ELoss, accepted, get_split_fraction
 
 Floats = npt.NDArray[np.float64]
 
@@ -149,12 +148,11 @@ def evaluation_dataset(trainer: Any) -> Any:
     if isinstance(trainer, RTDETRTrainer):
         return trainer.build_dataset(images, mode="val")
     if arguments.task == "classify":
-        names = trainer.data.get("names")
-        return ClassificationDataset(root=images, args=arguments, augment=False, prefix="train", names=names)
+        names = accepted(ClassificationDataset, names=trainer.data.get("names"))
+        return ClassificationDataset(root=images, args=arguments, augment=False, prefix="train", **names)
     stride, fraction = max(int(trainer.model.stride.max()), 32), get_split_fraction(arguments.fraction, "train")
-    return build_yolo_dataset(
-        arguments, images, 1, trainer.data, mode="val", rect=False, stride=stride, fraction=fraction
-    )
+    share = accepted(build_yolo_dataset, fraction=fraction)  # older releases give all images
+    return build_yolo_dataset(arguments, images, 1, trainer.data, mode="val", rect=False, stride=stride, **share)
 
 
 def input_size(trainer: Any) -> Size:

@@ -11,7 +11,7 @@ resolution order, so subclasses inherit the entry of their parents.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -67,6 +67,8 @@ def _outputs(layer: Any) -> int:
     return int(getattr(layer, "conv", layer).weight.shape[0])
 
 
+_SAME_WIDTH = ("qkv.conv.weight", "proj.conv.weight")
+"""Of attention that shapes its values like its input."""
 BLOCKS: dict[str, Block] = {
     "C2f": Block("pieces", _halves),
     "C2": Block("pieces", _halves),
@@ -76,7 +78,7 @@ BLOCKS: dict[str, Block] = {
     "RepNCSPELAN4": Block("pieces", _halves),
     "ELAN1": Block("pieces", _halves),
     "TransformerBlock": Block(refresh=_transformer),
-    "Attention": Block("dims", _attention, equal_inputs=("qkv.conv.weight", "proj.conv.weight")),
+    "Attention": Block("dims", _attention, equal_inputs=_SAME_WIDTH),
     "AAttn": Block("dims", _area_attention),
 }
 
@@ -92,8 +94,14 @@ def block_of_class(kind: type[Any]) -> Block | None:
     """Return the entry of a class or of its nearest listed parent."""
     for cls in kind.__mro__:
         if cls.__name__ in BLOCKS and (cls.__module__ or "").startswith("ultralytics."):
-            return BLOCKS[cls.__name__]
+            return _of_its_release(cls, BLOCKS[cls.__name__])
     return None
+
+
+def _of_its_release(cls: Any, entry: Block) -> Block:
+    """Return the entry of a class as its release computes: early area attention takes its widths from the input."""
+    early = cls.__name__ == "AAttn" and "all_head_dim" not in cls.forward.__code__.co_names
+    return replace(entry, equal_inputs=_SAME_WIDTH) if early else entry
 
 
 def split_mode(class_name: str) -> SplitMode | None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.errors import PlanError
+from ultralytics_versions.tested import installed, levels_can_go
 
 HEADS: Mapping[str, str | None] = {
     "Detect": None,
@@ -145,6 +146,8 @@ def pyramid_of(model: nn.Module) -> Pyramid | None:
     head: Any = layers[-1]
     kind = next((name for name in HEADS if name == type(head).__name__), None)
     if kind is None or not type(head).__module__.startswith("ultralytics."):
+        return None
+    if not levels_can_go(installed()):
         return None
     strides = tuple(int(stride) for stride in head.stride)
     if any(stride < 1 or log2(stride) % 1 for stride in strides):

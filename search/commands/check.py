@@ -24,6 +24,7 @@ from search.run_folder.artefact_files import size_bytes
 from search.run_folder.environment import environment
 from search.run_folder.record import RunRecord
 from search.workers.run_isolated import run_isolated
+from ultralytics_versions.tested import installed, lacking
 
 _ENOUGH_TRIALS = 3
 
@@ -42,7 +43,7 @@ def check(spec: StudySpec) -> dict[str, Any]:
     recorded = _recorded_trial_s(spec)
     with held_folder("check") as folder:
         facts: dict[str, Any] = run_isolated(check_in_child, (spec, folder, recorded), folder, log_stays=False)
-    return {"environment": environment(), **facts}
+    return {"environment": environment(), "lacking": list(lacking(installed())), **facts}
 
 
 def check_in_child(spec: StudySpec, folder: Path, recorded_s: float | None) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def make_artefact(
     options = {**target.form.options, **shape, **target.graph.arguments}
     ours = target.bits == 8 and target.form.name == "onnx"
     if target.bits != 32 and not ours:
-        options["quantize"] = target.bits
+        from ultralytics_versions.parts import export_precision
+
+        options |= export_precision(target.bits)
     if target.bits == 8 and target.form.calibrates:
         linked = calibration_set(data, place / "calibration", images, LabelRules.of(load_module(model)))
         options |= {"data": str(linked), "split": "train"}
@@ -79,8 +81,13 @@ def make_artefact(
 def _export(source: Path, target: Target, options: dict[str, Any]) -> Path:
     from ultralytics.models import YOLO
 
+    from ultralytics_versions.parts import traced_onnx
+    from ultralytics_versions.restricted_loading import install
+
+    install()
     without_telemetry()
-    return Path(YOLO(source).export(format=target.form.name, **options))
+    with traced_onnx():
+        return Path(YOLO(source).export(format=target.form.name, **options))
 
 
 def _quantise(model: Path, made: Path, path: Path, data: Path, imgsz: Size, batch: int, images: int) -> None:

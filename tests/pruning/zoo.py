@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from tests import shelf
 
 DETECTORS = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
 
-FAMILIES = (
+ALL_FAMILIES = (
     *("yolov3-tiny.yaml", "yolov5n.yaml", "yolov6n.yaml", "yolov8n.yaml", "yolov8n-p2.yaml", "yolov8n-p6.yaml"),
     *("yolov8n-ghost.yaml", "yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-obb.yaml", "yolov8n-cls.yaml"),
     *("yolov9t.yaml", "yolov10n.yaml", "yolov10b.yaml", "yolo11n.yaml", "yolo11n-seg.yaml", "yolo11n-cls.yaml"),
@@ -27,6 +29,17 @@ FAMILIES = (
     *("yolo26n-cls.yaml", "torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:regnet_x_400mf"),
 )
 """One model of every family and task that the suite runs; `make zoo` runs the larger sizes too."""
+
+
+def exists(name: str) -> bool:
+    """Whether the Ultralytics that is installed has a model; an older one lacks the later families."""
+    import ultralytics
+
+    here = {path.name for path in (Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")}
+    return name.startswith("torchvision:") or name in here or re.sub(r"(\d)[nslmx]", r"\1", name, count=1) in here
+
+
+FAMILIES = tuple(filter(exists, ALL_FAMILIES))
 
 TASKS = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
 MODELS = {

@@ -6,6 +6,7 @@ import errno
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_an_unknown_format_is_refused_before_any_work(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     result = run("check", "nowhere.yaml", "-f", "typo")
     assert result.exit_code == 2 and "no format 'typo'" in result.stderr
+
+
+def test_another_ultralytics_than_those_tested_is_a_warning_and_no_refusal(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "8.9.1" if name == "ultralytics" else real(name))
+    result = run("ls")
+    assert result.exit_code == 0 and result.stderr.startswith("warning: Ultralytics 8.9.1 is newer than anything")
+    monkeypatch.undo()
+    assert run("ls").stderr == ""
 
 
 def test_usage_errors_exit_2() -> None:

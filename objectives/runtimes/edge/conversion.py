@@ -12,24 +12,37 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from objectives.errors import BackendMissing
+
 Facts = Mapping[str, Any]
 """Metadata in the file: imgsz, channels, batch."""
 Converter = Callable[[nn.Module, Tensor, Path, Facts], None]
 """(module, example input (batch, channels, height, width), target, metadata)."""
 
 
+def _converter(runtime: str, name: str) -> Any:
+    """Return a converter of Ultralytics. Raises BackendMissing: this release has none for a module that is not its."""
+    from ultralytics_versions.parts import part
+    from ultralytics_versions.tested import TESTED
+
+    found = part(f"utils.export.{runtime}", name, otherwise=None)
+    if found is None:
+        raise BackendMissing(
+            "the converter that later releases of Ultralytics have",
+            needed_for=f"a module of your own as {runtime}",
+            install=f'pip install "ultralytics>={TESTED[-1]}"',
+        )
+    return found
+
+
 def to_torchscript(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None:
     """Trace the module."""
-    from ultralytics.utils.export.torchscript import torch2torchscript
-
-    torch2torchscript(model, image, target, dict(facts))
+    _converter("torchscript", "torch2torchscript")(model, image, target, metadata=dict(facts))
 
 
 def to_ncnn(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None:
     """Trace the module and convert it by PNNX. ncnn has no batch, so one image is the example."""
-    from ultralytics.utils.export.ncnn import torch2ncnn
-
-    torch2ncnn(model, image[:1], target, metadata={**facts, "batch": 1})
+    _converter("ncnn", "torch2ncnn")(model, image[:1], target, metadata={**facts, "batch": 1})
 
 
 def without_scratch(target: Path) -> Path:
@@ -42,23 +55,17 @@ def without_scratch(target: Path) -> Path:
 
 def to_litert(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None:
     """Convert the module by litert-torch."""
-    from ultralytics.utils.export.litert import torch2litert
-
-    torch2litert(model, image, target, metadata=dict(facts))
+    _converter("litert", "torch2litert")(model, image, target, metadata=dict(facts))
 
 
 def to_executorch(model: nn.Module, image: Tensor, target: Path, facts: Facts) -> None:
     """Export the module and lower it to XNNPACK where that has the operators."""
-    from ultralytics.utils.export.executorch import torch2executorch
-
-    torch2executorch(model, image, target, dict(facts))
+    _converter("executorch", "torch2executorch")(model, image, target, metadata=dict(facts))
 
 
 def onnx_to_mnn(onnx: Path, target: Path, facts: Facts) -> None:
     """Convert an ONNX file."""
-    from ultralytics.utils.export.mnn import onnx2mnn
-
-    onnx2mnn(str(onnx), target, metadata=dict(facts))
+    _converter("mnn", "onnx2mnn")(str(onnx), target, metadata=dict(facts))
 
 
 CONVERTERS: Mapping[str, Converter] = MappingProxyType(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from objectives.errors import LatencyError
 
@@ -27,10 +31,25 @@ def declared_input(path: Path) -> list[Any]:
 
 def metadata_of(path: Path) -> dict[str, Any]:
     """Return the metadata that Ultralytics writes into a file or beside it; empty if there are none."""
-    from ultralytics.nn.backends.base import BaseBackend
+    from ultralytics_versions.parts import part
 
-    found: dict[str, Any] = BaseBackend.read_metadata(path) or {}
-    return found
+    backend = part("nn.backends.base", "BaseBackend", otherwise=None)
+    if hasattr(backend, "read_metadata"):
+        found: dict[str, Any] = backend.read_metadata(path) or {}
+        return found
+    return _of_older(path)
+
+
+def _of_older(path: Path) -> dict[str, Any]:
+    """Read a folder's metadata.yaml, or what TorchScript carries: what a release without a reader writes."""
+    if path.is_dir():
+        file = path / "metadata.yaml"
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        carried = [name for name in archive.namelist() if name.endswith("/extra/config.txt")]
+        return dict(json.loads(archive.read(carried[0]))) if carried else {}
 
 
 def only_file(path: Path, pattern: str) -> Path:

@@ -34,6 +34,9 @@ def harden() -> None:
     import ultralytics.engine.trainer as trainer
     import ultralytics.engine.validator as validator
 
+    from ultralytics_versions.restricted_loading import install
+
+    install()
     reading: Any = dataset
     reading.load_dataset_cache_file = load_cache
     using: Any
@@ -46,13 +49,15 @@ def _check_det_dataset(dataset: str | Path, autodownload: bool = False, split: s
     """Read a data YAML as `ultralytics.data.utils.check_det_dataset`; `autodownload` is ignored."""
     from ultralytics.data import utils
 
+    from ultralytics_versions.parts import read_data
+
     file = Path(dataset)
     if file.is_dir():
         refuse_link_loops(file)
         file = utils.find_dataset_yaml(file)
     if file.is_file():
         read_data_yaml(file)
-    found: dict[str, Any] = utils.check_det_dataset(str(dataset), autodownload=False, split=split)
+    found = read_data(utils.check_det_dataset, dataset, split)
     for name in ("train", "val", "test", "minival"):
         places = found.get(name) or []
         for place in [places] if isinstance(places, str) else places:

@@ -25,7 +25,7 @@ def render_check(facts: Mapping[str, Any], *, with_groups: bool = False) -> Rend
     parts += [Text(line, style="yellow") for line in facts["left_out"]]
     for base in facts.get("bases", [])[1:]:
         parts += [Text(f"\n{base['name']}, a further base"), _reach(base["reach"])]
-    parts += [Text(), _environment(facts["environment"])]
+    parts += [Text(), _environment(facts["environment"]), *map(Text, facts.get("lacking", ()))]
     count = len(facts["dimensions"])
     parts += [Text(), _dimensions(facts) if with_groups else Text(f"{count} ratios are searched; --groups lists them")]
     return Group(*parts)

@@ -17,6 +17,7 @@ from torch import nn
 from pruning import CheckpointError
 from pruning.checkpoints.checkpoint import file_digest, load_model, network_of, save_model, write_atomically
 from tests.pruning import zoo
+from ultralytics_versions.parts import Absent
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,21 @@ def test_what_was_saved_is_what_loads(saved: Path) -> None:
         assert name == other
         assert torch.equal(a.half().float() if a.is_floating_point() else a, b)
     assert again.task == "detect" and not again.training
+
+
+@pytest.mark.skipif(not zoo.exists("yolo26n.yaml"), reason="this Ultralytics has no YOLO26")
+def test_a_network_of_a_later_release_is_refused_by_name(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its classes are all there before 8.4.0, where another of its heads would be run and trained."""
+    save_model(zoo.build("yolo26n.yaml"), tmp_path / "later.pt")
+    save_model(zoo.build("yolov10n.yaml"), tmp_path / "earlier.pt")
+    load_model(tmp_path / "later.pt")
+    monkeypatch.setattr("pruning.checkpoints.checkpoint.E2ELoss", Absent)
+    with pytest.raises(CheckpointError, match=r"later\.pt: a YOLO26, which Ultralytics .* 8\.4\.0 or later"):
+        load_model(tmp_path / "later.pt")
+    for other in (saved, tmp_path / "earlier.pt"):
+        load_model(other)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

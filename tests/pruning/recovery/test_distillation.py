@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
-from ultralytics.nn.distill_model import DistillationModel
 
 from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.distillation import fit_projectors, teacher_of
 from tests.pruning import zoo
 from tests.pruning.recovery.test_finetune import base_for, pruned
+from ultralytics_versions.parts import DistillationModel, can_distill
+
+pytestmark = pytest.mark.skipif(not can_distill, reason="this Ultralytics has no distillation")
 
 
 def test_fitted_projectors_bring_the_student_near_the_teacher(tmp_path: Path) -> None:

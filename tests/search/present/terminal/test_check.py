@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,10 +33,16 @@ FACTS: dict[str, Any] = {
 }
 
 
-def shown(**options: Any) -> list[str]:
+def shown(more: Mapping[str, Any] = MappingProxyType({}), **options: Any) -> list[str]:
     text = io.StringIO()
-    Console(file=text, width=80).print(render_check(FACTS, **options))
+    Console(file=text, width=80).print(render_check(FACTS | more, **options))
     return text.getvalue().splitlines()
+
+
+def test_what_the_installed_ultralytics_lacks_stands_below_the_versions() -> None:
+    gap = "Ultralytics 8.3.200 has no YOLO26 (since 8.4.0): its models cannot be loaded"
+    lines = shown({"lacking": [gap]})
+    assert lines.index("torch   2.15") < lines.index(gap)
 
 
 def test_the_answer_comes_first_and_the_table_on_demand() -> None:
