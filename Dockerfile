@@ -5,6 +5,7 @@
 FROM python:3.11-slim-bookworm AS wheel
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
+COPY ultralytics_versions ultralytics_versions
 COPY pruning pruning
 COPY objectives objectives
 COPY search search

@@ -91,6 +91,7 @@ NAMES = {
     "yaml": "pyyaml",
     "typing_extensions": "typing-extensions",
     "mlflow": "mlflow-skinny",
+    "pynvml": "nvidia-ml-py",
 }
 NAMES |= {"ai_edge_litert": "ai-edge-litert"}
 
