@@ -286,7 +286,8 @@ def table() -> str:
 
 def _level_table(found: Mapping[tuple[str, float, str], dict[str, Any]], names: list[str], level: float) -> str:
     title = "The unpruned base, through the same repair" if level == 1 else f"At {level:g} of the base's latency"
-    head = ["base", "accuracy", "parameters left", "latency", *STEPS]
+    steps = [step for step in STEPS if any((name, level, step) in found for name in names)]
+    head = ["base", "accuracy", "parameters left", "latency", *steps]
     lines = [f"**{title}**", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name in names:
         cells = {step: found[name, level, step] for step in STEPS if (name, level, step) in found}
@@ -295,7 +296,7 @@ def _level_table(found: Mapping[tuple[str, float, str], dict[str, Any]], names: 
         any_row = next(iter(cells.values()))
         mark = " *" if name in LEFT_OUT else ""
         facts = [f"{any_row['base_value']:.3f}", f"{any_row['params']:.2f}", f"{any_row['latency']:.2f}"]
-        figures = [_cell(cells.get(step)) for step in STEPS]
+        figures = [_cell(cells.get(step)) for step in steps]
         lines.append(f"| {name}{mark} | {' | '.join([*facts, *figures])} |")
     return "\n".join([*lines, ""])
 
