@@ -149,14 +149,14 @@ class LayerSolver:
         if float(rest.square().sum()) <= EQUAL * float((y - y.mean(1, keepdim=True)).square().sum()):
             return
         tested = torch.arange(images * positions, device=x.device) // positions % HELD_OUT == HELD_OUT - 1
-        taught, judged = _Moments.of(x[:, ~tested], rest[:, ~tested]), (x[:, tested], rest[:, tested])
+        taught, judged = Ridge(x[:, ~tested], rest[:, ~tested]), (x[:, tested], rest[:, tested])
         errors = {strength: _error(*judged, taught, taught.solved(strength)) for strength in STRENGTHS}
         best = min(errors, key=lambda strength: errors[strength])
         if not errors[best] < _error(*judged, taught, torch.zeros_like(weight)):
             return
-        whole = _Moments.of(x, rest)
+        whole = Ridge(x, rest)
         change = whole.solved(best)
-        if change is None:
+        if change is None or not bool(torch.isfinite(change).all()):
             return
         layer.weight += change.reshape(layer.weight.shape).to(layer.weight)
         if layer.bias is not None:
@@ -164,40 +164,43 @@ class LayerSolver:
         self.changed = True
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Means and covariances of a layer's inputs (groups, inputs) and of what its outputs lack (groups, outputs)."""
+class Ridge:
+    """Ridge regressions of what a layer's outputs lack on its inputs, of any strength.
 
-    x: Tensor
-    rest: Tensor
-    xx: Tensor
-    """(groups, inputs, inputs)"""
-    rx: Tensor
-    """(groups, outputs, inputs)"""
+    Solved in the smaller of two spaces: that of the inputs, or, where there are fewer rows than inputs, that of the rows
+    (the same solution by the matrix inversion lemma; Saunders, Gammerman and Vovk, ICML 1998).
+    """
 
-    @classmethod
-    def of(cls, x: Tensor, rest: Tensor) -> _Moments:
-        mean, lacking = x.mean(1), rest.mean(1)
-        centred = x - mean[:, None]
-        return cls(
-            mean, lacking, centred.mT @ centred / x.shape[1], (rest - lacking[:, None]).mT @ centred / x.shape[1]
-        )
+    def __init__(self, x: Tensor, rest: Tensor) -> None:
+        """Take inputs (groups, rows, inputs) and what the outputs lack (groups, rows, outputs)."""
+        self.x, self.rest = x.mean(1), rest.mean(1)
+        self.centred, self.lacking = x - self.x[:, None], rest - self.rest[:, None]
+        self.by_rows = x.shape[1] < x.shape[2]
+        rows = self.centred
+        self.products = (rows @ rows.mT if self.by_rows else rows.mT @ rows) / x.shape[1]
+        """(groups, n, n), n the lesser of rows and inputs."""
+        self.variance = rows.square().mean((1, 2)).clamp_min(1e-12)
 
     def solved(self, strength: float) -> Tensor | None:
-        """Return the change of the weights (groups, outputs, inputs); None if the covariance is too rounded for it."""
-        place = "cpu" if self.xx.device.type == "mps" else self.xx.device  # which has no float64
-        xx, rx = self.xx.to(place, torch.float64), self.rx.to(place, torch.float64)
-        trace = xx.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
-        ridge = xx + torch.diag_embed((strength * trace)[:, None].expand(xx.shape[:2]))
-        factor, faults = torch.linalg.cholesky_ex(ridge)
-        return None if bool(faults.any()) else torch.cholesky_solve(rx.mT, factor).mT.to(self.x)
+        """Return the change of the weights (groups, outputs, inputs); None if float32 has rounded too much for it."""
+        place = "cpu" if self.x.device.type == "mps" else self.x.device  # which has no float64
+        products, rows, lacking = (t.to(place, torch.float64) for t in (self.products, self.centred, self.lacking))
+        ridge = (strength * self.variance.to(products))[:, None].expand(products.shape[:2])
+        factor, faults = torch.linalg.cholesky_ex(products + torch.diag_embed(ridge))
+        if bool(faults.any()):
+            return None
+        if self.by_rows:
+            change = torch.cholesky_solve(lacking, factor).mT @ rows
+        else:
+            change = torch.cholesky_solve(rows.mT @ lacking, factor).mT
+        return (change / rows.shape[1]).to(self.x)
 
     def offset(self, change: Tensor) -> Tensor:
         """Return the change of the bias (groups, outputs)."""
         return self.rest - (change @ self.x[..., None])[..., 0]
 
 
-def _error(x: Tensor, rest: Tensor, taught: _Moments, change: Tensor | None) -> float:
+def _error(x: Tensor, rest: Tensor, taught: Ridge, change: Tensor | None) -> float:
     """Return the squared error of a change of the weights on other rows, with the bias that fits it best."""
     if change is None:
         return math.inf

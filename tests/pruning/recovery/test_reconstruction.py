@@ -13,7 +13,7 @@ import pruning
 from pruning import Plan
 from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
-from pruning.recovery.reconstruction import BaseOutputs, LayerSolver, reconstruct
+from pruning.recovery.reconstruction import BaseOutputs, LayerSolver, Ridge, reconstruct
 from pruning.recovery.repair import Origin, is_sliced
 from pruning.sensitivity import OutputDivergence
 from studies.digits.make_data import make_data
@@ -111,6 +111,20 @@ def test_weights_are_found_from_inputs_and_outputs(layer: nn.Conv2d | nn.Linear)
         LayerSolver(rows, torch.arange(len(layer.weight)), lambda: None)(spoilt, (inputs,))
         assert torch.allclose(spoilt(inputs), layer(inputs), atol=0.05)
     assert torch.allclose(spoilt.weight, layer.weight, rtol=0.03, atol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [20, 200])
+def test_a_ridge_is_the_closed_form_with_fewer_and_with_more_rows_than_inputs(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, rest = (torch.randn(2, rows, width, generator=generator) + 3 for width in (50, 4))
+    solution = Ridge(x, rest).solved(0.1)
+    assert solution is not None
+    for found, inputs, lacking in zip(solution, x.double(), rest.double(), strict=True):
+        centred = inputs - inputs.mean(0)
+        covariance = centred.T @ centred / rows
+        ridge = covariance + 0.1 * covariance.diagonal().mean() * torch.eye(50, dtype=torch.float64)
+        expected = torch.linalg.solve(ridge, centred.T @ (lacking - lacking.mean(0)) / rows).T
+        torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_few_rows_of_inputs_that_are_nearly_one_leave_finite_weights() -> None:
