@@ -15,7 +15,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -253,9 +254,17 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def calibration_batches(
-    data: str | Path, imgsz: Size, count: int = 256, batch: int = 32, task: str = "detect", seed: int = 0
+    data: str | Path,
+    imgsz: Size,
+    count: int = 256,
+    batch: int = 32,
+    task: str = "detect",
+    seed: int = 0,
+    without: Collection[str] = (),
 ) -> Iterator[Tensor]:
     """Yield `count` training images, chosen by `seed`, letterboxed to (B, C, height, width), 0 to 1.
+
+    None of the files `without`, which judge what is made of the others, unless there are no others.
 
     C is what the data set says, 3 (RGB) unless it says otherwise. Images that cannot be read are skipped and named in a
     warning, as Ultralytics' own training does; the next ones in the order of `seed` take their place. Raises
@@ -263,7 +272,9 @@ def calibration_batches(
     """
     said = checked_data(data, task)
     files, channels = split_files(said, "train", task), int(said["channels"])
-    order = np.random.default_rng(seed).permutation(len(files))
+    order = [int(index) for index in np.random.default_rng(seed).permutation(len(files))]
+    judging = {os.path.abspath(file) for file in without}
+    order = [index for index in order if os.path.abspath(files[index]) not in judging] or order
     fit = LetterBox(sides(imgsz), auto=False)
     images = itertools.islice(_readable((files[i] for i in order), fit, channels), count)
     first = True

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from ultralytics.nn.modules.block import DFL
+from ultralytics.nn.modules.head import RTDETRDecoder
 
 from pruning.plan import Plan
 from pruning.recovery.bn_calibration import BaseMoments, corrected_norms, moved
@@ -56,8 +58,9 @@ class Rows:
 class BaseOutputs:
     """Outputs of every layer of a base network that can be solved for, on one batch; made once for any number of plans.
 
-    Left out are layers that run more than once or not at all, and those that are no convolution or linear map of their
-    inputs by trained weights.
+    Left out are layers that run more than once or not at all, those that are no convolution or linear map of their
+    inputs by trained weights of their own, and those behind the choice of queries of RT-DETR: there row i is one object
+    in the base and another one in the pruned network.
     """
 
     def __init__(self, base: nn.Module, images: Tensor, device: torch.device | None = None) -> None:
@@ -65,8 +68,8 @@ class BaseOutputs:
         self.moments = BaseMoments(base, [images], device)
         self.device = self.moments.device
         self.marked = copy.deepcopy(base)
-        self.names = list(_layers(self.marked))
-        for number, layer in enumerate(_layers(self.marked).values()):
+        self.names = list(solvable(self.marked))
+        for number, layer in enumerate(solvable(self.marked).values()):
             marks = _ONE + number * _STEP + torch.arange(len(layer.weight), dtype=torch.float64)
             weight = marks.reshape(-1, *[1] * (layer.weight.dim() - 1)).expand_as(layer.weight)
             layer.weight = nn.Parameter(weight.clone(), requires_grad=False)
@@ -84,7 +87,7 @@ class BaseOutputs:
 
             return record
 
-        layers, was_training = _layers(base), base.training
+        layers, was_training = solvable(base), base.training
         handles = [
             layer.register_forward_hook(recorder(name, number)) for number, (name, layer) in enumerate(layers.items())
         ]
@@ -100,8 +103,11 @@ class BaseOutputs:
 
     def origins(self, plan: Plan) -> dict[str, tuple[str, Tensor]]:
         """Map each layer of the pruned network to its name in the base and the base's outputs that it keeps."""
-        found = {}
-        for name, layer in _layers(plan.apply(self.marked)).items():
+        found, templates = {}, plan.graph.slice_templates if plan.graph is not None else []
+        kept = templates[:]
+        marked = plan.apply(self.marked)
+        templates[:] = kept  # not that of the marks, which is large
+        for name, layer in solvable(marked).items():
             sums = layer.weight.flatten(1)[:, 0].long()  # of the inputs that a removed block has made equal
             times = sums // _ONE
             marks = sums % _ONE // times
@@ -116,7 +122,7 @@ def reconstruct(small: nn.Module, plan: Plan, base: BaseOutputs, beat: Callable[
     Batch-norm statistics are corrected on the way (`match_statistics`), on the images of `base`. `beat` is called
     before every layer.
     """
-    origins, layers = base.origins(plan), _layers(small)
+    origins, layers = base.origins(plan), solvable(small)
     solvers = [LayerSolver(base.rows[origin], kept, beat) for origin, kept in origins.values() if origin in base.rows]
     names = [name for name, (origin, _) in origins.items() if origin in base.rows]
     with moved(small, base.device), corrected_norms(small, base.moments.origins(plan), base.moments) as expect:
@@ -142,12 +148,14 @@ class LayerSolver:
         groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
         wanted = self.rows.outputs[..., self.kept]  # (B, positions, outputs)
         images, positions, outputs = wanted.shape
-        x = _patches(layer, inputs[0], self.rows.positions).reshape(images * positions, groups, -1).transpose(0, 1)
-        y = wanted.reshape(images * positions, groups, outputs // groups).transpose(0, 1)
-        weight = layer.weight.reshape(groups, outputs // groups, -1)
-        rest = y - x @ weight.mT - (0 if layer.bias is None else layer.bias.reshape(groups, 1, -1))
-        if float(rest.square().sum()) <= EQUAL * float((y - y.mean(1, keepdim=True)).square().sum()):
+        run: Callable[..., Tensor] = type(layer).forward  # without this hook
+        made = _positions_last(layer, run(layer, inputs[0]))[:, self.rows.positions]
+        lacking = wanted - made  # by the same kernel as the base's: 0, not rounding, where nothing was pruned
+        if float(lacking.square().sum()) <= EQUAL * float((wanted - wanted.mean((0, 1))).square().sum()):
             return
+        x = _patches(layer, inputs[0], self.rows.positions).reshape(images * positions, groups, -1).transpose(0, 1)
+        rest = lacking.reshape(images * positions, groups, outputs // groups).transpose(0, 1)
+        weight = layer.weight.reshape(groups, outputs // groups, -1)
         tested = torch.arange(images * positions, device=x.device) // positions % HELD_OUT == HELD_OUT - 1
         taught, judged = Ridge(x[:, ~tested], rest[:, ~tested]), (x[:, tested], rest[:, tested])
         errors = {strength: _error(*judged, taught, taught.solved(strength)) for strength in STRENGTHS}
@@ -167,8 +175,8 @@ class LayerSolver:
 class Ridge:
     """Ridge regressions of what a layer's outputs lack on its inputs, of any strength.
 
-    Solved in the smaller of two spaces: that of the inputs, or, where there are fewer rows than inputs, that of the rows
-    (the same solution by the matrix inversion lemma; Saunders, Gammerman and Vovk, ICML 1998).
+    Solved in the smaller of two spaces, that of the inputs or, where there are fewer, that of the rows: the solution is
+    the same by the matrix inversion lemma (Saunders, Gammerman and Vovk, ICML 1998).
     """
 
     def __init__(self, x: Tensor, rest: Tensor) -> None:
@@ -208,15 +216,32 @@ def _error(x: Tensor, rest: Tensor, taught: Ridge, change: Tensor | None) -> flo
     return error if math.isfinite(error) else math.inf
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    fixed = {id(m) for dfl in model.modules() if isinstance(dfl, DFL) for m in dfl.modules()}
+_OF_QUERIES = ("enc_bbox_head", "query_pos_head", "decoder", "dec_score_head", "dec_bbox_head")
+"""Parts of an RT-DETR head that see chosen queries."""
+
+
+def solvable(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Return the layers of a network that can be solved for, by name; see `BaseOutputs`."""
+    fixed = [module for module in model.modules() if isinstance(module, DFL)]
+    heads = [module for module in model.modules() if isinstance(module, RTDETRDecoder)]
+    fixed += [getattr(head, name) for head in heads for name in _OF_QUERIES if hasattr(head, name)]
+    left_out = {id(inner) for module in fixed for inner in module.modules()}
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     return {
         name: layer
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear)
-        or (isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple) and layer.padding_mode == "zeros")
-        if id(layer) not in fixed
+        if isinstance(layer, nn.Conv2d | nn.Linear) and _is_plain(layer)
+        if id(layer) not in left_out and uses[id(layer.weight)] == 1
     }
+
+
+def _is_plain(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Tell whether a layer does no more than its class: others pad or scale weights on their own."""
+    kind = type(layer)
+    if isinstance(layer, nn.Linear):
+        return kind.forward is nn.Linear.forward
+    own = kind.forward is not nn.Conv2d.forward or kind._conv_forward is not nn.Conv2d._conv_forward
+    return not own and isinstance(layer.padding, tuple) and layer.padding_mode == "zeros"
 
 
 def _positions_last(layer: nn.Module, output: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ CALIBRATION_PIXELS = CALIBRATION_IMAGES * 640 * 640
 SOLVED_PIXELS = 64 * 320 * 320
 """Of the images on which layers are solved for, which run as one batch."""
 LEAST_SOLVED = 32
+"""At large sizes, unless a batch has fewer: a user's own says what the memory can hold."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def _images_in(batches: Sequence[Tensor]) -> Tensor:
     """Return the images (B, C, H, W) of as many batches of one shape as may be run at once."""
     shape = batches[0].shape[1:]
     images = torch.cat([batch for batch in batches if batch.shape[1:] == shape])
-    return images[: max(LEAST_SOLVED, SOLVED_PIXELS // math.prod(shape[-2:]))]
+    affordable = SOLVED_PIXELS // math.prod(shape[-2:])
+    return images[: max(affordable, min(LEAST_SOLVED, len(batches[0])))]
 
 
 def is_sliced(model: nn.Module, origin: Origin) -> bool:
@@ -172,13 +174,14 @@ def repair(
     repaired, again, moments, of_plan = Repaired(model, ()), None, None, 0.0
     if origin is not None:
         task, count = str(getattr(model, "task", "detect")), calibration_images(recovery.imgsz)
-        images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed)
+        images = calibration_batches(data, recovery.imgsz, count, task=task, seed=recovery.seed, without=judge.files)
         moments = BaseMoments(origin.base, paced(images, beat), judge.trainer.device)
         repaired = correct_statistics(model, origin.plan, moments, judge, beat)
         if recovery.reconstruct and masks is None and is_sliced(model, origin):
             lacking = repaired.losses if repaired.losses is not None else judge.losses(model)
-            of_plan = damage_of(lacking, judge.losses(origin.base))
-            if of_plan > NOTHING_LOST:
+            unpruned, without_level = share_lost(model, origin.base, judge.losses)
+            of_plan = damage_of(lacking, unpruned)
+            if max(of_plan, without_level) > NOTHING_LOST:
                 repaired = reconstruct_layers(repaired, model, origin, moments, judge, beat)
         again = partial(match_statistics, plan=origin.plan, base=moments, beat=beat)
     if not recovery.epochs:

@@ -6,8 +6,10 @@ The user's file is executed, with their rights, in the processes that train and 
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ from pruning.recovery.bn_calibration import BaseMoments
 from pruning.recovery.finetune import Recovery, paced
 from pruning.recovery.repair import (
     CALIBRATION_IMAGES,
+    LEAST_SOLVED,
     Origin,
     Repaired,
     correct_statistics,
@@ -167,7 +170,9 @@ def repaired(
         judge = OutputDivergence(origin.base, moments.batches, beat)
         found = correct_statistics(model, origin.plan, moments, judge, beat)
         if recovery.reconstruct and is_sliced(model, origin):
-            found = reconstruct_layers(found, model, origin, moments, judge, beat)
+            others = moments.batches[math.ceil(LEAST_SOLVED / len(moments.batches[0])) :]
+            unseen = OutputDivergence(origin.base, others, beat) if others else judge
+            found = reconstruct_layers(replace(found, losses=None), model, origin, moments, unseen, beat)
     if not recovery.epochs:
         return found
     epochs, seed, device = int(recovery.epochs), recovery.seed, recovery.device

@@ -96,9 +96,9 @@ def finetune_in_child(spec: Any, plan: str, weights: Path | None, imgsz: Size, f
         model = origin.plan.apply(base) if weights is None else load_model(weights)
         with phase("recover"):
             judged = pruning_evaluator.fitness_of(spec.data, imgsz, device, folder / "fitness", phase.beat)
-            place = folder / "recover"
+            place, sliced = folder / "recover", None if weights is None else origin.plan.apply(base)
             repaired = pruning_evaluator.repair_by(
-                spec, model, device, imgsz, seed, place, phase, origin, judged,
+                spec, model, device, imgsz, seed, place, phase, origin, judged, sliced=sliced,
                 on_trained=lambda trained: save_model(trained, unjudged, paretoprune_plan=plan),
             )  # fmt: skip
         save_model(repaired.model, part, paretoprune_plan=plan)

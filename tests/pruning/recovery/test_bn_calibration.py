@@ -141,3 +141,14 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, caplo
         file.write_bytes(b"no picture")
     with pytest.raises(RecoveryError, match="no training images"):
         next(calibration_batches(data, 64, count=3))
+
+
+def test_images_that_judge_take_no_part_unless_there_are_no_others(tmp_path: Path) -> None:
+    data = make_tiny_data(tmp_path / "data", "detect", images=8)
+    files = sorted(map(str, (tmp_path / "data").rglob("train/*.*g")))
+    assert len(files) == 8
+    (every,) = calibration_batches(data, 64)
+    (others,) = calibration_batches(data, 64, without=files[:3])
+    assert len(every) == 8 and len(others) == 5
+    assert all(any(torch.equal(image, one) for one in every) for image in others)
+    assert len(next(calibration_batches(data, 64, without=files))) == 8

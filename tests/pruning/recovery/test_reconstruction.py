@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules.head import RTDETRDecoder
 
 import pruning
 from pruning import Plan
 from pruning.checkpoints.checkpoint import load_model
 from pruning.recovery.bn_calibration import BaseMoments, calibration_batches, match_statistics
-from pruning.recovery.reconstruction import BaseOutputs, LayerSolver, Ridge, reconstruct
+from pruning.recovery.reconstruction import BaseOutputs, LayerSolver, Ridge, reconstruct, solvable
 from pruning.recovery.repair import Origin, is_sliced
 from pruning.sensitivity import OutputDivergence
 from studies.digits.make_data import make_data
@@ -175,6 +176,51 @@ def test_a_trained_base_loses_less(tmp_path: Path) -> None:
     judge = OutputDivergence(base, [unseen])
     assert changed > 20
     assert float(judge.losses(small).mean()) < 0.6 * float(judge.losses(matched).mean())
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, one that scales its own, one that pads on its own, and a plain one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.plain = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.b.weight = self.a.weight
+        self.scaled, self.padded = Scaled(3, 3, 1), Padded(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.plain(self.padded(self.scaled(self.b(torch.relu(self.a(x))))))
+        return found
+
+
+class Scaled(nn.Conv2d):
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight / weight.norm(), bias)
+
+
+class Padded(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (1, 1, 1, 1)))
+
+
+def test_only_plain_layers_with_weights_of_their_own_are_solved_for() -> None:
+    assert set(BaseOutputs(Tied().eval(), torch.rand(4, 3, 8, 8)).rows) == {"plain"}
+
+
+def test_what_sees_the_chosen_queries_of_rtdetr_stays_as_it_is() -> None:
+    """Row i is one object in the base and another one in the pruned network."""
+    head = RTDETRDecoder(nc=2, ch=(8, 8, 8), hd=32, nq=10, nh=4, ndl=1, d_ffn=16).eval()
+    base = nn.ModuleList([head])
+    names = {name.removeprefix("0.").partition(".")[0] for name in solvable(base)}
+    assert names == {"input_proj", "enc_output", "enc_score_head"}
+
+
+def test_the_template_of_the_marks_is_not_kept() -> None:
+    base, graph = zoo.calibrated("yolov8n-cls.yaml"), zoo.traced("yolov8n-cls.yaml")
+    plan = graph.plan(0.3)
+    plan.apply(base)
+    kept = plan.graph.slice_templates[:] if plan.graph is not None else []
+    BaseOutputs(base, zoo.picture(2, 1)).origins(plan)
+    assert plan.graph is not None and plan.graph.slice_templates == kept != []
 
 
 def test_trained_weights_are_no_sliced_ones() -> None:
