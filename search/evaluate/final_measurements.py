@@ -186,7 +186,7 @@ class PruningFinalMeasurements:
             found = [Costs(one) for one in compare_many(ours, base, **settings, watch=lambda share: beat())]
             if self.evaluator.reference.pictures:
                 *whole, whole_base = end_to_end_sides(spec, [*sides, reference], self.evaluator.reference.pictures)
-                timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat())
+                timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat(), whole_turns=True)
                 found = [
                     replace(costs, further={"e2e_ms": Further.interleaved(one)})
                     for costs, one in zip(found, timed, strict=True)
