@@ -188,7 +188,7 @@ class PruningFinalMeasurements:
                 *whole, whole_base = end_to_end_sides(spec, [*sides, reference], self.evaluator.reference.pictures)
                 timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat(), whole_turns=True)
                 found = [
-                    replace(costs, further={"e2e_ms": Further.interleaved(one)})
+                    replace(costs, further={"e2e_ms": Further.end_to_end(one)})
                     for costs, one in zip(found, timed, strict=True)
                 ]
         return found
