@@ -158,7 +158,8 @@ def compare_many(
             whole_turns=whole_turns,
         )
         seconds = float(clock() - start)
-        here = not isinstance(base[0], SelfTimed)  # elsewhere, who waits here does not matter
+        # Where the inference happens on another device, who waits here does not matter.
+        here = not isinstance(base[0], SelfTimed) or getattr(base[0], "is_here", False)
         foreign = here and (waiting() - waited) / seconds > FOREIGN_LOAD
     return tuple(rounds.result(i, half_width, seconds, foreign) for i in range(len(sides)))
 

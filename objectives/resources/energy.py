@@ -136,6 +136,9 @@ class EnergyRunner:
     milliseconds are millijoules.
     """
 
+    is_here = True
+    """Who computes beside it on this machine is counted, too."""
+
     def __init__(self, network: Runner, counter: Counter, clock: Callable[[], float] = time.perf_counter) -> None:
         self._network, self._counter, self._clock = network, counter, clock
 

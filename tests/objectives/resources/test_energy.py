@@ -116,6 +116,18 @@ def test_the_ratio_is_one_of_energies_and_idling_counts(ours: float, theirs: flo
     assert found.reference_ms == pytest.approx(1e3 * whole, rel=1e-6), "millijoules of an inference"
 
 
+def test_who_computes_beside_it_is_flagged() -> None:
+    battery = Battery(SimulatedClock())
+    sides = [EnergyRunner(Hungry(battery, 0.01, 2.0), battery, battery.clock) for _ in range(2)]
+    quiet, loaded = (
+        compare(
+            sides[0], sides[1], cap_s=20.0, clock=battery.clock, waiting=lambda share=share: share * battery.clock.now
+        )
+        for share in (0.01, 0.4)
+    )
+    assert "foreign_load" in loaded.flags and "foreign_load" not in quiet.flags
+
+
 def test_a_counter_that_stands_still_is_no_energy() -> None:
     battery = Battery(SimulatedClock())
     with pytest.raises(LatencyError, match="stood still over 20 inferences"):
