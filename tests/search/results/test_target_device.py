@@ -103,7 +103,7 @@ def test_the_front_is_re_ranked(study: Study) -> None:
 
 
 def test_costs_that_were_measured_here_are_no_figures_there(study: Study) -> None:
-    """Their objectives become latency, constraints do not count, budgets are left out; a limit says that nobody knows."""
+    """Objectives become latency, constraints do not count, budgets are left out; a limit says that nobody knows."""
     import_figures(study.record, write(figures(study)), "pi5")
     plain, facts = study.results(), {"further": {"e2e_ms": {}}}
     with_it = [
