@@ -105,7 +105,7 @@ class PruningFinalMeasurements:
             with phase("latency"):
                 side = Opened(open_timed(spec.latency, file, model, size), file, partial(load_model, path), size)
                 reference, base = self.evaluator.reference, self._reference()
-                names, pictures = tuple(reference.further), reference.pictures
+                names, pictures = reference.needed(spec), reference.pictures
                 costs = measure_costs(spec, side, base, names, pictures, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device

@@ -16,6 +16,7 @@ from objectives.objective import Estimate
 from objectives.resources import peak_memory
 from search.commands import check as checking
 from search.config.spec import load_spec
+from search.evaluate.baselines import Baseline
 from search.evaluate.deployment.measured import further_costs
 from search.evaluate.deployment.pictures import FILE, recorded_pictures
 from search.prepare.prepare import prepare_in_child
@@ -110,6 +111,8 @@ PROGRAM = """
 import json, os, sys
 size = os.path.getsize(sys.argv[1]) / 1e6
 said = {"latency_ms": [size], "e2e_ms": size + 1, "memory_mb": 20 + size, "temperature_c": 40 + size, "board": "pi5"}
+if os.path.exists(__file__ + ".quiet"):
+    del said["memory_mb"]
 print(json.dumps(said))
 """
 
@@ -130,6 +133,17 @@ def test_a_program_measures_what_the_study_declares(tiny_study: dict[str, Any]) 
     assert small < size and found.figures["e2e_ms"].value == pytest.approx(small + 1)
     assert found.figures["memory_mb"].value == pytest.approx(20 + small), "printed, though nobody named it"
     assert found.figures["temperature_c"].value == pytest.approx(40 + small)
+    Path(f"{program}.quiet").touch()
+    (folder := study.record.trial_dir(1)).mkdir(parents=True)
+    found = prepared.evaluator.evaluate(prepared.space.uniform(0.3), 1, 0, folder)
+    assert found.figures.keys() >= {"e2e_ms", "temperature_c"} and "memory_mb" not in found.figures, "nobody named it"
+    assert prepared.final is not None
+    for row in (
+        Baseline("at 32", "lower_size", "at-32", imgsz=32),
+        Baseline("plain", "fp32", "plain", precision="fp32"),
+    ):
+        (work := study.record.path / row.slug).mkdir()
+        assert "e2e_ms" in prepared.final.baseline(row, 0, work).figures
 
 
 def test_a_program_that_leaves_a_named_figure_out_is_refused(workplace: Path) -> None:
