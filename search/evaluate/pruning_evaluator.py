@@ -173,7 +173,7 @@ class PruningEvaluator:
         plan = self.plan(candidate)
         cost = plan.cost()
         figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
-        if "weights_mb" in self.spec.named_figures:
+        if self.spec.names_ours("weights_mb"):
             figures |= weight_figures(self.spec, plan.apply(load_model(self.spec.model)))
         if self.latency is not None:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
