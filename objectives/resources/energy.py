@@ -121,12 +121,13 @@ def _uuid(device: str) -> str:
 
 
 def open_counter(device: str) -> Counter:
-    """Return the counter of the device on which a runtime computes: `cpu`, or a GPU by its number or name.
+    """Return the counter of the device on which a runtime computes: `cpu`, which OpenVINO calls CPU, or an NVIDIA GPU by
+    its number or name.
 
     Raises:
         CounterMissing: none that can be read.
     """
-    return RaplCounter(POWERCAP) if device == "cpu" else NvmlCounter(device)
+    return RaplCounter(POWERCAP) if device.lower() == "cpu" else NvmlCounter(device)
 
 
 class EnergyRunner:
