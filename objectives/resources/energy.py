@@ -120,13 +120,16 @@ def _uuid(device: str) -> str:
     return f"GPU-{torch.cuda.get_device_properties(torch_device(device)).uuid}"
 
 
-def open_counter(device: str) -> Counter:
-    """Return the counter of the device on which a runtime computes: `cpu`, which OpenVINO calls CPU, or an NVIDIA GPU by
-    its number or name.
+def open_counter(device: str, runtime: str = "") -> Counter:
+    """Return the counter of the device on which a runtime computes: `cpu`, which OpenVINO calls CPU, or an NVIDIA GPU.
+
+    A GPU is named by its number or name. TensorRT computes on the first one where a study does not say which.
 
     Raises:
         CounterMissing: none that can be read.
     """
+    if runtime == "tensorrt" and device in ("cpu", "auto"):
+        return NvmlCounter("0")
     return RaplCounter(POWERCAP) if device.lower() == "cpu" else NvmlCounter(device)
 
 

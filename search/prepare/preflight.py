@@ -136,7 +136,7 @@ def check_deployed(spec: StudySpec) -> None:
     if "energy_mj" in spec.deployed:
         from objectives.resources.energy import open_counter
 
-        open_counter(spec.latency.device)
+        open_counter(spec.latency.device, spec.latency.runtime)
 
 
 def _deployment_fault(name: str, runtime: str, device: str, *, is_own: bool) -> str | None:

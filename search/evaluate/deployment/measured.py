@@ -127,7 +127,7 @@ def _memory(timing: LatencySpec, side: Opened) -> Any:
 
 
 def _energy(timing: LatencySpec, side: Opened, base: Opened, seed: int) -> Latency:
-    counter = open_counter(timing.device)
+    counter = open_counter(timing.device, timing.runtime)
     cap_s = max(timing.seconds, 3 * ENERGY_ROUNDS * counter.block_s)
     sides = [[EnergyRunner(runner, counter) for runner in one.runners] for one in (side, base)]
     return compare(sides[0], sides[1], cap_s=cap_s, seed=seed)

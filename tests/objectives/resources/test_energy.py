@@ -68,6 +68,14 @@ def test_a_gpu_is_asked_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None
     assert NvmlCounter("1").joules() == 12.5
 
 
+def test_tensorrt_computes_on_a_gpu_whatever_the_usual_device_is() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    if _initialises(pynvml):
+        pytest.skip("this machine has a driver")
+    with pytest.raises(CounterMissing, match="NVML does not say the energy of GPU 0"):
+        open_counter("cpu", "tensorrt")
+
+
 def _initialises(pynvml: Any) -> bool:
     try:
         pynvml.nvmlInit()
