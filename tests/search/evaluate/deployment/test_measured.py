@@ -77,6 +77,9 @@ def test_what_the_study_names_is_measured_of_base_trial_and_front(tiny_study: di
     final = prepared.final.together({0: candidate}, 0, together)[0]
     assert final.further.keys() == {"e2e_ms"} and final.timing["further"].keys() == {"e2e_ms"}
     assert FinalLatency.from_json(json.loads(json.dumps(final.to_json()))) == final
+    for timed in (facts["e2e_ms"]["facts"], final.timing["further"]["e2e_ms"]["facts"]):
+        assert timed["rounds"] % 6 == 0, "each picture equally often, whatever the cap"
+        assert not {"drift", "throttling", "noisy"} & {*timed["flags"]}, "pictures differ, on the quietest machine too"
     predicted = prepared.evaluator._predicted_end_to_end(Estimate(1.0, 0.5, 1.5))["e2e_ms"]
     around = max(0.0, base.figures["e2e_ms"].value - base.figures["latency_ms"].value)
     assert (predicted.low, predicted.value, predicted.high) == pytest.approx((0.5 + around, 1 + around, 1.5 + around))
