@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -147,6 +147,10 @@ milliseconds of a batch, peak memory of a process in 10^6 bytes, energy of a bat
 DEPLOYED = ("e2e_ms", "memory_mb", "energy_mj")
 """Costs of a deployed network that are measured only where a study names them."""
 
+NAMED_ONLY = (*DEPLOYED, "weights_mb")
+"""Figures that are measured only where a study names them. They came later: a task of a user's own may have declared
+one of these names before, and that one is meant then."""
+
 _BOXES = ("map50_95", "map50", "precision", "recall", "map_small")
 TASK_FIGURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -171,20 +175,25 @@ MAIN_FIGURES: Mapping[str, str] = MappingProxyType(
 """Task -> the figure that the task is about: the default objective, and what a class may not lose."""
 
 
-_BUILT_IN = frozenset(_KNOWN)
+_BUILT_IN = dict(_KNOWN)
 
 
-def register(objective: Objective) -> None:
+def register(objective: Objective, *, instead_of: Collection[str] = ()) -> None:
     """Register a figure of a user's own task in this process; repeating the same one changes nothing.
+
+    Args:
+        instead_of: names of figures of this package of which it may take the place.
 
     Raises `ObjectiveError` if the name is taken by a figure of this package or another of the user's.
     """
-    known = _KNOWN.get(objective.name)
-    if objective.name in _BUILT_IN and known != objective:
-        raise ObjectiveError(f"The figure {objective.name!r} is measured here already: choose another name.")
-    if known is not None and known != objective:
-        raise ObjectiveError(f"The figure {objective.name!r} is known as {known}, not as {objective}.")
-    _KNOWN[objective.name] = objective
+    name, known = objective.name, _KNOWN.get(objective.name)
+    if known == objective:
+        return
+    if name in _BUILT_IN and name not in instead_of:
+        raise ObjectiveError(f"The figure {name!r} is measured here already: choose another name.")
+    if known is not None and known != _BUILT_IN.get(name):
+        raise ObjectiveError(f"The figure {name!r} is known as {known}, not as {objective}.")
+    _KNOWN[name] = objective
 
 
 def objective_named(name: str) -> Objective:

@@ -96,6 +96,7 @@ def compare(
     seed: int = 0,
     clock: Clock = time.perf_counter,
     waiting: Clock | None = None,
+    whole_turns: bool = False,
 ) -> Latency:
     """Time one candidate against the reference; see `compare_many`."""
     return compare_many(
@@ -107,6 +108,7 @@ def compare(
         seed=seed,
         clock=clock,
         waiting=waiting,
+        whole_turns=whole_turns,
     )[0]
 
 
@@ -121,6 +123,7 @@ def compare_many(
     clock: Clock = time.perf_counter,
     waiting: Clock | None = None,
     watch: Callable[[float], None] = lambda share: None,
+    whole_turns: bool = False,
 ) -> tuple[Latency, ...]:
     """Time candidates against the reference, interleaved; one `Latency` each, in their order.
 
@@ -134,6 +137,7 @@ def compare_many(
         waiting: counts the seconds this process was ready to run while another had the processor (`runqueue_wait_s`;
             not used with an injected clock).
         watch: called after each round with the share of the time cap that is used up.
+        whole_turns: end, beyond the cap if need be, only when every opening was used equally often: where they differ.
 
     Raises `LatencyError` on arguments out of range and on a clock that stands still.
     """
@@ -151,9 +155,11 @@ def compare_many(
             min_rounds,
             start + allowed,
             lambda: watch(min(1.0, (clock() - start) / allowed)),
+            whole_turns=whole_turns,
         )
         seconds = float(clock() - start)
-        here = not isinstance(base[0], SelfTimed)  # elsewhere, who waits here does not matter
+        # Where the inference happens on another device, who waits here does not matter.
+        here = not isinstance(base[0], SelfTimed) or getattr(base[0], "is_here", False)
         foreign = here and (waiting() - waited) / seconds > FOREIGN_LOAD
     return tuple(rounds.result(i, half_width, seconds, foreign) for i in range(len(sides)))
 
@@ -212,20 +218,23 @@ class _Rounds:
         min_rounds: int,
         deadline: float,
         tell: Callable[[], None],
+        *,
+        whole_turns: bool,
     ) -> None:
         """Run rounds until every candidate is settled or time is up.
 
         This is checked rarely: checking after every round would stop at lucky moments and bias the intervals.
         """
-        look = max(min_rounds, 2 * self._openings)
+        turn = self._openings if whole_turns else 1
+        look = _whole(max(min_rounds, 2 * self._openings), turn)
         active = list(range(len(self.sides)))
         for number in count():
             self._round(number, random.permutation(active).tolist())
             tell()
             if number + 1 == look:
                 active = [i for i in active if not _settled(self._ratio(i), half_width)]
-                look = math.ceil(look * 1.3)
-            if not active or self.clock() >= deadline:
+                look = _whole(look * 1.3, turn)
+            if (number + 1) % turn == 0 and (not active or self.clock() >= deadline):
                 return
 
     @property
@@ -288,6 +297,11 @@ class _Rounds:
             flags=tuple(flags),
             ratios=_thinned(self.ratios[i]),
         )
+
+
+def _whole(rounds: float, turn: int) -> int:
+    """Return so many rounds, or the few more that make whole turns."""
+    return math.ceil(rounds / turn) * turn
 
 
 def _thinned(ratios: Sequence[float]) -> tuple[float, ...]:

@@ -7,7 +7,8 @@ it, fetches the outputs, and makes objects of them on the CPU (`pipeline`).
 The time of a network does not depend on its weights, but that of non-maximum suppression depends on the number of
 boxes, and a pruned network before its fine-tune answers anything. So what is post-processed are the outputs of the
 unpruned network for the same picture, whatever the timed one answers: boxes as many as on the validation set. There is
-one picture for each opening of a side, at the quantiles of the number of boxes, and rounds compare equal pictures.
+one picture for each opening of a side, at the quantiles of the number of boxes, and rounds compare equal pictures; a
+measurement ends when each was used equally often (`whole_turns`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def end_to_end(
 
 
 def typical(counts: Sequence[int], many: int) -> list[int]:
-    """Return the places of `many` counts at even quantiles, the least first; some twice if there are fewer."""
+    """Return the places of `many` counts at even quantiles, from the middle outwards; some twice if there are fewer."""
     order = sorted(range(len(counts)), key=lambda place: (counts[place], place))
-    return [order[int((place + 0.5) / many * len(order))] for place in range(many)]
+    quantiles = sorted(range(many), key=lambda place: (abs(place - (many - 1) / 2), place))
+    return [order[int((place + 0.5) / many * len(order))] for place in quantiles]

@@ -120,13 +120,17 @@ def _uuid(device: str) -> str:
     return f"GPU-{torch.cuda.get_device_properties(torch_device(device)).uuid}"
 
 
-def open_counter(device: str) -> Counter:
-    """Return the counter of the device on which a runtime computes: `cpu`, or a GPU by its number or name.
+def open_counter(device: str, runtime: str = "") -> Counter:
+    """Return the counter of the device on which a runtime computes: `cpu`, which OpenVINO calls CPU, or an NVIDIA GPU.
+
+    A GPU is named by its number or name. TensorRT computes on the first one where a study does not say which.
 
     Raises:
         CounterMissing: none that can be read.
     """
-    return RaplCounter(POWERCAP) if device == "cpu" else NvmlCounter(device)
+    if runtime == "tensorrt" and device in ("cpu", "auto"):
+        return NvmlCounter("0")
+    return RaplCounter(POWERCAP) if device.lower() == "cpu" else NvmlCounter(device)
 
 
 class EnergyRunner:
@@ -135,6 +139,9 @@ class EnergyRunner:
     `latency.protocol` interleaves it as a runner with its own clock: the ratio is one of energies, and what it calls
     milliseconds are millijoules.
     """
+
+    is_here = True
+    """Who computes beside it on this machine is counted, too."""
 
     def __init__(self, network: Runner, counter: Counter, clock: Callable[[], float] = time.perf_counter) -> None:
         self._network, self._counter, self._clock = network, counter, clock

@@ -42,7 +42,7 @@ class Computes(Protocol):
 
 @runtime_checkable
 class SelfTimed(Protocol):
-    """A runner with its own clock: the inference happens on another device."""
+    """A runner with its own clock: the inference happens on another device, unless it says `is_here`."""
 
     def times_s(self) -> Floats:
         """Return the seconds of the inferences of one block, shape (at least 1,)."""

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from objectives.choice import Bound
 from objectives.image_size import Size, sides
-from objectives.objective import DEPLOYED, MAIN_FIGURES, Objective, objectives_named, register
+from objectives.objective import DEPLOYED, MAIN_FIGURES, NAMED_ONLY, objectives_named, register
 from search.config import yaml_source
 from search.config.baseline_names import CHEAP, row_fault, row_text, siblings_located
 from search.config.bases import base_names, check_alike, models_fault
@@ -186,13 +186,13 @@ class StudySpec(Section):
         for name, said in value.items():
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be a figure: letters, digits and underscores, no digit first")
-            register(_figure(name, said, info.data.get("data")))
+            _register(name, said, info.data.get("data"))
         return value
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         for name, said in self.figures.items():  # in a process that did not read the study but was handed it
-            register(_figure(name, said, self.data))
+            _register(name, said, self.data)
 
     @field_validator("objectives")
     @classmethod
@@ -323,7 +323,11 @@ class StudySpec(Section):
     @property
     def deployed(self) -> tuple[str, ...]:
         """Costs of the deployed network beside its latency that the study names: they are measured, others are not."""
-        return tuple(name for name in DEPLOYED if name in self.named_figures)
+        return tuple(name for name in DEPLOYED if self.names_ours(name))
+
+    def names_ours(self, figure: str) -> bool:
+        """Return whether the study names this figure as it is measured here: a task of its own may declare another."""
+        return figure in self.named_figures and figure not in self.figures
 
     def budget(self, name: str, base: Mapping[str, float]) -> tuple[Bound, ...]:
         """Return the limits of a named budget; shares of figures that `base` lacks are left out."""
@@ -490,9 +494,10 @@ def _file_of(value: str) -> Path:
     return Path(value) if own is None else own.file
 
 
-def _figure(name: str, said: FigureSpec, data: object) -> Objective:
-    """Return a figure that the study declares: one of the user's own task, or a cost that a `command:` measures."""
-    return said.objective(name, is_cost=UserReference.parse(data) is None)
+def _register(name: str, said: FigureSpec, data: object) -> None:
+    """Register a figure that the study declares: one of the user's own task, or a cost that a `command:` measures."""
+    is_own = UserReference.parse(data) is not None
+    register(said.objective(name, is_cost=not is_own), instead_of=NAMED_ONLY if is_own else ())
 
 
 def _is_own(info: ValidationInfo) -> bool:

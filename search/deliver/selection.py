@@ -54,8 +54,9 @@ class Selection:
     def _budget(self, name: str) -> Sequence[Bound]:
         limits = self.results.limits
         if name not in limits:
+            there = "" if self.results.target is None else f" that {self.results.target.name} has figures for"
             raise ConfigError(
-                f"the study has no budget {name!r}",
+                f"the study has no budget {name!r}{there}",
                 expected=", ".join(limits) or "a budget in study.yaml",
                 near=near_miss(name, limits),
                 next_command=f"paretoprune pick {self.results.record.path} --max latency_ms=5",

@@ -26,7 +26,7 @@ from objectives.objective import MAIN_FIGURES
 from objectives.resources.peak_memory import peak_memory
 from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
-from objectives.ultralytics_door import load_module
+from objectives.ultralytics_door import load_module, stride_of
 from pruning.errors import first_line
 from search.config.devices import check_device
 from search.config.inputs.dataset import LabelRules, check_classes, check_images, open_dataset
@@ -163,7 +163,7 @@ def _prepare(
     check_images(dataset, ("val",))
     files = [Path(file) for file in dataset.files("val")]
     single, inputs = load_images(files, imgsz, PARITY_IMAGES, input_channels(model))
-    images = batches(single, graph)
+    images = batches(single, graph, stride_of(model))
     accuracy = validate(model_path, model_path, data, imgsz=imgsz, device=device, conf=_threshold(graph))
     asked = (model_path, base, data, imgsz, device, max_drop, latency, ready)
     metric = MAIN_FIGURES[str(model.task)]

@@ -68,7 +68,7 @@ def measure_base(
     run, shelf = (base_dir.parent, base_dir / BATCHES) if reference is None else (reference.run, reference.shelf)
     with MeasurementLock(timing.lock_path(), work_dir=base_dir) as turns:
         with phase("latency"):
-            names = spec.deployed if reference is None else tuple(reference.further)
+            names = spec.deployed if reference is None else reference.needed(spec)
             pictures = () if reference is None else reference.pictures
             if reference is None:
                 pictures = deployment_pictures(spec, model, base_dir, names, phase.beat)

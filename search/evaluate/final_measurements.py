@@ -105,7 +105,7 @@ class PruningFinalMeasurements:
             with phase("latency"):
                 side = Opened(open_timed(spec.latency, file, model, size), file, partial(load_model, path), size)
                 reference, base = self.evaluator.reference, self._reference()
-                names, pictures = tuple(reference.further), reference.pictures
+                names, pictures = reference.needed(spec), reference.pictures
                 costs = measure_costs(spec, side, base, names, pictures, turns, seed=seed)
             with phase("accuracy"):
                 place, device = work_dir / "accuracy", self.evaluator.device
@@ -186,9 +186,9 @@ class PruningFinalMeasurements:
             found = [Costs(one) for one in compare_many(ours, base, **settings, watch=lambda share: beat())]
             if self.evaluator.reference.pictures:
                 *whole, whole_base = end_to_end_sides(spec, [*sides, reference], self.evaluator.reference.pictures)
-                timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat())
+                timed = compare_many(whole, whole_base, **settings, watch=lambda share: beat(), whole_turns=True)
                 found = [
-                    replace(costs, further={"e2e_ms": Further.interleaved(one)})
+                    replace(costs, further={"e2e_ms": Further.end_to_end(one)})
                     for costs, one in zip(found, timed, strict=True)
                 ]
         return found

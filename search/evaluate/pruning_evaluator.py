@@ -64,7 +64,7 @@ class Reference:
     first, whichever base a candidate is made of: figures are compared on one scale.
 
     Attributes:
-        further: the base's costs beside its latency, by figure: those that candidates are measured by too.
+        further: the base's costs beside its latency, by figure.
         pictures: files on which end-to-end latency is timed.
     """
 
@@ -95,6 +95,10 @@ class Reference:
     def network(self) -> nn.Module:
         """Return the unpruned network."""
         return load_model(self.model)
+
+    def needed(self, spec: StudySpec) -> tuple[str, ...]:
+        """Return the further costs without which a candidate is not measured; a program may print others besides."""
+        return tuple(name for name in self.further if name in spec.named_figures)
 
     def costs(self, costs: Costs) -> dict[str, Estimate]:
         """Return the latency and the further costs of a network in their own units."""
@@ -169,7 +173,7 @@ class PruningEvaluator:
         plan = self.plan(candidate)
         cost = plan.cost()
         figures = {"params_m": Estimate.exact(cost.params / 1e6), "macs_g": Estimate.exact(cost.macs / 1e9)}
-        if "weights_mb" in self.spec.named_figures:
+        if self.spec.names_ours("weights_mb"):
             figures |= weight_figures(self.spec, plan.apply(load_model(self.spec.model)))
         if self.latency is not None:
             widths, graph = np.array([list(plan.widths.values())]), self.graphs[candidate.imgsz]
@@ -286,15 +290,15 @@ class PruningEvaluator:
         known = LatencyCache(base.run / "latency")
         imgsz, widths = candidate.imgsz, widths_digest(plan.widths, plan.removed)
         key = timing_key(spec, widths, imgsz, base.imgsz, candidate.precision, self.place, self.spec.precision)
-        if (found := known.costs(key, base.further)) is not None:
+        needed = base.needed(self.spec)
+        if (found := known.costs(key, needed)) is not None:
             return found
         side = Opened(open_timed(spec, file, model, imgsz), file, partial(self.origin_of, candidate), imgsz)
         reference = base.opened(self.spec)
         with alone(spec, turns):
-            found = known.costs(key, base.further)
+            found = known.costs(key, needed)
             if found is None:
-                names = tuple(base.further)
-                found = costs_of(self.spec, side, reference, names, base.pictures, seed=seed)
+                found = costs_of(self.spec, side, reference, needed, base.pictures, seed=seed)
                 known.add(key, found.latency, found.further)
         return found
 

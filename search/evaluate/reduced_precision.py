@@ -217,7 +217,7 @@ def measure_base_precision(
                 artefact = timed if precision == "fp32" else _made(model, spec, precision, imgsz, folder / "scored", 1)
             with phase("latency"):
                 side = Opened(open_timed(spec.latency, timed, network, imgsz), timed, partial(load_model, model), imgsz)
-                names, beside = tuple(reference.further), reference.opened(spec)
+                names, beside = reference.needed(spec), reference.opened(spec)
                 seed = spec.search.seed
                 found = measure_costs(spec, side, beside, names, reference.pictures, turns, seed=seed)
             with phase("accuracy"):

@@ -59,7 +59,7 @@ def save_model(model: nn.Module, path: str | Path, **metadata: str | int | float
 
 def weight_figures(spec: StudySpec, model: nn.Module) -> dict[str, Estimate]:
     """Return weights_mb (10^6 bytes in INT8) where the study names it; counting takes a copy of the network."""
-    return {WEIGHTS: Estimate.exact(kernel_weights(model) / 1e6)} if WEIGHTS in spec.named_figures else {}
+    return {WEIGHTS: Estimate.exact(kernel_weights(model) / 1e6)} if spec.names_ours(WEIGHTS) else {}
 
 
 def example_input(model: nn.Module, imgsz: Size) -> Tensor:

@@ -52,14 +52,16 @@ def load_images(files: Sequence[Path], imgsz: Size, count: int, channels: int) -
     return [rng.random((1, channels, *sides(imgsz)), dtype=np.float32) for _ in range(count)], "random"
 
 
-def batches(images: Sequence[Array], graph: GraphOptions) -> list[Array]:
+def batches(images: Sequence[Array], graph: GraphOptions, stride: int = 32) -> list[Array]:
     """Return the inputs on which a graph is looked at: single images, or as many at once as it takes.
 
-    A dynamic graph gets single ones, pairs, and one of half the size where the stride allows that.
+    A dynamic graph gets single ones, pairs, and one of half the size where the model's largest stride, in px, allows
+    that for both sides.
     """
     if not graph.dynamic:
         return _together(images, graph.batch)
-    half = [np.ascontiguousarray(images[0][:, :, ::2, ::2])] if images[0].shape[-1] % 64 == 0 else []
+    fits = all(side % (2 * stride) == 0 for side in images[0].shape[-2:])
+    half = [np.ascontiguousarray(images[0][:, :, ::2, ::2])] if fits else []
     return [*images, *_together(images, 2), *half]
 
 

@@ -235,7 +235,7 @@ def _asked(spec: StudySpec, base: Measurement) -> Iterator[tuple[float | None, f
     for bounds in ((), *(spec.budget(name, figures) for name in spec.budgets)):
         limit: dict[str, float] = {}
         for bound in (*spec.bounds, *bounds):
-            if bound.op == "<=":
+            if bound.op == "<=" and bound.name not in spec.figures:  # whose name may be that of a figure of ours
                 limit[bound.name] = min(bound.limit, limit.get(bound.name, bound.limit))
         if "e2e_ms" in limit and "e2e_ms" in base.figures:
             network_ms = _network_part(limit["e2e_ms"], base)

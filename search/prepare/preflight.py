@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.image_size import Size, rounded, sides, written
-from objectives.objective import DEPLOYED, TASK_FIGURES
+from objectives.objective import NAMED_ONLY, TASK_FIGURES
 from objectives.runtimes.names import is_command
 from objectives.runtimes.torch_runner import input_channels
 from objectives.ultralytics_door import family_of, stride_of
@@ -136,7 +136,7 @@ def check_deployed(spec: StudySpec) -> None:
     if "energy_mj" in spec.deployed:
         from objectives.resources.energy import open_counter
 
-        open_counter(spec.latency.device)
+        open_counter(spec.latency.device, spec.latency.runtime)
 
 
 def _deployment_fault(name: str, runtime: str, device: str, *, is_own: bool) -> str | None:
@@ -145,6 +145,8 @@ def _deployment_fault(name: str, runtime: str, device: str, *, is_own: bool) -> 
         return "e2e_ms is timed with Ultralytics' pre- and post-processing, which a task of your own does not have"
     if name == "e2e_ms" and runtime == "tensorrt":
         return "e2e_ms is not timed on tensorrt, whose inputs and outputs stay on the GPU here"
+    if name == "energy_mj" and runtime == "openvino" and device.lower() != "cpu":
+        return f"energy_mj is counted of processors and of NVIDIA's GPUs, and OpenVINO computes on {device}"
     if name == "memory_mb" and runtime == "torch":
         return "memory_mb is that of a process that runs an exported file, and torch runs none"
     if name == "memory_mb" and (runtime == "tensorrt" or device not in ("cpu", "CPU")):
@@ -162,7 +164,7 @@ def check_objectives(spec: StudySpec, base: Measurement) -> None:
     if missing:
         what = f"the base has no {missing[0]}"
         hint = ": no object in the validation images is below 32 x 32 px" if "small" in missing[0] else ""
-        if missing[0] in DEPLOYED:
+        if missing[0] in NAMED_ONLY and spec.names_ours(missing[0]):
             hint = ": it was measured before the study named that; start a new run with name=NEW_NAME"
         where = "objectives, constraints and budgets"
         raise ConfigError(what + hint, where=where, expected=", ".join(base.figures))

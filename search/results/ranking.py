@@ -12,7 +12,7 @@ from objectives import choice, pareto
 from objectives.choice import Bound, Choice
 from objectives.class_drop import largest_drop
 from objectives.errors import NothingFits, ObjectiveError
-from objectives.objective import Estimate, Objective
+from objectives.objective import DEPLOYED, Estimate, Objective
 from objectives.paired import ranked_figures
 from search.results.schema import PickRow, VolumePoint
 from search.trial import Measurement, PointId, Trial, TrialState
@@ -59,11 +59,20 @@ class Ranked:
 
 
 def is_feasible(trial: Trial, bounds: Sequence[Bound]) -> bool:
-    """Return whether the trial is complete and within every constraint whose figure was measured."""
+    """Return whether the trial is complete and within every constraint whose figure was measured.
+
+    An export was not measured end to end, for one: nobody knows whether it is within such a constraint, so it is not.
+    """
     if trial.measurement is None:
         return False
     figures = trial.measurement.figures
-    return all(bound.holds(figures) for bound in bounds if bound.name in figures)
+    return not _unknown(trial, bounds) and all(bound.holds(figures) for bound in bounds if bound.name in figures)
+
+
+def _unknown(trial: Trial, bounds: Sequence[Bound]) -> list[Bound]:
+    """Return the constraints on costs of a deployed network that were not measured of an export."""
+    lacking = [bound for bound in bounds if bound.name in DEPLOYED and bound.name not in trial.figures]
+    return lacking if trial.exported else []
 
 
 def broken(trial: Trial, bounds: Sequence[Bound], base: Measurement | None) -> tuple[str, ...]:
@@ -72,7 +81,8 @@ def broken(trial: Trial, bounds: Sequence[Bound], base: Measurement | None) -> t
         return ()
     figures = trial.measurement.figures
     missed = [bound for bound in bounds if bound.name in figures and not bound.holds(figures)]
-    return tuple(_breach(bound, trial.measurement, base) for bound in missed)
+    unknown = (f"no {bound.name} was measured of an export, against {bound}" for bound in _unknown(trial, bounds))
+    return (*(_breach(bound, trial.measurement, base) for bound in missed), *unknown)
 
 
 def _breach(bound: Bound, measured: Measurement, base: Measurement | None) -> str:

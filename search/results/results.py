@@ -152,7 +152,7 @@ class Results:
         They hold the trials that were timed there, and no exports, which were timed here. Constraints on latency refer
         to the study's own runtime and are ignored; budgets apply. Costs that were measured on this runtime only (end to
         end, memory, energy, those of a `command:`) are no figures there: latency takes their place among the
-        objectives, and constraints on them are ignored.
+        objectives, constraints on them are ignored, and budgets with a limit of them are left out.
 
         Raises:
             ConfigError: no figures of such a device. RunCorrupt: figures that cannot be read.
@@ -160,9 +160,12 @@ class Results:
         here, target = self.here, read_target(self.record, device)
         own = {"latency_ms", *({} if here.base is None else here.base.timing.get("further", {}))}
         constraints = {name: text for name, text in self.spec.constraints.items() if name not in own}
+        further = own - {"latency_ms"}
+        budgets = {name: limits for name, limits in self.spec.budgets.items() if not further & limits.keys()}
         objectives = tuple(dict.fromkeys("latency_ms" if name in own else name for name in self.spec.objectives))
+        named = {"constraints": constraints, "objectives": objectives, "budgets": budgets}
         return Results(
-            spec=self.spec.model_copy(update={"constraints": constraints, "objectives": objectives}),
+            spec=self.spec.model_copy(update=named),
             record=self.record,
             trials=target.trials(here.trials),
             base=None if here.base is None else target.base(here.base),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from objectives.objective import DEPLOYED, OBJECTIVES
+from objectives.objective import DEPLOYED, NAMED_ONLY, OBJECTIVES
 from search.errors import ConfigError, RunCorrupt
 from search.results.schema import FORMAT, Measured, Snapshot, TrialRow
 
@@ -76,8 +76,14 @@ def check_format(snapshot: Snapshot) -> None:
 
 
 def describe(snapshot: Snapshot, name: str) -> Figure:
-    """Return a figure's usual name (short enough for a terminal), else the one of the study's objectives."""
-    figure = _KNOWN.get(name) or _as_objective(snapshot, name)
+    """Return a figure's usual name (short enough for a terminal), else the one of the study's objectives.
+
+    Of a name that a task of a user's own may have declared, the study's where its unit or direction is another.
+    """
+    figure, said = _KNOWN.get(name), _as_objective(snapshot, name)
+    is_said = name in NAMED_ONLY and any(item.get("name") == name for item in snapshot.get("objectives", ()))
+    if figure is None or (is_said and (said.unit, said.direction) != (figure.unit, figure.direction)):
+        figure = said
     if figure.direction == "max":
         return figure
     return replace(figure, digits=_digits(value(base(snapshot), name)))

@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from objectives import OBJECTIVES, Estimate, ObjectiveError, objectives_named
-from objectives.objective import DEPLOYED, MAIN_FIGURES, TASK_FIGURES, Objective, figure, objective_named, register
+from objectives.objective import (
+    _KNOWN,
+    DEPLOYED,
+    MAIN_FIGURES,
+    NAMED_ONLY,
+    TASK_FIGURES,
+    Objective,
+    figure,
+    objective_named,
+    register,
+)
 
 SHIPPED = dict(OBJECTIVES)
 """As it is before any test has registered figures of its own."""
@@ -103,3 +113,18 @@ def test_a_figure_of_ones_own_is_known_once_it_is_registered() -> None:
         register(replace(own, direction="max"))
     with pytest.raises(ObjectiveError, match="measured here already"):
         register(replace(own, name="recall"))
+
+
+@pytest.mark.parametrize("name", NAMED_ONLY)
+def test_a_task_of_ones_own_keeps_a_figure_that_was_not_known_here(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_KNOWN, name, OBJECTIVES[name])  # and back
+    own = Objective(name, "%", "max", "Own")
+    with pytest.raises(ObjectiveError, match="measured here already"):
+        register(own)
+    for _ in range(2):
+        register(own, instead_of=NAMED_ONLY)
+    assert OBJECTIVES[name] == own and {"memory_mb", "energy_mj", "e2e_ms", "weights_mb"} == set(NAMED_ONLY)
+    with pytest.raises(ObjectiveError, match="is known as"):
+        register(replace(own, unit="kB"), instead_of=NAMED_ONLY)
+    with pytest.raises(ObjectiveError, match="measured here already"):
+        register(replace(own, name="size_mb"), instead_of=NAMED_ONLY)

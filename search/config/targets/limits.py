@@ -68,6 +68,7 @@ def largest_size(study: Mapping[str, Any], usual: int) -> Size:
     """Return the input size of most pixels that an unchecked study names; what is no size is left to its checks."""
     space = study.get("space")
     searched = space.get("imgsz") if isinstance(space, Mapping) else None
+    searched = [word.strip() for word in searched.split(",")] if isinstance(searched, str) else searched
     named = [study.get("imgsz") or usual, *(searched if isinstance(searched, list | tuple) else [searched])]
     return max((size for size in map(_size_or_none, named) if size is not None), key=area, default=usual)
 

@@ -95,7 +95,8 @@ def further_costs(
         return _printed(side, base, (*DEPLOYED, *spec.figures), names)
     if "e2e_ms" in names:
         sides = end_to_end_sides(timing, (side, base), pictures)
-        found["e2e_ms"] = Further.interleaved(compare(*sides, cap_s=timing.seconds, seed=seed))
+        timed = compare(*sides, cap_s=timing.seconds, seed=seed, whole_turns=True)
+        found["e2e_ms"] = Further.end_to_end(timed)
     if "memory_mb" in names:
         found["memory_mb"] = Further(_memory(timing, side))
     if "energy_mj" in names:
@@ -126,7 +127,7 @@ def _memory(timing: LatencySpec, side: Opened) -> Any:
 
 
 def _energy(timing: LatencySpec, side: Opened, base: Opened, seed: int) -> Latency:
-    counter = open_counter(timing.device)
+    counter = open_counter(timing.device, timing.runtime)
     cap_s = max(timing.seconds, 3 * ENERGY_ROUNDS * counter.block_s)
     sides = [[EnergyRunner(runner, counter) for runner in one.runners] for one in (side, base)]
     return compare(sides[0], sides[1], cap_s=cap_s, seed=seed)

@@ -34,7 +34,7 @@ LOOKED_AT = 32
 def deployment_pictures(
     spec: StudySpec, model: Any, base_dir: Path, names: Iterable[str], beat: Callable[[], None] = lambda: None
 ) -> tuple[str, ...]:
-    """Return the files on which end-to-end latency is timed, by the number of boxes.
+    """Return the files on which end-to-end latency is timed, those of a middling number of boxes first.
 
     Args:
         names: the further costs that are measured; no files unless `e2e_ms` is among them and is timed here.

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from objectives.image_size import Size
+from objectives.image_size import Size, written
 from objectives.latency.protocol import Latency
 from objectives.latency.quality_flags import DISTURBED
 from objectives.objective import Estimate
@@ -60,8 +60,8 @@ def timing_key(
         **({"base": base} if base else {}),
         **({} if base_precision == "fp32" else {"base_precision": base_precision}),
         "widths": widths,
-        "imgsz": imgsz,
-        "base_imgsz": base_imgsz,
+        "imgsz": written(imgsz),
+        "base_imgsz": written(base_imgsz),
         "batch": spec.batch,
         "precision": precision,
         **conditions(spec),

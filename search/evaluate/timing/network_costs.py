@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from objectives.latency.protocol import Latency
 from objectives.objective import Estimate
+
+_OF_PICTURES = frozenset({"drift", "throttling", "noisy"})
+"""Flags that pictures of many and few boxes raise on the quietest machine."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,14 @@ class Further:
         """Return a cost that was measured by the protocol of latencies."""
         explained = {"p50": found.p50_ms, "rounds": found.rounds, "flags": list(found.flags), **facts}
         return cls(found.ratio, True, found.reference_ms, explained)
+
+    @classmethod
+    def end_to_end(cls, found: Latency) -> Further:
+        """Return a cost that was measured on different pictures, whose times differ.
+
+        What that flags says nothing about the machine; the latency, timed just before, does.
+        """
+        return cls.interleaved(replace(found, flags=tuple(flag for flag in found.flags if flag not in _OF_PICTURES)))
 
     def estimate(self, base: float) -> Estimate:
         """Return the cost in its own unit; `base` is the base's, measured once per study."""

@@ -144,6 +144,15 @@ def test_every_opening_takes_part(clock: SimulatedClock) -> None:
     assert min(runs) > 5 and max(runs[:5]) - min(runs[:5]) <= max(runs) / 2
 
 
+def test_who_settles_leaves_after_a_whole_turn(clock: SimulatedClock) -> None:
+    calm, restless, reference = (
+        [FakeRunner(clock, 0.004, noise=noise, seed=9 * s + k) for k in range(5)]
+        for s, noise in enumerate((0.01, 0.06, 0.01))
+    )
+    found = compare_many([calm, restless], reference, clock=clock, half_width=0.01, whole_turns=True)
+    assert [one.rounds % 5 for one in found] == [0, 0] and found[0].rounds < found[1].rounds
+
+
 def test_the_caller_is_told_how_much_of_the_cap_is_used(clock: SimulatedClock) -> None:
     told: list[float] = []
     side = FakeRunner(clock, 0.004, noise=0.3, seed=1)

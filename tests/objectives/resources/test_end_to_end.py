@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.errors import LatencyError
-from objectives.latency.protocol import compare
+from objectives.latency.protocol import compare, compare_many
 from objectives.resources.end_to_end import EndToEnd, View, end_to_end, typical
 from objectives.resources.pipeline import Pipeline, raw_outputs
 from objectives.runtimes.open import open_side
@@ -81,6 +81,19 @@ def test_the_ratio_is_that_of_the_sums(slow: float, fast: float, before: float, 
     assert found.reference_ms == pytest.approx(1e3 * (slow + before + after)), "milliseconds of the base, end to end"
 
 
+@pytest.mark.parametrize("seconds", [0.001, 0.7, 5.0])
+def test_every_picture_is_used_equally_often_whatever_the_cap(seconds: float) -> None:
+    """So the figure of a slow network is not that of the few pictures for which there was time."""
+    clock = SimulatedClock()
+    pipeline: Any = Around(clock, 0.001, 0.001)
+    views = [view(number) for number in range(6)]
+    sides = [end_to_end([Network(clock, seconds)], pipeline, views, batch=1, threads=1) for _ in range(3)]
+    timed = compare_many(sides[1:], sides[0], cap_s=1.0, clock=clock, whole_turns=True)
+    assert all(one.rounds % 6 == 0 for one in timed) and timed[0].rounds == (12 if seconds < 0.01 else 6)
+    cut = compare_many(sides[1:], sides[0], cap_s=1.0, clock=clock)
+    assert seconds < 0.5 or cut[0].rounds < 6, "else the cap cut nothing off"
+
+
 def test_the_boxes_are_those_of_the_unpruned_network_and_the_pictures_take_turns() -> None:
     clock = SimulatedClock()
     pipeline: Any = Around(clock, 0.001, 0.001)
@@ -107,10 +120,12 @@ def test_a_runtime_without_outputs_is_refused() -> None:
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.integers(1, 8))
-def test_typical_pictures_are_at_the_quantiles(counts: list[int], many: int) -> None:
+def test_typical_pictures_are_at_the_quantiles_from_the_middle_outwards(counts: list[int], many: int) -> None:
     places = typical(counts, many)
     chosen = [counts[place] for place in places]
-    assert len(places) == many and chosen == sorted(chosen)
+    at_quantiles = [sorted(counts)[int((place + 0.5) / many * len(counts))] for place in range(many)]
+    assert sorted(chosen) == at_quantiles and chosen[0] == at_quantiles[(many - 1) // 2]
+    assert {chosen[-1], chosen[-2] if many > 1 else chosen[-1]} == {at_quantiles[0], at_quantiles[-1]}
     if many == 1:
         assert sorted(counts)[len(counts) // 2] == chosen[0]
     if len(counts) >= many:

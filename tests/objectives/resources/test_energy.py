@@ -68,6 +68,14 @@ def test_a_gpu_is_asked_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None
     assert NvmlCounter("1").joules() == 12.5
 
 
+def test_tensorrt_computes_on_a_gpu_whatever_the_usual_device_is() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    if _initialises(pynvml):
+        pytest.skip("this machine has a driver")
+    with pytest.raises(CounterMissing, match="NVML does not say the energy of GPU 0"):
+        open_counter("cpu", "tensorrt")
+
+
 def _initialises(pynvml: Any) -> bool:
     try:
         pynvml.nvmlInit()
@@ -114,6 +122,18 @@ def test_the_ratio_is_one_of_energies_and_idling_counts(ours: float, theirs: flo
     whole = theirs + 0.02 * idle_w
     assert found.ratio.value == pytest.approx((ours + 0.01 * idle_w) / whole, rel=1e-6)
     assert found.reference_ms == pytest.approx(1e3 * whole, rel=1e-6), "millijoules of an inference"
+
+
+def test_who_computes_beside_it_is_flagged() -> None:
+    battery = Battery(SimulatedClock())
+    sides = [EnergyRunner(Hungry(battery, 0.01, 2.0), battery, battery.clock) for _ in range(2)]
+    quiet, loaded = (
+        compare(
+            sides[0], sides[1], cap_s=20.0, clock=battery.clock, waiting=lambda share=share: share * battery.clock.now
+        )
+        for share in (0.01, 0.4)
+    )
+    assert "foreign_load" in loaded.flags and "foreign_load" not in quiet.flags
 
 
 def test_a_counter_that_stands_still_is_no_energy() -> None:

@@ -29,6 +29,7 @@ from search.deliver.user_export import export_plain
 from search.errors import ConfigError
 from search.evaluate import user_task, workload
 from search.export.errors import CheckFailed
+from search.prepare.preflight import check_deployed
 from search.study import Study
 from search.trial import TrialState
 from tests.search.conftest import run
@@ -159,6 +160,23 @@ def test_figures_are_known_where_the_study_arrives(discs: Path, monkeypatch: pyt
     monkeypatch.delitem(objective._KNOWN, "mae")
     received = pickle.loads(sent)
     assert objective.OBJECTIVES["mae"] == Objective("mae", "px", "min", "MAE") and "mae" in received.objectives
+
+
+@pytest.mark.parametrize("name", objective.NAMED_ONLY)
+def test_a_figure_of_a_task_keeps_its_name_though_one_is_measured_here_now(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(objective._KNOWN, name, objective.OBJECTIVES[name])  # and back
+    own = {"model": "own.py:build", "data": "own.py:task", "figures": {name: {"direction": "max", "unit": "%"}}}
+    named = {"objectives": [name, "latency_ms"], "constraints": {name: ">=5"}}
+    spec = load_spec(None, {**own, **named}, check_paths=False)
+    assert objective.OBJECTIVES[name] == Objective(name, "%", "max", name)
+    assert not spec.deployed and not workload.weight_figures(spec, nn.Linear(1, 1))
+    check_deployed(spec)
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    other = {"model": "best.pt", "data": "data.yaml", "figures": {name: {"direction": "min"}}}
+    with pytest.raises(ConfigError, match="measured here already"):
+        load_spec(None, other, check_paths=False)
 
 
 @pytest.mark.parametrize(

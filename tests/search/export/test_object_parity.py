@@ -74,6 +74,18 @@ def test_what_is_beside_boxes_is_compared_as_it_is() -> None:
     assert other.relative > 0.1
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "stride", "halved"),
+    [(96, 128, 32, False), (128, 96, 32, False), (64, 128, 32, True), (192, 192, 64, False), (256, 128, 64, True)],
+)
+def test_a_free_graph_is_halved_where_both_sides_stay_whole_strides(
+    height: int, width: int, stride: int, halved: bool
+) -> None:
+    images = [np.zeros((1, 3, height, width), np.float32)] * 2
+    free = batches(images, GraphOptions(dynamic=True), stride)
+    assert ((1, 3, height // 2, width // 2) in [one.shape for one in free]) == halved and len(free) == 4 + halved
+
+
 def test_a_graph_is_looked_at_with_as_many_images_as_it_takes() -> None:
     images = [np.full((1, 3, 64, 64), number, np.float32) for number in range(4)]
     assert [one.shape[0] for one in batches(images, GraphOptions())] == [1, 1, 1, 1]

@@ -13,6 +13,7 @@ import pytest
 from objectives.image_size import Size, written
 from objectives.objective import Estimate
 from objectives.weights import kernel_weights
+from search.config.sections import FigureSpec
 from search.config.spec import StudySpec, load_spec
 from search.evaluate.timing.progress import Phases
 from search.prepare import guide_setup
@@ -82,6 +83,8 @@ def test_an_end_to_end_limit_is_one_of_the_network_in_it(workplace: Path) -> Non
     assert targets_of(spec, base) == (1e-4, PLANNED * 0.25, PLANNED * 0.5)
     half = load_spec(workplace / "study.yaml", {"budgets": {"edge": {"e2e_ms": "50%"}}})
     assert targets_of(half, base) == (PLANNED * 0.25,)
+    own = half.model_copy(update={"figures": {"e2e_ms": FigureSpec(unit="ms", direction="min")}})
+    assert targets_of(own, base) == (), "what a task of one's own calls so is another figure"
 
 
 def test_a_probe_is_shorter_than_what_a_trial_is_ranked_by() -> None:

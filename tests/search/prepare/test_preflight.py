@@ -148,6 +148,7 @@ def test_a_rectangle_is_whole_strides_and_not_for_a_classifier() -> None:
     [
         ("e2e_ms", {"runtime": "tensorrt"}, "e2e_ms is not timed on tensorrt"),
         ("memory_mb", {"runtime": "torch"}, "a process that runs an exported file, and torch runs none"),
+        ("energy_mj", {"runtime": "openvino", "device": "GPU"}, "NVIDIA's GPUs, and OpenVINO computes on GPU"),
         ("memory_mb", {"runtime": "onnxruntime", "device": 0}, "onnxruntime computes on another device"),
     ],
 )
@@ -168,9 +169,12 @@ def test_what_a_runtime_cannot_measure_is_refused(
     check_deployed(load_spec(workplace / "study.yaml", {"latency": latency}))
 
 
-def test_energy_without_a_counter_is_refused_before_work(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("latency", [{}, {"runtime": "openvino", "device": "CPU"}])
+def test_energy_without_a_counter_is_refused_before_work(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, latency: dict[str, Any]
+) -> None:
     monkeypatch.setattr(energy, "POWERCAP", workplace / "powercap")
-    spec = load_spec(workplace / "study.yaml", {"objectives": ["map50_95", "energy_mj"]})
+    spec = load_spec(workplace / "study.yaml", {"objectives": ["map50_95", "energy_mj"], "latency": latency})
     with pytest.raises(CounterMissing, match="no counter of a processor's package") as refused:
         check_deployed(spec)
     assert exit_code(refused.value) == 4
@@ -187,8 +191,9 @@ def test_figures_of_ones_own_need_somebody_who_measures_them(workplace: Path) ->
     assert OBJECTIVES["temperature_c"].is_cost, "no accuracy: a pick by it would be nonsense"
 
 
-def test_a_base_from_before_a_cost_was_named_is_refused_with_what_to_do(workplace: Path) -> None:
-    spec = load_spec(workplace / "study.yaml", {"budgets": {"edge": {"e2e_ms": 5}}})
+@pytest.mark.parametrize("name", ["e2e_ms", "weights_mb"])
+def test_a_base_from_before_a_cost_was_named_is_refused_with_what_to_do(workplace: Path, name: str) -> None:
+    spec = load_spec(workplace / "study.yaml", {"budgets": {"edge": {name: 5}}})
     base = Measurement({name: Estimate.exact(1.0) for name in ("map50_95", "latency_ms", "params_m")})
-    with pytest.raises(ConfigError, match=r"the base has no e2e_ms: .*start a new run with name=NEW_NAME"):
+    with pytest.raises(ConfigError, match=rf"the base has no {name}: .*start a new run with name=NEW_NAME"):
         check_objectives(spec, base)

@@ -11,7 +11,7 @@ from objectives import pareto
 from objectives.choice import Bound
 from objectives.errors import ObjectiveError
 from objectives.objective import Estimate, Objective, objectives_named, register
-from search.results.ranking import VolumeTrack, knee, pick, rank
+from search.results.ranking import VolumeTrack, broken, is_feasible, knee, pick, rank
 from search.results.verdict import verdict
 from search.trial import Candidate, Measurement, PointId, Trial, TrialState
 
@@ -42,6 +42,17 @@ def test_who_lacks_a_limited_figure_is_not_picked_by_it() -> None:
     nobody = rank([trial(1, 0.6, 1.0)], [], objectives)
     with pytest.raises(ObjectiveError, match="trial 1 has no figure for e2e_ms"):
         pick(nobody, [Bound.budget("e2e_ms", 4.0)], objectives)
+
+
+def test_an_export_without_a_limited_cost_is_not_feasible() -> None:
+    objectives, bounds = objectives_named(["map50_95", "latency_ms"]), [Bound.budget("e2e_ms", 4.0)]
+    known = trial(0, 0.5, 2.0)
+    known = replace(known, measurement=Measurement({**known.figures, "e2e_ms": Estimate.exact(3.0)}))
+    export = replace(trial(0, 0.6, 1.0), candidate=Candidate({"a": 0.1}, 64, "int8"), exported=True)
+    ranked = rank([known, export], bounds, objectives)
+    assert ranked.trials == (known,) and not is_feasible(export, bounds) and is_feasible(trial(1, 0.6, 1.0), bounds)
+    assert broken(export, bounds, None) == ("no e2e_ms was measured of an export, against e2e_ms<=4",)
+    assert is_feasible(export, [Bound.budget("latency_ms", 4.0)]) and broken(known, bounds, None) == ()
 
 
 def base_of(accuracy: float, latency: float) -> Measurement:

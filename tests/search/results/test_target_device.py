@@ -19,6 +19,7 @@ from objectives.errors import ObjectiveError
 from objectives.latency.quality_flags import FLAGS
 from objectives.objective import Estimate
 from search.commands.timing.command import _front_change
+from search.deliver.selection import Selection
 from search.errors import ConfigError, RunCorrupt
 from search.present.page_data import page_data
 from search.results.snapshot import current_snapshot
@@ -102,7 +103,7 @@ def test_the_front_is_re_ranked(study: Study) -> None:
 
 
 def test_costs_that_were_measured_here_are_no_figures_there(study: Study) -> None:
-    """Their objectives become latency, constraints on them do not count, and a limit of them says that nobody knows."""
+    """Objectives become latency, constraints do not count, budgets are left out; a limit says that nobody knows."""
     import_figures(study.record, write(figures(study)), "pi5")
     plain, facts = study.results(), {"further": {"e2e_ms": {}}}
     with_it = [
@@ -116,10 +117,14 @@ def test_costs_that_were_measured_here_are_no_figures_there(study: Study) -> Non
     ]
     assert plain.base is not None
     base = replace(plain.base, figures={**plain.base.figures, "e2e_ms": Estimate.exact(50.0)}, timing=facts)
-    named = {"objectives": ("map50_95", "e2e_ms"), "constraints": {"e2e_ms": "<=1"}}
+    budgets = {"camera": {"e2e_ms": "60%"}, "both": {"latency_ms": 9, "e2e_ms": 60}, "edge": {"latency_ms": 6}}
+    named = {"objectives": ("map50_95", "e2e_ms"), "constraints": {"e2e_ms": "<=1"}, "budgets": budgets}
     here = replace(plain, trials=tuple(with_it), base=base, spec=plain.spec.model_copy(update=named))
     there, before = here.on("pi5"), plain.on("pi5")
     assert there.spec.objectives == ("map50_95", "latency_ms") and not there.spec.constraints
+    assert list(there.limits) == list(there.picks) == ["edge"] and here.limits.keys() == budgets.keys()
+    with pytest.raises(ConfigError, match="no budget 'camera' that pi5 has figures for"):
+        Selection(there).pick(budget="camera")
     assert all("e2e_ms" not in trial.figures for trial in there.trials) and there.base is not None
     assert "e2e_ms" not in there.base.figures and there.base.figures["latency_ms"].value == 40.0
     assert [trial.figures["latency_ms"] for trial in there.trials] == [t.figures["latency_ms"] for t in before.trials]

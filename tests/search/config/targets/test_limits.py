@@ -67,6 +67,8 @@ def test_one_ceiling_is_for_every_network_and_a_table_for_its_own() -> None:
         ({"imgsz": [384, 640], "space": {"imgsz": 320}}, (384, 640)),
         ({"imgsz": "384x640", "space": {"imgsz": 320}}, (384, 640)),
         ({"imgsz": 320, "space": {"imgsz": [[320, 512], "384x640", 448]}}, (384, 640)),
+        ({"imgsz": 320, "space": {"imgsz": "1280, 640"}}, 1280),
+        ({"imgsz": 320, "space": {"imgsz": "384x640,448"}}, (384, 640)),
         ({"imgsz": "big", "space": ["x"]}, 640),
         ({"imgsz": True, "space": {"imgsz": {"a": 1}}}, 640),
     ],

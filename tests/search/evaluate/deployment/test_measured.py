@@ -16,6 +16,7 @@ from objectives.objective import Estimate
 from objectives.resources import peak_memory
 from search.commands import check as checking
 from search.config.spec import load_spec
+from search.evaluate.baselines import Baseline
 from search.evaluate.deployment.measured import further_costs
 from search.evaluate.deployment.pictures import FILE, recorded_pictures
 from search.prepare.prepare import prepare_in_child
@@ -76,6 +77,9 @@ def test_what_the_study_names_is_measured_of_base_trial_and_front(tiny_study: di
     final = prepared.final.together({0: candidate}, 0, together)[0]
     assert final.further.keys() == {"e2e_ms"} and final.timing["further"].keys() == {"e2e_ms"}
     assert FinalLatency.from_json(json.loads(json.dumps(final.to_json()))) == final
+    for timed in (facts["e2e_ms"]["facts"], final.timing["further"]["e2e_ms"]["facts"]):
+        assert timed["rounds"] % 6 == 0, "each picture equally often, whatever the cap"
+        assert not {"drift", "throttling", "noisy"} & {*timed["flags"]}, "pictures differ, on the quietest machine too"
     predicted = prepared.evaluator._predicted_end_to_end(Estimate(1.0, 0.5, 1.5))["e2e_ms"]
     around = max(0.0, base.figures["e2e_ms"].value - base.figures["latency_ms"].value)
     assert (predicted.low, predicted.value, predicted.high) == pytest.approx((0.5 + around, 1 + around, 1.5 + around))
@@ -100,7 +104,8 @@ def test_a_search_by_end_to_end_latency_and_memory(tiny_study: dict[str, Any]) -
 def _the_pictures_are_recorded(study: Study) -> None:
     record = json.loads((study.record.base_dir / FILE).read_text())
     boxes = [row["boxes"] for row in record["pictures"]]
-    assert len(boxes) == 6 and boxes == sorted(boxes) and record["looked_at"] == 6
+    assert len(boxes) == 6 and record["looked_at"] == 6
+    assert boxes == [sorted(boxes)[place] for place in (2, 3, 1, 4, 0, 5)], "from the middle outwards"
     files = recorded_pictures(study.record.base_dir)
     assert all(Path(file).is_file() and "val" in file for file in files)
 
@@ -109,6 +114,8 @@ PROGRAM = """
 import json, os, sys
 size = os.path.getsize(sys.argv[1]) / 1e6
 said = {"latency_ms": [size], "e2e_ms": size + 1, "memory_mb": 20 + size, "temperature_c": 40 + size, "board": "pi5"}
+if os.path.exists(__file__ + ".quiet"):
+    del said["memory_mb"]
 print(json.dumps(said))
 """
 
@@ -129,6 +136,17 @@ def test_a_program_measures_what_the_study_declares(tiny_study: dict[str, Any]) 
     assert small < size and found.figures["e2e_ms"].value == pytest.approx(small + 1)
     assert found.figures["memory_mb"].value == pytest.approx(20 + small), "printed, though nobody named it"
     assert found.figures["temperature_c"].value == pytest.approx(40 + small)
+    Path(f"{program}.quiet").touch()
+    (folder := study.record.trial_dir(1)).mkdir(parents=True)
+    found = prepared.evaluator.evaluate(prepared.space.uniform(0.3), 1, 0, folder)
+    assert found.figures.keys() >= {"e2e_ms", "temperature_c"} and "memory_mb" not in found.figures, "nobody named it"
+    assert prepared.final is not None
+    for row in (
+        Baseline("at 32", "lower_size", "at-32", imgsz=32),
+        Baseline("plain", "fp32", "plain", precision="fp32"),
+    ):
+        (work := study.record.path / row.slug).mkdir()
+        assert "e2e_ms" in prepared.final.baseline(row, 0, work).figures
 
 
 def test_a_program_that_leaves_a_named_figure_out_is_refused(workplace: Path) -> None:

@@ -52,6 +52,13 @@ def test_further_costs_are_kept_beside_the_latency(tmp_path: Path) -> None:
     assert known.costs(key) is not None and known.costs(key, ["e2e_ms"]) is None
 
 
+def test_a_rectangle_is_found_again(tmp_path: Path) -> None:
+    known, key = LatencyCache(tmp_path), timing_key(LatencySpec(), "w", (48, 64), (96, 128))
+    known.add(key, CALM)
+    assert known.find(key) == CALM and (key["imgsz"], key["base_imgsz"]) == ("48x64", "96x128")
+    assert timing_key(LatencySpec(), "w", 64, 96).items() >= {"imgsz": 64, "base_imgsz": 96}.items(), "as in older keys"
+
+
 def test_what_older_versions_have_timed_has_no_further_costs(tmp_path: Path) -> None:
     known, key = LatencyCache(tmp_path), timing_key(LatencySpec(), "w", 64, 64)
     known.add(key, CALM)

@@ -104,6 +104,12 @@ def test_digits_follow_the_base(build: Build) -> None:
     assert printed(describe(snapshot, "map50_95"), None) == "-"
 
 
+@pytest.mark.parametrize(("said", "heading"), [("kB", "Own kB"), ("MB", "memory MB")])
+def test_a_figure_of_a_task_of_ones_own_has_its_own_unit(build: Build, said: str, heading: str) -> None:
+    own = {"name": "memory_mb", "unit": said, "direction": "min", "title": "Own"}
+    assert describe({**build(1), "objectives": [own]}, "memory_mb").heading == heading
+
+
 def test_an_unknown_figure_is_named_by_the_study(build: Build) -> None:
     snapshot = build(1)
     snapshot["objectives"].append({"name": "watts", "unit": "W", "direction": "min", "title": "power"})
