@@ -70,6 +70,12 @@ def test_what_was_pruned_for_a_rectangle_runs_at_it(plan: Any, size: Size, tmp_p
     assert checkpoint_facts(archive(tmp_path / "b.pt", noted)).imgsz == (384, 640)
 
 
+def test_init_writes_a_rectangle_as_studies_read_it(workplace: Path) -> None:
+    archive(workplace / "wide.pt", {"model": 1, "paretoprune_imgsz": "384x640"})
+    study = write_starter(workplace / "new.yaml", model="wide.pt")
+    assert "imgsz: 384x640" in study.read_text() and load_spec(study).imgsz == (384, 640)
+
+
 def test_a_task_is_a_text(tmp_path: Path) -> None:
     """Of tuples that share their items a text would have no end."""
     task: tuple[object, ...] = ()
