@@ -21,7 +21,7 @@ from search.config.inputs.user_modules import declare, name_fault
 from search.config.sections import STRIDE, RecoverSpec, image_size
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
-from ultralytics_versions.tested import installed, without_rectangles
+from ultralytics_versions.tested import BEYOND, RECTANGLES, installed, without_rectangles
 
 
 def _modules(value: Any) -> Path:
@@ -108,7 +108,8 @@ def check_sides(size: Size, where: str) -> None:
     """Refuse a rectangle where the installed Ultralytics knows squares alone. Raises ConfigError."""
     gap = None if isinstance(size, int) else without_rectangles(installed())
     if gap is not None:
-        expected = f"one side, such as imgsz={max(sides(size))}, or a later release: pip install -U ultralytics"
+        later = f'pip install "ultralytics>={RECTANGLES.since},<{BEYOND}"'
+        expected = f"one side, such as imgsz={max(sides(size))}, or a later release: {later}"
         raise ConfigError(f"{written(size)}: {gap}", where=where, expected=expected)
 
 
