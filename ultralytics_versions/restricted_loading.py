@@ -11,7 +11,8 @@ import os
 import pathlib
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,23 +38,62 @@ _RENAMED = {
     "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
 }
 """What checkpoints of published networks call their classes: what they are called now."""
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Held while a file is loaded: PyTorch's list, and the constructors that are closed meanwhile, are of the process."""
 
 
 def load(path: str | Path) -> dict[str, Any]:
     """Return the document of a checkpoint.
 
-    Raises UnpicklingError for what no network of Ultralytics has, and whatever PyTorch does for a damaged file.
+    Raises UnpicklingError for what no network of Ultralytics has, and for a call of a class: the constructor of a model
+    evaluates text of its configuration in these releases, and an honest file names classes but never calls one. What
+    PyTorch raises for a damaged file passes through.
     """
     if HAS_OWN:
         found: dict[str, Any] = _UNRESTRICTED(str(path), safe_only=True)[0]
         return found
     named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     entries = [(known, name) for name in named if (known := _known(name)) is not None]
-    with _lock:
+    with _lock, _constructors_closed(known for known, _ in entries):
         torch.serialization.add_safe_globals([*entries, *_dtypes(named)])
-    loaded: dict[str, Any] = torch.load(str(path), map_location="cpu", weights_only=True)
+        loaded: dict[str, Any] = torch.load(str(path), map_location="cpu", weights_only=True)
     return loaded
+
+
+@contextmanager
+def _constructors_closed(named: Iterable[Any]) -> Iterator[None]:
+    """While a file is loaded, let no class that it names, nor any layer, be called in this thread; others go on.
+
+    Enumerations may be: that is how their members are written.
+    """
+    own = tuple(place.rstrip(".") for place in (*_NETWORKS, *_OTHERS))
+    classes: list[type] = [nn.Module]
+    classes += [found for found in named if isinstance(found, type) and not issubclass(found, enum.Enum)]
+    parents = {parent for found in classes for parent in found.__mro__ if "__init__" in vars(parent)}
+    before = {parent: vars(parent)["__init__"] for parent in parents if parent.__module__.startswith(own)}
+    try:
+        for parent, constructor in before.items():
+            _set_constructor(parent, _refusing(constructor))
+        yield
+    finally:
+        for parent, constructor in before.items():
+            _set_constructor(parent, constructor)
+
+
+def _set_constructor(owner: Any, constructor: Callable[..., None]) -> None:
+    owner.__init__ = constructor
+
+
+def _refusing(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that makes nothing in the thread that loads."""
+    loading = threading.get_ident()
+
+    def refuse(self: Any, *arguments: Any, **options: Any) -> None:
+        if threading.get_ident() == loading:
+            raise pickle.UnpicklingError(f"a checkpoint does not call {type(self).__qualname__}")
+        constructor(self, *arguments, **options)
+
+    return refuse
 
 
 def install() -> None:
@@ -92,11 +132,13 @@ def _dtypes(named: list[str]) -> Iterator[Any]:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """What a checkpoint gets for `getattr`: a method of a layer's class, or a member of an enumeration."""
+    """What a checkpoint gets for `getattr`: of a class what a layer or an enumeration has, of a layer how it is run."""
+    if isinstance(owner, type) and issubclass(owner, nn.Module | enum.Enum) and not name.startswith("__"):
+        return getattr(owner, name)
+    if isinstance(owner, nn.Module) and name in ("forward", "forward_fuse"):
+        return getattr(type(owner), name).__get__(owner)
     kind = owner if isinstance(owner, type) else type(owner)
-    if name.startswith("__") or not issubclass(kind, nn.Module | enum.Enum):
-        raise pickle.UnpicklingError(f"getattr of {kind.__name__} is no part of a network")
-    return getattr(owner, name) if isinstance(owner, type) else getattr(kind, name).__get__(owner)
+    raise pickle.UnpicklingError(f"getattr of {kind.__name__} is no part of a network")
 
 
 _PATHS = ("pathlib", "pathlib._local")

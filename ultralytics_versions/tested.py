@@ -30,10 +30,13 @@ class Part(NamedTuple):
 LEVELS = Part("8.4.20", "detection heads whose levels can be removed", "space.levels finds none")
 """Before 8.4.0 heads answer in another form, and in the first ones after it the loss needs two levels."""
 DISTILLATION = Part("8.4.77", "distillation", "a fine-tune has no teacher, whatever recover.distill says")
+RECTANGLES = Part("8.4.190", "input sizes of two sides", "networks are pruned, trained and validated on squares")
+"""Or a little earlier: 8.4.175 still reckons with one side where it loads images."""
 PARTS = (
     Part("8.4.0", "YOLO26", "its models cannot be loaded"),
     LEVELS,
     DISTILLATION,
+    RECTANGLES,
 )
 
 
@@ -72,6 +75,11 @@ def levels_can_go(version: str) -> bool:
 def without_teacher(version: str) -> str | None:
     """Return a line if `version` cannot distil."""
     return _gap(DISTILLATION, version)
+
+
+def without_rectangles(version: str) -> str | None:
+    """Return a line if `version` cannot load images into inputs of two sides."""
+    return _gap(RECTANGLES, version)
 
 
 def _gap(part: Part, version: str) -> str | None:

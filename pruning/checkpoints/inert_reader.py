@@ -348,6 +348,8 @@ def _makes(reader: _InertUnpickler, named: Named) -> type[Any]:
         return _hashing_class(reader)
     if named.module == "torch._utils" and named.name.startswith("_rebuild_"):
         return _tensor_class(reader, named)
+    if f"{named.module}.".startswith(("torch.nn.modules.", "ultralytics.nn.")):
+        return _Layer
     if named.module.startswith(("torch.nn.", "ultralytics.")) or _allocates(named):
         return _Sized
     return Inert
@@ -398,6 +400,15 @@ class _Sized(Inert):
     def __new__(cls, *arguments: Any, **_: Any) -> Self:
         if any(isinstance(argument, int) and not isinstance(argument, bool) for argument in arguments):
             raise _Excess(f"its pickle calls {cls.named.module[:100]}.{cls.named.name[:100]} with sizes")
+        return super().__new__(cls)
+
+
+class _Layer(Inert):
+    """A layer or a model, which an honest file names and never calls: a constructor may evaluate what it is given."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        if arguments or options:
+            raise _Excess(f"its pickle calls {cls.named.module[:100]}.{cls.named.name[:100]}")
         return super().__new__(cls)
 
 

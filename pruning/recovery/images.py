@@ -120,12 +120,17 @@ def give_rectangles(dataset: Any, height: int, width: int) -> None:
     if isinstance(dataset, RTDETRDataset):
         dataset.imgsz = (height, width)
     shape = (height, width)
-    dataset.build_transforms = partial(_built, dataset.build_transforms, shape)  # again where mosaics are closed
+    dataset.build_transforms = partial(_built, dataset, dataset.build_transforms, shape)  # again as mosaics are closed
     dataset.transforms = _fitted(dataset.transforms, shape)
 
 
-def _built(build: Callable[..., Compose], shape: tuple[int, int], hyp: Any) -> Compose:
-    return _fitted(build(hyp), shape)
+def _built(dataset: Any, build: Callable[..., Compose], shape: tuple[int, int], hyp: Any) -> Compose:
+    """Build the augmentations, which reckon with one side, and fit them."""
+    size, dataset.imgsz = dataset.imgsz, max(shape)
+    try:
+        return _fitted(build(hyp), shape)
+    finally:
+        dataset.imgsz = size
 
 
 def _fitted(transforms: Compose, shape: tuple[int, int]) -> Compose:

@@ -17,6 +17,7 @@ from torch import nn
 
 from pruning.errors import RecoveryError
 from pruning.recovery.finetune import inherited_from, quiet
+from ultralytics_versions.parts import known_settings
 
 
 def train_anew(
@@ -61,7 +62,7 @@ def train_anew(
         trainer = type("Anew", (model.task_map[task]["trainer"],), {})
         model.add_callback("on_train_batch_start", step)
         settings = {
-            **inherited_from(like),
+            **known_settings(inherited_from(like)),
             **{"data": str(data), "imgsz": imgsz, "batch": batch, "device": device, "seed": seed},
             **{"project": str(place.parent), "name": place.name, "exist_ok": True, "plots": False, "verbose": False},
             **{"workers": 0, "amp": device != "mps", "time": seconds / 3600},

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from objectives.image_size import written
 from objectives.objective import MAIN_FIGURES
 from search.config import yaml_source
 from search.config.budgets import without_replaced
@@ -88,7 +89,7 @@ def write_starter(path: Path, /, model: str | Sequence[str] = "best.pt", data: s
         target = spec.target
         keys |= {"imgsz": spec.resolved()["imgsz"]} if "imgsz" in keys else {}
     facts = checkpoint_facts(path.parent / models[0])
-    asked = {"imgsz": facts.imgsz or 640, "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
+    asked = {"imgsz": written(facts.imgsz or 640), "accuracy": MAIN_FIGURES.get(facts.task or "", "map50_95")}
     name, shown = keys.get("name") or folder_name(Path(models[0]).stem) or "study", _scalar(models[0])
     run = Path(str(keys.get("project", "runs/prune"))) / str(name)
     if len(models) > 1:
@@ -177,10 +178,10 @@ def _scalar(text: str) -> str:
     """Return a text as YAML of one line, in quotes where it needs them. Raises ConfigError if YAML cannot hold it."""
     plain = yaml.safe_dump(text, allow_unicode=True, width=math.inf).removesuffix("\n").removesuffix("\n...")
     quoted = yaml.safe_dump(text, default_style='"', width=math.inf).strip()
-    for written in (plain, quoted):
+    for scalar in (plain, quoted):
         with suppress(ConfigError):
-            if yaml_source.parse(f"key: {written}  # a remark\n").data == {"key": text}:
-                return written
+            if yaml_source.parse(f"key: {scalar}  # a remark\n").data == {"key": text}:
+                return scalar
     raise ConfigError(
         f"{text!r} cannot be written in a study", where="command line", expected="a name without control characters"
     )

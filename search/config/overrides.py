@@ -21,6 +21,7 @@ from search.config.inputs.user_modules import declare, name_fault
 from search.config.sections import STRIDE, RecoverSpec, image_size
 from search.config.yaml_source import clipped
 from search.errors import ConfigError, near_miss
+from ultralytics_versions.tested import BEYOND, RECTANGLES, installed, without_rectangles
 
 
 def _modules(value: Any) -> Path:
@@ -94,8 +95,22 @@ def recover_spec(keys: Mapping[str, Any], expected: str, section: str = "") -> R
 
 
 def trained_size(data: Mapping[str, Any]) -> Size:
-    """Return the input size that the checkpoint `model` was trained at, or pruned for; 640 if unknown."""
-    return ("model" in data and checkpoint_facts(data["model"]).imgsz) or 640
+    """Return the input size that the checkpoint `model` was trained at, or pruned for; 640 if unknown.
+
+    Raises ConfigError: see `check_sides`.
+    """
+    found = ("model" in data and checkpoint_facts(data["model"]).imgsz) or 640
+    check_sides(found, str(data.get("model")))
+    return found
+
+
+def check_sides(size: Size, where: str) -> None:
+    """Refuse a rectangle where the installed Ultralytics knows squares alone. Raises ConfigError."""
+    gap = None if isinstance(size, int) else without_rectangles(installed())
+    if gap is not None:
+        later = f'pip install "ultralytics>={RECTANGLES.since},<{BEYOND}"'
+        expected = f"one side, such as imgsz={max(sides(size))}, or a later release: {later}"
+        raise ConfigError(f"{written(size)}: {gap}", where=where, expected=expected)
 
 
 def _is_number(value: object) -> bool:
@@ -151,6 +166,7 @@ def _size(value: Any, info: ValidationInfo) -> Size:
         raise ConfigError(
             f"{written(found)}: a classifier's images are cropped to squares", where=where, expected=f"{max(found)}"
         )
+    check_sides(found, where)
     return found
 
 

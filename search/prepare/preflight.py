@@ -17,6 +17,7 @@ from search.config.devices import check_device
 from search.config.inputs.checkpoint_facts import ModelOutputs
 from search.config.inputs.dataset import Dataset, LabelRules, open_dataset
 from search.config.inputs.user_code import UserReference
+from search.config.overrides import check_sides
 from search.config.precision_support import file_format
 from search.config.sections import RecoverSpec
 from search.config.spec import StudySpec
@@ -36,7 +37,7 @@ def check_before(spec: StudySpec, model: Any) -> None:
         check_device(spec.latency.device)
     check_runtime(spec.latency.runtime)
     check_deployed(spec)
-    check_sizes(model, spec.sizes)
+    check_sizes(model, (spec.imgsz, *spec.sizes))
     if UserReference.parse(spec.data) is not None:
         _check_own(spec)
         return
@@ -188,9 +189,10 @@ def _facts(model: Any) -> ModelOutputs:
 def check_sizes(model: Any, sizes: Iterable[Size]) -> None:
     """Refuse input sizes, in px, that are no multiples of the model's largest stride, 64 for P6 models.
 
-    And rectangles for a classifier: its images are cropped to squares, in training and in every validation.
+    And rectangles for a classifier: its images are cropped to squares, in training and in every validation. And for any
+    model of Ultralytics whose release has none (`check_sides`).
     """
-    stride = stride_of(model)
+    stride, task = stride_of(model), getattr(model, "task", None)
     for size in sizes:
         if any(side % stride for side in sides(size)):
             raise ConfigError(
@@ -198,12 +200,14 @@ def check_sizes(model: Any, sizes: Iterable[Size]) -> None:
                 where="imgsz",
                 expected=f"{written(rounded(size, stride))}",
             )
-        if not isinstance(size, int) and getattr(model, "task", None) == "classify":
+        if not isinstance(size, int) and task == "classify":
             raise ConfigError(
                 f"{written(size)}: a classifier is trained and validated on squares, cropped from the images",
                 where="imgsz",
                 expected=f"one side, such as {max(size)}",
             )
+        if task is not None:
+            check_sides(size, "imgsz")
 
 
 def check_runtime(runtime: str, *, converts: bool = True) -> None:

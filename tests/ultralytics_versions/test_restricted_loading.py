@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import Conv
+from ultralytics.utils import IterableSimpleNamespace, loss
 
 from tests.pruning import zoo
 from ultralytics_versions import restricted_loading
@@ -85,6 +88,55 @@ def test_anything_else_is_refused(planted: Any, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(pickle.UnpicklingError):
         load(tmp_path / "hostile.pt")
     assert not (tmp_path / "owned").exists()
+
+
+HOSTILE = {
+    "activation": "__import__('os').mkdir('owned') or nn.SiLU()",
+    "nc": 1,
+    "backbone": [[-1, 1, "nn.Identity", []]],
+    "head": [],
+}
+"""A model's configuration, whose activation is evaluated where the model is made."""
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        Planted(tasks.DetectionModel, HOSTILE),
+        Planted(tasks.ClassificationModel, HOSTILE),
+        Planted(nn.Identity),
+        Planted(loss.E2EDetectLoss, nn.Identity()),
+        Planted(loss.v8DetectionLoss, nn.Identity()),
+        Planted(getattr, nn.Identity(), "zero_grad"),
+    ],
+    ids=["model", "classifier", "layer", "loss", "another loss", "method"],
+)
+def test_no_constructor_runs(planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": planted}, tmp_path / "hostile.pt")
+    with pytest.raises(pickle.UnpicklingError, match=r"does not call|is no part of"):
+        load(tmp_path / "hostile.pt")
+    assert not (tmp_path / "owned").exists()
+    assert isinstance(nn.Identity().training, bool)  # what was closed is open again
+
+
+def test_other_threads_make_layers_while_a_file_is_loaded() -> None:
+    made: list[nn.Module] = []
+    with restricted_loading._constructors_closed([nn.Conv2d]):
+        with pytest.raises(pickle.UnpicklingError, match="does not call Conv2d"):
+            nn.Conv2d(1, 1, 1)
+        thread = threading.Thread(target=lambda: made.append(nn.Conv2d(1, 1, 1)))
+        thread.start()
+        thread.join()
+    assert isinstance(made[0], nn.Conv2d) and nn.Conv2d(1, 1, 1).weight.shape == (1, 1, 1, 1)
+
+
+def test_a_layer_that_was_fused_is_run_as_it_was(tmp_path: Path) -> None:
+    layer = Conv(1, 1)
+    layer.forward = layer.forward_fuse
+    torch.save({"model": layer}, tmp_path / "fused.pt")
+    found = load(tmp_path / "fused.pt")["model"]
+    assert found.forward == found.forward_fuse and found.forward.__self__ is found
 
 
 def test_a_function_of_a_module_of_layers_is_no_layer(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from ultralytics_versions.tested import BEYOND, OLDEST, TESTED, lacking, levels_can_go, warning, without_teacher
+from ultralytics_versions.tested import (
+    BEYOND,
+    OLDEST,
+    TESTED,
+    lacking,
+    levels_can_go,
+    warning,
+    without_rectangles,
+    without_teacher,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,10 +56,11 @@ def test_the_documentation_names_the_releases_that_are_tested() -> None:
 
 def test_what_came_later_is_named_with_what_happens_without_it() -> None:
     early, between = lacking("8.3.200"), lacking("8.4.20")
-    assert len(early) == 3 and "no YOLO26 (since 8.4.0)" in early[0]
+    assert len(early) == 4 and "no YOLO26 (since 8.4.0)" in early[0]
     assert levels_can_go("8.4.20") and not levels_can_go("8.4.14")
-    assert between == (without_teacher("8.4.20"),) and "no teacher" in between[0]
+    assert between == (without_teacher("8.4.20"), without_rectangles("8.4.20")) and "no teacher" in between[0]
     assert lacking(TESTED[-1]) == () and without_teacher("8.4.77") is None
+    assert "no input sizes of two sides" in str(without_rectangles("8.4.175")) and without_rectangles("8.4.190") is None
 
 
 @pytest.mark.parametrize(

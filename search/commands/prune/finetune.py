@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field
 
 from objectives.held_folder import held_folder
-from objectives.image_size import Size
+from objectives.image_size import Size, written
 from search.commands.prune.sparsify import MASK
 from search.config.inputs.paths import absolute, is_file
 from search.config.inputs.user_code import located, refuse_own
@@ -278,6 +278,7 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     check_images(check_data(model, order.data))
     base = _same_classes(model, order.base)
     masks = masks_of(model) if MASK in notes else None
+    stored = {**notes, "paretoprune_imgsz": written(order.imgsz)}
     zeros = sparsity(model)
 
     def figures(subject: Any, name: str) -> dict[str, float]:
@@ -291,11 +292,11 @@ def tune_in_child(order: Tuning, work: Path) -> dict[str, Any]:
     origin, place = _origin_of(notes, base), work / "recover"
     repaired = repair(
         model, order.data, how, origin=origin, base=base, masks=masks, work_dir=place, fitness=fitness,
-        on_trained=lambda trained: save_model(trained, unjudged, **notes),
+        on_trained=lambda trained: save_model(trained, unjudged, **stored),
     )  # fmt: skip
     part = order.file.with_name(f".{order.file.name}.part")
     try:
-        save_model(repaired.model, part, **notes)
+        save_model(repaired.model, part, **stored)
         os.replace(part, order.file)
     except OSError as error:
         raise ConfigError(f"cannot write {order.file}: {error.strerror}", where="out=") from error

@@ -16,7 +16,7 @@ from objectives.image_size import Size, sides
 from search.commands.timing import bench as timed
 from search.commands.timing.bench import Say
 from search.commands.timing.models import Model
-from search.config.overrides import existing_data
+from search.config.overrides import check_sides, existing_data
 from search.errors import ConfigError
 from search.run_folder.artefact_files import size_bytes
 from search.workers.run_isolated import run_isolated
@@ -53,6 +53,7 @@ def order_of(words: Sequence[str]) -> Order:
     order = timed.order_of([word for word in words if not word.startswith("data=")])
     for model in order.models:
         _path(model)
+        check_sides(model.imgsz, "imgsz=")
     if data:
         return Order(order, existing_data(data[-1]))
     picked = order.models[0].picked

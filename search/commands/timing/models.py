@@ -172,7 +172,7 @@ def _named(word: str, imgsz: Size | None) -> list[Model]:
 
 
 def imgsz_of(path: Path) -> Size:
-    """Return the input size of a file: that of a static graph, or that of a checkpoint's training.
+    """Return the input size of a file: that of a static graph, or the one that a checkpoint was trained or pruned for.
 
     Raises:
         ConfigError: the file does not specify one.
@@ -181,7 +181,7 @@ def imgsz_of(path: Path) -> Size:
         from search.evaluate.workload import load_model
 
         asked = checkpoint_facts(path).imgsz
-        if asked is not None and not isinstance(asked, int):  # it was pruned for a rectangle
+        if asked is not None:
             return asked
         arguments = getattr(load_model(path), "args", None) or {}
         size = arguments.get("imgsz") if isinstance(arguments, Mapping) else getattr(arguments, "imgsz", None)

@@ -29,7 +29,8 @@ _TASKS = {
 class CheckpointFacts:
     """Task and input size; None if the checkpoint does not record them.
 
-    The size is that of the training, which has one side; of a network that was pruned for a rectangle it is that.
+    The size is the one that we noted, of a fine-tune or of pruning in steps; else that of a rectangle for which the
+    network was pruned; else that of the training, which has one side.
     """
 
     task: str | None = None
@@ -54,7 +55,7 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
     return (
         CheckpointFacts()
         if document is None
-        else CheckpointFacts(_task(document), _rectangle(document) or _imgsz(document))
+        else CheckpointFacts(_task(document), _noted(document) or _rectangle(document) or _imgsz(document))
     )
 
 
@@ -107,14 +108,19 @@ def _state(model: Inert) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else {}
 
 
+def _noted(document: Mapping[str, Any]) -> Size | None:
+    """Return the input size that we wrote into the checkpoint when we trained it."""
+    return size_of(document.get("paretoprune_imgsz"))
+
+
 def _rectangle(document: Mapping[str, Any]) -> Size | None:
-    """Return the input size that a pruned checkpoint, or its plan, was made for, where that has two sides."""
-    plan, noted = document.get("paretoprune_plan"), size_of(document.get("paretoprune_imgsz"))
+    """Return the input size that the plan of a pruned checkpoint was made for, where that has two sides."""
+    plan = document.get("paretoprune_plan")
     try:
         shape = json.loads(plan)["example_shape"] if isinstance(plan, str) else None
     except (ValueError, LookupError, TypeError, RecursionError):  # no plan of ours
         return None
-    size = size_of(shape[2:]) if isinstance(shape, list) else noted
+    size = size_of(shape[2:]) if isinstance(shape, list) else None
     return None if isinstance(size, int) else size
 
 

@@ -53,6 +53,14 @@ HARMFUL: dict[str, tuple[bytes, str]] = {
         b"ctorch.nn.modules.linear\nLinear\n(J\xff\xff\xff\x0fJ\xff\xff\xff\x0ftR.",
         "calls torch",
     ),
+    "a model made by a call": (
+        b"cultralytics.nn.tasks\nDetectionModel\n(}X\x0a\0\0\0activationX\x01\0\0\0xstR.",
+        "calls ultralytics.nn.tasks.DetectionModel",
+    ),
+    "a layer made with arguments, without a call": (
+        b"ctorch.nn.modules.activation\nReLU\n\x88\x85\x81.",
+        "calls torch.nn.modules.activation.ReLU",
+    ),
     "steps without end": (b"]" * 3_000_000 + b".", "more than 500,000 steps"),
     "sets without end": (b"\x8f" * 3_000_000 + b".", "more than 500,000 steps"),
     "classes without end": (b"".join(b"ca\n%d\n" % n for n in range(20_000)) + b".", "more than 5,000 classes"),

@@ -66,6 +66,9 @@ def test_pictures_of_rt_detr_are_stretched(tmp_path: Path) -> None:
     image, box = dataset[0]["img"], dataset[0]["bboxes"][0]
     assert image.shape == (3, *SHAPE) and not bool((image == 114).all(0).any()), "nothing is padded"
     assert is_inside(image, box)
+    dataset.close_mosaic(trainer.args)
+    closed = dataset[0]
+    assert closed["img"].shape == (3, *SHAPE) and is_inside(closed["img"], closed["bboxes"][0]), "for the last epochs"
 
 
 def test_mosaics_are_cropped_and_what_is_mixed_in_fits_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pruning.checkpoints.checkpoint import count_parameters, load_model
 from pruning.errors import RecoveryError
 from pruning.recovery.new_training import train_anew
 from tests.tiny_data import make_tiny_data
+from ultralytics_versions import parts
 
 
 class Like(torch.nn.Module):
@@ -23,10 +25,11 @@ class Like(torch.nn.Module):
         self.task, self.args = "detect", args
 
 
-def trained(source: str, folder: Path, seconds: float = 1.0) -> Path:
-    """Trained on the tiny data, without mirroring."""
+def trained(source: str, folder: Path, seconds: float = 1.0, **like: float) -> Path:
+    """Trained on the tiny data, without mirroring if nothing else is said."""
+    rival = Like(**(like or {"fliplr": 0.0}))
     return train_anew(
-        source, folder / "data" / "data.yaml", like=Like(fliplr=0.0), seconds=seconds, imgsz=64, batch=8, device="cpu",
+        source, folder / "data" / "data.yaml", like=rival, seconds=seconds, imgsz=64, batch=8, device="cpu",
         seed=0, target=folder / "row" / "trained.pt",
     )  # fmt: skip
 
@@ -42,6 +45,24 @@ def test_what_is_no_rival_is_refused(source: str, expected: str, tmp_path: Path)
     with pytest.raises(RecoveryError, match=expected):
         trained(source, tmp_path)
     assert not (tmp_path / "row").exists()
+
+
+def test_settings_of_a_later_release_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics refuses a setting that it does not have."""
+    from ultralytics.models.yolo.model import YOLO
+
+    said: dict[str, Any] = {}
+
+    def train(model: Any, **settings: Any) -> None:
+        said.update(settings)
+        model.trainer = SimpleNamespace(best=tmp_path / "none.pt")
+
+    older = {key: value for key, value in parts.DEFAULT_CFG_DICT.items() if key != "fliplr"}
+    monkeypatch.setattr(parts, "DEFAULT_CFG_DICT", older)
+    monkeypatch.setattr(YOLO, "train", train)
+    with pytest.raises(RecoveryError, match="left no checkpoint"):
+        trained("yolov8n.yaml", tmp_path, fliplr=0.0, flipud=0.5)
+    assert said["flipud"] == 0.5 and "fliplr" not in said and said["imgsz"] == 64
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
 from objectives.accuracy.measure import measure_accuracy
 from pruning import CheckpointError
@@ -103,7 +104,7 @@ class _Planted:
         return self.made
 
 
-@pytest.mark.parametrize("call", [os.mkdir, exec, pickle.loads, getattr])
+@pytest.mark.parametrize("call", [os.mkdir, exec, pickle.loads, getattr, DetectionModel])
 def test_a_hostile_checkpoint_runs_nothing_whoever_opens_it(call: Callable[..., Any], tmp_path: Path) -> None:
     """Ours, and Ultralytics' own loader behind its trainers and exporters, where a release has none that is safe."""
     from ultralytics import YOLO
@@ -116,10 +117,11 @@ def test_a_hostile_checkpoint_runs_nothing_whoever_opens_it(call: Callable[..., 
         exec: (code,),
         pickle.loads: (pickle.dumps(_Planted(os.mkdir, str(place))),),
         getattr: (IterableSimpleNamespace, "__init__"),
+        DetectionModel: ({"activation": code, "nc": 1, "backbone": [[-1, 1, "nn.Identity", []]], "head": []},),
     }
     path = tmp_path / "best.pt"
     torch.save({"model": None, "train_args": _Planted(call, *arguments[call])}, path)
-    with pytest.raises(CheckpointError, match="not an Ultralytics checkpoint that can be loaded safely"):
+    with pytest.raises(CheckpointError, match=r"not an Ultralytics checkpoint that can be loaded safely|made to harm"):
         load_model(path)
     with pytest.raises((TypeError, pickle.UnpicklingError)):
         YOLO(path)

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
-from search.config.overrides import Data, File, Order, Place
+from search.config import overrides
+from search.config.inputs.checkpoint_facts import CheckpointFacts
+from search.config.overrides import Data, File, InputSize, Order, Place, trained_size
 from search.config.spec import load_spec
 from search.errors import ConfigError
 
@@ -19,6 +22,30 @@ class Delivery(Order):
     base: File
     data: Data
     out: Place
+
+
+class Fitting(Order):
+    """A key that is a size, by default that of the file."""
+
+    example = "fit model=best.pt"
+    lacking = "{keys} are needed"
+
+    model: Path
+    imgsz: InputSize = Field(default_factory=trained_size)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_release_that_knows_squares_alone_refuses_rectangles(
+    is_told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noted = CheckpointFacts("detect", (384, 640))  # of a file that was pruned with a later release
+    monkeypatch.setattr(overrides, "checkpoint_facts", lambda path: noted)
+    keys = {"model": tmp_path / "best.pt"} | ({"imgsz": "384x640"} if is_told else {})
+    assert Fitting.from_keys(keys).imgsz == (384, 640)
+    monkeypatch.setattr(overrides, "installed", lambda: "8.4.175")
+    with pytest.raises(ConfigError, match=r"384x640: Ultralytics 8\.4\.175 has no input sizes of two sides"):
+        Fitting.from_keys(keys)
+    assert Fitting.from_keys({**keys, "imgsz": 640}).imgsz == 640
 
 
 @pytest.fixture

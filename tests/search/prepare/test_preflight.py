@@ -12,6 +12,7 @@ import torch
 from objectives.errors import CounterMissing
 from objectives.objective import OBJECTIVES, Estimate
 from objectives.resources import energy
+from search.config import overrides
 from search.config.spec import load_spec
 from search.errors import ConfigError, exit_code
 from search.prepare.preflight import (
@@ -141,6 +142,22 @@ def test_a_rectangle_is_whole_strides_and_not_for_a_classifier() -> None:
     with pytest.raises(ConfigError, match="96x640: a classifier is trained and validated on squares") as refused:
         check_sizes(model(task="classify"), [(96, 640)])
     assert "one side, such as 640" in str(refused.value)
+
+
+def test_a_release_that_knows_squares_alone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overrides, "installed", lambda: "8.4.175")
+    check_sizes(model(), [640])
+    with pytest.raises(ConfigError, match=r"384x640: Ultralytics 8\.4\.175 has no input sizes of two sides") as refused:
+        check_sizes(model(), [640, (384, 640)])
+    assert "imgsz=640" in str(refused.value) and refused.value.exit_code == 2
+    check_sizes(torch.nn.Linear(1, 1), [(37, 40)])  # a network of the user's own
+
+
+def test_the_size_of_the_base_is_checked_beside_those_that_are_searched(workplace: Path) -> None:
+    asked = {"imgsz": [224, 320], "space.imgsz": [224]}
+    spec = load_spec(workplace / "study.yaml", asked)
+    with pytest.raises(ConfigError, match="224x320: a classifier is trained and validated on squares"):
+        check_before(spec, model(task="classify"))
 
 
 @pytest.mark.parametrize(

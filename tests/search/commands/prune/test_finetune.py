@@ -23,6 +23,7 @@ from search.commands.prune.finetune import (
     tune_in_child,
     tuning_elsewhere,
 )
+from search.config.inputs.checkpoint_facts import checkpoint_facts
 from search.errors import ConfigError
 from search.present.terminal.exports_and_plans import render_tuned
 from search.study import Study
@@ -43,13 +44,14 @@ def grey(folder: Path) -> tuple[Path, Path]:
     return folder / "grey.pt", data
 
 
-def order(model: Path, data: Path) -> Tuning:
-    return Tuning.of_file(model, {"data": data, "base": model, "epochs": 1, "batch": 4, "device": "cpu"})
+def order(model: Path, data: Path, **keys: Any) -> Tuning:
+    return Tuning.of_file(model, {"data": data, "base": model, "epochs": 1, "batch": 4, "device": "cpu", **keys})
 
 
 def test_a_grey_model_is_fine_tuned_and_nothing_else_is_left(tmp_path: Path) -> None:
     model, data = grey(tmp_path)
-    facts = tune_in_child(order(model, data), tmp_path / "work")
+    facts = tune_in_child(order(model, data, imgsz=[32, SIZE]), tmp_path / "work")
+    assert checkpoint_facts(tmp_path / "grey-finetuned.pt").imgsz == (32, SIZE) != checkpoint_facts(model).imgsz
     assert next(load_model(facts["model"]).parameters()).shape[1] == 1
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["grey-finetuned.pt", "grey.pt"]
 
@@ -61,7 +63,8 @@ def test_what_was_trained_is_there_though_all_after_it_fails(tmp_path: Path, mon
     model, data = grey(tmp_path)
     monkeypatch.setattr("pruning.recovery.repair._with_better_statistics", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
-        tune_in_child(order(model, data), tmp_path / "work")
+        tune_in_child(order(model, data, imgsz=SIZE // 2), tmp_path / "work")
+    assert checkpoint_facts(tmp_path / "grey-finetuned-trained.pt").imgsz == SIZE // 2
     trained, before = load_model(tmp_path / "grey-finetuned-trained.pt"), load_model(model)
     assert any(
         not torch.equal(one, other) for one, other in zip(trained.parameters(), before.parameters(), strict=True)

@@ -11,6 +11,7 @@ import pytest
 
 from objectives.image_size import Size
 from search.commands.init import write_starter
+from search.commands.timing.models import imgsz_of
 from search.config.inputs.checkpoint_facts import CheckpointFacts, checkpoint_facts
 from search.config.overrides import trained_size
 from search.config.spec import load_spec
@@ -68,6 +69,22 @@ def test_what_was_pruned_for_a_rectangle_runs_at_it(plan: Any, size: Size, tmp_p
     assert trained_size({"model": pruned}) == size
     noted = {"model": 1, "train_args": {"imgsz": 640}, "paretoprune_imgsz": "384x640"}  # of pruning in steps
     assert checkpoint_facts(archive(tmp_path / "b.pt", noted)).imgsz == (384, 640)
+
+
+@pytest.mark.parametrize(
+    ("noted", "size"), [("320x512", (320, 512)), (512, 512), ("none", (384, 640)), (True, (384, 640)), (0, (384, 640))]
+)
+def test_the_size_of_a_fine_tune_comes_before_that_of_the_plan(noted: object, size: Size, tmp_path: Path) -> None:
+    plan = json.dumps({"example_shape": [1, 3, 384, 640]})
+    document = {"model": 1, "train_args": {"imgsz": 640}, "paretoprune_plan": plan, "paretoprune_imgsz": noted}
+    assert checkpoint_facts(archive(tmp_path / "a.pt", document)).imgsz == size
+    assert imgsz_of(tmp_path / "a.pt") == size
+
+
+def test_init_writes_a_rectangle_as_studies_read_it(workplace: Path) -> None:
+    archive(workplace / "wide.pt", {"model": 1, "paretoprune_imgsz": "384x640"})
+    study = write_starter(workplace / "new.yaml", model="wide.pt")
+    assert "imgsz: 384x640" in study.read_text() and load_spec(study).imgsz == (384, 640)
 
 
 def test_a_task_is_a_text(tmp_path: Path) -> None:
