@@ -23,8 +23,8 @@ from tests.pruning import zoo
 
 DIGITS = Path(__file__).parents[3] / "studies" / "digits" / "yolov8n-digits.pt"
 NAMES = (
-    *("yolov8n.yaml", "yolo11n.yaml", "yolo12n.yaml", "yolo26n-seg.yaml", "yolov8n-cls.yaml"),
-    "torchvision:resnet18",
+    *("yolov8n.yaml", "yolov8n-cls.yaml", "torchvision:resnet18"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolo11n.yaml", "yolo12n.yaml", "yolo26n-seg.yaml")),
 )
 
 

@@ -55,7 +55,7 @@ def test_a_fine_tune_keeps_two_of_four(tiny: Path, tmp_path: Path, monkeypatch: 
         and masks.holds(after)
         and not torch.equal(before.state_dict()["model.0.conv.weight"], after.state_dict()["model.0.conv.weight"])
     )
-    assert read_notes(facts["model"]) == {MASK: "2:4"}
+    assert read_notes(facts["model"]) == {MASK: "2:4", "paretoprune_imgsz": 64}
     assert run("finetune", path, *words).exit_code == 2
 
 
